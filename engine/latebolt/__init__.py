@@ -1,0 +1,41 @@
+"""Late-interaction (ColBERT-style) retrieval without PyTorch.
+
+The public names, each loaded on first use, so that `import latebolt` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from latebolt.encoder.encoder import Encoder
+    from latebolt.errors import LateboltError
+    from latebolt.index.index import Index
+    from latebolt.rerank import maxsim
+    from latebolt.values import Hit, TokenVectors
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Encoder": "latebolt.encoder.encoder",
+    "Hit": "latebolt.values",
+    "Index": "latebolt.index.index",
+    "LateboltError": "latebolt.errors",
+    "TokenVectors": "latebolt.values",
+    "maxsim": "latebolt.rerank",
+}
+
+__all__ = ["Encoder", "Hit", "Index", "LateboltError", "TokenVectors", "__version__", "maxsim"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latebolt' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,89 @@
+"""The command line: parses arguments, makes one library call, prints.
+
+Heavy imports happen inside the commands, so `--help` stays instant. Anything worth a unit test belongs
+below this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from latebolt import __version__
+from latebolt.errors import InvalidInput, LateboltError
+
+# command -> module that defines it; listed in the order --help shows them
+_COMMANDS = {
+    "demo": "demo",
+    "export": "export",
+    "index": "index",
+    "search": "search",
+    "rerank": "search",
+    "encode": "encode",
+    "info": "maintain",
+    "check": "maintain",
+    "compact": "maintain",
+    "eval": "evaluate",
+    "doctor": "doctor",
+}
+
+
+class _Commands(click.Group):
+    """Commands whose modules are imported only when they are called or described."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"latebolt.cli.{_COMMANDS[name]}")
+        command: click.Command = getattr(module, f"{name}_command")
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `latebolt demo`. `latebolt COMMAND --help` explains each command with examples.",
+)
+@click.version_option(__version__, prog_name="latebolt")
+def cli() -> None:
+    """Late-interaction (ColBERT-style) retrieval without PyTorch.
+
+    Index texts, search them, rerank passages and export checkpoints, from a laptop folder to a service.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exit code 0, 1 for failure, 2 for misuse, 130 for Ctrl-C."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """As `main`, but returns the exit code."""
+    try:
+        result: Any = cli.main(arguments, prog_name="latebolt", standalone_mode=False)
+        return int(result or 0)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("latebolt: interrupted. Indexes are as they were before this command.", err=True)
+        return 130
+    except InvalidInput as error:
+        click.echo(f"latebolt: {error}", err=True)
+        return 2
+    except LateboltError as error:
+        click.echo(f"latebolt: {error}", err=True)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error of ours. Python would complain
+        # once more while it flushes stdout at exit, so stdout is replaced first.
+        sys.stdout = None
+        return 0

@@ -1,0 +1,120 @@
+"""What several commands share: options of one meaning, JSON output, shading of matched words, figures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from latebolt.rerank import WordMatch
+    from latebolt.values import Hit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# A match weaker than this is chance: unrelated words of one language are about this similar.
+_SHOWN_SIMILARITY = 0.55
+
+
+def model_options(function: F) -> F:
+    """--model, --precision, --dim, --device, --threads."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
+        click.option("--dim", type=int, help="Width of the token vectors: 128, 96, 64.  [default: widest]"),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "fp16", "int8"]),
+            help="Of the encoder.  [default: int8 on CPU, fp16 on CUDA]",
+        ),
+        click.option(
+            "--model", default="starter", show_default=True, help="Built-in name, exported folder, or hub id."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def json_option(function: F) -> F:
+    """--json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+def is_terminal() -> bool:
+    """Whether a person watches stderr."""
+    return sys.stderr.isatty()
+
+
+def note(text: str) -> None:
+    """A message beside the result, on stderr."""
+    click.echo(text, err=True)
+
+
+def hit_record(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON."""
+    return {"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata}
+
+
+def hit_lines(rank: int, hit: Hit, matches: Sequence[WordMatch] = (), width: int = 200) -> str:
+    """A hit for people: rank, score, id, and the beginning of its text with matched words in bold."""
+    head = f"{rank:>3}. {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(str(hit.id), bold=True)}"
+    if not hit.text:
+        return head
+    return f"{head}\n     {shade(snippet(hit.text, matches, width), matches)}"
+
+
+def snippet(text: str, matches: Sequence[WordMatch] = (), width: int = 200) -> str:
+    """The part of a text around its best matched word, on one line."""
+    flat = " ".join(text.split())
+    if len(flat) <= width:
+        return flat
+    best = max(matches, key=lambda match: match.similarity, default=None)
+    at = max(0, flat.find(best.document_word) - width // 2) if best else 0
+    start = flat.find(" ", at) + 1 if at else 0
+    part = flat[start : start + width].rsplit(" ", 1)[0]
+    return ("... " if start else "") + part + " ..."
+
+
+def shade(text: str, matches: Sequence[WordMatch]) -> str:
+    """Matched document words in bold yellow."""
+    words = {match.document_word for match in matches if match.similarity >= _SHOWN_SIMILARITY}
+    words = {word for word in words if re.search(r"\w", word)}
+    if not words:
+        return text
+    longest_first = sorted(words, key=len, reverse=True)
+    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    return pattern.sub(lambda found: click.style(found.group(), fg="yellow", bold=True), text)
+
+
+def match_line(matches: Sequence[WordMatch]) -> str:
+    """`query word -> document word (similarity)` for words that mean something, in query order."""
+    shown = [m for m in matches if m.document_word and m.similarity >= _SHOWN_SIMILARITY]
+    shown = [m for m in shown if re.search(r"\w", m.query_word) and re.search(r"\w", m.document_word)]
+    return ", ".join(f"{m.query_word} -> {m.document_word} ({m.similarity:.2f})" for m in shown)
+
+
+def human_bytes(n: float) -> str:
+    """12.3 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def resident_mb() -> float:
+    """Largest resident memory of this process so far, in MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,146 @@
+"""`latebolt demo`: the whole job on text every machine has, offline, with time and size of each step."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+
+import click
+
+from latebolt.cli.common import (
+    hit_lines,
+    hit_record,
+    human_bytes,
+    is_terminal,
+    json_option,
+    match_line,
+    print_json,
+    resident_mb,
+)
+
+QUESTIONS = (
+    "how do I read a zip file",
+    "split a string on whitespace",
+    "run a function in another process",
+)
+BERLIN_QUERY = "What is the population of Berlin?"
+BERLIN_PASSAGES = (
+    "The population of Berlin grew by about 27,000 people last year, the city's statistical office reports.",
+    "Mount Berlin is a glacier-covered volcano in Marie Byrd Land, Antarctica.",
+    "Population as of 31.12.2023 by nationality and federal states: Germans, foreigners, total, per cent.",
+    "The urban area of Berlin has about 4.5 million people, which makes it the most populous of Germany.",
+    "Irving Berlin was an American composer and songwriter, born in 1888.",
+    "Berlin is a town in Hartford County, Connecticut, with a population of 20,175 at the 2020 census.",
+    "Berlin is the capital and largest city of Germany, with more than 3.85 million inhabitants.",
+    "Babylon Berlin is a German television series set in the last years of the Weimar Republic.",
+)
+
+
+@click.command("demo")
+@click.option(
+    "--index",
+    "folder",
+    default="latebolt-demo",
+    show_default=True,
+    type=click.Path(),
+    help="Where the index is kept; a second run reuses it.",
+)
+@click.option("--bits", type=click.Choice(["1", "2", "4"]), default="2", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@json_option
+def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> None:
+    """Index the standard library's docstrings, answer questions, rerank passages: offline, no PyTorch.
+
+    Reads the docstrings of this Python's public modules, classes and functions, encodes them with the
+    built-in model, keeps them as residual codes on disk, and searches them in plain English.
+    """
+    from latebolt import Encoder
+    from latebolt.rerank import align
+
+    def say(text: str = "") -> None:
+        if not as_json:
+            click.echo(text)
+
+    report: dict[str, object] = {}
+    start = time.perf_counter()
+    encoder = Encoder.load("starter", threads=threads)
+    load_s = time.perf_counter() - start
+    say(
+        f"model   {encoder.model} {encoder.precision}, dim {encoder.dim}, {encoder.threads} threads: "
+        f"loaded in {1e3 * load_s:.0f} ms"
+    )
+    report["load_ms"] = 1e3 * load_s
+
+    path = Path(folder) / f"python-{platform.python_version()}-{bits}bit"
+    index, report["built"] = _open_or_build(path, encoder, int(bits), say)
+    info = index.info()
+    say(
+        f"index   {info['documents']} documents, {info['tokens']} tokens, {human_bytes(info['bytes'])} "
+        f"on disk; {info['bytes_per_token']:.0f} bytes a token where float32 takes {4 * info['dim']}"
+    )
+    report["index"] = info
+
+    answers = []
+    for question in QUESTIONS:
+        start = time.perf_counter()
+        hits = index.search(question, k=3)
+        took_ms = 1e3 * (time.perf_counter() - start)
+        say(f"\n{click.style(question, bold=True)}   ({took_ms:.1f} ms)")
+        for rank, hit in enumerate(hits, start=1):
+            matches = align(encoder, question, hit.text or "")
+            say(hit_lines(rank, hit, matches, 160))
+            say(f"     {click.style(match_line(matches), dim=True)}")
+        answers.append({"query": question, "ms": took_ms, "hits": [hit_record(hit) for hit in hits]})
+    report["answers"] = answers
+
+    start = time.perf_counter()
+    ranked = encoder.rerank(BERLIN_QUERY, list(BERLIN_PASSAGES), top_k=3)
+    took_ms = 1e3 * (time.perf_counter() - start)
+    say(f"\n{click.style(f'rerank 8 passages: {BERLIN_QUERY}', bold=True)}   ({took_ms:.1f} ms)")
+    for rank, hit in enumerate(ranked, start=1):
+        say(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, hit.text or "")))
+    report["rerank"] = {"ms": took_ms, "hits": [hit_record(hit) for hit in ranked]}
+    report["peak_memory_mb"] = resident_mb()
+    say(f"\npeak memory {resident_mb():.0f} MB. Ask it something yourself:")
+    say(f'  latebolt search {path} "your question"')
+    if as_json:
+        print_json(report)
+
+
+def _open_or_build(path: Path, encoder, bits: int, say):  # type: ignore[no-untyped-def]
+    """The demo's index, built when it is not there yet, and figures of the building."""
+    from latebolt import Index
+    from latebolt.cli.stdlib_corpus import read_stdlib
+    from latebolt.errors import IndexNotFound, ModelMismatch
+
+    try:
+        index = Index.open(path, encoder)
+        if len(index):
+            say(f"corpus  reusing the index at {path}")
+            return index, None
+    except IndexNotFound:
+        index = Index.create(path, encoder, bits)
+    except ModelMismatch:
+        import shutil
+
+        shutil.rmtree(path)  # of an older version of the built-in model
+        index = Index.create(path, encoder, bits)
+    start = time.perf_counter()
+    documents = read_stdlib()
+    read_s = time.perf_counter() - start
+    say(f"corpus  {len(documents)} docstrings of Python {platform.python_version()}, read in {read_s:.1f} s")
+    start = time.perf_counter()
+    index.add(
+        [document.text for document in documents],
+        [document.id or "" for document in documents],
+        [document.metadata for document in documents],
+        show_progress=is_terminal(),
+    )
+    built_s = time.perf_counter() - start
+    tokens = index.info()["tokens"]
+    say(
+        f"build   encoded and written in {built_s:.1f} s ({tokens / built_s:,.0f} tokens/s, "
+        f"{len(documents) / built_s:.0f} documents/s)"
+    )
+    return index, {"read_s": read_s, "build_s": built_s, "documents": len(documents)}

@@ -1,0 +1,88 @@
+"""`latebolt index`: create an index from files, or add to one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options, note, print_json
+
+
+@click.command("index")
+@click.argument("index", type=click.Path())
+@click.argument("files", nargs=-1, required=True)
+@click.option("--bits", type=click.Choice(["1", "2", "4", "8", "16"]), help="Bits a dimension.  [default: 2]")
+@model_options
+@json_option
+@click.pass_context
+def index_command(
+    context: click.Context,
+    index: str,
+    files: tuple[str, ...],
+    bits: str | None,
+    model: str,
+    precision: str | None,
+    dim: int | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Create INDEX from FILES, or add them to it.
+
+    FILES are .txt and .md (cut into passages), .jsonl (one object a line with "text" and optionally
+    "id", "title", "metadata"; other fields become metadata), folders of these, or - for standard input
+    (one text or JSON object a line). A document whose id exists is replaced. All is added in one step:
+    when anything fails, the index stays as it was.
+
+    \b
+    latebolt index notes.index ~/notes
+    latebolt index papers.index papers.jsonl --dim 64 --bits 1
+    cat lines.txt | latebolt index lines.index -
+    """
+    from latebolt import Encoder, Index
+    from latebolt.cli.inputs import read_documents
+    from latebolt.errors import InvalidInput
+
+    started = time.perf_counter()
+    documents = list(read_documents(files))
+    exists = (Path(index) / "manifest.json").exists()
+    if exists:
+        given = {"model", "precision", "dim"} & {
+            name
+            for name in context.params
+            if context.get_parameter_source(name).name == "COMMANDLINE"  # type: ignore[union-attr]
+        }
+        encoder = Encoder.load(model, precision, dim, device, threads) if given else None
+        opened = Index.open(index, encoder, device, threads)
+        if bits is not None and int(bits) != opened.info()["bits"]:
+            raise InvalidInput(
+                f"{index}: has {opened.info()['bits']} bits; --bits {bits} fits only a new index."
+            )
+    else:
+        opened = Index.create(index, Encoder.load(model, precision, dim, device, threads), int(bits or 2))
+    named = any(document.id is not None for document in documents)
+    if named and not all(document.id is not None for document in documents):
+        raise InvalidInput("some documents have an id and some have none. Give all of them one, or none.")
+    try:
+        opened.add(
+            [document.text for document in documents],
+            [document.id or "" for document in documents] if named else None,
+            [document.metadata for document in documents],
+            show_progress=is_terminal(),
+        )
+    except BaseException:
+        if not exists and len(opened) == 0:
+            shutil.rmtree(index)  # made by this command, and nothing came into it
+        raise
+    info = opened.info()
+    if as_json:
+        print_json({**info, "added": len(documents), "seconds": time.perf_counter() - started})
+    else:
+        seconds = time.perf_counter() - started
+        note(
+            f"{index}: {len(documents)} added in {seconds:.1f} s; {info['documents']} documents, "
+            f"{info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
+        )

@@ -1,0 +1,188 @@
+"""Documents from files: .txt and .md cut into passages, .jsonl one document a line, folders, - for stdin.
+
+Text is UTF-8; anything else is an error that names the file and the byte. Reads one file at a time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latebolt.errors import InvalidInput, LateboltError
+
+TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text", ".markdown"}
+JSON_SUFFIXES = {".jsonl", ".ndjson"}
+PASSAGE_WORDS = 180  # about 250 tokens: what the built-in model was trained on
+_TEXT_KEYS = ("text", "contents", "content", "body")
+_ID_KEYS = ("id", "_id", "doc_id")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document to index."""
+
+    id: str | None
+    text: str
+    metadata: dict[str, Any] | None
+
+
+def read_documents(paths: Iterable[str]) -> Iterator[Document]:
+    """Documents of all files, in order.
+
+    Raises:
+        InvalidInput: a file is missing, empty, not UTF-8, of an unknown kind, or a line is not a document.
+    """
+    for name in paths:
+        if name == "-":
+            yield from _from_lines(sys.stdin.buffer.read(), "standard input", as_json=None)
+            continue
+        path = Path(name)
+        if path.is_dir():
+            files = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) is not None]
+            files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            if not files:
+                raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
+            for file in files:
+                if file.stat().st_size:  # an empty file of a folder is nobody's mistake
+                    yield from _from_file(file)
+        else:
+            yield from _from_file(path)
+
+
+def _kind(path: Path) -> str | None:
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() in TEXT_SUFFIXES:
+        return "text"
+    return "json" if suffix.lower() in JSON_SUFFIXES else None
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes, unzipped.
+
+    Raises:
+        InvalidInput: there is no such file, or it is a folder or a broken .gz.
+        LateboltError: the system does not let it be read.
+    """
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{path}: there is no such file.") from error
+    except IsADirectoryError as error:
+        raise InvalidInput(f"{path}: is a folder, not a file.") from error
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise InvalidInput(f"{path}: is not a sound gzip file ({error}).") from error
+    except OSError as error:
+        raise LateboltError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def decode(data: bytes, name: str) -> str:
+    """UTF-8 text, a byte-order mark removed.
+
+    Raises:
+        InvalidInput: it is not UTF-8; names the byte.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{name}: is not UTF-8 at byte {error.start}. Convert it, e.g. with "
+            f'"iconv -f latin1 -t utf-8 {name}".'
+        ) from error
+
+
+def _from_file(path: Path) -> Iterator[Document]:
+    data = read_bytes(path)
+    kind = _kind(path)
+    if kind is None:
+        raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
+    if kind == "json":
+        yield from _from_lines(data, str(path), as_json=True)
+        return
+    text = decode(data, str(path))
+    passages = list(split_passages(text))
+    if not passages:
+        raise InvalidInput(f"{path}: is empty.")
+    for n, (line, passage) in enumerate(passages):
+        name = str(path) if len(passages) == 1 else f"{path}#{n}"
+        yield Document(name, passage, {"file": str(path), "line": line})
+
+
+def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int, str]]:
+    """(first line, passage): neighbouring paragraphs together, up to about so many words.
+
+    A paragraph that is longer on its own is cut between words.
+    """
+    held: list[str] = []
+    held_words = first_line = 0
+    for match in re.finditer(r"\S.*?(?=\n[ \t]*\n|\Z)", text, re.DOTALL):
+        paragraph, line = match.group().rstrip(), text.count("\n", 0, match.start()) + 1
+        count = len(paragraph.split())
+        if held and held_words + count > words:
+            yield first_line, "\n\n".join(held)
+            held, held_words = [], 0
+        if count > words:
+            pieces = paragraph.split()
+            for start in range(0, count, words):
+                yield line, " ".join(pieces[start : start + words])
+            continue
+        if not held:
+            first_line = line
+        held.append(paragraph)
+        held_words += count
+    if held:
+        yield first_line, "\n\n".join(held)
+
+
+def _from_lines(data: bytes, name: str, as_json: bool | None) -> Iterator[Document]:
+    """One document a line: JSON objects, or plain text when `as_json` is None and no line is an object."""
+    text = decode(data, name)
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise InvalidInput(f"{name}: is empty.")
+    if as_json is None:
+        as_json = lines[0][1].lstrip().startswith("{")
+    for n, line in lines:
+        yield _from_json(line, f"{name}:{n}") if as_json else Document(None, line.strip(), None)
+
+
+def _from_json(line: str, place: str) -> Document:
+    try:
+        record = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
+        raise InvalidInput(f"{place}: is not JSON ({error}).") from error
+    if isinstance(record, str):
+        return Document(None, record, None)
+    if not isinstance(record, dict):
+        raise InvalidInput(f'{place}: should be an object such as {{"id": "a", "text": "..."}}.')
+    key = next((key for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
+    if key is None:
+        raise InvalidInput(f'{place}: has no "text" field that is a string.')
+    id_key = next((k for k in _ID_KEYS if isinstance(record.get(k), str | int)), None)
+    title = record.get("title")
+    text = f"{title}\n{record[key]}" if isinstance(title, str) and title.strip() else record[key]
+    metadata = record.get("metadata")
+    if not isinstance(metadata, dict):
+        metadata = {k: v for k, v in record.items() if k not in (key, id_key)}
+        metadata = {k: v for k, v in metadata.items() if v not in ("", None, {})}
+    return Document(str(record[id_key]) if id_key else None, text, metadata or None)
+
+
+def read_passages(name: str) -> list[Document]:
+    """One passage a line of a text or .jsonl file, or of standard input for -.
+
+    Raises:
+        InvalidInput: see `read_documents`.
+    """
+    if name == "-":
+        return list(_from_lines(sys.stdin.buffer.read(), "standard input", as_json=None))
+    path = Path(name)
+    as_json = True if _kind(path) == "json" else None
+    return list(_from_lines(read_bytes(path), name, as_json))

@@ -1,0 +1,67 @@
+"""`latebolt info`, `check` and `compact`: look at an index, verify it, tidy it."""
+
+from __future__ import annotations
+
+import click
+
+from latebolt.cli.common import human_bytes, json_option, note, print_json
+
+
+@click.command("info")
+@click.argument("index", type=click.Path())
+@json_option
+def info_command(index: str, as_json: bool) -> None:
+    """Print what INDEX holds: documents, tokens, bytes, model, codec."""
+    from latebolt import Index
+
+    info = Index.open(index).info()
+    if as_json:
+        print_json(info)
+        return
+    rows = {
+        "documents": f"{info['documents']} ({info['deleted']} deleted, not yet compacted)",
+        "tokens": f"{info['tokens']}",
+        "model": f"{info['model']} {info['precision']}, dim {info['dim']}",
+        "store": f"{info['bits']} bits, {info['bytes_per_token']:.0f} bytes a token"
+        + (f", {info['centroids']} centroids" if info["centroids"] else ", no centroids yet"),
+        "on disk": f"{human_bytes(info['bytes'])} in {info['segments']} segments",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:<12}{value}")
+
+
+@click.command("check")
+@click.argument("index", type=click.Path())
+@json_option
+def check_command(index: str, as_json: bool) -> int:
+    """Verify every byte of INDEX against its checksums; exit code 1 when something is wrong."""
+    from latebolt.index.check import check_index
+
+    problems = check_index(index)
+    if as_json:
+        print_json([{"path": str(p.path), "field": p.field, "message": p.message} for p in problems])
+    else:
+        for problem in problems:
+            click.echo(str(problem.message))
+        note(f"{index}: {len(problems)} problems" if problems else f"{index}: sound")
+    return 1 if problems else 0
+
+
+@click.command("compact")
+@click.argument("index", type=click.Path())
+@json_option
+def compact_command(index: str, as_json: bool) -> None:
+    """Rewrite INDEX without deleted documents; searches go on meanwhile."""
+    from latebolt import Index
+
+    opened = Index.open(index)
+    before = opened.info()
+    opened.compact()
+    after = opened.info()
+    if as_json:
+        print_json({"before": before, "after": after})
+    else:
+        note(
+            f"{index}: {before['segments']} -> {after['segments']} segments, "
+            f"{human_bytes(before['bytes'])} -> {human_bytes(after['bytes'])}"
+        )

@@ -1,0 +1,53 @@
+"""What every token codec answers, and the table that finds one again from what a store recorded.
+
+A codec turns float32 token vectors into named columns, one row a token, and scores a query against
+those columns directly. Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+Columns = Mapping[str, npt.NDArray[Any]]
+ColumnSpec = tuple[str, str, int | None]  # name, dtype, values a token (None: one, stored flat)
+
+BITS = (1, 2, 4, 8, 16)
+
+
+class Codec(Protocol):
+    """Encodes, decodes and scores token vectors of one width."""
+
+    dim: int
+    bits: int
+
+    @property
+    def columns(self) -> tuple[ColumnSpec, ...]:
+        """What `encode` returns."""
+
+    def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
+        """Columns of unit-length float32 [n_tokens, dim] vectors."""
+
+    def decode(self, columns: Columns) -> Float32:
+        """Float32 [n_tokens, dim]: the vectors as scoring sees them."""
+
+    def score(
+        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
+    ) -> Float32:
+        """MaxSim of a query [n_query, dim] with the documents `rows` (all for None)."""
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """(arrays, info) from which `codec.restore` makes the codec again."""
+
+    def bytes_per_token(self) -> float:
+        """Bytes a token takes in the store."""
+
+
+def bytes_of(columns: tuple[ColumnSpec, ...]) -> float:
+    """Bytes a token takes over all columns."""
+    return float(sum(np.dtype(dtype).itemsize * (width or 1) for _, dtype, width in columns))

@@ -1,0 +1,89 @@
+"""Codecs without centroids: float16 (16 bits a dimension) and scalar int8 (8 bits).
+
+float16 is as good as exact; int8 keeps one scale a token. Neither needs training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
+from latebolt.kernels.maxsim import maxsim_arrays, maxsim_int8
+
+
+class Float16Codec:
+    """values float16 [n_tokens, dim]."""
+
+    bits = 16
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    @property
+    def columns(self) -> tuple[ColumnSpec, ...]:
+        """One column of float16 values."""
+        return (("values", "<f2", self.dim),)
+
+    def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
+        """Rounded to float16."""
+        return {"values": values.astype(np.float16)}
+
+    def decode(self, columns: Columns) -> Float32:
+        """Widened to float32."""
+        return np.asarray(columns["values"]).astype(np.float32)
+
+    def score(
+        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
+    ) -> Float32:
+        """See `base.Codec`."""
+        return maxsim_arrays(query, columns["values"], offsets, rows, threads)
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Nothing is learnt."""
+        return {}, {"kind": "float16", "dim": self.dim}
+
+    def bytes_per_token(self) -> float:
+        """Two a dimension."""
+        return bytes_of(self.columns)
+
+
+class Int8Codec:
+    """values int8 [n_tokens, dim] in -127..127, scale float32 [n_tokens]: vector = values * scale."""
+
+    bits = 8
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    @property
+    def columns(self) -> tuple[ColumnSpec, ...]:
+        """Codes and one scale a token."""
+        return (("values", "<i1", self.dim), ("scale", "<f4", None))
+
+    def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
+        """Symmetric, the largest value of a token at 127."""
+        scale = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-30).astype(np.float32) / np.float32(
+            127
+        )
+        return {"values": np.rint(values / scale[:, None]).astype(np.int8), "scale": scale}
+
+    def decode(self, columns: Columns) -> Float32:
+        """values * scale."""
+        return (columns["values"] * np.asarray(columns["scale"])[:, None]).astype(np.float32)
+
+    def score(
+        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
+    ) -> Float32:
+        """See `base.Codec`."""
+        return maxsim_int8(query, columns["values"], columns["scale"], offsets, rows, threads)
+
+    def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Nothing is learnt."""
+        return {}, {"kind": "int8", "dim": self.dim}
+
+    def bytes_per_token(self) -> float:
+        """One a dimension and four for the scale."""
+        return bytes_of(self.columns)

@@ -1,0 +1,49 @@
+"""Makes a codec again from what a store recorded, and names the one a new store begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.codec.base import BITS, Codec
+from latebolt.codec.plain import Float16Codec, Int8Codec
+from latebolt.codec.residual import ResidualCodec
+from latebolt.errors import InvalidInput
+
+
+def untrained(dim: int, bits: int) -> Codec:
+    """The codec that can be had without a sample: int8 for 8 bits, float16 otherwise."""
+    check_bits(bits)
+    return Int8Codec(dim) if bits == 8 else Float16Codec(dim)
+
+
+def check_bits(bits: int) -> int:
+    """`bits` itself.
+
+    Raises:
+        InvalidInput: it is not 1, 2, 4, 8 or 16.
+    """
+    if bits not in BITS:
+        raise InvalidInput(f"bits should be one of {', '.join(map(str, BITS))}, got {bits!r}.")
+    return bits
+
+
+def restore(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -> Codec:
+    """The codec whose `state()` was (arrays, info).
+
+    Raises:
+        InvalidInput: a kind this version does not know.
+    """
+    if info["kind"] == "residual":
+        centroids, weights, norms = (
+            np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "weights", "norm_table")
+        )
+        return ResidualCodec(centroids, weights, norms, int(info["bits"]))
+    if info["kind"] == "float16":
+        return Float16Codec(int(info["dim"]))
+    if info["kind"] == "int8":
+        return Int8Codec(int(info["dim"]))
+    raise InvalidInput(f'codec kind "{info["kind"]}" is unknown to this version. Update latebolt.')

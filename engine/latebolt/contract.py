@@ -1,0 +1,191 @@
+"""The contract of a model folder: what `latebolt.json` says, as checked values.
+
+Written once by the exporter, read by the runtime, so that nothing about a model is hard-coded or
+guessed here. Knows nothing of ONNX Runtime, tokenizers or checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from latebolt.errors import ModelError
+
+FILE_NAME = "latebolt.json"
+FORMAT_VERSION = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One projection of the encoder: an output of the graph, L2-normalised there."""
+
+    dim: int
+    output: str  # name of the graph's output, float32 or float16 [batch, tokens, dim]
+    source: str = ""  # where its weights come from, in words
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Token ids the tokenizer's own template puts around a text, e.g. [CLS] ... [SEP]."""
+
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad: int
+
+
+class Expansion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Queries shorter than their max_tokens are filled up with this token."""
+
+    token: int
+    attend: bool  # whether other tokens attend to the filled ones
+
+
+class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one kind of text (query or document) becomes token ids.
+
+    ids = frame.prefix + [marker] + tokens(prompt + text) + frame.suffix, truncated to max_tokens in all.
+    """
+
+    max_tokens: int
+    prompt: str = ""  # text put in front, tokenised with it
+    marker: int | None = None  # token inserted behind frame.prefix
+    expansion: Expansion | None = None
+    skiplist: tuple[int, ...] = ()  # ids whose vectors are dropped
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ONNX file of the model at one precision."""
+
+    file: str  # relative to the model folder
+    bytes: int
+    sha256: str
+    isa: str = ""  # instruction set an int8 graph was made for; "" = any
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from and what made the folder."""
+
+    name: str  # hub id, package or folder name
+    revision: str = ""
+    licence: str = ""
+    weights_sha256: str = ""  # over encoder and head weights; equal for every precision
+    tools: dict[str, str] = {}
+
+
+class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that the runtime needs to know of a model. See the field comments of the parts."""
+
+    name: str
+    architecture: str
+    hidden_size: int
+    max_tokens: int  # most positions the encoder takes
+    heads: tuple[Head, ...]  # widest first; the first is the default
+    frame: Frame
+    query: TextRules
+    document: TextRules
+    graphs: dict[str, Graph]  # precision -> graph
+    source: Provenance
+    parity: dict[str, Any] = {}  # summary of report.json
+    format: str = "latebolt-model"
+    format_version: int = FORMAT_VERSION
+
+    def head(self, dim: int | None) -> Head:
+        """The head of that width; the widest for None.
+
+        Raises:
+            ModelError: there is none.
+        """
+        for head in self.heads:
+            if dim is None or head.dim == dim:
+                return head
+        widths = ", ".join(str(head.dim) for head in self.heads)
+        raise ModelError(f'model "{self.name}" has no head of dim {dim}. Choose one of: {widths}.')
+
+    def graph(self, precision: str) -> Graph:
+        """The graph of that precision.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if precision in self.graphs:
+            return self.graphs[precision]
+        raise ModelError(
+            f'model "{self.name}" has no {precision} graph. Choose one of: {", ".join(self.graphs)}, '
+            f"or export it again with --precisions {precision}."
+        )
+
+    def fingerprint(self, dim: int) -> str:
+        """16 hex digits, equal for two models whose token vectors may be compared with each other.
+
+        Precisions of one model share it; weights, head or text rules that differ do not.
+        """
+        parts = (self.source.weights_sha256, dim, self.frame, self.query, self.document)
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+    def problems(self) -> list[str]:
+        """What contradicts itself, as `field: should be ..., got ...` lines; empty when sound."""
+        found = []
+        if self.format != "latebolt-model":
+            found.append(f'format: should be "latebolt-model", got "{self.format}"')
+        if self.format_version != FORMAT_VERSION:
+            found.append(f"format_version: should be {FORMAT_VERSION}, got {self.format_version}")
+        if not self.heads:
+            found.append("heads: should name at least one head, got none")
+        if any(head.dim % 4 or head.dim <= 0 for head in self.heads):
+            found.append(f"heads: dims should be multiples of 4, got {[head.dim for head in self.heads]}")
+        if not self.graphs:
+            found.append("graphs: should name at least one graph, got none")
+        for precision, graph in self.graphs.items():
+            if precision not in PRECISIONS:
+                found.append(f'graphs: precision should be one of {PRECISIONS}, got "{precision}"')
+            if Path(graph.file).is_absolute() or ".." in Path(graph.file).parts:
+                found.append(f'graphs.{precision}.file: should stay in the model folder, got "{graph.file}"')
+        frame = len(self.frame.prefix) + len(self.frame.suffix)
+        for kind, rules in (("query", self.query), ("document", self.document)):
+            least = frame + (rules.marker is not None) + 1
+            if not least <= rules.max_tokens <= self.max_tokens:
+                found.append(
+                    f"{kind}.max_tokens: should be in {least}..{self.max_tokens}, got {rules.max_tokens}"
+                )
+        return found
+
+
+def read(folder: Path) -> Contract:
+    """The checked contract of a model folder.
+
+    Raises:
+        ModelError: the folder or its latebolt.json is missing, unreadable or contradicts itself.
+    """
+    path = folder / FILE_NAME
+    try:
+        contract = msgspec.json.decode(path.read_bytes(), type=Contract)
+    except FileNotFoundError as error:
+        if not folder.is_dir():
+            raise ModelError(
+                f'{folder}: there is no such model folder. Use "starter", an exported '
+                f"folder, or a hub id such as org/name."
+            ) from error
+        raise ModelError(
+            f"{folder}: has no {FILE_NAME}, so it is not an exported model. "
+            f'Make one with "latebolt export {folder} OUT".'
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        raise ModelError(f"{path}: {error}. Export the model again.") from error
+    if problems := contract.problems():
+        raise ModelError(f"{path}: {'; '.join(problems)}. Export the model again.")
+    return contract
+
+
+def write(contract: Contract, folder: Path) -> Path:
+    """Write latebolt.json, human-readable; returns its path.
+
+    Raises:
+        ModelError: the contract contradicts itself.
+    """
+    if problems := contract.problems():
+        raise ModelError(f"{contract.name}: {'; '.join(problems)}.")
+    path = folder / FILE_NAME
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(contract), indent=2) + b"\n")
+    return path

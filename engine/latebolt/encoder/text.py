@@ -1,0 +1,144 @@
+"""Texts to token ids by a model's contract: prompts, markers, truncation, expansion, skip list.
+
+Tokenisation runs in Rust over the whole batch; what the contract adds is put on afterwards, so the
+tokenizer object holds no state and may be shared by threads. Knows nothing of ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from latebolt.contract import Contract, TextRules
+from latebolt.errors import InvalidInput, ModelError
+
+Int64 = npt.NDArray[np.int64]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """One text as the encoder takes it.
+
+    ids: int64 [n]. attended: the first so many may be attended to (all but an unattended expansion).
+    keep: bool [n], rows whose vectors are kept; None for all. truncated: whether text was cut off.
+    """
+
+    ids: Int64
+    attended: int
+    keep: npt.NDArray[np.bool_] | None
+    truncated: bool
+
+
+def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
+    """A list of str with lone surrogates replaced by U+FFFD (they have no UTF-8 form).
+
+    Raises:
+        InvalidInput: not a list of str; names the position.
+    """
+    if isinstance(texts, str | bytes):
+        raise InvalidInput(
+            f"{what} should be a list of str, got one {type(texts).__name__}. Put it in a list."
+        )
+    checked = []
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"{what}[{i}] should be str, got {type(text).__name__}.")
+        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        checked.append(text)
+    return checked
+
+
+class TextPipeline:
+    """The tokenizer of a model with its contract's rules. Thread-safe; holds no per-call state."""
+
+    def __init__(self, tokenizer_file: Path, contract: Contract) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:
+            raise ModelError(f"{tokenizer_file}: {error}. Export the model again.") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._contract = contract
+        self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
+
+    def _rules(self) -> dict[str, TextRules]:
+        return {"query": self._contract.query, "document": self._contract.document}
+
+    def _drop_table(self, rules: TextRules) -> npt.NDArray[np.bool_] | None:
+        if not rules.skiplist:
+            return None
+        table = np.zeros(max(self._tokenizer.get_vocab_size(), max(rules.skiplist) + 1), bool)
+        table[list(rules.skiplist)] = True
+        return table
+
+    def limit(self, kind: str, max_tokens: int | None) -> int:
+        """Tokens a text may have in all, markers included.
+
+        Raises:
+            InvalidInput: more than the model takes, or too few for the markers and one token.
+        """
+        rules = self._rules()[kind]
+        if max_tokens is None:
+            return rules.max_tokens
+        frame = self._contract.frame
+        least = len(frame.prefix) + len(frame.suffix) + (rules.marker is not None) + 1
+        if not least <= max_tokens <= self._contract.max_tokens:
+            raise InvalidInput(
+                f"max_length should be in {least}..{self._contract.max_tokens} for model "
+                f'"{self._contract.name}", got {max_tokens}.'
+            )
+        return max_tokens
+
+    def tokenize(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[TokenIds]:
+        """Token ids of every text.
+
+        Args:
+            texts: checked texts (see `check_texts`).
+            kind: "query" or "document".
+            max_tokens: tokens in all; the contract's by default.
+        """
+        rules = self._rules()[kind]
+        limit = self.limit(kind, max_tokens)
+        prompted = [rules.prompt + text for text in texts] if rules.prompt else list(texts)
+        encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
+        return [self._assemble(encoding.ids, rules, limit, self._dropped[kind]) for encoding in encodings]
+
+    def _assemble(
+        self, body: list[int], rules: TextRules, limit: int, dropped: npt.NDArray[np.bool_] | None
+    ) -> TokenIds:
+        frame = self._contract.frame
+        head = [*frame.prefix, rules.marker] if rules.marker is not None else [*frame.prefix]
+        room = limit - len(head) - len(frame.suffix)
+        ids = np.array([*head, *body[:room], *frame.suffix], np.int64)
+        attended = len(ids)
+        keep = None if dropped is None else ~dropped[ids]
+        if rules.expansion is not None and len(ids) < limit:
+            filled = np.full(limit, rules.expansion.token, np.int64)
+            filled[: len(ids)] = ids
+            ids = filled
+            if rules.expansion.attend:
+                attended = limit
+        return TokenIds(ids, attended, keep, len(body) > room)
+
+    def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:
+        """For each kept vector of a text, the characters it stands for; (0, 0) for added tokens."""
+        rules = self._rules()[kind]
+        tokens = self.tokenize([text], kind, max_tokens)[0]
+        encoding: Any = self._tokenizer.encode(rules.prompt + text, add_special_tokens=False)
+        shift = len(rules.prompt)
+        before = len(self._contract.frame.prefix) + (rules.marker is not None)
+        room = self.limit(kind, max_tokens) - before - len(self._contract.frame.suffix)
+        body = [(max(0, a - shift), max(0, b - shift)) for a, b in encoding.offsets[:room]]
+        spans = [(0, 0)] * before + body
+        spans += [(0, 0)] * (len(tokens.ids) - len(spans))
+        return (
+            spans if tokens.keep is None else [s for s, kept in zip(spans, tokens.keep, strict=True) if kept]
+        )

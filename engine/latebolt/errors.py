@@ -1,0 +1,81 @@
+"""The exception tree: every error latebolt raises on purpose, so that callers can tell them apart.
+
+LateboltError
+├── InvalidInput      (ValueError)         the caller passed a wrong value
+├── ModelError                             a model folder is missing, damaged or does not fit
+│   └── ExportError                        a checkpoint cannot be turned into a model folder
+├── RuntimeUnavailable (ImportError)       a needed library or execution provider is not installed
+├── IndexError_                            an index folder cannot be used
+│   ├── IndexNotFound (FileNotFoundError)  there is no index at that path
+│   ├── IndexExists   (FileExistsError)    there is one already
+│   ├── IndexCorrupt                       a file contradicts the manifest
+│   ├── IndexLocked                        another process is writing
+│   └── ModelMismatch (ValueError)         the index was made with another model
+└── StorageFull       (OSError)            the disk is full; the last commit is intact
+
+A message names the thing, the place, what was expected and found, and the way out, on one line.
+"""
+
+from __future__ import annotations
+
+
+class LateboltError(Exception):
+    """Root of every error raised on purpose."""
+
+
+class InvalidInput(LateboltError, ValueError):
+    """The caller passed a wrong value."""
+
+
+class ModelError(LateboltError):
+    """A model folder is missing, damaged or does not fit what was asked of it."""
+
+
+class ExportError(ModelError):
+    """A checkpoint cannot be turned into a model folder."""
+
+
+class RuntimeUnavailable(LateboltError, ImportError):
+    """A needed library or execution provider is not installed."""
+
+
+class IndexError_(LateboltError):
+    """An index folder cannot be used (the underscore keeps the built-in IndexError reachable)."""
+
+
+class IndexNotFound(IndexError_, FileNotFoundError):
+    """There is no index at that path."""
+
+    # FileNotFoundError formats (errno, text) pairs; a plain message is what we want to show.
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class IndexExists(IndexError_, FileExistsError):
+    """There is an index, or something else, at that path already."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class IndexCorrupt(IndexError_):
+    """A file of the index contradicts its manifest."""
+
+    def __init__(self, path: object, field: str, expected: object, got: object, fix: str) -> None:
+        super().__init__(f"{path}: {field} should be {expected}, got {got}. {fix}")
+        self.path, self.field = path, field
+
+
+class IndexLocked(IndexError_):
+    """Another process is writing to the index."""
+
+
+class ModelMismatch(IndexError_, ValueError):
+    """The index was made with another model."""
+
+
+class StorageFull(LateboltError, OSError):
+    """The disk is full; the last commit is intact."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -1,0 +1,1 @@
+"""The index: documents, their compressed token vectors and texts, kept in one folder."""

@@ -1,0 +1,182 @@
+"""Verifies every byte of an index against its manifest, and the contents against each other.
+
+Opening an index looks at sizes and headers only; this reads everything, and finds any changed byte of the
+manifest or of a file that it names.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from latebolt.errors import IndexCorrupt
+from latebolt.index import layout
+from latebolt.index.files import digest_of
+from latebolt.index.layout import FileRecord, Manifest, SegmentRecord
+from latebolt.index.mapping import map_array
+from latebolt.index.segment import read_alive
+from latebolt.index.storage import read_manifest
+from latebolt.index.texts_reader import TextsReader, connect_immutable
+
+_BLOCK: Final = 1 << 20
+_SEGMENT_FIX: Final = (
+    "Restore this file from a copy of the index; without one, the documents of this segment have to be added "
+    "again to a new index."
+)
+_CODEC_FIX: Final = (
+    "Restore this file from a copy of the index; without one, no document of this codec can be read and the "
+    "index has to be built again."
+)
+_DELETED_FIX: Final = (
+    "Restore this file from a copy of the index; without one, deleted documents cannot be told."
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file."""
+
+    path: Path
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def check_index(
+    path: str | os.PathLike[str], on_file: Callable[[Path, int], None] | None = None
+) -> list[Problem]:
+    """Check all files of the last commit; it may go on being read and written.
+
+    Args:
+        on_file: called with each file and its size in bytes once it was read, for a progress bar.
+    Returns:
+        All problems found; empty if the index is whole.
+    Raises:
+        IndexNotFound: there is no index.
+    """
+    folder = Path(path)
+    report = on_file or (lambda file, n_bytes: None)
+    while True:
+        try:
+            manifest = read_manifest(folder)
+        except IndexCorrupt as error:
+            return [_problem(error)]
+        problems = list(_check_files(folder, manifest, report))
+        # A commit may have removed files while we read them; then their absence is no damage.
+        if not problems or _same_commit(folder, manifest):
+            return problems
+
+
+def _same_commit(folder: Path, manifest: Manifest) -> bool:
+    try:
+        return read_manifest(folder) == manifest
+    except IndexCorrupt:
+        return True
+
+
+def named_files(folder: Path, manifest: Manifest) -> Iterator[tuple[Path, FileRecord, str]]:
+    """Every file of a commit but the manifest: path, record, and what to do if it is damaged."""
+    for name, codec in manifest.codecs.items():
+        for file, record in codec.files.items():
+            yield folder / layout.CODECS / name / file, record, _CODEC_FIX
+    for segment in manifest.segments:
+        for file, record in segment.files.items():
+            fix = _DELETED_FIX if file == segment.deleted else _SEGMENT_FIX
+            yield folder / layout.SEGMENTS / segment.name / file, record, fix
+
+
+def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int], None]) -> Iterator[Problem]:
+    damaged = set()
+    for path, record, fix in named_files(folder, manifest):
+        try:
+            _check_bytes(path, record, fix)
+        except IndexCorrupt as error:
+            damaged.add(path)
+            yield _problem(error)
+        on_file(path, record.bytes)
+    for segment in manifest.segments:
+        place = folder / layout.SEGMENTS / segment.name
+        for check in (_check_offsets, _check_deleted, _check_texts):
+            try:
+                check(place, segment, damaged)
+            except IndexCorrupt as error:
+                yield _problem(error)
+            except FileNotFoundError:  # reported above, or gone with a newer commit
+                continue
+
+
+def _check_bytes(path: Path, record: FileRecord, fix: str) -> None:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != record.bytes:
+                raise IndexCorrupt(path, "size", f"{record.bytes} bytes", f"{size} bytes", fix)
+            if record.dtype is not None and record.shape is not None:
+                header = layout.npy_header(record.dtype, record.shape)
+                if (got := file.read(len(header))) != header:
+                    raise IndexCorrupt(path, "header", repr(header), repr(got), fix)
+            digest = digest_of(file, array=record.dtype is not None)
+            if digest != record.digest:
+                raise IndexCorrupt(path, "digest", record.digest, digest, fix)
+    except FileNotFoundError as error:
+        raise IndexCorrupt(path, "existence", "a file", "nothing", fix) from error
+    except OSError as error:
+        raise IndexCorrupt(path, "content", "readable", f"'{error.strerror or error}'", fix) from error
+
+
+# The contents below agree with each other whenever digests do, unless a writer had a fault. A file known to
+# be damaged is not looked into.
+
+
+def _check_offsets(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    path = place / layout.OFFSETS
+    if path in damaged:
+        return
+    offsets = map_array(path, segment.files[layout.OFFSETS])
+    if (offsets[0], offsets[-1]) != (0, segment.n_tokens):
+        ends = f"{offsets[0]} and {offsets[-1]}"
+        raise IndexCorrupt(path, "first and last", f"0 and {segment.n_tokens}", ends, _SEGMENT_FIX)
+    for start in range(0, segment.n_documents, _BLOCK):
+        steps = np.diff(offsets[start : start + _BLOCK + 1])
+        if np.any(steps < 0):
+            row = start + int(np.argmax(steps < 0))
+            raise IndexCorrupt(
+                path, f"offsets[{row + 1}]", f"at least {offsets[row]}", offsets[row + 1], _SEGMENT_FIX
+            )
+
+
+def _check_deleted(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    if segment.deleted is not None and place / segment.deleted not in damaged:
+        read_alive(place, segment)
+
+
+def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    path = place / layout.TEXTS
+    if path in damaged:
+        return
+    TextsReader(path, segment.files[layout.TEXTS]).close()  # magic and version
+    database = connect_immutable(path)
+    try:
+        verdict = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise IndexCorrupt(path, "content", "a sound SQLite database", f"'{verdict}'", _SEGMENT_FIX)
+        found = database.execute("SELECT count(*), min(row), max(row) FROM documents").fetchone()
+        expected = (segment.n_documents, 0, segment.n_documents - 1)
+        if found != expected:
+            raise IndexCorrupt(path, "documents (count, first, last)", expected, found, _SEGMENT_FIX)
+    except sqlite3.DatabaseError as error:
+        raise IndexCorrupt(path, "content", "a sound SQLite database", f"'{error}'", _SEGMENT_FIX) from error
+    finally:
+        database.close()
+
+
+def _problem(error: IndexCorrupt) -> Problem:
+    return Problem(Path(str(error.path)), error.field, str(error))

@@ -1,0 +1,270 @@
+"""The on-disk format of an index: every name, dtype and shape, written once.
+
+Writer, reader and `latebolt check` take them from here; nothing in this module touches a file. One folder:
+
+    manifest.json                       the only file that is ever replaced; it names all the others
+    write.lock                          held by the one writer
+    codecs/<n>/<array>.npy              arrays of a codec, such as centroids
+    segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each document
+    segments/<n>/<column>.npy           one array per token column of the codec
+    segments/<n>/texts.sqlite           ids, texts and metadata of the segment's documents
+    segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
+
+A file is immutable once a manifest names it, and a number <n> is never used twice, so a path always means
+the same bytes. All paths are relative: the folder can be copied, moved or mounted read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+
+from latebolt.errors import IndexCorrupt, InvalidInput
+
+FORMAT: Final = "latebolt-index"
+FORMAT_VERSION: Final = 1
+
+MANIFEST: Final = "manifest.json"
+LOCK: Final = "write.lock"
+CODECS: Final = "codecs"
+SEGMENTS: Final = "segments"
+OFFSETS: Final = "offsets.npy"
+TEXTS: Final = "texts.sqlite"
+DRAFT_SUFFIX: Final = ".draft"
+
+OFFSETS_DTYPE: Final = "<i8"
+DELETED_DTYPE: Final = "|u1"
+
+TEXTS_APPLICATION_ID: Final = 0x6C617465  # "late", so that file(1) and a reader can tell the database's owner
+TEXTS_VERSION: Final = 1
+TEXTS_SCHEMA: Final = (
+    # `row` is the document's position in the segment. Texts have a table of their own, so that a walk over
+    # ids and metadata does not read them.
+    "CREATE TABLE documents (row INTEGER PRIMARY KEY, id TEXT NOT NULL, metadata TEXT)",
+    "CREATE TABLE texts (row INTEGER PRIMARY KEY, text TEXT NOT NULL)",
+    # The metadata once more, one line a leaf value, in an order that answers filters without a full scan.
+    "CREATE TABLE paths (number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE)",
+    "CREATE TABLE fields (path INTEGER NOT NULL, kind INTEGER NOT NULL, value NOT NULL, row INTEGER NOT NULL,"
+    " PRIMARY KEY (path, kind, value, row)) WITHOUT ROWID",
+)
+# Built when all rows are in: one sort is cheaper than as many insertions in random order.
+TEXTS_INDEXES: Final = ("CREATE INDEX documents_by_id ON documents (id, row)",)
+
+NPY_HEADER_BYTES: Final = 128
+DIGEST_BYTES: Final = 16
+COLUMN_DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<f2", "<f4"})
+
+# Names come from a file and become paths: only plain ones may pass.
+Number = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,17}$")]
+FileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]*(-[0-9]{1,18})?\.(npy|sqlite)$")]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One array with a row a token.
+
+    Args:
+        name: lower case letters, digits and underscores; becomes `<name>.npy`.
+        dtype: an integer of up to 32 bits, float16 or float32, in any spelling NumPy knows.
+        width: None for shape [n_tokens], else the second axis of [n_tokens, width].
+    Raises:
+        InvalidInput: the name, dtype or width is none of these.
+    """
+
+    name: str
+    dtype: str
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or f"{self.name}.npy" == OFFSETS:
+            raise InvalidInput(f"Column.name should be like 'codes' and not 'offsets', got {self.name!r}.")
+        if self.width is not None and self.width < 1:
+            raise InvalidInput(
+                f"Column.width of {self.name!r} should be None or at least 1, got {self.width}."
+            )
+        try:
+            spelled = np.dtype(self.dtype).newbyteorder("<").str
+        except TypeError:
+            spelled = ""
+        if spelled not in COLUMN_DTYPES:
+            allowed = ", ".join(sorted(COLUMN_DTYPES))
+            raise InvalidInput(
+                f"Column.dtype of {self.name!r} should be one of {allowed}, got {self.dtype!r}."
+            )
+        msgspec.structs.force_setattr(self, "dtype", spelled)
+
+    @property
+    def file(self) -> str:
+        """Name of the file inside the segment's folder."""
+        return f"{self.name}.npy"
+
+    def shape(self, n_tokens: int) -> tuple[int, ...]:
+        """Shape of the array for that many tokens."""
+        return (n_tokens,) if self.width is None else (n_tokens, self.width)
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the manifest knows of one file. `dtype` and `shape` are None for a file that is no array.
+
+    The digest is BLAKE2b-128 in hex: of an array's data followed by its 128 header bytes (the header is known
+    only when the last row is written), of any other file's bytes in order.
+    """
+
+    bytes: Count
+    digest: Digest
+    dtype: str | None = None
+    shape: tuple[Count, ...] | None = None
+
+
+class ModelRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The encoder an index was made with."""
+
+    source: str
+    fingerprint: str
+    precision: str
+    dim: int
+
+
+class CodecRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One codec: free-form `info` of the codec's own and its arrays."""
+
+    info: dict[str, Any]
+    files: dict[FileName, FileRecord]
+
+
+class SegmentRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One segment; counts include deleted rows."""
+
+    name: Number
+    codec: Number | None
+    n_documents: Count
+    n_tokens: Count
+    columns: tuple[Column, ...]
+    files: dict[FileName, FileRecord]
+    deleted: FileName | None = None
+    n_deleted: Count = 0
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`manifest.json`: one committed state of the index."""
+
+    format: Literal["latebolt-index"]
+    format_version: Literal[1]
+    generation: Count
+    next_number: int
+    model: ModelRecord | None
+    dim: int
+    bits: int
+    settings: dict[str, Any]
+    codec: Number | None = None
+    codecs: dict[Number, CodecRecord] = {}
+    segments: tuple[SegmentRecord, ...] = ()
+
+
+def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int, ...] | None]]:
+    """The files a segment must have, each with its dtype and shape (None for the database)."""
+    files: dict[str, tuple[str | None, tuple[int, ...] | None]] = {
+        OFFSETS: (OFFSETS_DTYPE, (segment.n_documents + 1,)),
+        TEXTS: (None, None),
+    }
+    for column in segment.columns:
+        files[column.file] = (column.dtype, column.shape(segment.n_tokens))
+    if segment.deleted is not None:
+        files[segment.deleted] = (DELETED_DTYPE, ((segment.n_documents + 7) // 8,))
+    return files
+
+
+def deleted_file(generation: int) -> str:
+    """Name of the file that holds a segment's deleted rows as of that generation."""
+    return f"deleted-{generation}.npy"
+
+
+def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """The first 128 bytes of an array file, in NumPy's format 1.0.
+
+    Written here and not by NumPy because NumPy pads differently from version to version, and a header of a
+    fixed length can be filled in after the rows were streamed.
+    """
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape!r}, }}"
+    return b"\x93NUMPY\x01\x00v\x00" + text.encode("ascii").ljust(NPY_HEADER_BYTES - 11) + b"\n"
+
+
+def array_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Size of an array file."""
+    count = 1
+    for axis in shape:
+        count *= axis
+    return NPY_HEADER_BYTES + count * np.dtype(dtype).itemsize
+
+
+_MARK: Final = b'{"digest":"'
+MANIFEST_HEAD_BYTES: Final = len(_MARK) + 2 * DIGEST_BYTES
+"""The first bytes of the manifest; equal heads mean equal manifests."""
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON whose first member is the digest of every byte after it."""
+    body = b'",\n' + msgspec.json.format(msgspec.json.encode(manifest), indent=1)[2:] + b"\n"
+    return _MARK + _digest(body) + body
+
+
+def decode_manifest(content: bytes, path: object) -> Manifest:
+    """Read what `encode_manifest` wrote.
+
+    Raises:
+        IndexCorrupt: naming `path` and the member that is wrong.
+    """
+    fix = "Restore manifest.json from a copy of the index, or build the index again."
+    head, body = content[:MANIFEST_HEAD_BYTES], content[MANIFEST_HEAD_BYTES:]
+    try:
+        fields = msgspec.json.decode(content)
+        kind, version = fields["format"], fields["format_version"]
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise IndexCorrupt(
+            path, "content", "a JSON object with format_version", "something else", fix
+        ) from error
+    if kind != FORMAT:
+        raise IndexCorrupt(path, "format", repr(FORMAT), repr(kind), "This is no latebolt index.")
+    if version != FORMAT_VERSION:
+        newer = "Install the latebolt version that wrote it, or build the index again."
+        raise IndexCorrupt(path, "format_version", FORMAT_VERSION, version, newer)
+    if head != _MARK + _digest(body):
+        raise IndexCorrupt(
+            path, "digest", _digest(body).decode(), head[len(_MARK) :].decode(errors="replace"), fix
+        )
+    del fields["digest"]
+    try:
+        manifest = msgspec.convert(fields, Manifest)
+    except msgspec.ValidationError as error:
+        raise IndexCorrupt(path, "content", "a valid manifest", str(error), fix) from error
+    _check_references(manifest, path, fix)
+    return manifest
+
+
+def _check_references(manifest: Manifest, path: object, fix: str) -> None:
+    if manifest.codec is not None and manifest.codec not in manifest.codecs:
+        raise IndexCorrupt(path, "codec", f"one of {sorted(manifest.codecs)}", manifest.codec, fix)
+    for segment in manifest.segments:
+        field = f"segments[{segment.name}]"
+        if segment.codec is not None and segment.codec not in manifest.codecs:
+            raise IndexCorrupt(
+                path, f"{field}.codec", f"one of {sorted(manifest.codecs)}", segment.codec, fix
+            )
+        expected = file_shapes(segment)
+        if set(expected) != set(segment.files):
+            raise IndexCorrupt(path, f"{field}.files", sorted(expected), sorted(segment.files), fix)
+        for name, (dtype, shape) in expected.items():
+            record = segment.files[name]
+            if (record.dtype, record.shape) != (dtype, shape):
+                raise IndexCorrupt(
+                    path, f"{field}.files[{name}]", f"{dtype} {shape}", f"{record.dtype} {record.shape}", fix
+                )
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest().encode("ascii")

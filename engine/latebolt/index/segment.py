@@ -1,0 +1,209 @@
+"""One segment as a reader sees it: mapped token columns, documents, and which rows are alive.
+
+All files are opened when the segment is, so that it stays whole when a newer commit removes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.errors import IndexCorrupt, InvalidInput
+from latebolt.index import layout
+from latebolt.index.documents import decode_metadata
+from latebolt.index.filters import Where, parse_where
+from latebolt.index.layout import Column, FileRecord, SegmentRecord
+from latebolt.index.mapping import RESTORE, map_array
+from latebolt.index.selection import Mask, Selector
+from latebolt.index.texts_reader import Int64, Rows, StoredDocument, TextsReader
+
+Document = tuple[str, str | None, dict[str, Any] | None]
+BLOCK_TOKENS: Final = 1 << 18
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some live documents of a segment in row order.
+
+    Args:
+        documents: as stored, metadata as JSON.
+        lengths: int64 [n], tokens a document.
+        columns: name -> array of sum(lengths) rows.
+    """
+
+    documents: list[StoredDocument]
+    lengths: Int64
+    columns: dict[str, npt.NDArray[Any]]
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the documents."""
+        return [document.id for document in self.documents]
+
+    @property
+    def texts(self) -> list[str | None]:
+        """Texts of the documents."""
+        return [document.text for document in self.documents]
+
+    @property
+    def metadata(self) -> list[dict[str, Any] | None]:
+        """Metadata of the documents."""
+        return [decode_metadata(document.metadata) for document in self.documents]
+
+
+class Segment:
+    """Documents and token columns of one segment. Made by `open_segment`."""
+
+    def __init__(
+        self, folder: Path, record: SegmentRecord, arrays: dict[str, npt.NDArray[Any]], texts: TextsReader
+    ) -> None:
+        self.folder, self.record, self.texts = folder, record, texts
+        self._arrays = arrays
+        self._selector = Selector(texts, record.n_documents)
+        self.alive: Mask = np.ones(record.n_documents, np.bool_)
+
+    def view(self, record: SegmentRecord, alive: Mask) -> Segment:
+        """The same files with other rows alive."""
+        twin = object.__new__(Segment)
+        twin.__dict__.update(self.__dict__, record=record, alive=alive)
+        return twin
+
+    @property
+    def name(self) -> str:
+        """Number of the segment, never used again in this index."""
+        return self.record.name
+
+    @property
+    def codec(self) -> str | None:
+        """Name of the codec that wrote the columns."""
+        return self.record.codec
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The token columns."""
+        return self.record.columns
+
+    @property
+    def n_documents(self) -> int:
+        """Rows, deleted ones included."""
+        return self.record.n_documents
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows of the token columns, those of deleted documents included."""
+        return self.record.n_tokens
+
+    @property
+    def n_deleted(self) -> int:
+        """Deleted rows."""
+        return self.n_documents - int(np.count_nonzero(self.alive))
+
+    @property
+    def offsets(self) -> Int64:
+        """Int64 [n_documents + 1], read-only."""
+        return self._arrays[layout.OFFSETS]
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A token column, mapped and read-only."""
+        return self._arrays[f"{name}.npy"]
+
+    def documents(self, rows: Rows) -> list[Document]:
+        """(id, text, metadata) of these rows in this order."""
+        return [(d.id, d.text, decode_metadata(d.metadata)) for d in self.texts.documents(rows)]
+
+    def ids(self, rows: Rows | None = None) -> list[str]:
+        """Ids of these rows in this order; of all rows, deleted ones included, without an argument."""
+        return self.texts.ids(rows)
+
+    def rows_of(self, ids: Sequence[str]) -> Int64:
+        """Ascending rows of the live documents with one of these ids."""
+        rows = np.array(sorted({row for _, row in self.texts.rows_of_ids(ids)}), np.int64)
+        return rows[self.alive[rows]]
+
+    def select(self, where: Where | None) -> Mask:
+        """Bool [n_documents], a fresh array: alive and passing the filter."""
+        if where is None:
+            return self.alive.copy()
+        return self._selector.select(parse_where(where)) & self.alive
+
+    def blocks(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
+        """Walk the live documents, about max_tokens (at least one document) at a time."""
+        offsets = self.offsets
+        start = 0
+        while start < self.n_documents:
+            reach = int(np.searchsorted(offsets, offsets[start] + max_tokens, side="right")) - 1
+            # Documents without tokens would otherwise make a block of any size.
+            stop = min(max(reach, start + 1), start + max_tokens, self.n_documents)
+            block = self._block(start, stop)
+            if block.documents:
+                yield block
+            start = stop
+
+    def _block(self, start: int, stop: int) -> Block:
+        alive, lengths = self.alive[start:stop], np.diff(self.offsets[start : stop + 1])
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        documents = self.texts.documents_between(start, stop)
+        columns = {column.name: self.column(column.name)[first:last] for column in self.columns}
+        if not alive.all():
+            documents = [document for document, keep in zip(documents, alive, strict=True) if keep]
+            tokens = np.repeat(alive, lengths)
+            columns = {name: column[tokens] for name, column in columns.items()}
+            lengths = lengths[alive]
+        return Block(documents, lengths, columns)
+
+
+def open_segment(folder: Path, record: SegmentRecord) -> Segment:
+    """Map the files of a segment, its deleted rows aside.
+
+    Raises:
+        FileNotFoundError: a file is gone; the caller knows whether that is damage.
+        IndexCorrupt: a file is not the one the manifest names, or offsets do not span the tokens.
+    """
+    arrays = {
+        name: map_array(folder / name, record.files[name])
+        for name in (layout.OFFSETS, *(column.file for column in record.columns))
+    }
+    offsets = arrays[layout.OFFSETS]
+    if (offsets[0], offsets[-1]) != (0, record.n_tokens):
+        got = f"{offsets[0]} and {offsets[-1]}"
+        raise IndexCorrupt(
+            folder / layout.OFFSETS, "first and last", f"0 and {record.n_tokens}", got, RESTORE
+        )
+    return Segment(folder, record, arrays, TextsReader(folder / layout.TEXTS, record.files[layout.TEXTS]))
+
+
+def read_alive(folder: Path, record: SegmentRecord) -> Mask:
+    """Bool [n_documents] from the file of deleted rows."""
+    if record.deleted is None:
+        return np.ones(record.n_documents, np.bool_)
+    path = folder / record.deleted
+    packed = map_array(path, record.files[record.deleted])
+    deleted = np.unpackbits(packed, count=record.n_documents, bitorder="little").view(np.bool_)
+    if (n := int(np.count_nonzero(deleted))) != record.n_deleted:
+        raise IndexCorrupt(path, "deleted rows", record.n_deleted, n, RESTORE)
+    return ~deleted
+
+
+def lasting_files(record: SegmentRecord) -> dict[str, FileRecord]:
+    """Files that stay the same for the life of a segment."""
+    return {name: file for name, file in record.files.items() if name != record.deleted}
+
+
+def pack_deleted(alive: Mask) -> npt.NDArray[np.uint8]:
+    """What `read_alive` reads."""
+    return np.packbits(~alive, bitorder="little")
+
+
+def check_same_columns(segments: Sequence[Segment]) -> None:
+    """Raise InvalidInput unless the segments' token rows can stand in one segment."""
+    for segment in segments[1:]:
+        if (segment.columns, segment.codec) != (segments[0].columns, segments[0].codec):
+            raise InvalidInput(
+                f"segment {segment.name} has another codec or other columns than segment {segments[0].name}; "
+                f"only segments of one codec can be merged."
+            )

@@ -1,0 +1,153 @@
+"""Streams documents and their token columns into the files of a new segment.
+
+Memory stays bounded by one `append`. Nothing names the files until a commit does, so a segment given up on
+needs no more than its folder removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.errors import IndexError_, InvalidInput
+from latebolt.index import files, layout
+from latebolt.index.documents import Metadata, Row, check_documents
+from latebolt.index.layout import Column, SegmentRecord
+from latebolt.index.texts_reader import Int64
+from latebolt.index.texts_writer import TextsWriter
+
+
+class SegmentWriter:
+    """One new segment. Made by `Writer.new_segment`.
+
+    Args:
+        folder: of the segment; must not exist yet. Its name becomes the segment's.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[Column], codec: str | None) -> None:
+        self.folder, self.codec, self.columns = folder, codec, tuple(columns)
+        self.n_documents = self.n_tokens = 0
+        self.finished = self.failed = False
+        self._closing = contextlib.ExitStack()
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise InvalidInput(f"columns should have different names, got {names}.")
+        with self._acting():
+            files.make_folder(folder)
+            self._offsets = self._open(layout.OFFSETS, layout.OFFSETS_DTYPE, ())
+            self._offsets.append(np.zeros(1, np.int64))
+            self._arrays = {c.name: self._open(c.file, c.dtype, c.shape(0)[1:]) for c in self.columns}
+            self._texts = TextsWriter(folder / layout.TEXTS)
+            self._closing.callback(self._texts.close)
+
+    def _open(self, name: str, dtype: str, row_shape: tuple[int, ...]) -> files.ArrayWriter:
+        writer = files.ArrayWriter(self.folder / name, dtype, row_shape)
+        self._closing.callback(writer.close)
+        return writer
+
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[None]:
+        # Once a write went wrong the files may disagree with each other: close them and refuse to go on.
+        if self.finished or self.failed:
+            state = "is finished" if self.finished else "failed to write"
+            raise IndexError_(
+                f"{self.folder}: this segment {state}; begin a new one with Writer.new_segment."
+            )
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def append(
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str | None] | None,
+        metadata: Sequence[Metadata | None] | None,
+        lengths: npt.ArrayLike,
+        columns: Mapping[str, npt.NDArray[Any]],
+    ) -> None:
+        """Add documents.
+
+        Args:
+            ids: of an id that comes more than once, the last document counts.
+            texts: None for no texts at all, or one str or None a document.
+            metadata: None, or one JSON object or None a document.
+            lengths: integers [n], tokens a document.
+            columns: one array a column, with sum(lengths) rows.
+        Raises:
+            InvalidInput: nothing was added; messages count documents from the first `append`.
+            StorageFull: the segment is lost, the last commit is not.
+        """
+        rows = check_documents(ids, texts, metadata, self.n_documents)
+        self.append_rows(rows, lengths, columns)
+
+    def append_rows(
+        self, rows: Sequence[Row], lengths: npt.ArrayLike, columns: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
+        """`append` for documents that `check_documents` has seen."""
+        counts = _checked_lengths(lengths, len(rows))
+        n_tokens = int(counts.sum())
+        self._check_columns(columns, n_tokens)
+        with self._acting():
+            for name, array in self._arrays.items():
+                array.append(columns[name])
+            self._offsets.append(self.n_tokens + np.cumsum(counts))
+            self._texts.append(rows)
+            self.n_documents += len(rows)
+            self.n_tokens += n_tokens
+
+    def _check_columns(self, columns: Mapping[str, npt.NDArray[Any]], n_tokens: int) -> None:
+        if set(columns) != set(self._arrays):
+            raise InvalidInput(f"columns should be {sorted(self._arrays)}, got {sorted(columns)}.")
+        for column in self.columns:
+            array, shape = columns[column.name], column.shape(n_tokens)
+            if array.shape != shape or array.dtype != np.dtype(column.dtype):
+                raise InvalidInput(
+                    f"column {column.name!r} should be {column.dtype} of shape {shape}, "
+                    f"got {array.dtype.str} of shape {array.shape}."
+                )
+
+    def finish(self) -> tuple[SegmentRecord, list[int]]:
+        """Complete and sync all files.
+
+        Returns:
+            The record, and the rows that a later row of the same id replaces.
+        """
+        with self._acting():
+            records = {layout.OFFSETS: self._offsets.finish()}
+            records |= {column.file: self._arrays[column.name].finish() for column in self.columns}
+            records[layout.TEXTS], repeated = self._texts.finish()
+            files.sync_folder(self.folder)
+            self.finished = True
+        record = SegmentRecord(
+            name=self.folder.name,
+            codec=self.codec,
+            n_documents=self.n_documents,
+            n_tokens=self.n_tokens,
+            columns=self.columns,
+            files=records,
+        )
+        return record, repeated
+
+    def close(self) -> None:
+        """Give up, unless finished: close all files and leave them to whoever removes the draft."""
+        self.failed = not self.finished
+        self._closing.close()
+
+
+def _checked_lengths(lengths: npt.ArrayLike, n_documents: int) -> Int64:
+    counts = np.asarray(lengths)
+    if counts.shape != (n_documents,) or (counts.size and counts.dtype.kind not in "iu"):
+        raise InvalidInput(
+            f"lengths should be {n_documents} integers, one a document, got {counts.dtype} {counts.shape}."
+        )
+    counts = counts.astype(np.int64)
+    if np.any(counts < 0):
+        raise InvalidInput(f"lengths[{int(np.argmax(counts < 0))}] should not be negative.")
+    return counts

@@ -1,0 +1,279 @@
+"""Opens an index folder: snapshots for readers, the lock for the writer.
+
+Readers never write and never wait. A snapshot is one commit, whole, for as long as someone holds it, whatever
+a writer commits or removes meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound
+from latebolt.index import files, layout
+from latebolt.index.cleanup import remove_unnamed
+from latebolt.index.documents import plain_json
+from latebolt.index.layout import Column, Manifest, ModelRecord
+from latebolt.index.lock import writer_lock
+from latebolt.index.mapping import RESTORE, map_array
+from latebolt.index.segment import Segment, lasting_files, open_segment, read_alive
+from latebolt.index.writer import SegmentDraft, Writer
+
+__all__ = ["Codec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
+
+_TRIES: Final = 100  # commits that may overtake one opening
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """A stored codec; arrays are mapped and read-only."""
+
+    name: str
+    info: Mapping[str, Any]
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One commit of an index."""
+
+    manifest: Manifest
+    codecs: Mapping[str, Codec]
+    segments: tuple[Segment, ...]
+
+    @property
+    def generation(self) -> int:
+        """Commits before this one."""
+        return self.manifest.generation
+
+    @property
+    def model(self) -> ModelRecord | None:
+        """The encoder the index was made with."""
+        return self.manifest.model
+
+    @property
+    def dim(self) -> int:
+        """Width of token vectors."""
+        return self.manifest.dim
+
+    @property
+    def bits(self) -> int:
+        """Bits a dimension."""
+        return self.manifest.bits
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Free-form settings."""
+        return self.manifest.settings
+
+    @property
+    def codec(self) -> Codec | None:
+        """The codec for new segments."""
+        return None if self.manifest.codec is None else self.codecs[self.manifest.codec]
+
+    @property
+    def n_documents(self) -> int:
+        """Live documents."""
+        return sum(record.n_documents - record.n_deleted for record in self.manifest.segments)
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens, those of deleted documents included."""
+        return sum(record.n_tokens for record in self.manifest.segments)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all files the manifest names."""
+        owned = [owner.files for owner in self.manifest.segments]
+        owned += [owner.files for owner in self.manifest.codecs.values()]
+        return sum(file.bytes for files_ in owned for file in files_.values())
+
+
+class Store:
+    """An index folder. Threads may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._process, self._lock = os.getpid(), threading.Lock()
+        self._head: bytes | None = None
+        self._current = _EMPTY
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int,
+        bits: int,
+        model: ModelRecord | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Store:
+        """Make an empty index in a folder that is missing, empty, or holds what a creation cut short left.
+
+        Raises:
+            IndexExists: there is an index, or something else.
+        """
+        folder = Path(path)
+        plain = plain_json(settings or {}, "settings")
+        _refuse_existing(folder)
+        files.make_folder(folder)
+        with writer_lock(folder):
+            _refuse_existing(folder)
+            manifest = Manifest(layout.FORMAT, layout.FORMAT_VERSION, 0, 1, model, dim, bits, plain)
+            for name in (layout.SEGMENTS, layout.CODECS):
+                files.make_folder(folder / name)
+            files.publish(folder / layout.MANIFEST, layout.encode_manifest(manifest))
+            files.sync_folder(folder.absolute().parent)
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Store:
+        """Open an index and its last commit.
+
+        Raises:
+            IndexNotFound: there is none at this path.
+            IndexCorrupt: a file contradicts the manifest.
+        """
+        store = cls(Path(path))
+        store.snapshot()
+        return store
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest last read."""
+        return self._current.manifest
+
+    def snapshot(self) -> Snapshot:
+        """The last commit. For 43 bytes read, the same object as before if there is none newer.
+
+        Raises:
+            IndexNotFound: the folder has gone.
+            IndexCorrupt: a file contradicts the manifest.
+        """
+        if self._process != os.getpid():  # the lock may have been held by a thread that the fork did not copy
+            self._process, self._lock = os.getpid(), threading.Lock()
+        with self._lock:
+            for _ in range(_TRIES):
+                content = _read_manifest(self.path, layout.MANIFEST_HEAD_BYTES)
+                if content == self._head:
+                    return self._current
+                content = _read_manifest(self.path)
+                manifest = layout.decode_manifest(content, self.path / layout.MANIFEST)
+                try:
+                    self._current = self._open(manifest)
+                except FileNotFoundError as error:
+                    # Removed because a newer commit does not need it, or lost: only the manifest can tell.
+                    if _read_manifest(self.path) == content:
+                        missing = Path(error.filename or error.args[0])
+                        raise IndexCorrupt(missing, "existence", "a file", "nothing", RESTORE) from error
+                    continue
+                self._head = content[: layout.MANIFEST_HEAD_BYTES]
+                return self._current
+        raise IndexCorrupt(
+            self.path / layout.MANIFEST,
+            "generation",
+            "stable while opening",
+            f"{_TRIES} commits",
+            "Try again.",
+        )
+
+    def _open(self, manifest: Manifest) -> Snapshot:
+        """Open what is new; files that the current snapshot holds are immutable and stay as they are."""
+        known = {segment.name: segment for segment in self._current.segments}
+        segments = []
+        for record in manifest.segments:
+            folder = self.path / layout.SEGMENTS / record.name
+            old = known.get(record.name)
+            # Compared and not assumed: someone may have put another index at this path.
+            same = old is not None and lasting_files(old.record) == lasting_files(record)
+            base = old if old is not None and same else open_segment(folder, record)
+            alive = read_alive(folder, record)
+            alive.flags.writeable = False
+            segments.append(base.view(record, alive))
+        codecs = {}
+        for name, codec in manifest.codecs.items():
+            if codec == self._current.manifest.codecs.get(name):
+                codecs[name] = self._current.codecs[name]
+                continue
+            folder = self.path / layout.CODECS / name
+            arrays = {
+                file.removesuffix(".npy"): map_array(folder / file, r) for file, r in codec.files.items()
+            }
+            codecs[name] = Codec(name, codec.info, arrays)
+        return Snapshot(manifest, codecs, tuple(segments))
+
+    @contextlib.contextmanager
+    def writer(self, timeout: float = 0.0) -> Iterator[Writer]:
+        """Hold the index for writing; leaving the block discards what was not committed.
+
+        Args:
+            timeout: seconds to wait for another writer.
+        Raises:
+            IndexLocked: there is another writer.
+        """
+        # Before the lock, whose file would otherwise be made in a folder that is no index.
+        self.snapshot()
+        with writer_lock(self.path, timeout):
+            snapshot = self.snapshot()
+            try:
+                writer = Writer(self.path, snapshot.manifest, snapshot.segments)
+                try:
+                    yield writer
+                finally:
+                    writer.close()
+            finally:
+                # What is on disk decides, not what the writer believes: it may have been interrupted between
+                # publishing and noticing.
+                with contextlib.suppress(OSError, IndexCorrupt):
+                    remove_unnamed(self.path, read_manifest(self.path))
+
+    def close(self) -> None:
+        """Forget the current snapshot; its files close with the last user of its segments."""
+        self._head, self._current = None, _EMPTY
+
+
+_EMPTY: Final = Snapshot(Manifest(layout.FORMAT, layout.FORMAT_VERSION, 0, 1, None, 0, 0, {}), {}, ())
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the index at `path`, without opening anything else.
+
+    Raises:
+        IndexNotFound: there is none.
+        IndexCorrupt: it is damaged or of another version.
+    """
+    return layout.decode_manifest(_read_manifest(path), path / layout.MANIFEST)
+
+
+def _read_manifest(path: Path, n_bytes: int = -1) -> bytes:
+    try:
+        with (path / layout.MANIFEST).open("rb", buffering=0 if n_bytes > 0 else -1) as file:
+            return file.read(n_bytes)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IndexNotFound(
+            f'{path}: there is no latebolt index here (no {layout.MANIFEST}). Make one with "latebolt index".'
+        ) from error
+
+
+def _refuse_existing(folder: Path) -> None:
+    leftovers = {layout.LOCK, layout.MANIFEST + layout.DRAFT_SUFFIX, layout.SEGMENTS, layout.CODECS}
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise IndexExists(f"{folder}: is a file. Choose a path where nothing is yet.") from error
+    if layout.MANIFEST in names:
+        raise IndexExists(f"{folder}: there is an index already. Open it, or remove the folder first.")
+    if names - leftovers:
+        raise IndexExists(
+            f"{folder}: the folder holds other files ({min(names - leftovers)}). Choose a path where "
+            f"nothing is yet."
+        )

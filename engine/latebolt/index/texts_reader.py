@@ -1,0 +1,218 @@
+"""Reads the database of one segment: documents by row, rows by id, rows by a metadata value.
+
+Knows nothing of deleted rows. The database is opened as immutable: no lock, no journal, no write, so it works
+on a read-only mount and goes on working while the file is being removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.errors import IndexCorrupt
+from latebolt.index import documents, layout
+from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING
+from latebolt.index.filter_tree import Value, compare
+from latebolt.index.layout import FileRecord
+from latebolt.index.mapping import RESTORE, check_size
+
+Int64 = npt.NDArray[np.int64]
+Rows = Sequence[int] | Int64
+T = TypeVar("T")
+_BATCH: Final = 500  # parameters of one statement; every SQLite allows 999
+
+# One constant statement an operator: what a caller wrote only ever travels as a parameter.
+_OPS: Final = ("=", "<", "<=", ">", ">=")
+_EXISTING: Final = "SELECT row FROM fields WHERE path = (SELECT number FROM paths WHERE path = ?)"
+_FIELD: Final = {op: f"{_EXISTING} AND kind = ? AND value {op} ?" for op in _OPS}
+_ID: Final = {op: f"SELECT row FROM documents WHERE id {op} ?" for op in _OPS}
+_DOCUMENTS: Final = (
+    "SELECT d.row, d.id, t.text, d.metadata FROM documents d LEFT JOIN texts t ON t.row = d.row WHERE d.row "
+)
+
+
+class StoredDocument(NamedTuple):
+    """One document as stored; `metadata` is JSON."""
+
+    row: int
+    id: str
+    text: str | None
+    metadata: str | None
+
+
+class TextsReader:
+    """Documents of one segment. Threads may share it; a forked child opens the file anew.
+
+    Raises:
+        FileNotFoundError: the file is gone; the caller knows whether that is damage.
+        IndexCorrupt: it is not the file the manifest names.
+    """
+
+    def __init__(self, path: Path, record: FileRecord) -> None:
+        self.path, self._record = path, record
+        self._connect()
+
+    def _connect(self) -> None:
+        check_size(self.path, self._record)
+        # One connection with a lock, opened now: a connection a thread, opened when first needed, would come
+        # too late for a segment that a newer commit has removed.
+        self._lock, self._process = threading.Lock(), os.getpid()
+        try:
+            self._database = connect_immutable(self.path)
+            owner = self._database.execute("PRAGMA application_id").fetchone()[0]
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            if not self.path.exists():
+                raise FileNotFoundError(self.path) from error
+            raise self._corrupt(error) from error
+        if (owner, version) != (layout.TEXTS_APPLICATION_ID, layout.TEXTS_VERSION):
+            expected = f"{layout.TEXTS_APPLICATION_ID:#x} version {layout.TEXTS_VERSION}"
+            raise IndexCorrupt(
+                self.path, "application_id", expected, f"{owner:#x} version {version}", RESTORE
+            )
+
+    def _corrupt(self, error: sqlite3.Error) -> IndexCorrupt:
+        return IndexCorrupt(self.path, "content", "a readable SQLite database", f"'{error}'", RESTORE)
+
+    def close(self) -> None:
+        """Close the connection; the object is useless afterwards."""
+        if self._process == os.getpid():
+            self._database.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, sqlite3.Error):  # half made, or made in another thread
+            self.close()
+
+    def _rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        if self._process != os.getpid():  # SQLite forbids carrying a connection through a fork
+            self._connect()
+        with self._lock:
+            try:
+                return self._database.execute(statement, parameters).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._corrupt(error) from error
+
+    def _row_numbers(self, statement: str, parameters: Sequence[Any]) -> Int64:
+        rows = self._rows(statement, parameters)
+        return np.fromiter((row for (row,) in rows), np.int64, len(rows))
+
+    def documents(self, rows: Rows) -> list[StoredDocument]:
+        """Documents of these rows, in this order; a row may be named twice.
+
+        Raises:
+            IndexCorrupt: the database lacks a row.
+        """
+        found: dict[int, StoredDocument] = {}
+        for start in range(0, len(rows), _BATCH):
+            batch = [int(row) for row in rows[start : start + _BATCH]]
+            marks = ", ".join("?" * len(batch))
+            for values in self._rows(f"{_DOCUMENTS} IN ({marks})", batch):
+                found[values[0]] = StoredDocument(*values)
+        return self._in_order(found, rows)
+
+    def _in_order(self, found: Mapping[int, T], rows: Rows) -> list[T]:
+        try:
+            return [found[int(row)] for row in rows]
+        except KeyError as error:
+            raise self._missing(error.args[0]) from error
+
+    def documents_between(self, start: int, stop: int) -> list[StoredDocument]:
+        """Documents of rows start..stop-1, in order."""
+        values = self._rows(f"{_DOCUMENTS} BETWEEN ? AND ? ORDER BY d.row", (start, stop - 1))
+        found = [StoredDocument(*value) for value in values]
+        if len(found) != stop - start:
+            raise self._missing(
+                next(i for i in range(start, stop) if i - start >= len(found) or found[i - start].row != i)
+            )
+        return found
+
+    def _missing(self, row: int) -> IndexCorrupt:
+        return IndexCorrupt(self.path, f"documents.row {row}", "present", "nothing", RESTORE)
+
+    def ids(self, rows: Rows | None = None) -> list[str]:
+        """Ids of these rows in this order, or of all."""
+        if rows is None:
+            return [id for (id,) in self._rows("SELECT id FROM documents ORDER BY row")]
+        found: dict[int, str] = {}
+        for start in range(0, len(rows), _BATCH):
+            batch = [int(row) for row in rows[start : start + _BATCH]]
+            marks = ", ".join("?" * len(batch))
+            found.update(self._rows(f"SELECT row, id FROM documents WHERE row IN ({marks})", batch))
+        return self._in_order(found, rows)
+
+    def rows_of_ids(self, ids: Sequence[str]) -> list[tuple[str, int]]:
+        """Every (id, row) whose id is one of these."""
+        found: list[tuple[str, int]] = []
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            marks = ", ".join("?" * len(batch))
+            found.extend(self._rows(f"SELECT id, row FROM documents WHERE id IN ({marks})", batch))
+        return found
+
+    def rows_with_id(self, op: str, value: Value) -> Int64:
+        """Rows whose id compares so; none for a value that is no string."""
+        if value.kind != STRING:
+            return np.zeros(0, np.int64)
+        return self._row_numbers(_ID[op], (value.value,))
+
+    def rows_with_field(self, field: str) -> Int64:
+        """Rows whose metadata has the field; a row may come twice."""
+        return self._row_numbers(_EXISTING, (field,))
+
+    def rows_with_value(self, field: str, op: str, value: Value) -> Int64:
+        """Rows of which some value at the field compares so; a row may come twice."""
+        rows = self._row_numbers(_FIELD[op], (field, value.kind, value.value))
+        if value.kind != STRING:
+            return rows
+        return np.concatenate([rows, *self._rows_with_long_string(field, op, value)])
+
+    def _rows_with_long_string(self, field: str, op: str, value: Value) -> Iterator[Int64]:
+        """The same for strings of which the table holds a prefix; an equal prefix decides nothing."""
+        prefix = str(value.value)[:LONG_STRING_PREFIX]
+        strict = op.rstrip("=")
+        if strict:
+            yield self._row_numbers(_FIELD[strict], (field, LONG_STRING, prefix))
+        if len(prefix) == LONG_STRING_PREFIX:
+            undecided = self._row_numbers(_FIELD["="], (field, LONG_STRING, prefix))
+            yield np.array(
+                [
+                    document.row
+                    for document in self.documents(undecided.tolist())
+                    for leaf in documents.leaves(documents.decode_metadata(document.metadata))
+                    if leaf.path == field and compare(leaf, op, value)
+                ],
+                np.int64,
+            )
+
+
+def connect_immutable(path: Path) -> sqlite3.Connection:
+    """A connection that never writes or locks."""
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def rows_replaced(old: Path, n_old: int, new: Path, n_new: int) -> Int64:
+    """Rows of one database whose id also occurs in another; the smaller one is walked."""
+    walked, looked_up = ("old", "new") if n_old <= n_new else ("new", "old")
+    database = connect_immutable(old)
+    try:
+        uri = f"{new.absolute().as_uri()}?mode=ro&immutable=1"
+        database.execute("ATTACH ? AS new", (uri,))
+        names = {"old": "main.documents", "new": "new.documents"}
+        rows = database.execute(
+            f"SELECT old.row FROM {names[walked]} AS {walked} CROSS JOIN {names[looked_up]} AS {looked_up}"
+            " ON old.id = new.id"
+        ).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise IndexCorrupt(old, "content", "a readable SQLite database", f"'{error}'", RESTORE) from error
+    finally:
+        database.close()
+    return np.fromiter((row for (row,) in rows), np.int64, len(rows))

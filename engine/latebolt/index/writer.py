@@ -1,0 +1,339 @@
+"""Collects the changes of one commit and publishes them at once.
+
+New files are written where they will stay, since no manifest names them yet; then one replaced manifest makes
+all changes visible. What no manifest names is removed afterwards, or by the next writer if this one dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.errors import IndexError_, InvalidInput
+from latebolt.index import files, layout
+from latebolt.index.cleanup import remove_unnamed
+from latebolt.index.documents import Row, decode_metadata, leaves, plain_json
+from latebolt.index.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
+from latebolt.index.merging import plan_merges
+from latebolt.index.segment import (
+    BLOCK_TOKENS,
+    Block,
+    Segment,
+    check_same_columns,
+    open_segment,
+    pack_deleted,
+)
+from latebolt.index.segment_writer import SegmentWriter as SegmentFiles
+from latebolt.index.texts_reader import rows_replaced
+
+
+class Writer:
+    """The one writer of an index. Made by `Store.writer`; not for several threads at a time.
+
+    Args:
+        manifest, segments: the last commit.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, segments: Sequence[Segment]) -> None:
+        self.path = path
+        self._committed = self._manifest = manifest
+        # Own masks, changed in place as documents are deleted.
+        self._segments = {s.name: s.view(s.record, s.alive.copy()) for s in segments}
+        self._touched: set[str] = set()
+        self._open: list[SegmentDraft] = []
+        self._failed = False
+        remove_unnamed(path, manifest)
+
+    @contextlib.contextmanager
+    def _acting(self) -> Iterator[None]:
+        # A half-done change must not be committed by a caller who caught its error.
+        if self._failed:
+            raise IndexError_(f"{self.path}: an earlier write failed; leave this writer and begin another.")
+        try:
+            yield
+        except InvalidInput:  # raised before anything was written
+            raise
+        except BaseException:
+            self._failed = True
+            raise
+
+    @property
+    def manifest(self) -> Manifest:
+        """The state a commit would publish, deletions and unfinished segments aside."""
+        return self._manifest
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """Finished segments as this writer sees them, its own deletions included."""
+        return tuple(self._segments.values())
+
+    @property
+    def codec(self) -> str | None:
+        """Name of the codec for new segments."""
+        return self._manifest.codec
+
+    def _replace(self, **changes: Any) -> None:
+        self._manifest = msgspec.structs.replace(self._manifest, **changes)
+
+    def _new_folder(self, parent: str) -> Path:
+        number = self._manifest.next_number
+        while (folder := self.path / parent / str(number)).exists():  # a leftover that cannot be removed
+            number += 1
+        self._replace(next_number=number + 1)
+        return folder
+
+    def set_model(self, model: ModelRecord | None) -> None:
+        """Record another encoder, for example after its folder has moved."""
+        self._replace(model=model)
+
+    def set_settings(self, settings: Mapping[str, Any]) -> None:
+        """Replace the free-form settings; JSON values only."""
+        self._replace(settings=plain_json(settings, "settings"))
+
+    def set_codec(
+        self, arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any], adopt: bool = False
+    ) -> str:
+        """Store a codec for new segments.
+
+        Args:
+            arrays: name -> array; names are lower case letters, digits and underscores.
+            info: whatever else the codec needs; JSON values only.
+            adopt: the segments of the current codec can be read with this one too (centroids were only
+                appended), so the old one may go.
+        Returns:
+            The codec's name.
+        """
+        plain = plain_json(info, "info")
+        with self._acting():
+            folder = self._new_folder(layout.CODECS)
+            files.make_folder(folder)
+            records = {
+                f"{name}.npy": files.write_array(folder / f"{name}.npy", a) for name, a in arrays.items()
+            }
+            files.sync_folder(folder)
+            old, name = self._manifest.codec, folder.name
+            self._replace(codec=name, codecs={**self._manifest.codecs, name: CodecRecord(plain, records)})
+            if adopt:
+                for segment in self.segments:
+                    if segment.codec == old:
+                        self._set_record(segment, codec=name)
+        return name
+
+    def new_segment(self, columns: Sequence[Column], codec: str | None = None) -> SegmentDraft:
+        """Begin a segment.
+
+        Args:
+            codec: name of its codec, the current one by default.
+        """
+        name = self._manifest.codec if codec is None else codec
+        if name is not None and name not in self._manifest.codecs:
+            raise InvalidInput(f"codec should be one of {sorted(self._manifest.codecs)}, got {name!r}.")
+        return self._new_segment(columns, name)
+
+    def _new_segment(self, columns: Sequence[Column], codec: str | None) -> SegmentDraft:
+        with self._acting():
+            draft = SegmentDraft(self, SegmentFiles(self._new_folder(layout.SEGMENTS), columns, codec))
+            self._open.append(draft)
+        return draft
+
+    def _adopt_files(self, draft: SegmentDraft, replace: bool) -> None:
+        """Take a finished segment in: its rows replace those of the same id."""
+        self._open.remove(draft)
+        if draft.files.n_documents == 0:
+            draft.files.close()
+            files.remove(draft.files.folder)
+            return
+        record, repeated = draft.files.finish()
+        segment = open_segment(draft.files.folder, record)
+        segment.alive[repeated] = False
+        if replace:
+            for old in self.segments:
+                self._kill(
+                    old,
+                    rows_replaced(old.texts.path, old.n_documents, segment.texts.path, record.n_documents),
+                )
+        self._segments[record.name] = segment
+        self._touched.add(record.name)
+
+    def _kill(self, segment: Segment, rows: npt.NDArray[np.int64]) -> int:
+        rows = np.unique(rows)
+        rows = rows[segment.alive[rows]]
+        if rows.size:
+            segment.alive[rows] = False
+            self._touched.add(segment.name)
+        return len(rows)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents; ids that do not exist are ignored.
+
+        Returns:
+            How many documents there were.
+        """
+        for i, id in enumerate(ids):
+            if not isinstance(id, str):
+                raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
+        known = [id for id in ids if _storable(id)]
+        with self._acting():
+            return sum(self._kill(segment, segment.rows_of(known)) for segment in self.segments)
+
+    def drop_segments(self, names: Sequence[str]) -> None:
+        """Remove segments with all their documents."""
+        for name in names:
+            if name not in self._segments:
+                raise InvalidInput(f"segment should be one of {list(self._segments)}, got {name!r}.")
+            del self._segments[name]
+
+    def merge(self, names: Sequence[str], block_tokens: int = BLOCK_TOKENS) -> str | None:
+        """Replace segments of one codec by one that holds their live documents, in their order.
+
+        Args:
+            block_tokens: tokens copied at a time.
+        Returns:
+            Name of the new segment; None if no document was left.
+        """
+        for name in names:
+            if name not in self._segments:
+                raise InvalidInput(f"segment should be one of {list(self._segments)}, got {name!r}.")
+        if not names:
+            return None
+        sources = [self._segments[name] for name in names]
+        check_same_columns(sources)
+        draft = self._new_segment(sources[0].columns, sources[0].codec)
+        with self._acting():
+            for source in sources:
+                for block in source.blocks(block_tokens):
+                    draft.files.append_rows(_rows(block), block.lengths, block.columns)
+            # Live ids are unique, and the sources are about to go: nothing to replace.
+            self._adopt_files(draft, replace=False)
+        self.drop_segments(names)
+        return draft.name if draft.name in self._segments else None
+
+    def tidy(self) -> None:
+        """Merge small segments when there are many of them; to be called before the commit of an addition."""
+        for draft in list(self._open):
+            draft.finish()
+        while plans := plan_merges(segment.record for segment in self.segments):
+            for names in plans:
+                self.merge(names)
+
+    def commit(self) -> int:
+        """Publish all changes: after this returns they survive a power cut. May be called again for more.
+
+        Returns:
+            The generation; the old one if nothing changed.
+        Raises:
+            StorageFull: nothing has changed.
+        """
+        with self._acting():
+            for draft in list(self._open):
+                draft.finish()
+            generation = self._committed.generation + 1
+            for segment in self.segments:
+                if not segment.alive.any():
+                    del self._segments[segment.name]
+                elif segment.name in self._touched:
+                    self._write_deleted(segment, generation)
+            self._replace(segments=tuple(segment.record for segment in self.segments))
+            used = {segment.codec for segment in self.segments} | {self._manifest.codec}
+            self._replace(codecs={n: codec for n, codec in self._manifest.codecs.items() if n in used})
+            if self._manifest == self._committed:
+                return self._committed.generation
+            self._replace(generation=generation)
+            self._sync_folders()
+            files.publish(self.path / layout.MANIFEST, layout.encode_manifest(self._manifest))
+            self._committed = self._manifest
+            self._touched.clear()
+        remove_unnamed(self.path, self._committed)
+        return generation
+
+    def _write_deleted(self, segment: Segment, generation: int) -> None:
+        old = segment.record
+        records = {name: record for name, record in old.files.items() if name != old.deleted}
+        n_deleted = segment.n_deleted
+        if n_deleted == 0:
+            return
+        name = layout.deleted_file(generation)
+        path = segment.folder / name
+        # A commit that failed in this very place has left its file behind; nobody reads it.
+        files.remove(path)
+        records[name] = files.write_array(path, pack_deleted(segment.alive))
+        files.sync_folder(segment.folder)
+        self._set_record(segment, deleted=name, n_deleted=n_deleted, files=records)
+
+    def _set_record(self, segment: Segment, **changes: Any) -> None:
+        record: SegmentRecord = msgspec.structs.replace(segment.record, **changes)
+        self._segments[segment.name] = segment.view(record, segment.alive)
+
+    def _sync_folders(self) -> None:
+        for parent in (layout.SEGMENTS, layout.CODECS):
+            if (self.path / parent).is_dir():
+                files.sync_folder(self.path / parent)
+        files.sync_folder(self.path)
+
+    def close(self) -> None:
+        """Close what is unfinished. `Store.writer` then removes what no manifest names."""
+        self._failed = True
+        for draft in self._open:
+            draft.files.close()
+
+
+class SegmentDraft:
+    """A segment being written. Made by `Writer.new_segment`."""
+
+    def __init__(self, writer: Writer, segment_files: SegmentFiles) -> None:
+        self._writer, self.files = writer, segment_files
+
+    @property
+    def name(self) -> str:
+        """Number the segment will have."""
+        return self.files.folder.name
+
+    @property
+    def n_documents(self) -> int:
+        """Documents appended so far."""
+        return self.files.n_documents
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens appended so far."""
+        return self.files.n_tokens
+
+    def append(
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str | None] | None,
+        metadata: Sequence[Mapping[str, Any] | None] | None,
+        lengths: npt.ArrayLike,
+        columns: Mapping[str, npt.NDArray[Any]],
+    ) -> None:
+        """See `segment_writer.SegmentWriter.append`."""
+        with self._writer._acting():
+            self.files.append(ids, texts, metadata, lengths, columns)
+
+    def finish(self) -> None:
+        """Complete the segment: from now on the writer's deletions and later segments see its documents.
+
+        A second call does nothing; a segment without documents vanishes.
+        """
+        if self in self._writer._open:
+            with self._writer._acting():
+                self._writer._adopt_files(self, replace=True)
+
+
+def _rows(block: Block) -> list[Row]:
+    return [
+        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata)))) for d in block.documents
+    ]
+
+
+def _storable(id: str) -> bool:
+    try:
+        return bool(id.encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,223 @@
+"""The kernels themselves, written for numba over addresses; compiled by `native.py`.
+
+Each function scores documents first..last-1 of a store against one query and writes one float32 a
+document. What it must compute is defined in `reference.py`; which arguments it takes is in its
+docstring, addresses first. Query lanes: float32 [n_blocks][dim][lanes], padded with zeros; padded lanes
+never score. `scratch` is float32 [lanes + TILE * dim], private to the calling thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from latebolt.kernels import vector
+from latebolt.kernels.isa import WIDTH
+from latebolt.kernels.signatures import N_ARGUMENTS
+
+VECTORS = 2  # vector registers of query lanes
+TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
+
+load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
+load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")
+store_f32 = vector.store_f32
+
+
+def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
+    """The Python function to compile and its number of arguments."""
+    return _BUILDERS[name](WIDTH[isa]), N_ARGUMENTS[name]
+
+
+def _inline(function: Callable[..., Any]) -> Any:
+    return njit(inline="always", error_model="numpy", fastmath={"reassoc", "contract"})(function)
+
+
+def _sum_lanes(lanes: int) -> Any:
+    zero = np.float32(0)
+
+    @_inline
+    def sum_lanes(best: int, used: int) -> Any:
+        total = zero
+        for lane in range(lanes if used > lanes else used):
+            total += load_f32(best + 4 * lane)
+        return total
+
+    return sum_lanes
+
+
+def _maxsim_float32(width: int) -> Callable[..., None]:
+    lanes = width * VECTORS
+    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
+    fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
+    lowest, zero = np.float32(-np.inf), np.float32(0)
+
+    def maxsim_float32(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
+        """Query lanes, their number, float32 [n_tokens][dim], int64 offsets, which documents to score
+        (int64, 0 = all), dim, scratch, out, range."""
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            total = zero
+            block = 0
+            while block * lanes < n_query and start < stop:
+                q = query + 4 * block * dim * lanes
+                fill(scratch, lowest)
+                t = start
+                while t < stop:
+                    if stop - start < TILE:
+                        single(q, values + 4 * t * dim, dim, scratch)
+                        t += 1
+                    else:
+                        # The last tile overlaps the one before it: a maximum may see a token twice.
+                        at = t if t < stop - TILE else stop - TILE
+                        tile(q, values + 4 * at * dim, dim, scratch)
+                        t = at + TILE
+                total += sum_lanes(scratch, n_query - block * lanes)
+                block += 1
+            store_f32(out + 4 * i, total)
+
+    return maxsim_float32
+
+
+def _maxsim_float16(width: int) -> Callable[..., None]:
+    lanes = width * VECTORS
+    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
+    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("f16")
+    lowest, zero = np.float32(-np.inf), np.float32(0)
+
+    def maxsim_float16(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
+        """As maxsim_float32, with float16 values."""
+        buffer = scratch + 4 * lanes
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            total = zero
+            block = 0
+            while block * lanes < n_query and start < stop:
+                q = query + 4 * block * dim * lanes
+                fill(scratch, lowest)
+                t = start
+                while t < stop:
+                    if stop - start < TILE:
+                        widen(values + 2 * t * dim, zero, buffer, dim // 4)
+                        single(q, buffer, dim, scratch)
+                        t += 1
+                    else:
+                        at = t if t < stop - TILE else stop - TILE
+                        widen(values + 2 * at * dim, zero, buffer, TILE * dim // 4)
+                        tile(q, buffer, dim, scratch)
+                        t = at + TILE
+                total += sum_lanes(scratch, n_query - block * lanes)
+                block += 1
+            store_f32(out + 4 * i, total)
+
+    return maxsim_float16
+
+
+def _maxsim_int8(width: int) -> Callable[..., None]:
+    lanes = width * VECTORS
+    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
+    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("i8")
+    lowest, zero = np.float32(-np.inf), np.float32(0)
+
+    def maxsim_int8(query, n_query, values, scales, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
+        """As maxsim_float32, with int8 values [n_tokens][dim] and float32 scales [n_tokens]."""
+        buffer = scratch + 4 * lanes
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            total = zero
+            block = 0
+            while block * lanes < n_query and start < stop:
+                q = query + 4 * block * dim * lanes
+                fill(scratch, lowest)
+                t = start
+                while t < stop:
+                    if stop - start < TILE:
+                        widen(values + t * dim, load_f32(scales + 4 * t), buffer, dim // 4)
+                        single(q, buffer, dim, scratch)
+                        t += 1
+                    else:
+                        at = t if t < stop - TILE else stop - TILE
+                        for j in range(at, at + TILE):
+                            widen(
+                                values + j * dim,
+                                load_f32(scales + 4 * j),
+                                buffer + 4 * (j - at) * dim,
+                                dim // 4,
+                            )
+                        tile(q, buffer, dim, scratch)
+                        t = at + TILE
+                total += sum_lanes(scratch, n_query - block * lanes)
+                block += 1
+            store_f32(out + 4 * i, total)
+
+    return maxsim_int8
+
+
+def _maxsim_residual(width: int) -> Callable[..., None]:
+    lanes = width * VECTORS
+    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
+    fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
+    decode_1, decode_2, decode_4 = (vector.decode_residual(8 // bits) for bits in (1, 2, 4))
+    lowest, zero = np.float32(-np.inf), np.float32(0)
+
+    @_inline
+    def decode(token, codes, cells, wide, norms, norm_table, centroids, table, bits, dim, out):  # type: ignore[no-untyped-def]
+        n_bytes = dim * bits // 8
+        cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+        inv_norm = load_f32(norm_table + 4 * load_u8(norms + token))
+        source, centroid = codes + token * n_bytes, centroids + 4 * cell * dim
+        if bits == 1:
+            decode_1(source, table, centroid, inv_norm, out, n_bytes)
+        elif bits == 2:
+            decode_2(source, table, centroid, inv_norm, out, n_bytes)
+        else:
+            decode_4(source, table, centroid, inv_norm, out, n_bytes)
+
+    def maxsim_residual(  # type: ignore[no-untyped-def]
+        query, n_query, codes, cells, wide, norms, norm_table, centroids, table, bits,
+        offsets, rows, dim, scratch, out, first, last,
+    ):  # fmt: skip
+        """Codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when wide), norms u8 [n_tokens],
+        norm_table float32 [256], centroids float32 [n_centroids][dim], table float32 [256][8 / bits]."""
+        buffer = scratch + 4 * lanes
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            total = zero
+            block = 0
+            while block * lanes < n_query and start < stop:
+                q = query + 4 * block * dim * lanes
+                fill(scratch, lowest)
+                t = start
+                while t < stop:
+                    if stop - start < TILE:
+                        decode(t, codes, cells, wide, norms, norm_table, centroids, table, bits, dim, buffer)
+                        single(q, buffer, dim, scratch)
+                        t += 1
+                    else:
+                        at = t if t < stop - TILE else stop - TILE
+                        for j in range(TILE):
+                            decode(
+                                at + j, codes, cells, wide, norms, norm_table, centroids, table, bits, dim,
+                                buffer + 4 * j * dim,
+                            )  # fmt: skip
+                        tile(q, buffer, dim, scratch)
+                        t = at + TILE
+                total += sum_lanes(scratch, n_query - block * lanes)
+                block += 1
+            store_f32(out + 4 * i, total)
+
+    return maxsim_residual
+
+
+_BUILDERS: dict[str, Callable[[int], Callable[..., None]]] = {
+    "maxsim_float32": _maxsim_float32,
+    "maxsim_float16": _maxsim_float16,
+    "maxsim_int8": _maxsim_int8,
+    "maxsim_residual": _maxsim_residual,
+}

@@ -1,0 +1,81 @@
+"""Spreads a kernel's work over threads of our own; kernels release the GIL, so plain threads do.
+
+A pool of ours instead of numba's: its `workqueue` layer aborts the process when two Python threads
+enter a parallel kernel, which a server does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+# Below this many document tokens a thread, waking another costs more than it saves.
+TOKENS_PER_THREAD = 4096
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
+
+
+def available_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _forget_pools() -> None:
+    """A forked child has none of its parent's threads."""
+    global _lock
+    _pools.clear()
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
+
+
+def pool(workers: int) -> ThreadPoolExecutor:
+    """The shared pool with that many threads."""
+    with _lock:
+        if workers not in _pools:
+            _pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="latebolt")
+        return _pools[workers]
+
+
+def plan_ranges(weights: npt.NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
+    """Cut items into at most `parts` neighbouring ranges of about equal weight.
+
+    Args:
+        weights: int64 [n_items], at least 0 each.
+        parts: at least 1.
+    """
+    total = np.cumsum(weights)
+    goals = [total[-1] * i // parts for i in range(1, parts)] if len(total) else []
+    cuts = [0, *np.searchsorted(total, goals).tolist(), len(weights)]
+    return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
+
+
+def run(weights: npt.NDArray[np.int64], work: Callable[[int, int], None], threads: int | None = None) -> None:
+    """Call work(first, last) over ranges that cover all items, on several threads when it pays.
+
+    Args:
+        weights: int64 [n_items], document tokens of each.
+        threads: at most so many; the CPUs of this process by default.
+    """
+    wanted = threads or available_cpus()
+    parts = max(1, min(wanted, int(weights.sum()) // TOKENS_PER_THREAD))
+    ranges = plan_ranges(weights, parts)
+    if len(ranges) <= 1:
+        for first, last in ranges:
+            work(first, last)
+        return
+    others = [pool(wanted).submit(work, first, last) for first, last in ranges[1:]]
+    try:
+        work(*ranges[0])
+    finally:
+        for other in others:
+            other.result()

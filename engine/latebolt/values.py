@@ -1,0 +1,113 @@
+"""The two values that travel through the library: `TokenVectors` (ragged float matrix) and `Hit`.
+
+Both are checked once, where they are made, so that later stages may trust them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.errors import InvalidInput
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenVectors:
+    """Token vectors of several texts, rows of all texts back to back.
+
+    Args:
+        values: float32 [n_tokens, dim], C-contiguous. From an encoder: unit length.
+        offsets: int64 [n_texts + 1], text i owns rows offsets[i]:offsets[i + 1]; starts at 0, never
+            decreases, ends at n_tokens. A text may own no row.
+    Raises:
+        InvalidInput: the shapes or dtypes disagree with the above.
+    """
+
+    values: Float32
+    offsets: Int64
+
+    def __post_init__(self) -> None:
+        values = np.ascontiguousarray(self.values, dtype=np.float32)
+        offsets = np.ascontiguousarray(self.offsets, dtype=np.int64)
+        if values.ndim != 2:
+            raise InvalidInput(f"TokenVectors.values should be [n_tokens, dim], got shape {values.shape}.")
+        if offsets.ndim != 1 or offsets.size == 0 or offsets[0] != 0 or offsets[-1] != len(values):
+            raise InvalidInput(
+                f"TokenVectors.offsets should start at 0 and end at {len(values)} (the number of rows), "
+                f"got {offsets[:1].tolist()} ... {offsets[-1:].tolist()} with shape {offsets.shape}."
+            )
+        if np.any(offsets[1:] < offsets[:-1]):
+            raise InvalidInput("TokenVectors.offsets should never decrease.")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "offsets", offsets)
+
+    @classmethod
+    def from_matrices(cls, matrices: Sequence[npt.ArrayLike], dim: int | None = None) -> TokenVectors:
+        """Join one [n_tokens, dim] matrix a text; `dim` is needed only when there are no matrices."""
+        arrays = [np.asarray(matrix, dtype=np.float32) for matrix in matrices]
+        for i, array in enumerate(arrays):
+            if array.ndim != 2 or array.shape[1] != arrays[0].shape[1]:
+                raise InvalidInput(
+                    f"matrix {i} should be [n_tokens, {arrays[0].shape[-1]}], got shape {array.shape}."
+                )
+        if not arrays:
+            return cls(np.zeros((0, dim or 0), np.float32), np.zeros(1, np.int64))
+        lengths = [len(array) for array in arrays]
+        return cls(np.concatenate(arrays), np.concatenate([[0], np.cumsum(lengths)]))
+
+    @property
+    def dim(self) -> int:
+        """Width of a token vector."""
+        return int(self.values.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows over all texts."""
+        return len(self.values)
+
+    @property
+    def lengths(self) -> Int64:
+        """Int64 [n_texts], rows a text owns."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, key: int) -> Float32: ...
+    @overload
+    def __getitem__(self, key: slice) -> TokenVectors: ...
+    def __getitem__(self, key: int | slice) -> Float32 | TokenVectors:
+        """`vectors[i]`: float32 [n_tokens, dim], a view. `vectors[a:b]`: TokenVectors, views for step 1."""
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            if step != 1:
+                return TokenVectors.from_matrices([self[i] for i in range(start, stop, step)], self.dim)
+            stop = max(start, stop)
+            first, last = self.offsets[start], self.offsets[stop]
+            return TokenVectors(self.values[first:last], self.offsets[start : stop + 1] - first)
+        position = range(len(self))[key]  # IndexError for a position that does not exist
+        return self.values[self.offsets[position] : self.offsets[position + 1]]
+
+    def __iter__(self) -> Iterator[Float32]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"TokenVectors({len(self)} texts, {self.n_tokens} tokens, dim {self.dim})"
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result. `id` is the document's id (its position, for `rerank`); higher `score` is better."""
+
+    id: str | int
+    score: float
+    text: str | None = None
+    metadata: Mapping[str, Any] | None = field(default=None)

@@ -1,0 +1,199 @@
+"""The command line as a person uses it: a process, its output, its exit code, and its messages."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+TEXTS = {
+    "zip.txt": "The zipfile module reads and writes ZIP archives.\n\nUse ZipFile.extractall to unpack one.\n",
+    "split.md": "# Splitting\n\nstr.split cuts a string at whitespace.\n",
+}
+
+
+def latebolt(*arguments: str, stdin: str | None = None, cwd=None) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "latebolt", *arguments], capture_output=True, text=True, input=stdin, cwd=cwd
+    )
+
+
+@pytest.fixture
+def notes(tmp_path):
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name, text in TEXTS.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path, notes):
+    done = latebolt("index", "notes.index", "notes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "notes.index"
+
+
+def test_index_search_info_check_compact(index, tmp_path):
+    done = latebolt("search", str(index), "how do I unpack an archive", "--explain")
+    assert done.returncode == 0 and "notes/zip.txt" in done.stdout.splitlines()[0]
+    assert "->" in done.stdout and "search" in done.stderr
+    hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
+    assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"]["line"] == 1
+    assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
+    info = json.loads(latebolt("info", str(index), "--json").stdout)
+    assert info["documents"] == 2 and info["model"] == "starter"
+    assert "documents" in latebolt("info", str(index)).stdout
+    assert latebolt("check", str(index)).returncode == 0
+    assert latebolt("compact", str(index)).returncode == 0
+    assert latebolt("index", str(index), "-", stdin="a new line\nanother one\n").returncode == 0
+
+
+def test_jsonl_and_standard_input(tmp_path):
+    lines = [json.dumps({"id": str(i), "text": f"text {i}", "year": 2000 + i}) for i in range(5)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    assert latebolt("index", str(tmp_path / "i"), str(tmp_path / "a.jsonl"), "--dim", "64", "--bits", "1").returncode == 0
+    hits = json.loads(latebolt("search", str(tmp_path / "i"), "text", "--where", "year >= 2003", "--json").stdout)
+    assert {hit["id"] for hit in hits} == {"3", "4"} and hits[0]["metadata"]["year"] >= 2003
+    done = latebolt("index", str(tmp_path / "j"), "-", "--json", stdin="one line\nanother line\n")
+    assert json.loads(done.stdout)["added"] == 2
+
+
+def test_rerank_and_encode(tmp_path):
+    passages = "a volcano in Antarctica\nBerlin has 3.85 million inhabitants\n"
+    done = latebolt("rerank", "population of Berlin", "-", "-k", "1", "--json", stdin=passages)
+    assert [hit["id"] for hit in json.loads(done.stdout)] == [1]
+    (tmp_path / "p.txt").write_text(passages)
+    assert "Berlin" in latebolt("rerank", "population of Berlin", str(tmp_path / "p.txt")).stdout
+    assert latebolt("encode", str(tmp_path / "p.txt"), str(tmp_path / "p.npz"), "--dim", "96").returncode == 0
+    with np.load(tmp_path / "p.npz") as stored:
+        assert stored["values"].shape[1] == 96 and len(stored["offsets"]) == 3 and len(stored["ids"]) == 2
+
+
+def test_help_and_version_teach():
+    assert "demo" in latebolt("--help").stdout and "latebolt, version" in latebolt("--version").stdout
+    for command in ("demo", "export", "index", "search", "rerank", "encode", "eval", "doctor", "check"):
+        assert f"latebolt {command}" in latebolt(command, "--help").stdout
+
+
+def test_doctor():
+    report = json.loads(latebolt("doctor", "--json").stdout)
+    assert report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
+    assert report["process"]["torch imported"] is False
+
+
+def test_eval(tmp_path):
+    pytest.importorskip("ir_measures")
+    texts = ["the cat sleeps", "a dog barks", "the sun shines", "rain falls"]
+    (tmp_path / "corpus.jsonl").write_text(
+        "\n".join(json.dumps({"_id": str(i), "title": "", "text": t}) for i, t in enumerate(texts))
+    )
+    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "sleeping cat"}))
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t0\t1\n")
+    rows = json.loads(latebolt("eval", str(tmp_path), "--dims", "64", "--bits", "32,2", "--json").stdout)
+    assert [row["model"] for row in rows] == ["BM25", "starter", "starter"]
+    assert all(row["nDCG@10"] == 1 for row in rows[1:])
+    assert "nDCG@10" in latebolt("eval", str(tmp_path), "--dims", "64", "--bits", "32").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["index", "i", "missing.txt"], 2, "missing.txt: there is no such file"),
+        (["index", "i", "empty.txt"], 2, "empty.txt: is empty"),
+        (["index", "i", "latin.txt"], 2, "latin.txt: is not UTF-8 at byte 3"),
+        (["index", "i", "bad.jsonl"], 2, "bad.jsonl:2: is not JSON"),
+        (["index", "i", "notext.jsonl"], 2, 'notext.jsonl:1: has no "text" field'),
+        (["index", "i", "picture.png"], 2, "picture.png: is not a .txt"),
+        (["index", "i", "empty_folder"], 2, "empty_folder: has no"),
+        (["index", "i", "good.txt", "--model", "no-model"], 1, "no-model: there is no such model folder"),
+        (["index", "i", "good.txt", "--model", "empty_folder"], 1, "has no latebolt.json"),
+        (["index", "i", "good.txt", "--dim", "100"], 1, "128, 96, 64"),
+        (["index", "good.txt", "good.txt"], 1, "good.txt"),
+        (["search", "nothing", "query"], 1, "nothing"),
+        (["rerank", "", "good.txt"], 2, "query is empty"),
+        (["rerank", "query", "missing.txt"], 2, "missing.txt"),
+        (["rerank", "query", "empty.txt"], 2, "empty.txt: is empty"),
+        (["encode", "good.txt", "no/such/folder/out.npz"], 1, "out.npz"),
+        (["search"], 2, "Missing argument"),
+        (["search", "i", "q", "-k", "0"], 2, "-k"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_misuse_gets_one_line_and_a_code(tmp_path, arguments, code, message):
+    (tmp_path / "good.txt").write_text("a good text")
+    (tmp_path / "empty.txt").write_text("  \n")
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin1"))
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "notext.jsonl").write_text('{"title": "a"}\n')
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "empty_folder").mkdir()
+    done = latebolt(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 or "Usage:" in done.stderr
+    assert not (tmp_path / "i").exists()
+
+
+def test_searching_an_index_for_nothing(index):
+    done = latebolt("search", str(index), "  ")
+    assert done.returncode == 2 and "query is empty" in done.stderr
+
+
+def test_an_index_of_another_model(index, tmp_path):
+    (tmp_path / "new.txt").write_text("new")
+    done = latebolt("index", str(index), str(tmp_path / "new.txt"), "--dim", "64")
+    assert done.returncode == 1 and "dim 128" in done.stderr
+    done = latebolt("index", str(index), str(tmp_path / "new.txt"), "--bits", "4")
+    assert done.returncode == 2 and "--bits 4" in done.stderr
+
+
+def test_a_damaged_index_is_found(index):
+    [codes] = [path for path in index.rglob("values*.npy")]
+    data = bytearray(codes.read_bytes())
+    data[-1] ^= 1
+    codes.write_bytes(data)
+    done = latebolt("check", str(index))
+    assert done.returncode == 1 and codes.name in done.stdout
+
+
+@pytest.mark.parametrize("number", (signal.SIGINT, signal.SIGKILL))
+def test_stopping_while_indexing_leaves_the_last_commit(index, tmp_path, number):
+    big = tmp_path / "big.txt"
+    big.write_text("\n\n".join(f"passage {i}: " + "some words to encode " * 40 for i in range(4000)))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "latebolt", "index", str(index), str(big)], stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(4)
+    assert running.poll() is None, "it was too fast to be interrupted"
+    running.send_signal(number)
+    message = running.communicate(timeout=60)[1]
+    if number == signal.SIGINT:
+        assert running.returncode == 130 and "interrupted" in message and "Traceback" not in message
+    assert json.loads(latebolt("info", str(index), "--json").stdout)["documents"] == 2
+    assert latebolt("check", str(index)).returncode == 0
+    (tmp_path / "new.txt").write_text("a new text")
+    assert latebolt("index", str(index), str(tmp_path / "new.txt")).returncode == 0
+
+
+def test_two_writers_at_once(index, tmp_path):
+    from latebolt.index.storage import Store
+
+    (tmp_path / "new.txt").write_text("a new text")
+    with Store.open(index).writer():
+        done = latebolt("index", str(index), str(tmp_path / "new.txt"))
+    assert done.returncode == 1 and "another writer" in done.stderr
+    assert latebolt("index", str(index), str(tmp_path / "new.txt")).returncode == 0
+
+
+def test_a_reader_of_our_output_may_go_away(index):
+    done = subprocess.run(
+        f"{sys.executable} -m latebolt search {index} archive --explain | head -n 1",
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "Traceback" not in done.stderr

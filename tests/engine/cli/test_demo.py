@@ -1,0 +1,78 @@
+"""`latebolt demo` and what a person does after it: on the real corpus, in real processes, within bounds."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+
+import pytest
+
+from latebolt.cli.stdlib_corpus import read_stdlib
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The folder in which the demo ran, and its report."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = subprocess.run(
+        [sys.executable, "-m", "latebolt", "demo", "--json"], capture_output=True, text=True, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_the_corpus_is_real():
+    documents = read_stdlib()
+    names = {document.id for document in documents}
+    assert len(documents) > 4000 and len(names) == len(documents)
+    assert {"zipfile.ZipFile.extractall", "str.split", "os.getcwd", "math.comb", "json.dumps"} <= names
+    assert not any(part.startswith("_") for name in names for part in name.split("."))
+
+
+def test_the_demo_answers(demo):
+    _, report = demo
+    assert report["built"]["documents"] > 4000 and report["index"]["bytes_per_token"] == 35
+    first = [answer["hits"][0]["id"] for answer in report["answers"]]
+    assert first[0].startswith("zipfile") and "split" in first[1]
+    assert any("process" in hit["text"] for hit in report["answers"][2]["hits"])
+    assert report["rerank"]["hits"][0]["id"] in (0, 3, 6)  # the passages with Berlin's population
+
+
+def test_a_second_run_reuses_the_index(demo):
+    folder, first = demo
+    done = subprocess.run(
+        [sys.executable, "-m", "latebolt", "demo"], capture_output=True, text=True, cwd=folder
+    )
+    assert done.returncode == 0 and "reusing" in done.stdout and "latebolt search" in done.stdout
+    report = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "latebolt", "demo", "--json"], capture_output=True, text=True, cwd=folder
+        ).stdout
+    )
+    assert report["built"] is None
+    assert [a["hits"] for a in report["answers"]] == [a["hits"] for a in first["answers"]]
+
+
+def test_a_cold_search_is_quick_and_small(demo):
+    """Below 2 s and 300 MB resident, with kernels cached."""
+    resource = pytest.importorskip("resource")
+    folder, _ = demo
+    index = f"latebolt-demo/python-{platform.python_version()}-2bit"
+    command = [sys.executable, "-m", "latebolt", "search", index, "read a zip file", "--json"]
+    code = f"""
+import resource, subprocess
+print(subprocess.run({command!r}, capture_output=True, text=True, check=True).stdout)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+    seconds, peaks = [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.splitlines()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    assert min(seconds) < 2.0 and max(peaks) < 300, (seconds, peaks)
+    del resource

@@ -1,0 +1,48 @@
+"""Fixtures of the engine's tests: the built-in model, seeded random numbers, real collections."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latebolt import Encoder
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Rng(np.random.Generator):
+    """A generator whose repr is its seed, so that a failing report shows it."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        return f"Rng(seed={self.seed})"
+
+    def unit(self, *shape: int) -> np.ndarray:
+        """Float32 vectors of length one along the last axis."""
+        values = self.standard_normal(shape)
+        return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def rng() -> Rng:
+    return Rng(20261124)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return Encoder.load("starter", precision="int8", dim=128, device="cpu", threads=2)
+
+
+@pytest.fixture(scope="session")
+def collections() -> Path:
+    """The folder of real collections; tests that need it are skipped where it is not."""
+    folder = Path(os.environ.get("LATEBOLT_DATA", PROJECT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real collections are not at {folder}; set LATEBOLT_DATA")
+    return folder

@@ -1,0 +1,172 @@
+"""`Encoder`: shapes, order, invariance, loading, and what it refuses."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from latebolt import Encoder
+from latebolt.encoder.model_folder import find
+from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
+
+TEXTS = ["a cat", "the population of Berlin", "", "zip files can be read with the zipfile module", "a"]
+
+
+def test_vectors_are_unit_length_and_in_order(encoder):
+    vectors = encoder.encode_documents(TEXTS)
+    assert len(vectors) == len(TEXTS) and vectors.dim == 128 and vectors.values.dtype == np.float32
+    assert vectors.lengths.tolist() == encoder.count_tokens(TEXTS)
+    np.testing.assert_allclose(np.linalg.norm(vectors.values, axis=1), 1, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(others=st.lists(st.sampled_from([*TEXTS, "x " * 300, "日本語"]), max_size=12), at=st.integers(0, 12))
+def test_a_text_does_not_depend_on_its_company(encoder, others, at):
+    """Bit for bit, alone or in bulk (which runs other sessions with other thread counts)."""
+    alone = encoder.encode_documents(["the population of Berlin"])[0]
+    at = min(at, len(others))
+    together = encoder.encode_documents([*others[:at], "the population of Berlin", *others[at:]])
+    np.testing.assert_array_equal(together[at], alone)
+
+
+@pytest.mark.parametrize("dim", (128, 96, 64))
+def test_heads_are_nested(encoder, dim):
+    """The starter's narrow heads are the first rows of its widest, normalised again."""
+    narrow = Encoder.load("starter", dim=dim).encode_documents(TEXTS)
+    cut = encoder.encode_documents(TEXTS).values[:, :dim]
+    np.testing.assert_allclose(narrow.values, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_queries_and_documents_have_their_own_length(encoder):
+    long = "word " * 1000
+    assert encoder.encode_queries([long]).n_tokens == encoder.contract.query.max_tokens
+    assert encoder.encode_documents([long]).n_tokens == encoder.contract.document.max_tokens
+    assert encoder.encode_documents([long], max_length=20).n_tokens == 20
+
+
+def test_nothing_in_nothing_out(encoder):
+    assert len(encoder.encode_documents([])) == 0 and encoder.encode_documents([]).dim == 128
+
+
+def test_pooling_keeps_a_part(encoder):
+    text = "the population of Berlin and other cities of Germany is counted every year"
+    whole = encoder.encode_documents([text])
+    half = encoder.encode_documents([text], pool_factor=2)
+    assert half.n_tokens == 1 + -(-(whole.n_tokens - 1) // 2)
+    np.testing.assert_array_equal(half[0][0], whole[0][0])
+    np.testing.assert_allclose(np.linalg.norm(half.values, axis=1), 1, atol=1e-5)
+
+
+def test_rerank(encoder):
+    documents = ["a volcano", "zip files can be read with zipfile", "a cat sat on a mat"]
+    hits = encoder.rerank("how to read a zip file", documents, top_k=2)
+    assert [hit.id for hit in hits][0] == 1 and len(hits) == 2
+    assert hits[0].score > hits[1].score and hits[0].text == documents[1]
+    assert len(encoder.rerank("zip", documents)) == 3 and encoder.rerank("zip", []) == []
+    same = encoder.rerank("cat", ["a cat", "a cat"])
+    assert [hit.id for hit in same] == [0, 1] and same[0].score == same[1].score
+
+
+@pytest.mark.parametrize("query", ("", "  \n"))
+def test_an_empty_query_is_refused(encoder, query):
+    with pytest.raises(InvalidInput, match="empty"):
+        encoder.rerank(query, ["a"])
+
+
+def test_several_threads_get_the_same(encoder):
+    expected = encoder.encode_documents(TEXTS * 4).values
+    wrong = []
+
+    def encode():
+        if not np.array_equal(encoder.encode_documents(TEXTS * 4).values, expected):
+            wrong.append(1)
+
+    callers = [threading.Thread(target=encode) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_progress_is_shown_when_asked_for(encoder, capsys):
+    encoder.encode_documents(TEXTS * 3, show_progress=True)
+    assert "tokens/s" in capsys.readouterr().err
+    encoder.encode_documents(TEXTS * 3)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "nothing-there"}, ModelError, "no such model folder"),
+        ({"dim": 100}, ModelError, "128, 96, 64"),
+        ({"precision": "fp16"}, ModelError, "no fp16 graph"),
+        ({"device": "tpu"}, InvalidInput, "cpu"),
+        ({"threads": 0}, InvalidInput, "threads"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Encoder.load(**arguments)
+
+
+def test_cuda_is_never_replaced_by_the_cpu_in_silence():
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(RuntimeUnavailable, match="CUDA"):
+        Encoder.load(device="cuda")
+    assert Encoder.load(device="auto").device == "cpu"
+
+
+@pytest.fixture
+def copy(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(find("starter").path, folder)
+    return folder
+
+
+def test_a_copied_folder_is_the_same_model(copy, encoder):
+    other = Encoder.load(copy)
+    assert other.fingerprint == encoder.fingerprint and other.model == str(copy)
+    np.testing.assert_array_equal(
+        other.encode_queries(TEXTS[:2]).values, encoder.encode_queries(TEXTS[:2]).values
+    )
+
+
+def test_a_damaged_graph_is_named(copy):
+    graph = copy / "onnx" / "model_int8.onnx"
+    data = graph.read_bytes()
+    graph.write_bytes(data[:-1000])
+    with pytest.raises(ModelError, match=r"model_int8\.onnx.*bytes"):
+        Encoder.load(copy)
+    graph.write_bytes(b"\0" * len(data))
+    with pytest.raises(ModelError, match=r"model_int8\.onnx"):
+        Encoder.load(copy)
+    graph.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        Encoder.load(copy)
+
+
+def test_an_interrupt_leaves_no_thread_running(encoder, monkeypatch):
+    from latebolt.encoder import encoder as module
+
+    def interrupted(futures, return_when=None):
+        if return_when is not None:
+            raise KeyboardInterrupt
+        return real(futures)
+
+    real = module.wait
+    monkeypatch.setattr(module, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.encode_documents(["x " * 400] * 40)
+    monkeypatch.undo()
+    # The pool is free again at once: its workers stopped at the next text.
+    assert len(encoder.encode_documents(TEXTS * 4)) == 20

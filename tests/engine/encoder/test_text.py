@@ -1,0 +1,101 @@
+"""Texts to token ids: every rule of a contract, and every kind of odd text."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from latebolt import contract as contracts
+from latebolt.contract import Expansion, TextRules
+from latebolt.encoder.model_folder import find
+from latebolt.encoder.text import TextPipeline, check_texts
+from latebolt.errors import InvalidInput, ModelError
+
+CLS, SEP, MASK, MARKER = 101, 102, 103, 1
+
+
+def pipeline(**rules) -> TextPipeline:
+    """The starter's tokenizer under another contract."""
+    folder = find("starter")
+    contract = msgspec.structs.replace(folder.contract, **rules)
+    return TextPipeline(folder.tokenizer_file, contract)
+
+
+def ids(pipe: TextPipeline, text: str, kind: str = "query", limit: int | None = None) -> list[int]:
+    return pipe.tokenize([text], kind, limit)[0].ids.tolist()
+
+
+def test_plain():
+    pipe = pipeline()
+    assert ids(pipe, "") == [CLS, SEP]
+    assert ids(pipe, "Berlin") == ids(pipe, "BERLIN")
+    assert ids(pipe, "berlin")[0] == CLS and ids(pipe, "berlin")[-1] == SEP
+
+
+def test_marker_comes_second_and_truncation_counts_it():
+    pipe = pipeline(query=TextRules(max_tokens=6, marker=MARKER))
+    found = pipe.tokenize(["a b c d e f g h"], "query")[0]
+    assert len(found.ids) == 6 and found.truncated
+    assert found.ids[:2].tolist() == [CLS, MARKER] and found.ids[-1] == SEP
+    assert not pipe.tokenize(["a b c"], "query")[0].truncated
+
+
+@pytest.mark.parametrize(("attend", "attended"), [(True, 8), (False, 4)])
+def test_expansion_fills_up_with_or_without_attention(attend, attended):
+    pipe = pipeline(query=TextRules(max_tokens=8, marker=MARKER, expansion=Expansion(MASK, attend)))
+    found = pipe.tokenize(["berlin"], "query")[0]
+    assert found.ids.tolist()[:2] == [CLS, MARKER] and found.ids.tolist()[4:] == [MASK] * 4
+    assert found.attended == attended and found.keep is None
+
+
+def test_skiplist_drops_vectors_not_tokens():
+    dot = ids(pipeline(), ".")[1]
+    pipe = pipeline(document=TextRules(max_tokens=512, skiplist=(dot,)))
+    found = pipe.tokenize(["a. b."], "document")[0]
+    assert len(found.ids) == 6 and found.keep is not None and found.keep.sum() == 4
+
+
+def test_prompt_is_tokenised_with_the_text():
+    pipe = pipeline(query=TextRules(max_tokens=64, prompt="query: "))
+    assert ids(pipe, "berlin") == ids(pipeline(), "query: berlin")
+    spans = pipe.spans("berlin", "query")
+    assert spans[-2] == (0, 6)
+
+
+def test_max_length_is_checked():
+    with pytest.raises(InvalidInput, match="3..512"):
+        pipeline().limit("document", 2)
+    with pytest.raises(InvalidInput, match="got 513"):
+        pipeline().limit("document", 513)
+
+
+def test_spans_point_at_the_text():
+    text = "Zip files, in Zürich"
+    words = [text[a:b] for a, b in pipeline().spans(text, "document")]
+    assert words[0] == words[-1] == "" and words[1:4] == ["Zip", "files", ","] and words[-2].endswith("rich")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "a", "\0", "\ud800", "a\ud800\udc00b", "שלום עולם", "日本語のテキスト", "é" * 1000, "x" * 100_000],
+)
+def test_odd_texts_have_a_result(text):
+    [checked] = check_texts([text])
+    [found] = pipeline().tokenize([checked], "document")
+    assert 2 <= len(found.ids) <= 512
+    assert len(pipeline().spans(checked, "document")) == len(found.ids)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [("one", "one str"), (b"one", "one bytes"), (["a", None], r"\[1\].*NoneType"), (["a", b"b"], r"\[1\].*bytes")],
+)
+def test_what_is_no_list_of_str_is_refused(texts, message):
+    with pytest.raises(InvalidInput, match=message):
+        check_texts(texts)
+
+
+def test_a_broken_tokenizer_is_named(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"tokenizer\.json"):
+        TextPipeline(tmp_path / "tokenizer.json", contracts.read(find("starter").path))

@@ -1,0 +1,126 @@
+"""What a document may be; every refusal names the position."""
+
+from __future__ import annotations
+
+import datetime
+from collections import OrderedDict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_samples import make_store
+
+from latebolt.errors import InvalidInput
+from latebolt.index.documents import Leaf, check_documents, decode_metadata, leaves
+
+CYCLE: dict[str, Any] = {}
+CYCLE["self"] = CYCLE
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts", "metadata", "match"),
+    [
+        (["a", ""], None, None, r"ids\[11\] should be a non-empty string, got ''"),
+        (["a", None], None, None, r"ids\[11\]"),
+        ([3, "a"], None, None, r"ids\[10\]"),
+        ([b"a"], None, None, r"ids\[10\]"),
+        (["\udc00"], None, None, r"ids\[10\] has the lone surrogate U\+DC00 at character 0"),
+        (["a", "b"], ["x", 3], None, r"texts\[11\] should be a string or None, got int"),
+        (["a"], ["xy\ud800"], None, r"texts\[10\] has the lone surrogate U\+D800 at character 2.*Replace it"),
+        (["a"], ["x", "y"], None, r"texts should have one entry an id \(1\), got 2"),
+        (["a"], None, [], "metadata should have one entry"),
+        (["a"], None, [[1]], r"metadata\[10\] should be a dict or None, got list"),
+        (["a"], None, ["x"], r"metadata\[10\] should be a dict"),
+        (["a", "b"], None, [None, {"x": {"y": float("nan")}}], r"metadata\[11\]\.x\.y is nan"),
+        (["a"], None, [{"x": [1, float("-inf")]}], r"metadata\[10\]\.x is -inf"),
+        (["a"], None, [{"x": {3: 4}}], r"metadata\[10\]\.x has the key 3"),
+        (["a"], None, [{None: 4}], r"metadata\[10\] has the key None"),
+        (["a"], None, [{"x": object()}], r"metadata\[10\]\.x is a object"),
+        (["a"], None, [{"x": b"bytes"}], r"metadata\[10\]\.x is a bytes"),
+        (["a"], None, [{"x": datetime.date(2020, 1, 1)}], r"metadata\[10\]\.x is a date"),
+        (["a"], None, [{"x": np.int64(3)}], r"metadata\[10\]\.x is a int64"),
+        (["a"], None, [{"x": {"s": "\ud800"}}], r"metadata\[10\]\.x\.s has the lone surrogate"),
+        (["a"], None, [{"\ud800": 1}], r"metadata\[10\], key '\\ud800', has the lone surrogate"),
+        (["a"], None, [CYCLE], r"nested more than 64"),
+    ],
+)
+def test_refusals(ids: Any, texts: Any, metadata: Any, match: str) -> None:
+    with pytest.raises(InvalidInput, match=match):
+        check_documents(ids, texts, metadata, first=10)
+
+
+def test_positions_count_from_the_first_append(tmp_path: Path) -> None:
+    with make_store(tmp_path / "i").writer() as writer:
+        draft = writer.new_segment(())
+        draft.append(["a", "b"], None, None, [0, 0], {})
+        with pytest.raises(InvalidInput, match=r"ids\[3\]"):
+            draft.append(["c", ""], None, None, [0, 0], {})
+
+
+def test_leaves() -> None:
+    found = list(leaves({"a": {"b": [1, "x", [True]]}, "c": None, "d": {}, "e": (2.5,), "f": 10**30}))
+    assert found == [
+        Leaf("a", 4, 0),
+        Leaf("a.b", 4, 0),
+        Leaf("a.b", 2, 1),
+        Leaf("a.b", 3, "x"),
+        Leaf("a.b", 4, 0),
+        Leaf("a.b", 1, 1),
+        Leaf("c", 0, 0),
+        Leaf("d", 4, 0),
+        Leaf("e", 4, 0),
+        Leaf("e", 2, 2.5),
+        Leaf("f", 2, 1e30),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given_", "stored"),
+    [
+        ({"x": np.float64(0.5)}, {"x": 0.5}),
+        (OrderedDict(a=1), {"a": 1}),
+        (MappingProxyType({"a": MappingProxyType({"b": 2})}), {"a": {"b": 2}}),
+        ({"t": (1, 2)}, {"t": [1, 2]}),
+        ({"big": 10**40, "low": -(10**25)}, {"big": 10**40, "low": -(10**25)}),
+        ({"nul": "a\x00b", "": ""}, {"nul": "a\x00b", "": ""}),
+    ],
+)
+def test_kin_of_json_types_are_accepted(given_: Any, stored: Any) -> None:
+    [row] = check_documents(["a"], None, [given_])
+    assert decode_metadata(row.json) == stored
+
+
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            UNICODE.filter(bool),
+            st.one_of(st.none(), UNICODE),
+            st.one_of(st.none(), st.dictionaries(UNICODE, UNICODE)),
+        ),
+        max_size=8,
+        unique_by=lambda document: document[0],
+    )
+)
+def test_any_unicode_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, documents: list[tuple[Any, ...]]
+) -> None:
+    store = make_store(tmp_path_factory.mktemp("u") / "i")
+    ids, texts, metadata = ([d[i] for d in documents] for i in range(3))
+    with store.writer() as writer:
+        writer.new_segment(()).append(ids, texts, metadata, [0] * len(ids), {})
+        writer.commit()
+    snapshot = store.snapshot()
+    assert snapshot.n_documents == len(ids)
+    for segment in snapshot.segments:
+        assert segment.documents(range(len(ids))) == documents
+        assert segment.rows_of(ids).tolist() == list(range(len(ids)))
+        with store.writer() as writer:
+            assert writer.delete(ids) == len(ids)

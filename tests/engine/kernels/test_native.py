@@ -1,0 +1,65 @@
+"""The kernel cache: found again, rebuilt when damaged, harmless when it cannot be written."""
+
+from __future__ import annotations
+
+import pytest
+
+from latebolt.errors import InvalidInput
+from latebolt.kernels import isa, native
+from latebolt.kernels.signatures import N_ARGUMENTS
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_compiled_once_then_read(cache):
+    first, was_cached = native.object_code("maxsim_float32", isa.active())
+    assert not was_cached
+    second, was_cached = native.object_code("maxsim_float32", isa.active())
+    assert was_cached and second == first
+
+
+def test_damaged_machine_code_is_never_loaded(cache):
+    native.object_code("maxsim_float32", isa.active())
+    [path] = cache.rglob("*.o")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    _, was_cached = native.object_code("maxsim_float32", isa.active())
+    assert not was_cached
+    _, was_cached = native.object_code("maxsim_float32", isa.active())
+    assert was_cached
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file"))
+    code, was_cached = native.object_code("maxsim_float32", isa.active())
+    assert code and not was_cached
+
+
+def test_each_instruction_set_has_a_cache_of_its_own():
+    assert len({native.cache_key(name) for name in isa.NEEDS}) == len(isa.NEEDS)
+
+
+@pytest.mark.parametrize("name", N_ARGUMENTS)
+def test_arm_code_can_be_made_here(name):
+    assert "fmla" in native.assembly(name, "neon_dot") or "fmadd" in native.assembly(name, "neon_dot")
+
+
+@pytest.mark.skipif("avx512_vnni" not in isa.available(), reason="no AVX-512 on this machine")
+def test_the_tile_keeps_its_sums_in_512_bit_registers():
+    text = native.assembly("maxsim_float32", "avx512_vnni")
+    assert text.count("vfmadd231ps") >= 12 and "zmm" in text
+
+
+def test_an_unknown_instruction_set_is_refused(monkeypatch):
+    monkeypatch.setenv("LATEBOLT_ISA", "mmx")
+    isa.active.cache_clear()
+    with pytest.raises(InvalidInput, match="LATEBOLT_ISA"):
+        isa.active()
+    monkeypatch.undo()
+    isa.active.cache_clear()

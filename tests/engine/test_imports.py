@@ -1,0 +1,70 @@
+"""What importing and running latebolt may load: never torch, and nothing heavy before it is needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import latebolt
+
+ENGINE = Path(latebolt.__file__).parent
+FORBIDDEN = {"torch", "transformers", "optimum"}
+COMMANDS = ["demo", "index", "search", "rerank", "encode", "info", "check", "compact", "eval", "doctor"]
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules loaded by a fresh interpreter that ran `code`."""
+    script = code + "\nimport sys; print(' '.join({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def test_importing_latebolt_loads_nothing_heavy():
+    loaded = loaded_after("import latebolt")
+    assert not loaded & {*FORBIDDEN, "numpy", "numba", "llvmlite", "onnxruntime", "tokenizers", "click"}
+
+
+def test_import_takes_less_than_half_a_second():
+    code = "import time; t = time.perf_counter(); import latebolt; print(time.perf_counter() - t)"
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) < 0.5
+
+
+def test_using_everything_loads_no_torch(tmp_path):
+    code = f"""
+import latebolt
+encoder = latebolt.Encoder.load()
+index = latebolt.Index.create({str(tmp_path / "i")!r}, encoder)
+index.add(["a cat", "a dog"])
+assert index.search("kitten")
+assert encoder.rerank("kitten", ["a cat", "a dog"])
+"""
+    assert not loaded_after(code) & FORBIDDEN
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_loads_torch(command):
+    code = f"from latebolt.cli import run; assert run([{command!r}, '--help']) == 0"
+    assert not loaded_after(code) & FORBIDDEN
+
+
+def test_a_warm_search_does_not_import_numba(tmp_path, encoder):
+    latebolt.Index.create(tmp_path / "i", encoder).add(["a cat", "a dog"])
+    code = f"""
+import latebolt
+assert latebolt.Index.open({str(tmp_path / "i")!r}).search("kitten")
+"""
+    loaded_after(code)  # compiles what is missing
+    assert "numba" not in loaded_after(code)
+
+
+def test_the_engine_never_names_torch_in_an_import():
+    for path in ENGINE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & FORBIDDEN, path

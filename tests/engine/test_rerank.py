@@ -1,0 +1,27 @@
+"""Alignment: which words matched."""
+
+from __future__ import annotations
+
+from latebolt import TokenVectors, maxsim
+from latebolt.rerank import align
+
+
+def test_words_find_their_like(encoder):
+    found = align(encoder, "populations of Berlin", "The population grows (in Berlin) to 3.85 million.")
+    by_word = {match.query_word: match for match in found}
+    assert list(by_word) == ["populations", "of", "Berlin"]
+    assert by_word["Berlin"].document_word == "Berlin" and by_word["Berlin"].similarity > 0.8
+    assert by_word["populations"].document_word == "population"
+
+
+def test_a_word_of_several_tokens_is_reported_once(encoder):
+    found = align(encoder, "unbelievableness", "the unbelievableness of it")
+    assert [match.query_word for match in found] == ["unbelievableness"]
+    assert found[0].document_word == "unbelievableness"
+
+
+def test_maxsim_is_the_sum_of_the_best(rng):
+    query = rng.unit(3, 8)
+    documents = TokenVectors.from_matrices([query, -query, query[:0]])
+    scores = maxsim(query, documents)
+    assert abs(scores[0] - 3) < 1e-5 and scores[1] < scores[0] and scores[2] == 0

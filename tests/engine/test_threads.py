@@ -1,0 +1,51 @@
+"""Cutting work into ranges, and running them from several threads at once."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latebolt import threads
+
+
+@given(st.lists(st.integers(0, 1000), max_size=50), st.integers(1, 8))
+def test_ranges_cover_every_item_once(weights, parts):
+    ranges = threads.plan_ranges(np.array(weights, np.int64), parts)
+    assert len(ranges) <= parts
+    assert [i for a, b in ranges for i in range(a, b)] == list(range(len(weights)))
+
+
+def test_every_item_is_worked_on():
+    seen = np.zeros(1000, int)
+    names = set()
+
+    def work(first, last):
+        names.add(threading.current_thread().name)
+        seen[first:last] += 1
+
+    threads.run(np.full(1000, 100, np.int64), work, 3)
+    assert (seen == 1).all() and len(names) > 1
+
+
+def test_an_error_in_a_worker_is_raised():
+    def work(first, last):
+        if first:
+            raise ValueError("worker")
+
+    with pytest.raises(ValueError, match="worker"):
+        threads.run(np.full(1000, 100, np.int64), work, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_the_pool_works_in_a_forked_child():
+    threads.run(np.full(1000, 100, np.int64), lambda a, b: None, 2)
+    child = os.fork()
+    if child == 0:
+        threads.run(np.full(1000, 100, np.int64), lambda a, b: None, 2)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
