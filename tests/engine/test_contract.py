@@ -55,7 +55,7 @@ def test_missing_files_are_told_apart(tmp_path):
     with pytest.raises(ModelError, match="latebolt export"):
         contract.read(tmp_path)
     (tmp_path / "latebolt.json").write_text("{not json")
-    with pytest.raises(ModelError, match="latebolt.json"):
+    with pytest.raises(ModelError, match=r"latebolt\.json"):
         contract.read(tmp_path)
 
 

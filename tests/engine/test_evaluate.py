@@ -43,7 +43,9 @@ def test_a_docstring_is_found_by_its_summary(encoder):
 
 
 def write(folder, name, *lines):
-    (folder / name).write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    (folder / name).write_text(
+        "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    )
 
 
 def test_reading_a_collection(tmp_path):
@@ -51,7 +53,9 @@ def test_reading_a_collection(tmp_path):
     write(tmp_path, "queries.jsonl", {"_id": "q", "text": "?"}, {"_id": "unjudged", "text": "?"})
     write(tmp_path, "qrels.tsv", "query-id\tcorpus-id\tscore", "q\td\t2")
     found = read_collection(tmp_path)
-    assert found.documents == {"d": "T body"} and found.queries == {"q": "?"} and found.qrels == {"q": {"d": 2}}
+    assert (
+        found.documents == {"d": "T body"} and found.queries == {"q": "?"} and found.qrels == {"q": {"d": 2}}
+    )
 
 
 @pytest.mark.parametrize(

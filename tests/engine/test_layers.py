@@ -37,12 +37,20 @@ def imports_of(root: Path) -> Iterator[tuple[str, str]]:
         module = ".".join(part for part in parts if part != "__init__")
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "latebolt":
-                names = [f"latebolt.{a.name}" for a in node.names] if node.module == "latebolt" else [node.module]
+                names = (
+                    [f"latebolt.{a.name}" for a in node.names] if node.module == "latebolt" else [node.module]
+                )
                 yield from ((module, name or "") for name in names)
 
 
 def test_imports_point_downward():
-    public = {"latebolt.Encoder", "latebolt.Index", "latebolt.TokenVectors", "latebolt.Hit", "latebolt.maxsim"}
+    public = {
+        "latebolt.Encoder",
+        "latebolt.Index",
+        "latebolt.TokenVectors",
+        "latebolt.Hit",
+        "latebolt.maxsim",
+    }
     for module, imported in imports_of(ENGINE):
         if module in ("latebolt", "latebolt.__main__") or imported == "latebolt.__version__":
             continue

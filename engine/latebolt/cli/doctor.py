@@ -53,17 +53,18 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
+    names = [name for name in N_ARGUMENTS if name != "maxsim_residual"]
+    names += [f"maxsim_residual:{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
     if warm:
-        for name in N_ARGUMENTS:
+        for name in names:
             start = time.perf_counter()
             _, was_cached = native.object_code(name, isa.active())
             took = f"{1e3 * (time.perf_counter() - start):.0f} ms"
             report["kernels"][name] = f"{'from the cache' if was_cached else 'compiled'} in {took}"
     else:
-        for name in N_ARGUMENTS:
-            report["kernels"][name] = (
-                "compiled" if (cached / f"{name}.o").exists() else "not compiled yet (--warm)"
-            )
+        for name in names:
+            is_there = (cached / native.file_name(name)).exists()
+            report["kernels"][name] = "compiled" if is_there else "not compiled yet (--warm)"
     report["onnxruntime"] = _onnxruntime()
     report["model"] = _model(model)
     report["process"] = {

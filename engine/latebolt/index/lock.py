@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from latebolt.errors import IndexLocked
 from latebolt.index import layout
@@ -29,21 +29,25 @@ def writer_lock(folder: Path, timeout: float = 0.0) -> Iterator[None]:
     """
     path = folder / layout.LOCK
     lock = FileLock(path, timeout=timeout, thread_local=False)
-    with writing(path):
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise IndexLocked(
-                f"{folder}: another writer{_holder(path)} is changing this index. Wait until it has finished "
-                f"or stop it; its lock goes with it."
-            ) from error
-    try:
+    try:  # from here and not from the acquisition on: Ctrl-C may come right after it; releasing twice is fine
+        with writing(path):
+            _acquire(lock, folder)
         # Windows denies writing to a locked file, and a full disk must not keep anyone from deleting.
         with contextlib.suppress(OSError):
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path) -> None:
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise IndexLocked(
+            f"{folder}: another writer{_holder(folder / layout.LOCK)} is changing this index. Wait until it "
+            f"has finished or stop it; its lock goes with it."
+        ) from error
 
 
 def _holder(path: Path) -> str:

@@ -25,6 +25,14 @@ NEEDS: dict[str, frozenset[str]] = {
 WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "portable": 4}
 
 
+STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.declare
+
+
+def host_is_arm() -> bool:
+    """Whether this machine is a 64-bit ARM."""
+    return llvm.get_process_triple().startswith(("aarch64", "arm64"))
+
+
 @functools.cache
 def host_features() -> frozenset[str]:
     """Features LLVM reports for this machine."""
@@ -68,6 +76,6 @@ def llvm_target(isa: str, host_cpu: str, host_features: str) -> tuple[str, str, 
         return "", "x86-64-v3", ""
     if isa == "neon_dot":
         # Elsewhere than on ARM this only serves to look at the code that would run there.
-        triple = "" if "dotprod" in host_features else "aarch64-unknown-linux-gnu"
+        triple = "" if host_is_arm() else "aarch64-unknown-linux-gnu"
         return triple, "generic", "+neon,+dotprod"
     return "", "", ""

@@ -20,14 +20,16 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 MAX_QUERY_TOKENS = 8192
-_VECTORS, _TILE = 2, 6  # as in programs.py, which a warm start does not import
+LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
+_VECTORS, _TILE, _CODE_TILE = 2, 6, 4  # as in programs.py, which a warm start does not import
 
 
 class ResidualArrays(NamedTuple):
     """Token vectors as residual codes; see `codec.residual` for their meaning.
 
     codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens];
-    norm_table float32 [256]; centroids float32 [n_centroids, dim]; table float32 [256, 8 / bits].
+    norm_table float32 [256]; centroids float32 [n_centroids, dim]; levels uint8 [16], 0..127, the first
+    2**bits used; step: a code adds (levels[code] - LEVEL_ZERO) * step.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -35,7 +37,8 @@ class ResidualArrays(NamedTuple):
     norms: npt.NDArray[np.uint8]
     norm_table: Float32
     centroids: Float32
-    table: Float32
+    levels: npt.NDArray[np.uint8]
+    step: float
 
 
 def address(array: npt.NDArray[np.generic]) -> int:
@@ -53,6 +56,18 @@ def query_lanes(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
     Raises:
         InvalidInput: the width is not `dim`, a value is NaN or infinite, or there are too many tokens.
     """
+    padded, n_query = _padded_query(query, dim)
+    blocks = padded.reshape(-1, _lanes(), dim)
+    return np.ascontiguousarray(blocks.transpose(0, 2, 1)), n_query
+
+
+def _lanes() -> int:
+    """Query tokens a block holds."""
+    return isa.WIDTH[isa.active()] * _VECTORS
+
+
+def _padded_query(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
+    """The checked query with zero rows up to whole blocks, and how many rows are its own."""
     matrix = np.asarray(query, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != dim:
         raise InvalidInput(f"the query should be [n_query, {dim}], got shape {matrix.shape}.")
@@ -61,11 +76,32 @@ def query_lanes(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
     if not np.isfinite(matrix).all():
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise InvalidInput(f"the query's token {row} has a value that is not finite.")
-    lanes = isa.WIDTH[isa.active()] * _VECTORS
-    blocks = -(-len(matrix) // lanes)
-    padded = np.zeros((blocks * lanes, dim), np.float32)
+    padded = np.zeros((-(-len(matrix) // _lanes()) * _lanes(), dim), np.float32)
     padded[: len(matrix)] = matrix
-    return np.ascontiguousarray(padded.reshape(blocks, lanes, dim).transpose(0, 2, 1)), len(matrix)
+    return padded, len(matrix)
+
+
+class QuantisedQuery(NamedTuple):
+    """A query as the residual kernel wants it; padded rows are zero.
+
+    codes int8 [n_blocks, dim / 4, lanes, 4], -127..127; scales float32 and biases int32 [n_blocks * lanes]:
+    row . weights = scales * (codes . levels - biases).
+    """
+
+    codes: npt.NDArray[np.int8]
+    scales: Float32
+    biases: npt.NDArray[np.int32]
+
+
+def quantise_query(padded: Float32, step: float) -> QuantisedQuery:
+    """One scale a token, its largest value at 127."""
+    scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
+    codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
+    grouped = codes.reshape(-1, _lanes(), padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+    biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
+    return QuantisedQuery(
+        np.ascontiguousarray(grouped), (scale * np.float32(step)).astype(np.float32), biases
+    )
 
 
 def _run(
@@ -73,26 +109,42 @@ def _run(
     before: tuple[int, ...],
     offsets: Int64,
     rows: Int64 | None,
-    dim: int,
+    after: tuple[int, ...],
+    scratch_bytes: int,
     n_threads: int | None,
 ) -> Float32:
-    """Score `rows` (all documents for None) with kernel(*before, offsets, rows, dim, scratch, out, a, b)."""
+    """Score `rows` (all for None): kernel(*before, offsets, rows, *after, scratch, out, first, last)."""
     lengths = np.diff(offsets)
     if rows is not None:
         rows = np.ascontiguousarray(rows, np.int64)
         lengths = lengths[rows]
     out = np.zeros(len(lengths), np.float32)
-    lanes = isa.WIDTH[isa.active()] * _VECTORS
 
     def work(first: int, last: int) -> None:
-        scratch = np.empty(lanes + _TILE * dim, np.float32)
+        scratch = np.empty(scratch_bytes // 8 + 1, np.int64)
         kernel(
-            *before, address(offsets), 0 if rows is None else address(rows), dim,
+            *before, address(offsets), 0 if rows is None else address(rows), *after,
             address(scratch), address(out), first, last,
         )  # fmt: skip
 
     threads.run(lengths, work, n_threads)
     return out
+
+
+def _run_floats(
+    name: str,
+    lanes: Float32,
+    n_query: int,
+    arrays: tuple[npt.NDArray[np.generic], ...],
+    offsets: Int64,
+    rows: Int64 | None,
+    n_threads: int | None,
+) -> Float32:
+    """The kernels that score float32 query lanes against whole vectors."""
+    dim = lanes.shape[1]
+    before = (address(lanes), n_query, *(address(array) for array in arrays))
+    scratch_bytes = 4 * (_lanes() + _TILE * dim)
+    return _run(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, n_threads)
 
 
 def maxsim_arrays(
@@ -119,8 +171,7 @@ def maxsim_arrays(
         raise InvalidInput(f"token vectors should have a width that is a multiple of 4, got {dim}.")
     lanes, n_query = query_lanes(query, dim)
     name = {np.dtype(np.float32): "maxsim_float32", np.dtype(np.float16): "maxsim_float16"}[values.dtype]
-    before = (address(lanes), n_query, address(values))
-    return _run(native.kernel(name), before, offsets, rows, dim, n_threads)
+    return _run_floats(name, lanes, n_query, (values,), offsets, rows, n_threads)
 
 
 def maxsim_int8(
@@ -138,10 +189,8 @@ def maxsim_int8(
         values: int8 [n_tokens, dim]; scales: float32 [n_tokens]; vector = values * scale.
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
-    dim = values.shape[1]
-    lanes, n_query = query_lanes(query, dim)
-    before = (address(lanes), n_query, address(values), address(scales))
-    return _run(native.kernel("maxsim_int8"), before, offsets, rows, dim, n_threads)
+    lanes, n_query = query_lanes(query, values.shape[1])
+    return _run_floats("maxsim_int8", lanes, n_query, (values, scales), offsets, rows, n_threads)
 
 
 def maxsim_residual(
@@ -152,26 +201,26 @@ def maxsim_residual(
     rows: Int64 | None = None,
     n_threads: int | None = None,
 ) -> Float32:
-    """MaxSim against residual codes, without writing the decoded vectors to memory.
+    """MaxSim against residual codes, without decoding them.
+
+    score = inv_norm * (centroid . q + scale * (dot(levels[codes], int8 q) - bias)) for each token and query
+    row q; the dot product is exact in int32, so every instruction set gives the same integers.
 
     Args:
-        query: float32 [n_query, dim], finite.
+        query: float32 [n_query, dim], finite; rounded to int8 where it meets the codes.
         store: see `ResidualArrays`; arrays are C-contiguous and may be memory-mapped.
         bits: 1, 2 or 4 a dimension.
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
     dim = store.centroids.shape[1]
-    lanes, n_query = query_lanes(query, dim)
-    wide = int(store.cells.dtype == np.uint32)
+    padded, n_query = _padded_query(query, dim)
+    codes, scales, biases = quantise_query(padded, store.step)
+    table = np.ascontiguousarray(store.centroids @ padded.T)
     before = (
-        address(lanes), n_query, address(store.codes), address(store.cells), wide, address(store.norms),
-        address(store.norm_table), address(store.centroids), address(store.table), bits,
+        address(codes), address(scales), address(biases), n_query, address(table),
+        address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
+        address(store.norm_table), address(store.levels),
     )  # fmt: skip
-    return _run(native.kernel("maxsim_residual"), before, offsets, rows, dim, n_threads)
-
-
-def warm(n_threads: int | None = None) -> dict[str, bool]:
-    """Load every kernel; says for each whether its machine code came from the cache."""
-    from latebolt.kernels.signatures import N_ARGUMENTS
-
-    return {name: native.object_code(name, isa.active())[1] for name in N_ARGUMENTS}
+    scratch_bytes = _CODE_TILE * (8 + 4 + dim) + 4 * len(padded)
+    kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
+    return _run(kernel, before, offsets, rows, (), scratch_bytes, n_threads)

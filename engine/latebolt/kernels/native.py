@@ -81,8 +81,18 @@ def target_machine(isa: str) -> Any:
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
 
 
+def _symbol(name: str) -> str:
+    """A kernel's name in machine code and on disk."""
+    return "latebolt_" + name.replace(":", "_")
+
+
+def file_name(name: str) -> str:
+    """What a kernel's object code is called on disk."""
+    return f"{_symbol(name)}.o"
+
+
 def compile_ir(name: str, isa: str) -> str:
-    """Optimised LLVM IR of a kernel as numba makes it; the C entry point is called `latebolt_<name>`."""
+    """Optimised LLVM IR of a kernel as numba makes it; see `_symbol` for its entry point."""
     try:
         from numba import cfunc, types
     except ImportError as error:
@@ -93,10 +103,9 @@ def compile_ir(name: str, isa: str) -> str:
     function, n_arguments = programs.build(name, isa)
     signature = types.void(*[types.int64] * n_arguments)
     # `reassoc` and `contract` let float dot products vectorise; NaN and infinity stay meaningful.
-    compiled = cfunc(signature, error_model="numpy", fastmath={"reassoc", "contract"})(
-        function
-    )
-    return compiled.inspect_llvm().replace(compiled.native_name, f"latebolt_{name}")
+    compiled = cfunc(signature, error_model="numpy", fastmath={"reassoc", "contract"})(function)
+    text = compiled.inspect_llvm().replace(compiled.native_name, _symbol(name))
+    return text.replace(isas.STAND_IN, "")
 
 
 def compile_object(name: str, isa: str) -> bytes:
@@ -146,7 +155,7 @@ def _write_cached(path: Path, code: bytes) -> None:
 
 def object_code(name: str, isa: str) -> tuple[bytes, bool]:
     """Machine code of a kernel and whether it came from the cache."""
-    path = cache_folder() / cache_key(isa) / f"{name}.o"
+    path = cache_folder() / cache_key(isa) / file_name(name)
     code = _read_cached(path)
     if code is not None:
         return code, True
@@ -164,17 +173,17 @@ def _load(name: str, isa: str) -> Callable[..., None]:
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    address = engine.get_function_address(f"latebolt_{name}")
+    address = engine.get_function_address(_symbol(name))
     from latebolt.kernels.signatures import N_ARGUMENTS
 
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * N_ARGUMENTS[name])(address)
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * N_ARGUMENTS[name.partition(":")[0]])(address)
 
 
 def kernel(name: str, isa: str | None = None) -> Callable[..., None]:
     """The compiled kernel as a C function over 64-bit integers; loaded once a process.
 
     Args:
-        name: a key of `signatures.N_ARGUMENTS`.
+        name: a key of `signatures.N_ARGUMENTS`, with `:...` where the kernel is compiled for a shape.
         isa: instruction set; the machine's best by default (see `isa.active`).
     """
     with _lock:  # LLVM's JIT is not re-entrant

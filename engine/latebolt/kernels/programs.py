@@ -3,7 +3,8 @@
 Each function scores documents first..last-1 of a store against one query and writes one float32 a
 document. What it must compute is defined in `reference.py`; which arguments it takes is in its
 docstring, addresses first. Query lanes: float32 [n_blocks][dim][lanes], padded with zeros; padded lanes
-never score. `scratch` is float32 [lanes + TILE * dim], private to the calling thread.
+never score. `scratch` is float32 [lanes + TILE * dim], private to the calling thread. A name may carry
+what is fixed when it is compiled, as in `maxsim_residual:128x2` (dim, bits).
 """
 
 from __future__ import annotations
@@ -20,15 +21,20 @@ from latebolt.kernels.signatures import N_ARGUMENTS
 
 VECTORS = 2  # vector registers of query lanes
 TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
+CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
 load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
 load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")
-store_f32 = vector.store_f32
+store_f32, store_i64 = vector.store_f32, vector.store_i64
 
 
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
     """The Python function to compile and its number of arguments."""
-    return _BUILDERS[name](WIDTH[isa]), N_ARGUMENTS[name]
+    family, _, suffix = name.partition(":")
+    if family == "maxsim_residual":
+        dim, bits = (int(part) for part in suffix.split("x"))
+        return _maxsim_residual(isa, dim, bits), N_ARGUMENTS[family]
+    return _BUILDERS[family](isa), N_ARGUMENTS[family]
 
 
 def _inline(function: Callable[..., Any]) -> Any:
@@ -48,7 +54,8 @@ def _sum_lanes(lanes: int) -> Any:
     return sum_lanes
 
 
-def _maxsim_float32(width: int) -> Callable[..., None]:
+def _maxsim_float32(isa: str) -> Callable[..., None]:
+    width = WIDTH[isa]
     lanes = width * VECTORS
     tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
     fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
@@ -82,10 +89,11 @@ def _maxsim_float32(width: int) -> Callable[..., None]:
     return maxsim_float32
 
 
-def _maxsim_float16(width: int) -> Callable[..., None]:
+def _maxsim_float16(isa: str) -> Callable[..., None]:
+    width = WIDTH[isa]
     lanes = width * VECTORS
     tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
-    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("f16")
+    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("f16", isa)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_float16(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
@@ -117,10 +125,11 @@ def _maxsim_float16(width: int) -> Callable[..., None]:
     return maxsim_float16
 
 
-def _maxsim_int8(width: int) -> Callable[..., None]:
+def _maxsim_int8(isa: str) -> Callable[..., None]:
+    width = WIDTH[isa]
     lanes = width * VECTORS
     tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
-    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("i8")
+    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("i8", isa)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_int8(query, n_query, values, scales, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
@@ -158,66 +167,63 @@ def _maxsim_int8(width: int) -> Callable[..., None]:
     return maxsim_int8
 
 
-def _maxsim_residual(width: int) -> Callable[..., None]:
-    lanes = width * VECTORS
-    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
+def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
+    width = WIDTH[isa]
+    lanes, n_bytes = width * VECTORS, dim * bits // 8
+    tile = vector.tile_u8(width, VECTORS, CODE_TILE, dim, isa)
+    unpack = vector.unpack_codes(dim, bits, isa)
     fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
-    decode_1, decode_2, decode_4 = (vector.decode_residual(8 // bits) for bits in (1, 2, 4))
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
-    @_inline
-    def decode(token, codes, cells, wide, norms, norm_table, centroids, table, bits, dim, out):  # type: ignore[no-untyped-def]
-        n_bytes = dim * bits // 8
-        cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
-        inv_norm = load_f32(norm_table + 4 * load_u8(norms + token))
-        source, centroid = codes + token * n_bytes, centroids + 4 * cell * dim
-        if bits == 1:
-            decode_1(source, table, centroid, inv_norm, out, n_bytes)
-        elif bits == 2:
-            decode_2(source, table, centroid, inv_norm, out, n_bytes)
-        else:
-            decode_4(source, table, centroid, inv_norm, out, n_bytes)
-
     def maxsim_residual(  # type: ignore[no-untyped-def]
-        query, n_query, codes, cells, wide, norms, norm_table, centroids, table, bits,
-        offsets, rows, dim, scratch, out, first, last,
+        query, scales, biases, n_query, table, codes, cells, wide, norms, norm_table, weights,
+        offsets, rows, scratch, out, first, last,
     ):  # fmt: skip
-        """Codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when wide), norms u8 [n_tokens],
-        norm_table float32 [256], centroids float32 [n_centroids][dim], table float32 [256][8 / bits]."""
-        buffer = scratch + 4 * lanes
+        """Query int8 [n_blocks][dim / 4][lanes][4], scales float32 and biases int32 [n_blocks][lanes],
+        table float32 [n_centroids][n_blocks][lanes], codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when
+        wide), norms u8 [n_tokens], norm_table float32 [256], weights u8 [16], offsets, rows as above.
+
+        scratch: CODE_TILE row addresses (int64), CODE_TILE norms (float32), CODE_TILE * dim bytes, then
+        n_blocks * lanes maxima (float32)."""
+        n_blocks = (n_query + lanes - 1) // lanes
+        tile_norms = scratch + 8 * CODE_TILE
+        plain = tile_norms + 4 * CODE_TILE
+        best = plain + CODE_TILE * dim
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
             total = zero
-            block = 0
-            while block * lanes < n_query and start < stop:
-                q = query + 4 * block * dim * lanes
-                fill(scratch, lowest)
-                t = start
-                while t < stop:
-                    if stop - start < TILE:
-                        decode(t, codes, cells, wide, norms, norm_table, centroids, table, bits, dim, buffer)
-                        single(q, buffer, dim, scratch)
-                        t += 1
-                    else:
-                        at = t if t < stop - TILE else stop - TILE
-                        for j in range(TILE):
-                            decode(
-                                at + j, codes, cells, wide, norms, norm_table, centroids, table, bits, dim,
-                                buffer + 4 * j * dim,
-                            )  # fmt: skip
-                        tile(q, buffer, dim, scratch)
-                        t = at + TILE
-                total += sum_lanes(scratch, n_query - block * lanes)
-                block += 1
+            if start < stop:
+                for block in range(n_blocks):
+                    fill(best + 4 * block * lanes, lowest)
+                at = start
+                while at < stop:
+                    for j in range(CODE_TILE):
+                        # Past the end the last token is scored again: a maximum may see it twice.
+                        token = at + j if at + j < stop else stop - 1
+                        unpack(codes + token * n_bytes, weights, plain + j * dim)
+                        cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                        store_i64(scratch + 8 * j, table + 4 * cell * n_blocks * lanes)
+                        store_f32(tile_norms + 4 * j, load_f32(norm_table + 4 * load_u8(norms + token)))
+                    for block in range(n_blocks):
+                        shift = 4 * block * lanes
+                        if block > 0:
+                            for j in range(CODE_TILE):
+                                store_i64(scratch + 8 * j, load_i64(scratch + 8 * j) + 4 * lanes)
+                        tile(
+                            query + block * dim * lanes, scales + shift, biases + shift,
+                            plain, scratch, tile_norms, best + shift,
+                        )  # fmt: skip
+                    at += CODE_TILE
+                for block in range(n_blocks):
+                    total += sum_lanes(best + 4 * block * lanes, n_query - block * lanes)
             store_f32(out + 4 * i, total)
 
     return maxsim_residual
 
 
-_BUILDERS: dict[str, Callable[[int], Callable[..., None]]] = {
+_BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
     "maxsim_int8": _maxsim_int8,
-    "maxsim_residual": _maxsim_residual,
 }

@@ -35,14 +35,48 @@ def decode_residual_reference(
 ) -> Float32:
     """Defines the residual code: (centroid + weight of each dimension's code) * inverse norm.
 
-    A byte holds 8 / bits dimensions, the first in its lowest bits.
+    Byte j of n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its lowest bits up.
     """
     dim = centroids.shape[1]
-    per_byte = 8 // bits
+    n_bytes = dim * bits // 8
     vectors = np.empty((len(cells), dim), np.float32)
     for token in range(len(cells)):
         for d in range(dim):
-            code = int(codes[token, d // per_byte]) >> (bits * (d % per_byte)) & (2**bits - 1)
+            code = int(codes[token, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
             value = centroids[cells[token], d] + weights[code]
             vectors[token, d] = value * norm_table[norms[token]]
     return vectors
+
+
+def maxsim_residual_reference(
+    query_codes: npt.NDArray[np.int8],
+    query_scales: Float32,
+    centroid_scores: Float32,
+    levels: npt.NDArray[np.uint8],
+    codes: npt.NDArray[np.uint8],
+    cells: npt.NDArray[np.integer],
+    inverse_norms: Float32,
+    offsets: npt.NDArray[np.int64],
+    bits: int,
+) -> Float32:
+    """Defines MaxSim over residual codes: integers exact, then floats.
+
+    query_codes int8 [n_query, dim]; query_scales float32 [n_query] (the weights' step included);
+    centroid_scores float32 [n_centroids, n_query]; inverse_norms float32 [n_tokens].
+    """
+    n_query, dim = query_codes.shape
+    n_bytes = dim * bits // 8
+    scores = np.zeros(len(offsets) - 1, np.float32)
+    for doc in range(len(scores)):
+        for q in range(n_query):
+            best = -np.inf
+            for t in range(offsets[doc], offsets[doc + 1]):
+                exact = 0
+                for d in range(dim):
+                    code = int(codes[t, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
+                    exact += int(query_codes[q, d]) * (int(levels[code]) - 64)
+                value = centroid_scores[cells[t], q] + query_scales[q] * np.float32(exact)
+                best = max(best, float(value * inverse_norms[t]))
+            if offsets[doc] < offsets[doc + 1]:
+                scores[doc] += np.float32(best)
+    return scores

@@ -6,5 +6,5 @@ N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
     "maxsim_int8": 11,
-    "maxsim_residual": 17,
+    "maxsim_residual": 17,  # compiled for a width and bits: maxsim_residual:128x2
 }

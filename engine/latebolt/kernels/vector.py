@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from latebolt.kernels import isa as isas
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
@@ -38,6 +41,17 @@ def load_scalar(kind: str) -> Any:
         return result(types.int64), codegen
 
     return load
+
+
+@intrinsic
+def store_i64(typingctx: Any, address: Any, value: Any) -> Any:
+    """`store_i64(address, value)`: one int64."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.store(args[1], builder.inttoptr(args[0], I64.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -108,40 +122,179 @@ def tile_f32(width: int, vectors: int, tokens: int) -> Any:
     return tile
 
 
-def decode_residual(per_byte: int) -> Any:
-    """Intrinsic `decode(codes, table, centroid, inv_norm, out, n_bytes)`: one token vector.
+def unpack_codes(dim: int, bits: int, isa: str) -> Any:
+    """Intrinsic `unpack(codes, weights, out)`: packed codes of one token to uint8 [dim] weights.
 
-    out[i] = (centroid[i] + table[codes[b]][i % per_byte]) * inv_norm, with b = i // per_byte;
-    table: float32 [256][per_byte].
+    Byte j of the n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its lowest bits up, so each
+    bit field gives n neighbouring dimensions and nothing is interleaved. weights: uint8 [16].
+    """
+    n_bytes, fields = dim * bits // 8, 8 // bits
+
+    @intrinsic
+    def unpack(typingctx: Any, codes: Any, weights: Any, out: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            source, target = (builder.inttoptr(args[i], I8.as_pointer()) for i in (0, 2))
+            table = builder.load(builder.inttoptr(args[1], ir.VectorType(I8, 16).as_pointer()), align=1)
+            at = 0
+            while at < n_bytes:
+                size = next(size for size in (32, 16, 8, 4, 2, 1) if size <= n_bytes - at)
+                vector = ir.VectorType(I8, size)
+                packed = builder.load(
+                    builder.bitcast(builder.gep(source, [const(at)]), vector.as_pointer()), align=1
+                )
+                for field in range(fields):
+                    code = builder.lshr(packed, ir.Constant(vector, [bits * field] * size))
+                    code = builder.and_(code, ir.Constant(vector, [2**bits - 1] * size))
+                    value = look_up(builder, table, code, size, bits, isa)
+                    place = builder.gep(target, [const(field * n_bytes + at)])
+                    builder.store(value, builder.bitcast(place, vector.as_pointer()), align=1)
+                at += size
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64, types.int64), codegen
+
+    return unpack
+
+
+def look_up(builder: ir.IRBuilder, table: Any, code: Any, size: int, bits: int, isa: str) -> Any:
+    """table[code] for every byte of `code`; the table has 16 entries."""
+    if isa == "portable":
+        return _look_up_by_selection(builder, table, code, size, bits)
+    wide = max(16, size)
+    vector = ir.VectorType(I8, wide)
+    lanes = ir.Constant(ir.VectorType(I32, wide), [i if i < size else 0 for i in range(wide)])
+    code = builder.shuffle_vector(code, ir.Constant(code.type, ir.Undefined), lanes)
+    if isa == "neon_dot":
+        halves = [code] if wide == 16 else [_part(builder, code, 0), _part(builder, code, 16)]
+        name = "llvm.aarch64.neon.tbl1.v16i8"
+        shuffle = declare(builder, name, ir.VectorType(I8, 16), [ir.VectorType(I8, 16)] * 2)
+        found = [builder.call(shuffle, [table, half]) for half in halves]
+        both = ir.Constant(ir.VectorType(I32, wide), list(range(wide)))
+        value = found[0] if wide == 16 else builder.shuffle_vector(found[0], found[1], both)
+    else:
+        name = "llvm.x86.ssse3.pshuf.b.128" if wide == 16 else "llvm.x86.avx2.pshuf.b"
+        shuffle = declare(builder, name, vector, [vector, vector])
+        repeated = ir.Constant(ir.VectorType(I32, wide), [i % 16 for i in range(wide)])
+        spread = builder.shuffle_vector(table, ir.Constant(table.type, ir.Undefined), repeated)
+        value = builder.call(shuffle, [spread, code])
+    cut = ir.Constant(ir.VectorType(I32, size), list(range(size)))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), cut)
+
+
+def _part(builder: ir.IRBuilder, value: Any, start: int) -> Any:
+    lanes = ir.Constant(ir.VectorType(I32, 16), list(range(start, start + 16)))
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), lanes)
+
+
+def _look_up_by_selection(builder: ir.IRBuilder, table: Any, code: Any, size: int, bits: int) -> Any:
+    """A tree of selections, one level a bit: no instruction beyond comparison and blending."""
+    vector = ir.VectorType(I8, size)
+    values = [splat(builder, builder.extract_element(table, const(i)), size) for i in range(2**bits)]
+    for bit in range(bits):
+        masked = builder.and_(code, ir.Constant(vector, [1 << bit] * size))
+        is_set = builder.icmp_unsigned("!=", masked, ir.Constant(vector, [0] * size))
+        values = [builder.select(is_set, values[i + 1], values[i]) for i in range(0, len(values), 2)]
+    return values[0]
+
+
+def dot4(builder: ir.IRBuilder, total: Any, document: Any, query: Any, width: int, isa: str) -> Any:
+    """total[lane] + the dot product of 4 bytes a lane, exact in int32.
+
+    document: i8 [4 * width], 0..127 so that neither 16-bit pair sums (AVX2) nor signed bytes (ARM) overflow;
+    query: i8 [4 * width], -127..127.
+    """
+    sums = ir.VectorType(I32, width)
+    if isa in ("avx512_vnni", "avx_vnni"):
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * width}"
+        return builder.call(
+            declare(builder, name, sums, [sums, document.type, document.type]), [total, document, query]
+        )
+    if isa == "avx2":
+        pairs, ones = ir.VectorType(I16, 16), ir.Constant(ir.VectorType(I16, 16), [1] * 16)
+        first = declare(builder, "llvm.x86.avx2.pmadd.ub.sw", pairs, [document.type] * 2)
+        second = declare(builder, "llvm.x86.avx2.pmadd.wd", sums, [pairs, pairs])
+        return builder.add(total, builder.call(second, [builder.call(first, [document, query]), ones]))
+    if isa == "neon_dot":
+        name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+        return builder.call(
+            declare(builder, name, sums, [sums, document.type, document.type]), [total, document, query]
+        )
+    # 127 * 127 * 2 fits 16 bits, so pairs are summed there before they are widened.
+    shorts = ir.VectorType(I16, 4 * width)
+    products = builder.mul(builder.zext(document, shorts), builder.sext(query, shorts))
+    none = ir.Constant(shorts, ir.Undefined)
+    part = [
+        builder.shuffle_vector(products, none, ir.Constant(sums, [4 * lane + i for lane in range(width)]))
+        for i in range(4)
+    ]
+    pairs = builder.add(part[0], part[1]), builder.add(part[2], part[3])
+    return builder.add(total, builder.add(builder.sext(pairs[0], sums), builder.sext(pairs[1], sums)))
+
+
+def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
+    """Intrinsic `tile(query, scales, biases, document, rows, norms, best)` over `tokens` document tokens.
+
+    query: int8 [dim / 4][width * vectors][4]; scales float32 and biases int32 [width * vectors];
+    document: uint8 [tokens][dim], 0..127; rows: int64 [tokens], addresses of float32 [width * vectors];
+    norms: float32 [tokens]; best: float32 [width * vectors],
+    best[lane] = max(best[lane], (rows[t][lane] + scales[lane] * (dot - biases[lane])) * norms[t]).
     """
 
     @intrinsic
-    def decode(
-        typingctx: Any, codes: Any, table: Any, centroid: Any, inv_norm: Any, out: Any, n_bytes: Any
+    def tile(
+        typingctx: Any, query: Any, scales: Any, biases: Any, document: Any, rows: Any, norms: Any, best: Any
     ) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            vector = ir.VectorType(FLOAT, per_byte)
-            codes_ = builder.inttoptr(args[0], I8.as_pointer())
-            table_, centroid_, out_ = (builder.inttoptr(args[i], vector.as_pointer()) for i in (1, 2, 4))
-            scale = splat(builder, args[3], per_byte)
+            ints, floats = ir.VectorType(I32, width), ir.VectorType(FLOAT, width)
+            bytes_ = ir.VectorType(I8, 4 * width)
+            lanes = builder.inttoptr(args[0], bytes_.as_pointer())
+            document_ = builder.inttoptr(args[3], I32.as_pointer())
 
-            def step(b: Any, state: list[Any]) -> list[Any]:
-                code = builder.zext(builder.load(builder.gep(codes_, [b])), I64)
-                weights = builder.load(builder.gep(table_, [code]), align=4)
-                centre = builder.load(builder.gep(centroid_, [b]), align=4)
-                value = builder.fmul(builder.fadd(centre, weights), scale)
-                builder.store(value, builder.gep(out_, [b]), align=4)
-                return []
+            def step(group: Any, sums: list[Any]) -> list[Any]:
+                base = builder.mul(group, const(vectors))
+                queries = [
+                    builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4)
+                    for v in range(vectors)
+                ]
+                new = []
+                for t in range(tokens):
+                    place = builder.gep(document_, [builder.add(group, const(t * dim // 4))])
+                    four = builder.bitcast(splat(builder, builder.load(place, align=4), width), bytes_)
+                    new += [
+                        dot4(builder, sums[t * vectors + v], four, q, width, isa)
+                        for v, q in enumerate(queries)
+                    ]
+                return new
 
-            loop(builder, args[5], [], step)
+            zero = ir.Constant(ints, [0] * width)
+            sums = loop(builder, const(dim // 4), [zero] * (tokens * vectors), step)
+
+            scales_, best_ = (builder.inttoptr(args[i], floats.as_pointer()) for i in (1, 6))
+            biases_ = builder.inttoptr(args[2], ints.as_pointer())
+            rows_ = builder.inttoptr(args[4], I64.as_pointer())
+            norms_ = builder.inttoptr(args[5], FLOAT.as_pointer())
+            fma = declare(builder, f"llvm.fmuladd.v{width}f32", floats, [floats] * 3)
+            scored: list[Any] = []
+            for t in range(tokens):
+                row = builder.inttoptr(
+                    builder.load(builder.gep(rows_, [const(t)]), align=8), floats.as_pointer()
+                )
+                norm = splat(builder, builder.load(builder.gep(norms_, [const(t)]), align=4), width)
+                for v in range(vectors):
+                    bias = builder.load(builder.gep(biases_, [const(v)]), align=4)
+                    exact = builder.sitofp(builder.sub(sums[t * vectors + v], bias), floats)
+                    scale = builder.load(builder.gep(scales_, [const(v)]), align=4)
+                    centre = builder.load(builder.gep(row, [const(v)]), align=4)
+                    scored.append(builder.fmul(builder.call(fma, [exact, scale, centre]), norm))
+            fold_max(builder, best_, scored, vectors)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 3, types.float32, types.int64, types.int64), codegen
+        return types.void(*[types.int64] * 7), codegen
 
-    return decode
+    return tile
 
 
-def widen(kind: str) -> Any:
+def widen(kind: str, isa: str) -> Any:
     """Intrinsic `widen(source, scale, out, groups)`: 4 * groups values become float32 * scale.
 
     kind: "f16" (float16; scale is not looked at) or "i8" (int8).
@@ -159,7 +312,7 @@ def widen(kind: str) -> Any:
             def step(g: Any, state: list[Any]) -> list[Any]:
                 value = builder.load(builder.gep(source_, [g]), align=1)
                 if kind == "f16":
-                    value = builder.fpext(value, wide)
+                    value = half_to_float(builder, value, 4, isa)
                 else:
                     value = builder.fmul(builder.sitofp(value, wide), factor)
                 builder.store(value, builder.gep(out_, [g]), align=4)
@@ -171,6 +324,24 @@ def widen(kind: str) -> Any:
         return types.void(types.int64, types.float32, types.int64, types.int64), codegen
 
     return convert
+
+
+def half_to_float(builder: ir.IRBuilder, value: Any, width: int, isa: str) -> Any:
+    """float16 lanes as float32; finite values only where the CPU has no instruction for it."""
+    if isa != "portable":
+        return builder.fpext(value, ir.VectorType(FLOAT, width))
+    # Without the instruction LLVM would call a C function that this process may not have. The exponent
+    # is moved to float32's place and its bias (127 - 15 = 112) put right by a multiplication.
+    ints, floats = ir.VectorType(I32, width), ir.VectorType(FLOAT, width)
+
+    def all_lanes(number: int) -> ir.Constant:
+        return ir.Constant(ints, [number] * width)
+
+    bits = builder.zext(builder.bitcast(value, ir.VectorType(I16, width)), ints)
+    magnitude = builder.shl(builder.and_(bits, all_lanes(0x7FFF)), all_lanes(13))
+    scaled = builder.fmul(builder.bitcast(magnitude, floats), ir.Constant(floats, [2.0**112] * width))
+    sign = builder.shl(builder.and_(bits, all_lanes(0x8000)), all_lanes(16))
+    return builder.bitcast(builder.or_(builder.bitcast(scaled, ints), sign), floats)
 
 
 def const(value: int) -> ir.Constant:
@@ -187,7 +358,14 @@ def splat(builder: ir.IRBuilder, value: Any, width: int) -> Any:
 
 
 def declare(builder: ir.IRBuilder, name: str, result: Any, arguments: list[Any]) -> Any:
-    """The LLVM intrinsic of that name, declared once a module."""
+    """The LLVM intrinsic of that name, declared once a module.
+
+    numba makes machine code for this CPU before we get to see the IR. Another CPU's intrinsic would end the
+    process there, so it goes in as a stand-in that is renamed afterwards (`native.compile_ir`).
+    """
+    if name.startswith("llvm.aarch64") and not isas.host_is_arm():
+        name = isas.STAND_IN + name
+        llvm.add_symbol(name, 1)  # never called; only has to be found
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 

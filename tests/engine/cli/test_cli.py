@@ -57,8 +57,15 @@ def test_index_search_info_check_compact(index, tmp_path):
 def test_jsonl_and_standard_input(tmp_path):
     lines = [json.dumps({"id": str(i), "text": f"text {i}", "year": 2000 + i}) for i in range(5)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    assert latebolt("index", str(tmp_path / "i"), str(tmp_path / "a.jsonl"), "--dim", "64", "--bits", "1").returncode == 0
-    hits = json.loads(latebolt("search", str(tmp_path / "i"), "text", "--where", "year >= 2003", "--json").stdout)
+    assert (
+        latebolt(
+            "index", str(tmp_path / "i"), str(tmp_path / "a.jsonl"), "--dim", "64", "--bits", "1"
+        ).returncode
+        == 0
+    )
+    hits = json.loads(
+        latebolt("search", str(tmp_path / "i"), "text", "--where", "year >= 2003", "--json").stdout
+    )
     assert {hit["id"] for hit in hits} == {"3", "4"} and hits[0]["metadata"]["year"] >= 2003
     done = latebolt("index", str(tmp_path / "j"), "-", "--json", stdin="one line\nanother line\n")
     assert json.loads(done.stdout)["added"] == 2
@@ -83,7 +90,9 @@ def test_help_and_version_teach():
 
 def test_doctor():
     report = json.loads(latebolt("doctor", "--json").stdout)
-    assert report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
+    assert (
+        report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
+    )
     assert report["process"]["torch imported"] is False
 
 
@@ -154,7 +163,7 @@ def test_an_index_of_another_model(index, tmp_path):
 
 
 def test_a_damaged_index_is_found(index):
-    [codes] = [path for path in index.rglob("values*.npy")]
+    [codes] = list(index.rglob("values*.npy"))
     data = bytearray(codes.read_bytes())
     data[-1] ^= 1
     codes.write_bytes(data)

@@ -39,7 +39,9 @@ def test_near_the_original_and_scored_as_decoded(rng, bits, dim):
     assert np.quantile(np.abs(np.linalg.norm(decoded, axis=1) - 1), 0.99) < 0.01
     offsets, query = np.array([0, 0, 100, 6000]), rng.unit(5, dim)
     got = codec.score(query, columns, offsets, None, 1)
-    np.testing.assert_allclose(got, maxsim_arrays(query, decoded, offsets), rtol=1e-5)
+    # Residual scoring rounds the query to int8 where it meets the codes: at most half a step a dimension.
+    tolerance = 1e-5 if bits >= 8 else 0.004
+    np.testing.assert_allclose(got, maxsim_arrays(query, decoded, offsets), rtol=tolerance)
     assert codec.bytes_per_token() == sum(a.nbytes for a in columns.values()) / 6000
 
 
@@ -73,7 +75,8 @@ def test_training_is_reproducible(rng):
     values = clustered(rng, 3000, 64)
     a, b = ResidualCodec.train(values, 2, seed=3), ResidualCodec.train(values, 2, seed=3)
     np.testing.assert_array_equal(a.centroids, b.centroids)
-    np.testing.assert_array_equal(a.weights, b.weights)
+    np.testing.assert_array_equal(a.levels, b.levels)
+    assert a.step == b.step
 
 
 def test_few_and_equal_tokens_can_be_trained_on():

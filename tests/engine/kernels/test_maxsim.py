@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa
 from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_int8, maxsim_residual
-from latebolt.kernels.reference import decode_residual_reference, maxsim_reference
+from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
 
 # Below, at and past a tile (6 tokens), and none at all.
 LENGTHS = (0, 1, 5, 6, 7, 12, 13, 40)
@@ -50,37 +54,64 @@ def test_int8_kernel(rng, dim, n_query):
     close(maxsim_int8(query, codes, scales, offsets), expected)
 
 
-def residual_arrays(rng, n_tokens, dim, bits, cell_dtype=np.uint16):
-    centroids, weights = rng.unit(30, dim), np.sort(rng.standard_normal(2**bits)).astype(np.float32) / 10
-    per_byte = 8 // bits
-    byte = np.arange(256)[:, None] >> (bits * np.arange(per_byte)) & (2**bits - 1)
-    arrays = ResidualArrays(
+def residual_arrays(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> ResidualArrays:
+    levels = np.zeros(16, np.uint8)
+    levels[: 2**bits] = np.sort(rng.integers(0, 128, 2**bits))
+    return ResidualArrays(
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8),
         rng.integers(0, 30, n_tokens).astype(cell_dtype),
         rng.integers(0, 256, n_tokens).astype(np.uint8),
         np.linspace(0.8, 1.2, 256, dtype=np.float32),
-        centroids,
-        np.ascontiguousarray(weights[byte]),
+        rng.unit(30, dim),
+        levels,
+        0.002,
     )
-    decoded = decode_residual_reference(
-        arrays.codes, arrays.cells, arrays.norms, arrays.norm_table, centroids, weights, bits
-    )
-    return arrays, decoded
+
+
+def residual_expected(query, arrays, offsets, bits) -> np.ndarray:
+    scale = np.abs(query).max(axis=1) / np.float32(127)
+    codes = np.rint(query / scale[:, None]).astype(np.int8)
+    return maxsim_residual_reference(
+        codes, scale * np.float32(arrays.step), arrays.centroids @ query.T, arrays.levels, arrays.codes,
+        arrays.cells, arrays.norm_table[arrays.norms], offsets, bits,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("bits", (1, 2, 4))
-@pytest.mark.parametrize("dim", (48, 64, 128))
-@pytest.mark.parametrize("n_query", (1, 32, 33))
-@pytest.mark.parametrize("cell_dtype", (np.uint16, np.uint32))
+@pytest.mark.parametrize("dim", (8, 48, 64, 96, 128))
+@pytest.mark.parametrize(("n_query", "cell_dtype"), [(1, np.uint16), (32, np.uint32), (33, np.uint16)])
 def test_residual_kernel(rng, bits, dim, n_query, cell_dtype):
-    offsets = offsets_of(LENGTHS)
-    arrays, decoded = residual_arrays(rng, int(offsets[-1]), dim, bits, cell_dtype)
+    offsets = offsets_of((0, 1, 3, 4, 5, 9))
+    arrays = residual_arrays(rng, int(offsets[-1]), dim, bits, cell_dtype)
     query = rng.unit(n_query, dim)
-    close(maxsim_residual(query, arrays, bits, offsets), maxsim_reference(query, decoded, offsets))
+    close(maxsim_residual(query, arrays, bits, offsets), residual_expected(query, arrays, offsets, bits))
+
+
+@settings(max_examples=60, deadline=None)
+@given(bits=st.sampled_from((1, 2, 4)), seed=st.integers(0, 10_000), extreme=st.booleans())
+def test_residual_integers_are_exact(bits, seed, extreme):
+    """Without centroids, norms and scales a score is a sum of integers: compared bit for bit."""
+    rng = np.random.default_rng(seed)
+    dim, n_tokens, n_query = 64, int(rng.integers(1, 12)), int(rng.integers(1, 40))
+    query = rng.integers(-127, 128, (n_query, dim)).astype(np.float32)
+    if extreme:
+        query = np.where(query > 0, 127, -127).astype(np.float32)
+    query[:, 0] = 127  # so that quantisation gives the integers back
+    levels = np.zeros(16, np.uint8)
+    levels[: 2**bits] = (0, 127) * 2 ** (bits - 1) if extreme else rng.integers(0, 128, 2**bits)
+    arrays = ResidualArrays(
+        rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8), np.zeros(n_tokens, np.uint16),
+        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), np.zeros((1, dim), np.float32), levels, 1.0,
+    )  # fmt: skip
+    offsets = offsets_of((n_tokens,))
+    expected = residual_expected(query, arrays, offsets, bits)
+    np.testing.assert_array_equal(maxsim_residual(query, arrays, bits, offsets), expected)
 
 
 @settings(max_examples=40, deadline=None)
-@given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=12), seed=st.integers(0, 1000), data=st.data())
+@given(
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=12), seed=st.integers(0, 1000), data=st.data()
+)
 def test_chosen_rows_score_as_in_the_whole(lengths, seed, data):
     rng = np.random.default_rng(seed)
     offsets = offsets_of(lengths)
@@ -162,20 +193,8 @@ def test_a_query_without_tokens_scores_nothing(rng):
 @pytest.mark.parametrize("name", isa.available())
 def test_every_instruction_set_of_this_machine(name):
     """The other instruction sets run in their own process: the choice is made once."""
-    import os
-    import subprocess
-    import sys
-
-    code = """
-import numpy as np
-from latebolt.kernels.maxsim import maxsim_arrays
-from latebolt.kernels.reference import maxsim_reference
-rng = np.random.default_rng(0)
-offsets = np.array([0, 0, 3, 20, 29])
-query, values = rng.standard_normal((2, 40, 64)).astype(np.float32)
-got, expected = (f(query, values[:29], offsets) for f in (maxsim_arrays, maxsim_reference))
-np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
-"""
+    script = Path(__file__).with_name("all_kernels.py")
     environment = {**os.environ, "LATEBOLT_ISA": name}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    assert name in done.stdout

@@ -45,9 +45,21 @@ def test_each_instruction_set_has_a_cache_of_its_own():
     assert len({native.cache_key(name) for name in isa.NEEDS}) == len(isa.NEEDS)
 
 
-@pytest.mark.parametrize("name", N_ARGUMENTS)
-def test_arm_code_can_be_made_here(name):
-    assert "fmla" in native.assembly(name, "neon_dot") or "fmadd" in native.assembly(name, "neon_dot")
+@pytest.mark.parametrize("name", [name for name in N_ARGUMENTS if name != "maxsim_residual"])
+def test_arm_code_of_float_kernels_can_be_made_here(name):
+    assert "fmla" in native.assembly(name, "neon_dot")
+
+
+@pytest.mark.parametrize(
+    ("isa_name", "instruction"),
+    [("neon_dot", "sdot"), ("avx512_vnni", "vpdpbusd"), ("avx_vnni", "vpdpbusd"), ("avx2", "vpmaddubsw")],
+)
+def test_residual_code_uses_the_byte_dot_product(isa_name, instruction):
+    if isa_name != "neon_dot" and isa_name not in isa.available():
+        pytest.skip(f"no {isa_name} on this machine")
+    text = native.assembly("maxsim_residual:128x2", isa_name)
+    assert text.count(instruction) >= 8  # 4 document tokens x 2 registers of query tokens
+    assert ("tbl" if isa_name == "neon_dot" else "pshufb") in text
 
 
 @pytest.mark.skipif("avx512_vnni" not in isa.available(), reason="no AVX-512 on this machine")

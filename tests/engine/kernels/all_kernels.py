@@ -1,0 +1,46 @@
+"""Run by a test, once an instruction set (`LATEBOLT_ISA`): every kernel against its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latebolt.kernels import isa
+from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_int8, maxsim_residual
+from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
+
+rng = np.random.default_rng(0)
+offsets = np.array([0, 0, 3, 20, 29])
+for dim in (48, 64):
+    query = rng.standard_normal((40, dim)).astype(np.float32)
+    values = rng.standard_normal((29, dim)).astype(np.float32)
+    expected = maxsim_reference(query, values, offsets)
+    np.testing.assert_allclose(maxsim_arrays(query, values, offsets), expected, rtol=1e-5, atol=1e-4)
+    half = values.astype(np.float16)
+    expected = maxsim_reference(query, half, offsets)
+    np.testing.assert_allclose(maxsim_arrays(query, half, offsets), expected, rtol=1e-5, atol=1e-4)
+    codes, scales = rng.integers(-127, 128, (29, dim)).astype(np.int8), rng.random(29).astype(np.float32)
+    expected = maxsim_reference(query, codes * scales[:, None], offsets)
+    np.testing.assert_allclose(maxsim_int8(query, codes, scales, offsets), expected, rtol=1e-5, atol=1e-2)
+
+    scale = np.abs(query).max(axis=1) / np.float32(127)
+    quantised = np.rint(query / scale[:, None]).astype(np.int8)
+    for bits in (1, 2, 4):
+        levels = np.zeros(16, np.uint8)
+        levels[: 2**bits] = np.sort(rng.integers(0, 128, 2**bits))
+        store = ResidualArrays(
+            rng.integers(0, 256, (29, dim * bits // 8)).astype(np.uint8),
+            rng.integers(0, 9, 29).astype(np.uint16),
+            rng.integers(0, 256, 29).astype(np.uint8),
+            np.linspace(0.8, 1.2, 256, dtype=np.float32),
+            rng.standard_normal((9, dim)).astype(np.float32),
+            levels,
+            0.01,
+        )
+        expected = maxsim_residual_reference(
+            quantised, scale * np.float32(store.step), store.centroids @ query.T, levels, store.codes,
+            store.cells, store.norm_table[store.norms], offsets, bits,
+        )  # fmt: skip
+        np.testing.assert_allclose(
+            maxsim_residual(query, store, bits, offsets), expected, rtol=1e-5, atol=1e-4
+        )
+print(isa.active())
