@@ -5,7 +5,7 @@ LateboltError
 ├── ModelError                             a model folder is missing, damaged or does not fit
 │   └── ExportError                        a checkpoint cannot be turned into a model folder
 ├── RuntimeUnavailable (ImportError)       a needed library or execution provider is not installed
-├── IndexError_                            an index folder cannot be used
+├── IndexUnusable                          an index folder cannot be used
 │   ├── IndexNotFound (FileNotFoundError)  there is no index at that path
 │   ├── IndexExists   (FileExistsError)    there is one already
 │   ├── IndexCorrupt                       a file contradicts the manifest
@@ -39,11 +39,11 @@ class RuntimeUnavailable(LateboltError, ImportError):
     """A needed library or execution provider is not installed."""
 
 
-class IndexError_(LateboltError):
-    """An index folder cannot be used (the underscore keeps the built-in IndexError reachable)."""
+class IndexUnusable(LateboltError):
+    """An index folder cannot be used."""
 
 
-class IndexNotFound(IndexError_, FileNotFoundError):
+class IndexNotFound(IndexUnusable, FileNotFoundError):
     """There is no index at that path."""
 
     # FileNotFoundError formats (errno, text) pairs; a plain message is what we want to show.
@@ -51,14 +51,14 @@ class IndexNotFound(IndexError_, FileNotFoundError):
         return str(self.args[0])
 
 
-class IndexExists(IndexError_, FileExistsError):
+class IndexExists(IndexUnusable, FileExistsError):
     """There is an index, or something else, at that path already."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
-class IndexCorrupt(IndexError_):
+class IndexCorrupt(IndexUnusable):
     """A file of the index contradicts its manifest."""
 
     def __init__(self, path: object, field: str, expected: object, got: object, fix: str) -> None:
@@ -66,11 +66,11 @@ class IndexCorrupt(IndexError_):
         self.path, self.field = path, field
 
 
-class IndexLocked(IndexError_):
+class IndexLocked(IndexUnusable):
     """Another process is writing to the index."""
 
 
-class ModelMismatch(IndexError_, ValueError):
+class ModelMismatch(IndexUnusable, ValueError):
     """The index was made with another model."""
 
 

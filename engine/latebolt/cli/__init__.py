@@ -82,6 +82,9 @@ def run(arguments: list[str] | None = None) -> int:
     except LateboltError as error:
         click.echo(f"latebolt: {error}", err=True)
         return 1
+    except PermissionError as error:
+        click.echo(f"latebolt: {error.filename}: {error.strerror}. Look at who may read it.", err=True)
+        return 1
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of ours. Python would complain
         # once more while it flushes stdout at exit, so stdout is replaced first.

@@ -35,7 +35,6 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
 
     from latebolt import __version__
     from latebolt.kernels import isa, native
-    from latebolt.kernels.signatures import N_ARGUMENTS
     from latebolt.threads import available_cpus
 
     cached = native.cache_folder() / native.cache_key(isa.active())
@@ -53,8 +52,9 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
-    names = [name for name in N_ARGUMENTS if name != "maxsim_residual"]
+    names = ["maxsim_float32", "maxsim_float16", "maxsim_int8"]
     names += [f"maxsim_residual:{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
+    names += [f"nearest_centroid:{dim}" for dim in (128, 96, 64)] + ["maxsim_centroids:32"]
     if warm:
         for name in names:
             start = time.perf_counter()

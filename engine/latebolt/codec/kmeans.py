@@ -8,33 +8,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.kernels.centroids import centroid_levels, nearest
+
 Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 ITERATIONS = 6
 SAMPLE_PER_CENTROID = 48  # more tokens a centroid no longer change what is found
-_BLOCK = 8192
 
 
 def default_n_centroids(n_tokens: int) -> int:
     """Centroids for a corpus of so many tokens: a power of two near 4 * sqrt(n_tokens), 16 to 65,536."""
     wanted = 4.0 * np.sqrt(max(n_tokens, 1))
     return int(np.clip(2 ** round(np.log2(wanted)), 16, 65536))
-
-
-def nearest(values: Float32, centroids: Float32) -> Int64:
-    """Int64 [n]: the centroid with the largest dot product; the first of equals.
-
-    Args:
-        values: float32 [n, dim].
-        centroids: float32 [k, dim], unit length.
-    """
-    found = np.empty(len(values), np.int64)
-    transposed = np.ascontiguousarray(centroids.T)
-    block = max(1, min(_BLOCK, (1 << 26) // max(1, len(centroids))))
-    for start in range(0, len(values), block):
-        found[start : start + block] = (values[start : start + block] @ transposed).argmax(axis=1)
-    return found
 
 
 def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = ITERATIONS) -> Float32:
@@ -53,7 +38,7 @@ def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = I
     k = min(k, len(values))
     centroids = values[np.sort(rng.choice(len(values), k, replace=False))].copy()
     for _ in range(iterations):
-        cell = nearest(values, centroids)
+        cell = nearest(values, centroid_levels(centroids))
         order = np.argsort(cell, kind="stable")
         counts = np.bincount(cell, minlength=k)
         starts = np.concatenate([[0], np.cumsum(counts)])

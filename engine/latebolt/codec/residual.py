@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
-from latebolt.codec.kmeans import default_n_centroids, nearest, spherical_kmeans
+from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
 from latebolt.errors import InvalidInput
+from latebolt.kernels.centroids import centroid_levels, nearest
 from latebolt.kernels.maxsim import LEVEL_ZERO, ResidualArrays, maxsim_residual
 
 _BLOCK = 16384  # tokens encoded at a time: bounds the temporaries to some tens of MB
@@ -39,6 +40,7 @@ class ResidualCodec:
     ) -> None:
         self.centroids, self.norm_table, self.bits, self.step = centroids, norm_table, bits, step
         self.dim = centroids.shape[1]
+        self._prepared = centroid_levels(centroids)
         self.levels = np.zeros(16, np.uint8)
         self.levels[: 2**bits] = levels[: 2**bits]
         self.weights = (self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO) * np.float32(step)
@@ -72,7 +74,7 @@ class ResidualCodec:
         centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed)
         rng = np.random.default_rng(seed)
         some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
-        residual = some - centroids[nearest(some, centroids)]
+        residual = some - centroids[nearest(some, centroid_levels(centroids))]
         weights = lloyd_max(residual.ravel(), 2**bits)
         step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-9)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
@@ -97,7 +99,7 @@ class ResidualCodec:
 
     def _approximate(self, values: Float32) -> tuple[Float32, Int64, npt.NDArray[np.uint8]]:
         """(centroid + weights, cell, code of each dimension) before the norm."""
-        cell = nearest(values, self.centroids)
+        cell = nearest(values, self._prepared)
         centre = self.centroids[cell]
         edges = (self.weights[1:] + self.weights[:-1]) / 2
         residual = values - centre

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from latebolt.errors import IndexError_, LateboltError, StorageFull
+from latebolt.errors import IndexUnusable, LateboltError, StorageFull
 from latebolt.index import layout
 from latebolt.index.layout import FileRecord
 
@@ -34,7 +34,7 @@ def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         n_bytes: what the block is about to write, for the message.
     Raises:
         StorageFull: no space, or no quota, is left.
-        IndexError_: anything else the system refused.
+        IndexUnusable: anything else the system refused.
     """
     try:
         yield
@@ -50,8 +50,8 @@ def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         raise _not_written(path, str(error)) from error
 
 
-def _not_written(path: Path, reason: str) -> IndexError_:
-    return IndexError_(
+def _not_written(path: Path, reason: str) -> IndexUnusable:
+    return IndexUnusable(
         f"{path}: cannot be written ({reason}). Check the folder's permissions and its disk; the index still "
         f"holds its last commit."
     )

@@ -21,6 +21,7 @@ from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
+from latebolt.index.documents import check_documents
 from latebolt.index.layout import Column, ModelRecord
 from latebolt.index.search import top_k
 from latebolt.index.storage import Segment, Snapshot, Store, Writer
@@ -179,6 +180,7 @@ class Index:
 
         with self._store.writer() as writer:
             names = self._names(writer, chunks.ids, len(texts))
+            check_documents(names, texts, metadata)  # before the long work, not in the middle of it
             with progress_bar(len(texts), "index", "text", show_progress) as bar:
                 seen: dict[int, Float32] = {}  # of the sample, so that no text is encoded twice
 
@@ -198,6 +200,7 @@ class Index:
 
                 encoded = ((rows, encode(rows)) for rows in _chunked(len(texts)))
                 self._write(writer, names, chunks, encoded, sample)
+            writer.tidy()
             writer.commit()
         return names
 
@@ -230,6 +233,7 @@ class Index:
                 return TokenVectors.from_matrices([token_vectors[i] for i in rows], dim)
 
             self._write(writer, names, chunks, slices, pick)
+            writer.tidy()
             writer.commit()
         return names
 

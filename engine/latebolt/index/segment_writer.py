@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.errors import IndexError_, InvalidInput
+from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.documents import Metadata, Row, check_documents
 from latebolt.index.layout import Column, SegmentRecord
@@ -55,7 +55,7 @@ class SegmentWriter:
         # Once a write went wrong the files may disagree with each other: close them and refuse to go on.
         if self.finished or self.failed:
             state = "is finished" if self.finished else "failed to write"
-            raise IndexError_(
+            raise IndexUnusable(
                 f"{self.folder}: this segment {state}; begin a new one with Writer.new_segment."
             )
         try:

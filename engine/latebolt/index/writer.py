@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.errors import IndexError_, InvalidInput
+from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.cleanup import remove_unnamed
 from latebolt.index.documents import Row, decode_metadata, leaves, plain_json
@@ -54,7 +54,7 @@ class Writer:
     def _acting(self) -> Iterator[None]:
         # A half-done change must not be committed by a caller who caught its error.
         if self._failed:
-            raise IndexError_(f"{self.path}: an earlier write failed; leave this writer and begin another.")
+            raise IndexUnusable(f"{self.path}: an earlier write failed; leave this writer and begin another.")
         try:
             yield
         except InvalidInput:  # raised before anything was written

@@ -7,7 +7,7 @@ score(query, document) = sum over query tokens of the largest dot product with a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 MAX_QUERY_TOKENS = 8192
 LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
-_VECTORS, _TILE, _CODE_TILE = 2, 6, 4  # as in programs.py, which a warm start does not import
+VECTORS, TILE, CODE_TILE = 2, 6, 4  # as in programs.py, which a warm start does not import
 
 
 class ResidualArrays(NamedTuple):
@@ -57,13 +57,13 @@ def query_lanes(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
         InvalidInput: the width is not `dim`, a value is NaN or infinite, or there are too many tokens.
     """
     padded, n_query = _padded_query(query, dim)
-    blocks = padded.reshape(-1, _lanes(), dim)
+    blocks = padded.reshape(-1, lanes(), dim)
     return np.ascontiguousarray(blocks.transpose(0, 2, 1)), n_query
 
 
-def _lanes() -> int:
+def lanes() -> int:
     """Query tokens a block holds."""
-    return isa.WIDTH[isa.active()] * _VECTORS
+    return isa.WIDTH[isa.active()] * VECTORS
 
 
 def _padded_query(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
@@ -76,7 +76,7 @@ def _padded_query(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
     if not np.isfinite(matrix).all():
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise InvalidInput(f"the query's token {row} has a value that is not finite.")
-    padded = np.zeros((-(-len(matrix) // _lanes()) * _lanes(), dim), np.float32)
+    padded = np.zeros((-(-len(matrix) // lanes()) * lanes(), dim), np.float32)
     padded[: len(matrix)] = matrix
     return padded, len(matrix)
 
@@ -97,14 +97,24 @@ def quantise_query(padded: Float32, step: float) -> QuantisedQuery:
     """One scale a token, its largest value at 127."""
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
-    grouped = codes.reshape(-1, _lanes(), padded.shape[1] // 4, 4).transpose(0, 2, 1, 3)
     biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    return QuantisedQuery(
-        np.ascontiguousarray(grouped), (scale * np.float32(step)).astype(np.float32), biases
-    )
+    return QuantisedQuery(_into_lanes(codes), (scale * np.float32(step)).astype(np.float32), biases)
 
 
-def _run(
+def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
+    """Vectors as int8 [n_blocks, dim / 4, lanes, 4], the largest value of each at 127; zero rows pad."""
+    scale = np.maximum(np.abs(values).max(axis=1, initial=0.0, keepdims=True), 1e-30) / np.float32(127)
+    codes = np.zeros((-(-len(values) // lanes()) * lanes(), values.shape[1]), np.int8)
+    codes[: len(values)] = np.rint(values / scale)
+    return _into_lanes(codes)
+
+
+def _into_lanes(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    grouped = codes.reshape(-1, lanes(), codes.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+    return np.ascontiguousarray(grouped)
+
+
+def run_rows(
     kernel: Callable[..., None],
     before: tuple[int, ...],
     offsets: Int64,
@@ -112,13 +122,14 @@ def _run(
     after: tuple[int, ...],
     scratch_bytes: int,
     n_threads: int | None,
-) -> Float32:
+    dtype: npt.DTypeLike = np.float32,
+) -> npt.NDArray[Any]:
     """Score `rows` (all for None): kernel(*before, offsets, rows, *after, scratch, out, first, last)."""
     lengths = np.diff(offsets)
     if rows is not None:
         rows = np.ascontiguousarray(rows, np.int64)
         lengths = lengths[rows]
-    out = np.zeros(len(lengths), np.float32)
+    out = np.zeros(len(lengths), dtype)
 
     def work(first: int, last: int) -> None:
         scratch = np.empty(scratch_bytes // 8 + 1, np.int64)
@@ -133,7 +144,7 @@ def _run(
 
 def _run_floats(
     name: str,
-    lanes: Float32,
+    query: Float32,
     n_query: int,
     arrays: tuple[npt.NDArray[np.generic], ...],
     offsets: Int64,
@@ -141,10 +152,10 @@ def _run_floats(
     n_threads: int | None,
 ) -> Float32:
     """The kernels that score float32 query lanes against whole vectors."""
-    dim = lanes.shape[1]
-    before = (address(lanes), n_query, *(address(array) for array in arrays))
-    scratch_bytes = 4 * (_lanes() + _TILE * dim)
-    return _run(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, n_threads)
+    dim = query.shape[1]
+    before = (address(query), n_query, *(address(array) for array in arrays))
+    scratch_bytes = 4 * (lanes() + TILE * dim)
+    return run_rows(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, n_threads)
 
 
 def maxsim_arrays(
@@ -169,9 +180,9 @@ def maxsim_arrays(
     dim = values.shape[1]
     if dim % 4:
         raise InvalidInput(f"token vectors should have a width that is a multiple of 4, got {dim}.")
-    lanes, n_query = query_lanes(query, dim)
+    query_, n_query = query_lanes(query, dim)
     name = {np.dtype(np.float32): "maxsim_float32", np.dtype(np.float16): "maxsim_float16"}[values.dtype]
-    return _run_floats(name, lanes, n_query, (values,), offsets, rows, n_threads)
+    return _run_floats(name, query_, n_query, (values,), offsets, rows, n_threads)
 
 
 def maxsim_int8(
@@ -189,8 +200,8 @@ def maxsim_int8(
         values: int8 [n_tokens, dim]; scales: float32 [n_tokens]; vector = values * scale.
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
-    lanes, n_query = query_lanes(query, values.shape[1])
-    return _run_floats("maxsim_int8", lanes, n_query, (values, scales), offsets, rows, n_threads)
+    query_, n_query = query_lanes(query, values.shape[1])
+    return _run_floats("maxsim_int8", query_, n_query, (values, scales), offsets, rows, n_threads)
 
 
 def maxsim_residual(
@@ -221,6 +232,6 @@ def maxsim_residual(
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
         address(store.norm_table), address(store.levels),
     )  # fmt: skip
-    scratch_bytes = _CODE_TILE * (8 + 4 + dim) + 4 * len(padded)
+    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 4 * len(padded)
     kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
-    return _run(kernel, before, offsets, rows, (), scratch_bytes, n_threads)
+    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)

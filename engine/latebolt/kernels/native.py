@@ -32,7 +32,7 @@ from latebolt.kernels import isa as isas
 logger = logging.getLogger(__name__)
 
 # The kernels' sources: a change in any of them makes another cache folder.
-_SOURCES = ("native.py", "isa.py", "vector.py", "programs.py")
+_SOURCES = ("native.py", "isa.py", "vector.py", "programs.py", "signatures.py")
 # Symbols a kernel's machine code may ask the process for; anything else would be numba's runtime.
 _ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove"}
 _DIGEST = 16

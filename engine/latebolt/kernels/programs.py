@@ -31,9 +31,9 @@ store_f32, store_i64 = vector.store_f32, vector.store_i64
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
     """The Python function to compile and its number of arguments."""
     family, _, suffix = name.partition(":")
-    if family == "maxsim_residual":
-        dim, bits = (int(part) for part in suffix.split("x"))
-        return _maxsim_residual(isa, dim, bits), N_ARGUMENTS[family]
+    shape = [int(part) for part in suffix.split("x") if part]
+    if shape:
+        return _SHAPED[family](isa, *shape), N_ARGUMENTS[family]
     return _BUILDERS[family](isa), N_ARGUMENTS[family]
 
 
@@ -222,8 +222,72 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
     return maxsim_residual
 
 
+def _nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
+    width = WIDTH[isa]
+    lanes = width * VECTORS
+    search = vector.argmax_tiles(width, VECTORS, CODE_TILE, dim, isa)
+
+    def nearest_centroid(  # type: ignore[no-untyped-def]
+        codes, values, levels, centroids, n_tiles, n_centroids, scratch, out, n_values, first, last
+    ):
+        """Codes int8 [n_blocks][dim / 4][lanes][4] of the float32 values [n_values][dim]; levels u8
+        [n_tiles * CODE_TILE][dim] of the float32 centroids [n_centroids][dim]; out int64 [n_values]; blocks
+        first..last-1. scratch: int32 [CODE_TILE][lanes]. Rows of levels past the last centroid repeat it.
+
+        Bytes find the best centroid of each quarter, floats settle between the four."""
+        for block in range(first, last):
+            search(codes + block * lanes * dim, levels, n_tiles, scratch)
+            for lane in range(lanes):
+                i = block * lanes + lane
+                if i < n_values:
+                    row = values + 4 * i * dim
+                    chosen = n_centroids
+                    top = np.float32(-np.inf)
+                    for part in range(CODE_TILE):
+                        c = load_u32(scratch + 4 * (part * lanes + lane))
+                        c = c if c < n_centroids else n_centroids - 1
+                        total = np.float32(0)
+                        for d in range(dim):
+                            total += load_f32(row + 4 * d) * load_f32(centroids + 4 * (c * dim + d))
+                        if total > top or (total == top and c < chosen):
+                            top = total
+                            chosen = c
+                    store_i64(out + 8 * i, chosen)
+
+    return nearest_centroid
+
+
+def _maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
+    fold = vector.max_rows_u8(lanes)
+
+    def maxsim_centroids(  # type: ignore[no-untyped-def]
+        table, cells, wide, offsets, rows, scratch, out, first, last
+    ):
+        """Table u8 [n_centroids][lanes], cells u16 (u32 when wide), offsets, rows as above; out int64, the
+        sum over lanes of the largest byte of each document. scratch: u8 [lanes]."""
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            for lane in range(0, lanes, 8):
+                store_i64(scratch + lane, 0)
+            for token in range(load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))):
+                cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                fold(table, cell, scratch)
+            total = 0
+            for lane in range(lanes):
+                total += load_u8(scratch + lane)
+            store_i64(out + 8 * i, total)
+
+    return maxsim_centroids
+
+
 _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
     "maxsim_int8": _maxsim_int8,
+}
+
+_SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
+    "maxsim_residual": _maxsim_residual,  # dim, bits
+    "nearest_centroid": _nearest_centroid,  # dim
+    "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32
 }

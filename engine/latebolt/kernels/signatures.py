@@ -6,5 +6,8 @@ N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
     "maxsim_int8": 11,
-    "maxsim_residual": 17,  # compiled for a width and bits: maxsim_residual:128x2
+    # These are compiled for a shape, which stands behind a colon in the kernel's name.
+    "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2
+    "nearest_centroid": 11,  # dim: nearest_centroid:128
+    "maxsim_centroids": 9,  # query tokens, rounded up to 32: maxsim_centroids:32
 }

@@ -250,22 +250,7 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
             lanes = builder.inttoptr(args[0], bytes_.as_pointer())
             document_ = builder.inttoptr(args[3], I32.as_pointer())
 
-            def step(group: Any, sums: list[Any]) -> list[Any]:
-                base = builder.mul(group, const(vectors))
-                queries = [
-                    builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4)
-                    for v in range(vectors)
-                ]
-                new = []
-                for t in range(tokens):
-                    place = builder.gep(document_, [builder.add(group, const(t * dim // 4))])
-                    four = builder.bitcast(splat(builder, builder.load(place, align=4), width), bytes_)
-                    new += [
-                        dot4(builder, sums[t * vectors + v], four, q, width, isa)
-                        for v, q in enumerate(queries)
-                    ]
-                return new
-
+            step = dot_step(builder, lanes, document_, width, vectors, tokens, dim, isa)
             zero = ir.Constant(ints, [0] * width)
             sums = loop(builder, const(dim // 4), [zero] * (tokens * vectors), step)
 
@@ -324,6 +309,100 @@ def widen(kind: str, isa: str) -> Any:
         return types.void(types.int64, types.float32, types.int64, types.int64), codegen
 
     return convert
+
+
+def argmax_tiles(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
+    """Intrinsic `search(query, rows, n_tiles, found)`: the best row of each of `tokens` interleaved parts.
+
+    query: int8 [dim / 4][width * vectors][4]; rows: uint8 [n_tiles * tokens][dim], 0..127, n_tiles >= 1;
+    found: int32 [tokens][width * vectors], for part t the row i = t (mod tokens) with the largest dot
+    product, the first of equals.
+    """
+
+    @intrinsic
+    def search(typingctx: Any, query: Any, rows: Any, n_tiles: Any, found: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            ints, bytes_ = ir.VectorType(I32, width), ir.VectorType(I8, 4 * width)
+            lanes = builder.inttoptr(args[0], bytes_.as_pointer())
+            groups = dim // 4
+            zero, lowest = ir.Constant(ints, [0] * width), ir.Constant(ints, [-(2**31)] * width)
+
+            def score_tile(tile: Any, state: list[Any]) -> list[Any]:
+                start = builder.add(args[1], builder.mul(tile, const(tokens * dim)))
+                document = builder.inttoptr(start, I32.as_pointer())
+                sums = loop(
+                    builder,
+                    const(groups),
+                    [zero] * (tokens * vectors),
+                    dot_step(builder, lanes, document, width, vectors, tokens, dim, isa),
+                )
+                first = builder.trunc(builder.mul(tile, const(tokens)), I32)
+                n = tokens * vectors
+                values, rows_ = [], []
+                for i, total in enumerate(sums):
+                    number = splat(builder, builder.add(first, ir.Constant(I32, i // vectors)), width)
+                    better = builder.icmp_signed(">", total, state[i])
+                    values.append(builder.select(better, total, state[i]))
+                    rows_.append(builder.select(better, number, state[n + i]))
+                return values + rows_
+
+            n = tokens * vectors
+            state = loop(builder, args[2], [lowest] * n + [zero] * n, score_tile)
+            out = builder.inttoptr(args[3], ints.as_pointer())
+            for i, row in enumerate(state[n:]):
+                builder.store(row, builder.gep(out, [const(i)]), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), codegen
+
+    return search
+
+
+def dot_step(
+    builder: ir.IRBuilder,
+    lanes: Any,
+    document: Any,
+    width: int,
+    vectors: int,
+    tokens: int,
+    dim: int,
+    isa: str,
+) -> Any:
+    """The body of a loop over groups of 4 dimensions: sums[t * vectors + v] += rows t . lanes v."""
+    bytes_ = ir.VectorType(I8, 4 * width)
+
+    def step(group: Any, sums: list[Any]) -> list[Any]:
+        base = builder.mul(group, const(vectors))
+        queries = [
+            builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4) for v in range(vectors)
+        ]
+        new = []
+        for t in range(tokens):
+            place = builder.gep(document, [builder.add(group, const(t * dim // 4))])
+            four = builder.bitcast(splat(builder, builder.load(place, align=4), width), bytes_)
+            new += [dot4(builder, sums[t * vectors + v], four, q, width, isa) for v, q in enumerate(queries)]
+        return new
+
+    return step
+
+
+def max_rows_u8(lanes: int) -> Any:
+    """Intrinsic `fold(table, row, best)`: best[i] = max(best[i], table[row][i]) for `lanes` bytes."""
+
+    @intrinsic
+    def fold(typingctx: Any, table: Any, row: Any, best: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            vector = ir.VectorType(I8, lanes)
+            source = builder.inttoptr(args[0], vector.as_pointer())
+            slot = builder.inttoptr(args[2], vector.as_pointer())
+            maximum = declare(builder, f"llvm.umax.v{lanes}i8", vector, [vector, vector])
+            value = builder.load(builder.gep(source, [args[1]]), align=1)
+            builder.store(builder.call(maximum, [builder.load(slot, align=1), value]), slot, align=1)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 3), codegen
+
+    return fold
 
 
 def half_to_float(builder: ir.IRBuilder, value: Any, width: int, isa: str) -> Any:

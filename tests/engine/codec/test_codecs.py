@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latebolt.codec.kmeans import default_n_centroids, nearest, spherical_kmeans
+from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
 from latebolt.codec.residual import ResidualCodec, lloyd_max
 from latebolt.codec.restore import restore, untrained
 from latebolt.errors import InvalidInput
@@ -92,11 +92,6 @@ def test_few_and_equal_tokens_can_be_trained_on():
 def test_what_does_not_fit_is_refused(shape, bits):
     with pytest.raises(InvalidInput):
         ResidualCodec.train(np.zeros(shape, np.float32), bits)
-
-
-def test_nearest_is_the_largest_dot_product(rng):
-    values, centroids = rng.unit(500, 16), rng.unit(40, 16)
-    np.testing.assert_array_equal(nearest(values, centroids), (values @ centroids.T).argmax(axis=1))
 
 
 def test_kmeans_finds_separate_clusters(rng):

@@ -20,7 +20,7 @@ import pytest
 from store_faults import GROWING, fault_at, fault_at_line
 from store_samples import INFO, add, append, content, expected, make_store, quick_folder, unnamed_files
 
-from latebolt.errors import IndexError_, LateboltError, StorageFull
+from latebolt.errors import IndexUnusable, LateboltError, StorageFull
 from latebolt.index.check import check_index
 from latebolt.index.storage import Store, read_manifest
 
@@ -134,7 +134,7 @@ def test_any_other_refusal_names_the_file(template: Path, monkeypatch: pytest.Mo
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with monkeypatch.context() as patch, pytest.raises(IndexError_, match=r"\.npy: cannot be written"):
+    with monkeypatch.context() as patch, pytest.raises(IndexUnusable, match=r"\.npy: cannot be written"):
         patch.setattr(os, "fsync", broken)
         change(template)
     assert not check_after(template)

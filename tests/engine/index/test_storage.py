@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from store_samples import COLUMNS, INFO, add, append, content, expected, make_store, tree, unnamed_files
 
-from latebolt.errors import IndexError_, IndexExists, IndexNotFound, InvalidInput
+from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput
 from latebolt.index.check import check_index
 from latebolt.index.storage import Column, ModelRecord, Store
 
@@ -207,10 +207,10 @@ def test_several_commits_in_one_writer(store: Store) -> None:
 def test_a_failed_writer_cannot_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.writer() as writer:
         add(writer, ["x"])
-        with monkeypatch.context() as patch, pytest.raises(IndexError_, match="cannot be written"):
+        with monkeypatch.context() as patch, pytest.raises(IndexUnusable, match="cannot be written"):
             patch.setattr(os, "fsync", _refuse)
             add(writer, ["y"])
-        with pytest.raises(IndexError_, match="earlier write failed"):
+        with pytest.raises(IndexUnusable, match="earlier write failed"):
             writer.commit()
     assert content(store.snapshot()) == expected(dict.fromkeys("abcd", 0))
 

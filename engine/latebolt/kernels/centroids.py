@@ -1,0 +1,128 @@
+"""Kernels over centroids: the nearest one of each vector, and MaxSim through centroids alone.
+
+Both look at bytes first: bytes find the candidates that exact arithmetic then settles.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt import threads
+from latebolt.kernels import native
+from latebolt.kernels.maxsim import CODE_TILE, LEVEL_ZERO, address, byte_lanes, lanes, run_rows
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+_BLOCK_TOKENS = 1 << 16  # vectors quantised at a time: bounds the temporaries
+
+
+class CentroidLevels(NamedTuple):
+    """Centroids as bytes 0..127 on one scale, padded to whole tiles by repeating the last one.
+
+    levels uint8 [n_tiles * CODE_TILE, dim]; centroids float32 [n, dim].
+    """
+
+    levels: npt.NDArray[np.uint8]
+    centroids: Float32
+
+
+def centroid_levels(centroids: Float32) -> CentroidLevels:
+    """Centroids ready for `nearest`.
+
+    Args:
+        centroids: float32 [n >= 1, dim], dim a multiple of 4.
+    """
+    centroids = np.ascontiguousarray(centroids, np.float32)
+    step = max(float(np.abs(centroids).max()), 1e-30) / (127 - LEVEL_ZERO)
+    levels = (np.rint(centroids / np.float32(step)) + LEVEL_ZERO).astype(np.uint8)
+    padding = -len(levels) % CODE_TILE
+    return CentroidLevels(np.concatenate([levels, np.repeat(levels[-1:], padding, axis=0)]), centroids)
+
+
+def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = None) -> Int64:
+    """The centroid with the largest dot product with each vector.
+
+    Bytes choose the best centroid of each quarter (rows i = t mod 4), float32 settles between the four; the
+    answer differs from the exact one only where two centroids of one quarter are nearly equal.
+
+    Args:
+        values: float32 [n, dim].
+        prepared: see `centroid_levels`.
+    Returns:
+        int64 [n].
+    """
+    values = np.ascontiguousarray(values, np.float32)
+    found = np.empty(len(values), np.int64)
+    dim = values.shape[1]
+    kernel = native.kernel(f"nearest_centroid:{dim}")
+    levels, centroids = prepared
+
+    def work(first: int, last: int) -> None:
+        scratch = np.empty(CODE_TILE * lanes(), np.int32)
+        for start in range(first * lanes(), last * lanes(), _BLOCK_TOKENS):
+            part = values[start : min(start + _BLOCK_TOKENS, last * lanes())]
+            n_blocks = -(-len(part) // lanes())
+            codes = byte_lanes(part)
+            kernel(
+                address(codes), address(part), address(levels), address(centroids), len(levels) // CODE_TILE,
+                len(centroids), address(scratch), address(found[start:]), len(part), 0, n_blocks,
+            )  # fmt: skip
+
+    n_blocks = -(-len(values) // lanes())
+    # A block costs as much as scoring its vectors against every centroid.
+    threads.run(np.full(n_blocks, lanes() * len(centroids) // 32 + 1, np.int64), work, n_threads)
+    return found
+
+
+class CentroidScores(NamedTuple):
+    """Query . centroid as bytes: dot = low + step * byte.
+
+    table uint8 [n_centroids, n_query rounded up to 32]; padded columns are 0.
+    """
+
+    table: npt.NDArray[np.uint8]
+    low: float
+    step: float
+    n_query: int
+
+
+def centroid_scores(query: Float32, centroids: Float32) -> CentroidScores:
+    """The byte table of a query, whose dot products span low .. low + 255 * step.
+
+    Args:
+        query: float32 [n_query, dim]; centroids: float32 [n_centroids, dim].
+    """
+    dots = centroids @ query.T
+    low, high = (float(dots.min()), float(dots.max())) if dots.size else (0.0, 1.0)
+    step = max(high - low, 1e-9) / 255
+    table = np.zeros((len(centroids), max(1, -(-len(query) // 32)) * 32), np.uint8)
+    table[:, : len(query)] = np.rint((dots - low) / step)
+    return CentroidScores(table, low, step, len(query))
+
+
+def maxsim_centroids(
+    scores: CentroidScores,
+    cells: npt.NDArray[np.unsignedinteger],
+    offsets: Int64,
+    rows: Int64 | None = None,
+    n_threads: int | None = None,
+) -> Float32:
+    """MaxSim with every token replaced by its centroid: what candidates are ranked by.
+
+    Args:
+        scores: see `centroid_scores`.
+        cells: uint16 or uint32 [n_tokens].
+        offsets: int64 [n_docs + 1]; rows: int64, the documents to score, None for all.
+    Returns:
+        float32 [n_docs] (or one per row); a document without tokens scores 0.
+    """
+    kernel = native.kernel(f"maxsim_centroids:{scores.table.shape[1]}")
+    before = (address(scores.table), address(cells), int(cells.dtype == np.uint32))
+    sums = run_rows(kernel, before, offsets, rows, (), scores.table.shape[1], n_threads, np.int64)
+    lengths = np.diff(offsets) if rows is None else np.diff(offsets)[rows]
+    exact = scores.low * scores.n_query + scores.step * sums
+    return np.where(lengths > 0, exact, 0).astype(np.float32)
