@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from latebolt import threads
 from latebolt.kernels import native
-from latebolt.kernels.maxsim import CODE_TILE, LEVEL_ZERO, address, byte_lanes, lanes, run_rows
+from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_lanes, lanes, run_rows
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -21,13 +21,15 @@ _BLOCK_TOKENS = 1 << 16  # vectors quantised at a time: bounds the temporaries
 
 
 class CentroidLevels(NamedTuple):
-    """Centroids as bytes 0..127 on one scale, padded to whole tiles by repeating the last one.
+    """Centroids as bytes 0..127, padded to whole rounds by repeating the last one.
 
-    levels uint8 [n_tiles * CODE_TILE, dim]; centroids float32 [n, dim].
+    levels uint8 [n_rounds * CENTROID_PARTS, dim] of (centroid - mean) / spread, which ranks as the centroids
+    do once vectors are multiplied by spread; centroids float32 [n, dim]; spread float32 [dim].
     """
 
     levels: npt.NDArray[np.uint8]
     centroids: Float32
+    spread: Float32
 
 
 def centroid_levels(centroids: Float32) -> CentroidLevels:
@@ -37,17 +39,20 @@ def centroid_levels(centroids: Float32) -> CentroidLevels:
         centroids: float32 [n >= 1, dim], dim a multiple of 4.
     """
     centroids = np.ascontiguousarray(centroids, np.float32)
-    step = max(float(np.abs(centroids).max()), 1e-30) / (127 - LEVEL_ZERO)
-    levels = (np.rint(centroids / np.float32(step)) + LEVEL_ZERO).astype(np.uint8)
-    padding = -len(levels) % CODE_TILE
-    return CentroidLevels(np.concatenate([levels, np.repeat(levels[-1:], padding, axis=0)]), centroids)
+    centred = centroids - centroids.mean(axis=0)
+    # Each dimension uses its whole range of bytes; one scale for all would round narrow ones to nothing.
+    spread = np.maximum(np.abs(centred).max(axis=0), 1e-6).astype(np.float32)
+    levels = (np.rint(centred / spread * (127 - LEVEL_ZERO)) + LEVEL_ZERO).astype(np.uint8)
+    padding = -len(levels) % CENTROID_PARTS
+    levels = np.concatenate([levels, np.repeat(levels[-1:], padding, axis=0)])
+    return CentroidLevels(levels, centroids, spread)
 
 
 def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = None) -> Int64:
     """The centroid with the largest dot product with each vector.
 
-    Bytes choose the best centroid of each quarter (rows i = t mod 4), float32 settles between the four; the
-    answer differs from the exact one only where two centroids of one quarter are nearly equal.
+    Bytes choose the best centroid of each eighth (rows i = t mod 8), float32 settles between the eight; the
+    answer differs from the exact one only where two centroids of one eighth are nearly equal.
 
     Args:
         values: float32 [n, dim].
@@ -59,16 +64,16 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
     found = np.empty(len(values), np.int64)
     dim = values.shape[1]
     kernel = native.kernel(f"nearest_centroid:{dim}")
-    levels, centroids = prepared
+    levels, centroids, spread = prepared
 
     def work(first: int, last: int) -> None:
-        scratch = np.empty(CODE_TILE * lanes(), np.int32)
+        scratch = np.empty(CENTROID_PARTS * lanes(), np.int32)
         for start in range(first * lanes(), last * lanes(), _BLOCK_TOKENS):
             part = values[start : min(start + _BLOCK_TOKENS, last * lanes())]
-            n_blocks = -(-len(part) // lanes())
-            codes = byte_lanes(part)
+            n_blocks, n_rounds = -(-len(part) // lanes()), len(levels) // CENTROID_PARTS
+            codes = byte_lanes(part * spread)
             kernel(
-                address(codes), address(part), address(levels), address(centroids), len(levels) // CODE_TILE,
+                address(codes), address(part), address(levels), address(centroids), n_rounds,
                 len(centroids), address(scratch), address(found[start:]), len(part), 0, n_blocks,
             )  # fmt: skip
 

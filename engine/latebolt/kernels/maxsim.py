@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 MAX_QUERY_TOKENS = 8192
 LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
-VECTORS, TILE, CODE_TILE = 2, 6, 4  # as in programs.py, which a warm start does not import
+VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, which a warm start does not import
 
 
 class ResidualArrays(NamedTuple):

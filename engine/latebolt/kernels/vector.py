@@ -311,43 +311,45 @@ def widen(kind: str, isa: str) -> Any:
     return convert
 
 
-def argmax_tiles(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
-    """Intrinsic `search(query, rows, n_tiles, found)`: the best row of each of `tokens` interleaved parts.
+def argmax_parts(width: int, vectors: int, tokens: int, parts: int, dim: int, isa: str) -> Any:
+    """Intrinsic `search(query, rows, n_rounds, found)`: the best row of each of `parts` interleaved parts.
 
-    query: int8 [dim / 4][width * vectors][4]; rows: uint8 [n_tiles * tokens][dim], 0..127, n_tiles >= 1;
-    found: int32 [tokens][width * vectors], for part t the row i = t (mod tokens) with the largest dot
-    product, the first of equals.
+    query: int8 [dim / 4][width * vectors][4]; rows: uint8 [n_rounds * parts][dim], 0..127, n_rounds >= 1;
+    found: int32 [parts][width * vectors], for part t the row i = t (mod parts) with the largest dot
+    product, the first of equals. `parts` is a multiple of `tokens`, the rows scored together.
     """
 
     @intrinsic
-    def search(typingctx: Any, query: Any, rows: Any, n_tiles: Any, found: Any) -> Any:
+    def search(typingctx: Any, query: Any, rows: Any, n_rounds: Any, found: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             ints, bytes_ = ir.VectorType(I32, width), ir.VectorType(I8, 4 * width)
             lanes = builder.inttoptr(args[0], bytes_.as_pointer())
             groups = dim // 4
             zero, lowest = ir.Constant(ints, [0] * width), ir.Constant(ints, [-(2**31)] * width)
 
-            def score_tile(tile: Any, state: list[Any]) -> list[Any]:
-                start = builder.add(args[1], builder.mul(tile, const(tokens * dim)))
-                document = builder.inttoptr(start, I32.as_pointer())
-                sums = loop(
-                    builder,
-                    const(groups),
-                    [zero] * (tokens * vectors),
-                    dot_step(builder, lanes, document, width, vectors, tokens, dim, isa),
-                )
-                first = builder.trunc(builder.mul(tile, const(tokens)), I32)
-                n = tokens * vectors
-                values, rows_ = [], []
-                for i, total in enumerate(sums):
-                    number = splat(builder, builder.add(first, ir.Constant(I32, i // vectors)), width)
-                    better = builder.icmp_signed(">", total, state[i])
-                    values.append(builder.select(better, total, state[i]))
-                    rows_.append(builder.select(better, number, state[n + i]))
-                return values + rows_
+            n = parts * vectors
 
-            n = tokens * vectors
-            state = loop(builder, args[2], [lowest] * n + [zero] * n, score_tile)
+            def score_round(number: Any, state: list[Any]) -> list[Any]:
+                state = list(state)
+                first = builder.mul(number, const(parts))
+                for part in range(0, parts, tokens):
+                    row = builder.add(first, const(part))
+                    document = builder.inttoptr(
+                        builder.add(args[1], builder.mul(row, const(dim))), I32.as_pointer()
+                    )
+                    step = dot_step(builder, lanes, document, width, vectors, tokens, dim, isa)
+                    sums = loop(builder, const(groups), [zero] * (tokens * vectors), step)
+                    for i, total in enumerate(sums):
+                        slot = part * vectors + i
+                        here = splat(
+                            builder, builder.trunc(builder.add(row, const(i // vectors)), I32), width
+                        )
+                        better = builder.icmp_signed(">", total, state[slot])
+                        state[slot] = builder.select(better, total, state[slot])
+                        state[n + slot] = builder.select(better, here, state[n + slot])
+                return state
+
+            state = loop(builder, args[2], [lowest] * n + [zero] * n, score_round)
             out = builder.inttoptr(args[3], ints.as_pointer())
             for i, row in enumerate(state[n:]):
                 builder.store(row, builder.gep(out, [const(i)]), align=4)

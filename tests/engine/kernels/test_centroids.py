@@ -18,7 +18,7 @@ def test_nearest(rng, dim, n, k):
     chosen = dots[np.arange(n), found]
     # Bytes may confuse centroids whose dot products differ by less than their rounding.
     assert (chosen >= dots.max(axis=1) - 0.02).all()
-    assert (found == dots.argmax(axis=1)).mean() > 0.97
+    assert (found == dots.argmax(axis=1)).mean() > 0.98
 
 
 def test_nearest_of_a_centroid_is_itself(rng):
