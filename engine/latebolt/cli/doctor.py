@@ -52,9 +52,10 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
-    names = ["maxsim_float32", "maxsim_float16", "maxsim_int8"]
+    names = ["maxsim_float32", "maxsim_float16"]
     names += [f"maxsim_residual:{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
-    names += [f"nearest_centroid:{dim}" for dim in (128, 96, 64)] + ["maxsim_centroids:32"]
+    names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
+    names += ["maxsim_centroids:32"]
     if warm:
         for name in names:
             start = time.perf_counter()

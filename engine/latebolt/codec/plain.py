@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
-from latebolt.kernels.maxsim import maxsim_arrays, maxsim_int8
+from latebolt.kernels.maxsim import LEVEL_ZERO, maxsim_arrays, maxsim_bytes
 
 
 class Float16Codec:
@@ -51,7 +51,10 @@ class Float16Codec:
 
 
 class Int8Codec:
-    """values int8 [n_tokens, dim] in -127..127, scale float32 [n_tokens]: vector = values * scale."""
+    """values uint8 [n_tokens, dim] in 0..127, scale float32 [n_tokens]: vector = (values - 64) * scale.
+
+    Seven of the eight bits are used, so that no instruction set's 16-bit pair sums can overflow.
+    """
 
     bits = 8
 
@@ -61,24 +64,24 @@ class Int8Codec:
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
         """Codes and one scale a token."""
-        return (("values", "<i1", self.dim), ("scale", "<f4", None))
+        return (("values", "|u1", self.dim), ("scale", "<f4", None))
 
     def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
-        """Symmetric, the largest value of a token at 127."""
-        scale = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-30).astype(np.float32) / np.float32(
-            127
-        )
-        return {"values": np.rint(values / scale[:, None]).astype(np.int8), "scale": scale}
+        """Symmetric, the largest value of a token at 1 or 127."""
+        largest = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-30)
+        scale = (largest / (127 - LEVEL_ZERO)).astype(np.float32)
+        return {"values": (np.rint(values / scale[:, None]) + LEVEL_ZERO).astype(np.uint8), "scale": scale}
 
     def decode(self, columns: Columns) -> Float32:
-        """values * scale."""
-        return (columns["values"] * np.asarray(columns["scale"])[:, None]).astype(np.float32)
+        """(values - 64) * scale."""
+        centred = np.asarray(columns["values"]).astype(np.float32) - LEVEL_ZERO
+        return (centred * np.asarray(columns["scale"])[:, None]).astype(np.float32)
 
     def score(
         self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
     ) -> Float32:
         """See `base.Codec`."""
-        return maxsim_int8(query, columns["values"], columns["scale"], offsets, rows, threads)
+        return maxsim_bytes(query, columns["values"], columns["scale"], offsets, rows, threads)
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Nothing is learnt."""

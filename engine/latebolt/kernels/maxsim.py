@@ -146,14 +146,14 @@ def _run_floats(
     name: str,
     query: Float32,
     n_query: int,
-    arrays: tuple[npt.NDArray[np.generic], ...],
+    values: npt.NDArray[np.floating],
     offsets: Int64,
     rows: Int64 | None,
     n_threads: int | None,
 ) -> Float32:
     """The kernels that score float32 query lanes against whole vectors."""
     dim = query.shape[1]
-    before = (address(query), n_query, *(address(array) for array in arrays))
+    before = (address(query), n_query, address(values))
     scratch_bytes = 4 * (lanes() + TILE * dim)
     return run_rows(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, n_threads)
 
@@ -182,26 +182,34 @@ def maxsim_arrays(
         raise InvalidInput(f"token vectors should have a width that is a multiple of 4, got {dim}.")
     query_, n_query = query_lanes(query, dim)
     name = {np.dtype(np.float32): "maxsim_float32", np.dtype(np.float16): "maxsim_float16"}[values.dtype]
-    return _run_floats(name, query_, n_query, (values,), offsets, rows, n_threads)
+    return _run_floats(name, query_, n_query, values, offsets, rows, n_threads)
 
 
-def maxsim_int8(
+def maxsim_bytes(
     query: npt.ArrayLike,
-    values: npt.NDArray[np.int8],
+    values: npt.NDArray[np.uint8],
     scales: Float32,
     offsets: Int64,
     rows: Int64 | None = None,
     n_threads: int | None = None,
 ) -> Float32:
-    """MaxSim against int8 token vectors with one scale a token.
+    """MaxSim against token vectors of one byte a dimension and one scale a token.
 
     Args:
-        query: float32 [n_query, dim], finite.
-        values: int8 [n_tokens, dim]; scales: float32 [n_tokens]; vector = values * scale.
+        query: float32 [n_query, dim], finite; rounded to int8.
+        values: uint8 [n_tokens, dim], 0..127; scales: float32 [n_tokens];
+            vector = (values - LEVEL_ZERO) * scale.
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
-    query_, n_query = query_lanes(query, values.shape[1])
-    return _run_floats("maxsim_int8", query_, n_query, (values, scales), offsets, rows, n_threads)
+    dim = values.shape[1]
+    padded, n_query = _padded_query(query, dim)
+    codes, query_scales, biases = quantise_query(padded, 1.0)
+    before = (
+        address(codes), address(query_scales), address(biases), n_query, address(values), address(scales),
+    )  # fmt: skip
+    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 2 * 4 * lanes()
+    kernel = native.kernel(f"maxsim_bytes:{dim}")
+    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)
 
 
 def maxsim_residual(

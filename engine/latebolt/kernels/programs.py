@@ -96,7 +96,7 @@ def _maxsim_float16(isa: str) -> Callable[..., None]:
     width = WIDTH[isa]
     lanes = width * VECTORS
     tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
-    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("f16", isa)
+    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen_f16(isa)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_float16(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
@@ -113,12 +113,12 @@ def _maxsim_float16(isa: str) -> Callable[..., None]:
                 t = start
                 while t < stop:
                     if stop - start < TILE:
-                        widen(values + 2 * t * dim, zero, buffer, dim // 4)
+                        widen(values + 2 * t * dim, buffer, dim // 4)
                         single(q, buffer, dim, scratch)
                         t += 1
                     else:
                         at = t if t < stop - TILE else stop - TILE
-                        widen(values + 2 * at * dim, zero, buffer, TILE * dim // 4)
+                        widen(values + 2 * at * dim, buffer, TILE * dim // 4)
                         tile(q, buffer, dim, scratch)
                         t = at + TILE
                 total += sum_lanes(scratch, n_query - block * lanes)
@@ -128,46 +128,57 @@ def _maxsim_float16(isa: str) -> Callable[..., None]:
     return maxsim_float16
 
 
-def _maxsim_int8(isa: str) -> Callable[..., None]:
+def _maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
     width = WIDTH[isa]
     lanes = width * VECTORS
-    tile, single = vector.tile_f32(width, VECTORS, TILE), vector.tile_f32(width, VECTORS, 1)
-    fill, sum_lanes, widen = vector.fill_f32(width, VECTORS), _sum_lanes(lanes), vector.widen("i8", isa)
+    tile = vector.tile_u8(width, VECTORS, CODE_TILE, dim, isa)
+    fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
-    def maxsim_int8(query, n_query, values, scales, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
-        """As maxsim_float32, with int8 values [n_tokens][dim] and float32 scales [n_tokens]."""
-        buffer = scratch + 4 * lanes
+    def maxsim_bytes(  # type: ignore[no-untyped-def]
+        query, scales, biases, n_query, values, token_scales, offsets, rows, scratch, out, first, last
+    ):
+        """Query int8 [n_blocks][dim / 4][lanes][4], scales float32 and biases int32 [n_blocks][lanes], values
+        u8 [n_tokens][dim], token_scales float32 [n_tokens], offsets, rows as above.
+
+        scratch: CODE_TILE addresses (int64), CODE_TILE scales (float32), CODE_TILE * dim bytes, lanes zeros
+        (float32), lanes maxima (float32)."""
+        few_scales = scratch + 8 * CODE_TILE
+        few = few_scales + 4 * CODE_TILE
+        nothing = few + CODE_TILE * dim
+        best = nothing + 4 * lanes
+        fill(nothing, zero)
+        for j in range(CODE_TILE):
+            store_i64(scratch + 8 * j, nothing)
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            source, source_scales, end = values + start * dim, token_scales + 4 * start, stop - start
+            if start < stop and end < CODE_TILE:
+                for j in range(CODE_TILE):
+                    token = start + (j if j < end else end - 1)
+                    for d in range(0, dim, 4):
+                        store_f32(few + j * dim + d, load_f32(values + token * dim + d))
+                    store_f32(few_scales + 4 * j, load_f32(token_scales + 4 * token))
+                source, source_scales, end = few, few_scales, CODE_TILE
             total = zero
             block = 0
             while block * lanes < n_query and start < stop:
-                q = query + 4 * block * dim * lanes
-                fill(scratch, lowest)
-                t = start
-                while t < stop:
-                    if stop - start < TILE:
-                        widen(values + t * dim, load_f32(scales + 4 * t), buffer, dim // 4)
-                        single(q, buffer, dim, scratch)
-                        t += 1
-                    else:
-                        at = t if t < stop - TILE else stop - TILE
-                        for j in range(at, at + TILE):
-                            widen(
-                                values + j * dim,
-                                load_f32(scales + 4 * j),
-                                buffer + 4 * (j - at) * dim,
-                                dim // 4,
-                            )
-                        tile(q, buffer, dim, scratch)
-                        t = at + TILE
-                total += sum_lanes(scratch, n_query - block * lanes)
+                shift = 4 * block * lanes
+                fill(best, lowest)
+                t = 0
+                while t < end:
+                    at = t if t < end - CODE_TILE else end - CODE_TILE
+                    tile(
+                        query + block * dim * lanes, scales + shift, biases + shift,
+                        source + at * dim, scratch, source_scales + 4 * at, best,
+                    )  # fmt: skip
+                    t = at + CODE_TILE
+                total += sum_lanes(best, n_query - block * lanes)
                 block += 1
             store_f32(out + 4 * i, total)
 
-    return maxsim_int8
+    return maxsim_bytes
 
 
 def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
@@ -287,10 +298,10 @@ def _maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
 _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
-    "maxsim_int8": _maxsim_int8,
 }
 
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
+    "maxsim_bytes": _maxsim_bytes,  # dim
     "maxsim_residual": _maxsim_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim
     "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32

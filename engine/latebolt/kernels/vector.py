@@ -279,36 +279,26 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
     return tile
 
 
-def widen(kind: str, isa: str) -> Any:
-    """Intrinsic `widen(source, scale, out, groups)`: 4 * groups values become float32 * scale.
-
-    kind: "f16" (float16; scale is not looked at) or "i8" (int8).
-    """
-    element = HALF if kind == "f16" else I8
+def widen_f16(isa: str) -> Any:
+    """Intrinsic `widen(source, out, groups)`: 4 * groups float16 values become float32."""
 
     @intrinsic
-    def convert(typingctx: Any, source: Any, scale: Any, out: Any, groups: Any) -> Any:
+    def widen(typingctx: Any, source: Any, out: Any, groups: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            wide = ir.VectorType(FLOAT, 4)
-            source_ = builder.inttoptr(args[0], ir.VectorType(element, 4).as_pointer())
-            out_ = builder.inttoptr(args[2], wide.as_pointer())
-            factor = splat(builder, args[1], 4)
+            source_ = builder.inttoptr(args[0], ir.VectorType(HALF, 4).as_pointer())
+            out_ = builder.inttoptr(args[1], ir.VectorType(FLOAT, 4).as_pointer())
 
             def step(g: Any, state: list[Any]) -> list[Any]:
-                value = builder.load(builder.gep(source_, [g]), align=1)
-                if kind == "f16":
-                    value = half_to_float(builder, value, 4, isa)
-                else:
-                    value = builder.fmul(builder.sitofp(value, wide), factor)
-                builder.store(value, builder.gep(out_, [g]), align=4)
+                value = builder.load(builder.gep(source_, [g]), align=2)
+                builder.store(half_to_float(builder, value, 4, isa), builder.gep(out_, [g]), align=4)
                 return []
 
-            loop(builder, args[3], [], step)
+            loop(builder, args[2], [], step)
             return context.get_dummy_value()
 
-        return types.void(types.int64, types.float32, types.int64, types.int64), codegen
+        return types.void(*[types.int64] * 3), codegen
 
-    return convert
+    return widen
 
 
 def argmax_parts(width: int, vectors: int, tokens: int, parts: int, dim: int, isa: str) -> Any:

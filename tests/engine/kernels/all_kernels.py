@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt.kernels import isa
-from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_int8, maxsim_residual
+from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_bytes, maxsim_residual
 from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
 
 rng = np.random.default_rng(0)
@@ -18,9 +18,11 @@ for dim in (48, 64):
     half = values.astype(np.float16)
     expected = maxsim_reference(query, half, offsets)
     np.testing.assert_allclose(maxsim_arrays(query, half, offsets), expected, rtol=1e-5, atol=1e-4)
-    codes, scales = rng.integers(-127, 128, (29, dim)).astype(np.int8), rng.random(29).astype(np.float32)
-    expected = maxsim_reference(query, codes * scales[:, None], offsets)
-    np.testing.assert_allclose(maxsim_int8(query, codes, scales, offsets), expected, rtol=1e-5, atol=1e-2)
+    codes, scales = rng.integers(0, 128, (29, dim)).astype(np.uint8), rng.random(29).astype(np.float32)
+    whole = rng.integers(-127, 128, query.shape).astype(np.float32)
+    whole[:, 0] = 127
+    expected = maxsim_reference(whole, (codes.astype(np.float32) - 64) * scales[:, None], offsets)
+    np.testing.assert_allclose(maxsim_bytes(whole, codes, scales, offsets), expected, rtol=1e-5)
 
     scale = np.abs(query).max(axis=1) / np.float32(127)
     quantised = np.rint(query / scale[:, None]).astype(np.int8)

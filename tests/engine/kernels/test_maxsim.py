@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa
-from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_int8, maxsim_residual
+from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_bytes, maxsim_residual
 from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
 
 # Below, at and past a tile (6 tokens), and none at all.
@@ -43,15 +43,16 @@ def test_float_kernels(rng, dim, n_query):
     close(maxsim_arrays(query, half, offsets), maxsim_reference(query, half, offsets))
 
 
-@pytest.mark.parametrize("dim", (48, 128))
+@pytest.mark.parametrize("dim", (4, 48, 128))
 @pytest.mark.parametrize("n_query", (1, 32, 33))
-def test_int8_kernel(rng, dim, n_query):
+def test_byte_kernel(rng, dim, n_query):
     offsets = offsets_of(LENGTHS)
-    query = rng.unit(n_query, dim)
-    codes = rng.integers(-127, 128, (int(offsets[-1]), dim)).astype(np.int8)
-    scales = rng.random(len(codes)).astype(np.float32) / 500
-    expected = maxsim_reference(query, codes * scales[:, None], offsets)
-    close(maxsim_int8(query, codes, scales, offsets), expected)
+    query = rng.integers(-127, 128, (n_query, dim)).astype(np.float32)
+    query[:, 0] = 127  # so that rounding to int8 gives the query back
+    codes = rng.integers(0, 128, (int(offsets[-1]), dim)).astype(np.uint8)
+    scales = rng.random(len(codes)).astype(np.float32)
+    expected = maxsim_reference(query, (codes.astype(np.float32) - 64) * scales[:, None], offsets)
+    np.testing.assert_allclose(maxsim_bytes(query, codes, scales, offsets), expected, rtol=1e-5)
 
 
 def residual_arrays(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> ResidualArrays:

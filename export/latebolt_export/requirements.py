@@ -1,0 +1,57 @@
+"""Asks for the libraries of the `export` extra, so that a missing one is named with its pip line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+
+from latebolt.errors import RuntimeUnavailable
+
+MODULES = ("torch", "safetensors", "transformers", "onnx", "onnxruntime", "optimum.exporters.onnx")
+DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+
+
+def need_export_libraries() -> None:
+    """Load everything an export uses.
+
+    Raises:
+        RuntimeUnavailable: one of them is not installed.
+    """
+    for name in MODULES:
+        try:
+            with quiet():
+                importlib.import_module(name)
+        except ImportError as error:
+            raise RuntimeUnavailable(
+                f"exporting a checkpoint needs {name}, which cannot be imported ({error}). "
+                f"Install it with: pip install 'latebolt[export]'"
+            ) from error
+
+
+def versions() -> dict[str, str]:
+    """The installed version of each library that shapes an exported graph."""
+    found = {}
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' tracer warnings and hints; errors still pass.
+
+    They speak of torch's internals, and the parity report checks what they worry about.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

