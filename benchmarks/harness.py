@@ -1,0 +1,140 @@
+"""What every benchmark shares: timing, the machine in words, child processes with a thread budget, records.
+
+A record is one JSON file under results/ with date, commit, machine, versions and rows; README and REPORT are
+made from records, never typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def measure(run: Callable[[], Any], rounds: int = 15, warmup: int = 2) -> dict[str, float]:
+    """Milliseconds a call: median, 10th and 90th percentile."""
+    times = []
+    for i in range(warmup + rounds):
+        start = time.perf_counter()
+        run()
+        if i >= warmup:
+            times.append(1e3 * (time.perf_counter() - start))
+    low, middle, high = np.percentile(times, (10, 50, 90))
+    return {"median_ms": float(middle), "p10_ms": float(low), "p90_ms": float(high), "rounds": rounds}
+
+
+def cpu_name() -> str:
+    """The CPU's own name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def machine(packages: tuple[str, ...] = ()) -> dict[str, Any]:
+    """CPU, cores as enforced, Python, and versions of the packages that took part."""
+    from latebolt.kernels import isa
+
+    versions = {}
+    for name in ("numpy", "numba", "llvmlite", "onnxruntime", "tokenizers", *packages):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": isa.active(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def commit() -> str:
+    """The commit that was measured, with + when the tree had changes."""
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, cwd=HERE
+    )
+    return run.stdout.strip() or "unknown"
+
+
+def child(script: str, arguments: list[str], threads: int) -> list[dict[str, Any]]:
+    """Rows printed as JSON by `script --child`, run with a thread budget of its own."""
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    done = subprocess.run(
+        [sys.executable, script, "--child", "--threads", str(threads), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return rows
+
+
+def record(
+    name: str, rows: list[dict[str, Any]], packages: tuple[str, ...] = (), quick: bool = False
+) -> None:
+    """Print the rows as a table; keep them under results/ unless the run was a quick one."""
+    print(table(rows))
+    if quick:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    content = {
+        "benchmark": name,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "machine": machine(packages),
+        "rows": rows,
+    }
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"kept as {path}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned text."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([_cell(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def arguments(description: str | None, **extra: Any) -> argparse.Namespace:
+    """--quick, --child, --threads, and more options as name=default."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="under a minute; keeps no record")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=2)
+    for name, default in extra.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    return parser.parse_args()
