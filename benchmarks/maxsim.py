@@ -76,7 +76,8 @@ def rows_of(threads: int, quick: bool) -> list[dict[str, object]]:
         int8 = untrained(DIM, 8)
         columns = int8.encode(values)
         contenders["latebolt bytes (u8 x s8 tile)"] = (
-            lambda c=columns, o=offsets, q=query, i=int8: i.score(q, c, o, None, threads), int8.bytes_per_token(),
+            lambda c=columns, o=offsets, q=query, i=int8: i.score(q, c, o, None, threads),
+            int8.bytes_per_token(),
         )  # fmt: skip
         for bits in (1, 2, 4):
             store = random_store(rng, n, bits)

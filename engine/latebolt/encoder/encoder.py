@@ -8,8 +8,10 @@ single-threaded runs; a single query gets all threads on one run.
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from pathlib import Path
 
@@ -32,6 +34,8 @@ Float32 = npt.NDArray[np.float32]
 # From so many texts on, single-threaded runs side by side beat one multi-threaded run after another.
 _BULK_TEXTS = 8
 
+_abandoned: list[object] = []  # sessions of a parent process, see Encoder._session
+
 
 class Encoder:
     """A late-interaction model: queries and documents to `TokenVectors`. Thread-safe."""
@@ -46,9 +50,15 @@ class Encoder:
         self._file, _ = folder.graph_file(precision)
         self._head = self.contract.head(dim)
         self._text = TextPipeline(folder.tokenizer_file, self.contract)
+        self._forget_sessions()
+        self.truncated_queries = 0
+        self._session(threads)
+
+    def _forget_sessions(self) -> None:
         self._sessions: dict[int, Session] = {}
         self._lock = threading.Lock()
-        self._session(threads)
+        self._owner = os.getpid()
+        self._closed = False
 
     @classmethod
     def load(
@@ -81,6 +91,36 @@ class Encoder:
         width = folder.contract.head(dim).dim
         return cls(folder, precision, width, where, threads or pools.available_cpus())
 
+    def __getstate__(self) -> dict[str, object]:
+        """What a pickle holds: how to load the model again, never its weights."""
+        return {
+            "model": self.model,
+            "precision": self.precision,
+            "dim": self.dim,
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(Encoder.load(**state).__dict__)  # type: ignore[arg-type]
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def warmup(self) -> None:
+        """Load what the first query and the first bulk job would wait for."""
+        self.encode_queries(["warm up"])
+        self.encode_documents(["warm up"] * _BULK_TEXTS)
+
+    def close(self) -> None:
+        """Release the model's memory; a closed encoder refuses to encode."""
+        with self._lock:
+            self._sessions.clear()
+            self._closed = True
+
     @property
     def model(self) -> str:
         """What finds the model again: "starter", an absolute path, or a hub id."""
@@ -97,18 +137,24 @@ class Encoder:
             f"device={self.device!r}, threads={self.threads})"
         )
 
-    def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
-        """Token vectors of queries, in input order; each is truncated to the contract's length.
+    def encode_queries(self, texts: Sequence[str], full_length: bool = False) -> TokenVectors:
+        """Token vectors of queries, in input order.
 
+        Args:
+            texts: the queries.
+            full_length: lift the contract's length to the model's limit; without it longer queries are cut
+                and counted in `truncated_queries`. Expansion fills up to the contract's length either way.
         Raises:
             InvalidInput: not a list of str; names the position.
         """
-        tokens = self._text.tokenize(check_texts(texts, "queries"), "query")
+        tokens = self._text.tokenize_queries(check_texts(texts, "queries"), full_length)
+        with self._lock:
+            self.truncated_queries += sum(each.truncated for each in tokens)
         return self._encode(tokens, lambda vectors: vectors, show_progress=False)
 
     def encode_documents(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         show_progress: bool = False,
         pool_factor: int = 1,
         max_length: int | None = None,
@@ -116,7 +162,7 @@ class Encoder:
         """Token vectors of documents, in input order.
 
         Args:
-            texts: documents; an empty one keeps the vectors of its markers.
+            texts: documents, any iterable; an empty one keeps the vectors of its markers.
             show_progress: a bar on stderr.
             pool_factor: keep about 1 / pool_factor of the vectors, by hierarchical clustering.
             max_length: tokens of a document, markers included; the contract's by default.
@@ -125,6 +171,8 @@ class Encoder:
         """
         if not isinstance(pool_factor, int) or pool_factor < 1:
             raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
+        if not isinstance(texts, str | bytes | Sequence):
+            texts = list(texts)
         tokens = self._text.tokenize(check_texts(texts, "documents"), "document", max_length)
         protected = len(self.contract.frame.prefix) + (self.contract.document.marker is not None)
 
@@ -132,6 +180,30 @@ class Encoder:
             return pool_tokens(vectors, pool_factor, protected)
 
         return self._encode(tokens, finish, show_progress)
+
+    def iter_documents(
+        self,
+        texts: Iterable[str],
+        chunk: int = 1024,
+        pool_factor: int = 1,
+        max_length: int | None = None,
+    ) -> Iterator[TokenVectors]:
+        """`encode_documents` in chunks, for a corpus larger than memory.
+
+        Args:
+            texts: documents, read as they are needed.
+            chunk: documents a piece; sorting by length and the threads work within one.
+            pool_factor, max_length: see `encode_documents`.
+        Yields:
+            The next `chunk` documents' token vectors, in input order.
+        """
+        if not isinstance(chunk, int) or chunk < 1:
+            raise InvalidInput(f"chunk should be an int of at least 1, got {chunk!r}.")
+        if isinstance(texts, str | bytes):
+            raise InvalidInput(f"texts should be an iterable of str, got one {type(texts).__name__}.")
+        remaining = iter(texts)
+        while part := list(itertools.islice(remaining, chunk)):
+            yield self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
 
     def rerank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
         """The documents by MaxSim with the query, best first; `Hit.id` is the position in `documents`.
@@ -154,7 +226,14 @@ class Encoder:
         return [len(tokens.ids) for tokens in self._text.tokenize(check_texts(texts), kind)]
 
     def _session(self, n_threads: int) -> Session:
+        if self._owner != os.getpid():
+            # A forked child has none of the threads its parent's sessions wait for. The old objects are kept:
+            # taking them apart here would wait for those threads too.
+            _abandoned.append(self._sessions)
+            self._forget_sessions()
         with self._lock:
+            if self._closed:
+                raise InvalidInput(f"this encoder of {self.model} is closed. Load it again.")
             if n_threads not in self._sessions:
                 self._sessions[n_threads] = Session(self._file, self._head.output, n_threads, self._device)
             return self._sessions[n_threads]

@@ -15,6 +15,9 @@ from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 
 Int64 = npt.NDArray[np.int64]
 
+# Runs longer than this give their memory back, or one long document would set the size for good.
+_LONG_TOKENS = 1024
+
 
 def onnxruntime() -> Any:
     """The onnxruntime module.
@@ -87,6 +90,8 @@ class Session:
         if output not in names:
             raise ModelError(f'{file}: has no output "{output}", only {", ".join(names)}. Export it again.')
         self._output = output
+        self._shrink = ort.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @property
     def providers(self) -> list[str]:
@@ -105,5 +110,6 @@ class Session:
         mask = np.ones((1, len(ids)), np.int64)
         mask[0, attended:] = 0
         feeds = {"input_ids": ids[None, :], "attention_mask": mask}
-        values: npt.NDArray[np.float32] = self._session.run([self._output], feeds)[0][0]
+        options = self._shrink if len(ids) > _LONG_TOKENS else None
+        values: npt.NDArray[np.float32] = self._session.run([self._output], feeds, options)[0][0]
         return values if values.dtype == np.float32 else values.astype(np.float32)

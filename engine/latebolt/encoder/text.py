@@ -111,6 +111,12 @@ class TextPipeline:
         encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
         return [self._assemble(encoding.ids, rules, limit, self._dropped[kind]) for encoding in encodings]
 
+    def tokenize_queries(self, texts: Sequence[str], full_length: bool) -> list[TokenIds]:
+        """`tokenize` for queries; with `full_length`, long ones are cut only at the model's limit."""
+        if not full_length:
+            return self.tokenize(texts, "query")
+        return self.tokenize(texts, "query", self._contract.max_tokens)
+
     def _assemble(
         self, body: list[int], rules: TextRules, limit: int, dropped: npt.NDArray[np.bool_] | None
     ) -> TokenIds:
@@ -120,12 +126,13 @@ class TextPipeline:
         ids = np.array([*head, *body[:room], *frame.suffix], np.int64)
         attended = len(ids)
         keep = None if dropped is None else ~dropped[ids]
-        if rules.expansion is not None and len(ids) < limit:
-            filled = np.full(limit, rules.expansion.token, np.int64)
+        full = min(limit, rules.max_tokens)  # expansion fills to the contract's length, never beyond
+        if rules.expansion is not None and len(ids) < full:
+            filled = np.full(full, rules.expansion.token, np.int64)
             filled[: len(ids)] = ids
             ids = filled
             if rules.expansion.attend:
-                attended = limit
+                attended = full
         return TokenIds(ids, attended, keep, len(body) > room)
 
     def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:

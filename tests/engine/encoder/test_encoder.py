@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -170,3 +174,74 @@ def test_an_interrupt_leaves_no_thread_running(encoder, monkeypatch):
     monkeypatch.undo()
     # The pool is free again at once: its workers stopped at the next text.
     assert len(encoder.encode_documents(TEXTS * 4)) == 20
+
+
+def test_queries_are_cut_and_counted_or_not(encoder):
+    before = encoder.truncated_queries
+    long = "word " * 200
+    assert encoder.encode_queries([long, "short"]).lengths.tolist()[0] == encoder.contract.query.max_tokens
+    assert encoder.truncated_queries == before + 1
+    assert encoder.encode_queries([long], full_length=True).n_tokens == 202
+
+
+def test_any_iterable_and_chunks(encoder):
+    expected = encoder.encode_documents(TEXTS)
+    np.testing.assert_array_equal(encoder.encode_documents(t for t in TEXTS).values, expected.values)
+    read = []
+    chunks = encoder.iter_documents((read.append(t) or t for t in TEXTS), chunk=2)
+    first = next(chunks)
+    assert len(read) == 2 and len(first) == 2
+    rest = list(chunks)
+    assert [len(c) for c in rest] == [2, 1]
+    values = np.concatenate([first.values, *(c.values for c in rest)])
+    np.testing.assert_array_equal(values, expected.values)
+    with pytest.raises(InvalidInput, match="chunk"):
+        next(encoder.iter_documents(TEXTS, chunk=0))
+    with pytest.raises(InvalidInput, match="one str"):
+        next(encoder.iter_documents("text"))
+
+
+def test_a_pickle_loads_the_model_again(encoder):
+    data = pickle.dumps(encoder)
+    assert len(data) < 1000
+    other = pickle.loads(data)
+    np.testing.assert_array_equal(
+        other.encode_documents(TEXTS).values, encoder.encode_documents(TEXTS).values
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_encodes(encoder, tmp_path):
+    expected = encoder.encode_documents(TEXTS * 3).values
+    child = os.fork()
+    if child == 0:
+        np.save(tmp_path / "child.npy", encoder.encode_documents(TEXTS * 3).values)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "child.npy"), expected)
+    np.testing.assert_array_equal(encoder.encode_documents(TEXTS * 3).values, expected)
+
+
+def test_a_closed_encoder_says_so():
+    with Encoder.load(threads=1) as encoder:
+        encoder.warmup()
+    with pytest.raises(InvalidInput, match="closed"):
+        encoder.encode_queries(["a"])
+
+
+@pytest.mark.parametrize("threads", (1, 2))
+def test_threads_are_respected(threads):
+    """CPU time never exceeds the threads asked for, in bulk and in single runs."""
+    script = f"""
+import time
+from latebolt import Encoder
+encoder = Encoder.load(threads={threads})
+encoder.warmup()
+for texts in (["word " * 300] * 24, ["word " * 300] * 2):
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(3):
+        encoder.encode_documents(texts)
+    print((time.process_time() - cpu) / (time.perf_counter() - wall))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert all(float(line) < 1.05 * threads for line in done.stdout.split())
