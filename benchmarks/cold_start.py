@@ -24,10 +24,11 @@ import latebolt; a = time.perf_counter()
 index = latebolt.Index.open({index!r}); encoder = index.encoder; b = time.perf_counter()
 index.search("how do I read a zip file", k=3); c = time.perf_counter()
 index.search("split a string on whitespace", k=3); d = time.perf_counter()
-import json, resource
-print(json.dumps([a - t, b - a, c - b, d - c, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+from latebolt.cli.common import resident_mb
+import json
+print(json.dumps([a - t, b - a, c - b, d - c, resident_mb()]))
 """
-BLANK = "import numpy, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+BLANK = "import numpy; from latebolt.cli.common import resident_mb; print(resident_mb())"
 
 
 def demo_index(folder: str) -> str:

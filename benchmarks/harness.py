@@ -44,6 +44,13 @@ def measure(run: Callable[[], Any], rounds: int = 15, warmup: int = 2) -> dict[s
     return {"median_ms": float(middle), "p10_ms": float(low), "p90_ms": float(high), "rounds": rounds}
 
 
+def peak_mb() -> float:
+    """Largest resident memory of this process, in MB; not its parent's, which getrusage would include."""
+    from latebolt.cli.common import resident_mb
+
+    return resident_mb()
+
+
 def cpu_name() -> str:
     """The CPU's own name."""
     try:
