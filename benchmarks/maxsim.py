@@ -124,7 +124,7 @@ def random_store(rng: np.random.Generator, n: int, bits: int) -> ResidualArrays:
         np.linspace(0.9, 1.1, 256, dtype=np.float32),
         unit(rng, N_CENTROIDS, DIM),
         levels,
-        0.001,
+        np.full(DIM, 0.001, np.float32),
     )
 
 

@@ -17,8 +17,8 @@ SAMPLE_PER_CENTROID = 48  # more tokens a centroid no longer change what is foun
 
 
 def default_n_centroids(n_tokens: int) -> int:
-    """Centroids for a corpus of so many tokens: a power of two near 4 * sqrt(n_tokens), 16 to 65,536."""
-    wanted = 4.0 * np.sqrt(max(n_tokens, 1))
+    """Centroids for a corpus of so many tokens: a power of two near 8 * sqrt(n_tokens), 16 to 65,536."""
+    wanted = 8.0 * np.sqrt(max(n_tokens, 1))
     return int(np.clip(2 ** round(np.log2(wanted)), 16, 65536))
 
 

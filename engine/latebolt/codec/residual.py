@@ -1,10 +1,12 @@
 """Residual codes: a centroid, 1, 2 or 4 bits a dimension for what is left, and one byte of norm.
 
-vector ~ (centroid[cell] + weights[code]) * inverse norm. The inverse norm makes the decoded vector unit
-length again; leaving it out costs up to 0.17 nDCG at one bit. Weights lie on a grid of 128 levels, so that
-scoring is a product of bytes. Byte j of n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its
-lowest bits up: each bit field of neighbouring bytes is neighbouring dimensions, which a few vector
-instructions unpack.
+vector ~ (centroid[cell] + weights[code] * spread) * inverse norm. `spread` is each dimension's own width, so
+that narrow dimensions get finer steps; scoring pays nothing for it, because it goes into the query. The
+inverse norm makes the decoded vector unit length again; leaving it out costs up to 0.17 nDCG at one bit.
+
+Weights lie on a grid of 128 levels, so that scoring is a product of bytes. Byte j of n = dim * bits / 8 holds
+dimensions j, n + j, 2n + j, ... from its lowest bits up: each bit field of neighbouring bytes is neighbouring
+dimensions, which a few vector instructions unpack.
 """
 
 from __future__ import annotations
@@ -30,20 +32,25 @@ class ResidualCodec:
     Args:
         centroids: float32 [k, dim], unit length.
         levels: uint8 [2**bits], 0..127, ascending; LEVEL_ZERO adds nothing.
-        step: a code adds (levels[code] - LEVEL_ZERO) * step.
+        spread: float32 [dim], above 0: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
         norm_table: float32 [256], ascending: inverse norms.
         bits: 1, 2 or 4.
     """
 
     def __init__(
-        self, centroids: Float32, levels: npt.NDArray[np.uint8], step: float, norm_table: Float32, bits: int
+        self,
+        centroids: Float32,
+        levels: npt.NDArray[np.uint8],
+        spread: Float32,
+        norm_table: Float32,
+        bits: int,
     ) -> None:
-        self.centroids, self.norm_table, self.bits, self.step = centroids, norm_table, bits, step
+        self.centroids, self.norm_table, self.bits, self.spread = centroids, norm_table, bits, spread
         self.dim = centroids.shape[1]
         self._prepared = centroid_levels(centroids)
         self.levels = np.zeros(16, np.uint8)
         self.levels[: 2**bits] = levels[: 2**bits]
-        self.weights = (self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO) * np.float32(step)
+        self.weights = self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO
         self._cell_dtype = "<u2" if len(centroids) <= 65536 else "<u4"
 
     @classmethod
@@ -75,14 +82,16 @@ class ResidualCodec:
         rng = np.random.default_rng(seed)
         some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
         residual = some - centroids[nearest(some, centroid_levels(centroids))]
-        weights = lloyd_max(residual.ravel(), 2**bits)
-        step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-9)
+        spread = np.maximum(residual.std(axis=0), 1e-6)
+        weights = lloyd_max((residual / spread).ravel(), 2**bits)
+        step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
-        draft = cls(centroids, levels, step, np.ones(256, np.float32), bits)
+        spread = (spread * step).astype(np.float32)
+        draft = cls(centroids, levels, spread, np.ones(256, np.float32), bits)
         norms = 1.0 / np.maximum(np.linalg.norm(draft._approximate(some)[0], axis=1), 1e-6)
         low, high = np.quantile(norms, [0.0005, 0.9995])
         table = np.linspace(low, max(high, low + 1e-4), 256, dtype=np.float32)
-        return cls(centroids, levels, step, table, bits)
+        return cls(centroids, levels, spread, table, bits)
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
@@ -102,14 +111,14 @@ class ResidualCodec:
         cell = nearest(values, self._prepared)
         centre = self.centroids[cell]
         edges = (self.weights[1:] + self.weights[:-1]) / 2
-        residual = values - centre
+        residual = (values - centre) / self.spread
         if self.bits <= 2:
             code = np.zeros(values.shape, np.uint8)
             for edge in edges:
                 code += residual > edge
         else:
             code = np.searchsorted(edges, residual).astype(np.uint8)
-        return centre + self.weights[code], cell, code
+        return centre + self.weights[code] * self.spread, cell, code
 
     def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
         """See `base.Codec`."""
@@ -135,7 +144,7 @@ class ResidualCodec:
             codes >> np.uint8(self.bits * i) & np.uint8(2**self.bits - 1) for i in range(8 // self.bits)
         ]
         weights = self.weights[np.concatenate(fields, axis=1)]
-        vectors = self.centroids[np.asarray(columns["cell"])] + weights
+        vectors = self.centroids[np.asarray(columns["cell"])] + weights * self.spread
         return (vectors * self.norm_table[np.asarray(columns["norm"])][:, None]).astype(np.float32)
 
     def score(
@@ -144,7 +153,7 @@ class ResidualCodec:
         """See `base.Codec`."""
         arrays = ResidualArrays(
             columns["codes"], columns["cell"], columns["norm"],
-            self.norm_table, self.centroids, self.levels, self.step,
+            self.norm_table, self.centroids, self.levels, self.spread,
         )  # fmt: skip
         return maxsim_residual(query, arrays, self.bits, offsets, rows, threads)
 
@@ -153,9 +162,10 @@ class ResidualCodec:
         arrays: dict[str, npt.NDArray[Any]] = {
             "centroids": self.centroids,
             "levels": self.levels,
+            "spread": self.spread,
             "norm_table": self.norm_table,
         }
-        return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits, "step": self.step}
+        return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits}
 
 
 def lloyd_max(values: Float32, levels: int, iterations: int = 30) -> Float32:

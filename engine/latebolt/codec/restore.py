@@ -38,11 +38,11 @@ def restore(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -> 
         InvalidInput: a kind this version does not know.
     """
     if info["kind"] == "residual":
-        centroids, norms = (
-            np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "norm_table")
+        centroids, spread, norms = (
+            np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "spread", "norm_table")
         )
         levels = np.asarray(arrays["levels"], np.uint8)
-        return ResidualCodec(centroids, levels, float(info["step"]), norms, int(info["bits"]))
+        return ResidualCodec(centroids, levels, spread, norms, int(info["bits"]))
     if info["kind"] == "float16":
         return Float16Codec(int(info["dim"]))
     if info["kind"] == "int8":

@@ -29,7 +29,7 @@ class ResidualArrays(NamedTuple):
 
     codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens];
     norm_table float32 [256]; centroids float32 [n_centroids, dim]; levels uint8 [16], 0..127, the first
-    2**bits used; step: a code adds (levels[code] - LEVEL_ZERO) * step.
+    2**bits used; spread float32 [dim]: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -38,7 +38,7 @@ class ResidualArrays(NamedTuple):
     norm_table: Float32
     centroids: Float32
     levels: npt.NDArray[np.uint8]
-    step: float
+    spread: Float32
 
 
 def address(array: npt.NDArray[np.generic]) -> int:
@@ -85,7 +85,7 @@ class QuantisedQuery(NamedTuple):
     """A query as the residual kernel wants it; padded rows are zero.
 
     codes int8 [n_blocks, dim / 4, lanes, 4], -127..127; scales float32 and biases int32 [n_blocks * lanes]:
-    row . weights = scales * (codes . levels - biases).
+    row . (levels - LEVEL_ZERO) = scales * (codes . levels - biases).
     """
 
     codes: npt.NDArray[np.int8]
@@ -93,12 +93,12 @@ class QuantisedQuery(NamedTuple):
     biases: npt.NDArray[np.int32]
 
 
-def quantise_query(padded: Float32, step: float) -> QuantisedQuery:
+def quantise_query(padded: Float32) -> QuantisedQuery:
     """One scale a token, its largest value at 127."""
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    return QuantisedQuery(_into_lanes(codes), (scale * np.float32(step)).astype(np.float32), biases)
+    return QuantisedQuery(_into_lanes(codes), scale.astype(np.float32), biases)
 
 
 def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
@@ -203,7 +203,7 @@ def maxsim_bytes(
     """
     dim = values.shape[1]
     padded, n_query = _padded_query(query, dim)
-    codes, query_scales, biases = quantise_query(padded, 1.0)
+    codes, query_scales, biases = quantise_query(padded)
     before = (
         address(codes), address(query_scales), address(biases), n_query, address(values), address(scales),
     )  # fmt: skip
@@ -222,8 +222,8 @@ def maxsim_residual(
 ) -> Float32:
     """MaxSim against residual codes, without decoding them.
 
-    score = inv_norm * (centroid . q + scale * (dot(levels[codes], int8 q) - bias)) for each token and query
-    row q; the dot product is exact in int32, so every instruction set gives the same integers.
+    score = inv_norm * (centroid . q + scale * (dot(levels[codes], int8(q * spread)) - bias)) for each token
+    and query row q; the dot product is exact in int32, so every instruction set gives the same integers.
 
     Args:
         query: float32 [n_query, dim], finite; rounded to int8 where it meets the codes.
@@ -233,7 +233,7 @@ def maxsim_residual(
     """
     dim = store.centroids.shape[1]
     padded, n_query = _padded_query(query, dim)
-    codes, scales, biases = quantise_query(padded, store.step)
+    codes, scales, biases = quantise_query(padded * store.spread)
     table = np.ascontiguousarray(store.centroids @ padded.T)
     before = (
         address(codes), address(scales), address(biases), n_query, address(table),

@@ -31,9 +31,10 @@ def decode_residual_reference(
     norm_table: Float32,
     centroids: Float32,
     weights: Float32,
+    spread: Float32,
     bits: int,
 ) -> Float32:
-    """Defines the residual code: (centroid + weight of each dimension's code) * inverse norm.
+    """Defines the residual code: (centroid + weight of each dimension's code * its spread) * inverse norm.
 
     Byte j of n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its lowest bits up.
     """
@@ -43,7 +44,7 @@ def decode_residual_reference(
     for token in range(len(cells)):
         for d in range(dim):
             code = int(codes[token, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
-            value = centroids[cells[token], d] + weights[code]
+            value = centroids[cells[token], d] + weights[code] * spread[d]
             vectors[token, d] = value * norm_table[norms[token]]
     return vectors
 
@@ -61,7 +62,7 @@ def maxsim_residual_reference(
 ) -> Float32:
     """Defines MaxSim over residual codes: integers exact, then floats.
 
-    query_codes int8 [n_query, dim]; query_scales float32 [n_query] (the weights' step included);
+    query_codes int8 [n_query, dim]; query_scales float32 [n_query], both of the query times spread;
     centroid_scores float32 [n_centroids, n_query]; inverse_norms float32 [n_tokens].
     """
     n_query, dim = query_codes.shape

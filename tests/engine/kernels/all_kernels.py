@@ -24,8 +24,9 @@ for dim in (48, 64):
     expected = maxsim_reference(whole, (codes.astype(np.float32) - 64) * scales[:, None], offsets)
     np.testing.assert_allclose(maxsim_bytes(whole, codes, scales, offsets), expected, rtol=1e-5)
 
-    scale = np.abs(query).max(axis=1) / np.float32(127)
-    quantised = np.rint(query / scale[:, None]).astype(np.int8)
+    spread = (rng.random(dim) / 50).astype(np.float32)
+    scale = np.abs(query * spread).max(axis=1) / np.float32(127)
+    quantised = np.rint(query * spread / scale[:, None]).astype(np.int8)
     for bits in (1, 2, 4):
         levels = np.zeros(16, np.uint8)
         levels[: 2**bits] = np.sort(rng.integers(0, 128, 2**bits))
@@ -36,10 +37,10 @@ for dim in (48, 64):
             np.linspace(0.8, 1.2, 256, dtype=np.float32),
             rng.standard_normal((9, dim)).astype(np.float32),
             levels,
-            0.01,
+            spread,
         )
         expected = maxsim_residual_reference(
-            quantised, scale * np.float32(store.step), store.centroids @ query.T, levels, store.codes,
+            quantised, scale, store.centroids @ query.T, levels, store.codes,
             store.cells, store.norm_table[store.norms], offsets, bits,
         )  # fmt: skip
         np.testing.assert_allclose(

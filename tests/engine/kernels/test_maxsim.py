@@ -65,15 +65,16 @@ def residual_arrays(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> ResidualA
         np.linspace(0.8, 1.2, 256, dtype=np.float32),
         rng.unit(30, dim),
         levels,
-        0.002,
+        (rng.random(dim) / 400 + 0.001).astype(np.float32),
     )
 
 
 def residual_expected(query, arrays, offsets, bits) -> np.ndarray:
-    scale = np.abs(query).max(axis=1) / np.float32(127)
-    codes = np.rint(query / scale[:, None]).astype(np.int8)
+    spread = query * arrays.spread
+    scale = np.abs(spread).max(axis=1) / np.float32(127)
+    codes = np.rint(spread / scale[:, None]).astype(np.int8)
     return maxsim_residual_reference(
-        codes, scale * np.float32(arrays.step), arrays.centroids @ query.T, arrays.levels, arrays.codes,
+        codes, scale, arrays.centroids @ query.T, arrays.levels, arrays.codes,
         arrays.cells, arrays.norm_table[arrays.norms], offsets, bits,
     )  # fmt: skip
 
@@ -102,7 +103,8 @@ def test_residual_integers_are_exact(bits, seed, extreme):
     levels[: 2**bits] = (0, 127) * 2 ** (bits - 1) if extreme else rng.integers(0, 128, 2**bits)
     arrays = ResidualArrays(
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8), np.zeros(n_tokens, np.uint16),
-        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), np.zeros((1, dim), np.float32), levels, 1.0,
+        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), np.zeros((1, dim), np.float32), levels,
+        np.ones(dim, np.float32),
     )  # fmt: skip
     offsets = offsets_of((n_tokens,))
     expected = residual_expected(query, arrays, offsets, bits)
