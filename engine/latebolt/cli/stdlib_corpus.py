@@ -18,7 +18,17 @@ from types import ModuleType
 
 from latebolt.cli.inputs import Document
 
-_LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip", "pydoc_data"}
+_LEFT_OUT = {
+    "test",
+    "tests",
+    "idlelib",
+    "lib2to3",
+    "distutils",
+    "site-packages",
+    "turtledemo",
+    "ensurepip",
+    "pydoc_data",
+}
 _MOST_CHARACTERS = 1600  # about what the encoder reads
 _LEAST_CHARACTERS = 25
 

@@ -128,10 +128,12 @@ class Index:
     def _check_model(self, encoder: Encoder) -> None:
         record = self._store.manifest.model
         if record is not None and record.fingerprint != encoder.fingerprint:
+            given = f'"{encoder.model}" at dim {encoder.dim}'
+            if (encoder.model, encoder.dim) == (record.source, record.dim):
+                given = "the one of that name now"
             raise ModelMismatch(
-                f'{self.path}: was made with model "{record.source}" at dim {record.dim}, and '
-                f'"{encoder.model}" at dim {encoder.dim} gives other vectors. Open it without naming a '
-                "model, or index again."
+                f'{self.path}: was made with model "{record.source}" at dim {record.dim}, and {given} gives '
+                "other vectors. Open it with the model it was made with, or index again."
             )
 
     def __len__(self) -> int:
