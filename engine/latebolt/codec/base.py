@@ -48,6 +48,25 @@ class Codec(Protocol):
         """Bytes a token takes in the store."""
 
 
+def reconstruction_report(codec: Codec, values: Float32) -> dict[str, float]:
+    """How near stored vectors are to their originals.
+
+    Args:
+        values: float32 [n >= 1, dim], unit length.
+    Returns:
+        cosine_mean, cosine_p1 (first percentile), cosine_min, mse (a dimension), bytes_per_token.
+    """
+    decoded = codec.decode(codec.encode(values))
+    cosine = (decoded * values).sum(axis=1) / np.maximum(np.linalg.norm(decoded, axis=1), 1e-12)
+    return {
+        "cosine_mean": float(cosine.mean()),
+        "cosine_p1": float(np.quantile(cosine, 0.01)),
+        "cosine_min": float(cosine.min()),
+        "mse": float(((decoded - values) ** 2).mean()),
+        "bytes_per_token": codec.bytes_per_token(),
+    }
+
+
 def bytes_of(columns: tuple[ColumnSpec, ...]) -> float:
     """Bytes a token takes over all columns."""
     return float(sum(np.dtype(dtype).itemsize * (width or 1) for _, dtype, width in columns))

@@ -11,6 +11,7 @@ dimensions, which a few vector instructions unpack.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ class ResidualCodec:
         n_tokens: int | None = None,
         n_centroids: int | None = None,
         seed: int = 0,
+        place: Callable[[Float32, int], Float32] | None = None,
     ) -> ResidualCodec:
         """Learn centroids, buckets and norms.
 
@@ -69,6 +71,8 @@ class ResidualCodec:
             bits: 1, 2 or 4.
             n_tokens: tokens the store will hold, which decides the number of centroids.
             n_centroids: decides it outright.
+            place: chooses at most 2**bits ascending weights for residuals of unit spread; `lloyd_max` by
+                default, which retrieves best (benchmarks/codec.py compares).
         Raises:
             InvalidInput: bits or the width does not fit, or the sample is empty.
         """
@@ -83,7 +87,8 @@ class ResidualCodec:
         some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
         residual = some - centroids[nearest(some, centroid_levels(centroids))]
         spread = np.maximum(residual.std(axis=0), 1e-6)
-        weights = lloyd_max((residual / spread).ravel(), 2**bits)
+        weights = (place or lloyd_max)((residual / spread).ravel(), 2**bits)
+        weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
         step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
         spread = (spread * step).astype(np.float32)

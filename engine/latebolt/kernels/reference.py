@@ -81,3 +81,40 @@ def maxsim_residual_reference(
             if offsets[doc] < offsets[doc + 1]:
                 scores[doc] += np.float32(best)
     return scores
+
+
+def nearest_reference(
+    codes: npt.NDArray[np.int8],
+    levels: npt.NDArray[np.uint8],
+    values: Float32,
+    centroids: Float32,
+    parts: int,
+) -> npt.NDArray[np.int64]:
+    """Defines the nearest centroid: the best of each part by integers, the best of those by floats.
+
+    codes int8 [n, dim] of values; levels uint8 [n_levels, dim] of centroids, whose last one is repeated up
+    to a multiple of `parts`; part t holds rows t, t + parts, ... Equals give the first row.
+    """
+    found = np.zeros(len(codes), np.int64)
+    for i, code in enumerate(codes):
+        candidates = []
+        for part in range(parts):
+            dots = [
+                sum(int(a) * int(b) for a, b in zip(code, row, strict=True)) for row in levels[part::parts]
+            ]
+            candidates.append(min(part + parts * dots.index(max(dots)), len(centroids) - 1))
+        exact = {c: float(np.dot(values[i].astype(np.float64), centroids[c])) for c in candidates}
+        found[i] = min(c for c in exact if exact[c] == max(exact.values()))
+    return found
+
+
+def maxsim_centroids_reference(
+    table: npt.NDArray[np.uint8], cells: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Defines the centroid-only sum of bytes: over columns, the largest byte among a document's tokens."""
+    sums = np.zeros(len(offsets) - 1, np.int64)
+    for doc in range(len(sums)):
+        for column in range(table.shape[1]):
+            some = [int(table[cell, column]) for cell in cells[offsets[doc] : offsets[doc + 1]]]
+            sums[doc] += max(some, default=0)
+    return sums

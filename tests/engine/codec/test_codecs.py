@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from latebolt.codec.base import reconstruction_report
 from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
 from latebolt.codec.residual import ResidualCodec, lloyd_max
 from latebolt.codec.restore import restore, untrained
@@ -112,3 +113,23 @@ def test_lloyd_max_beats_quantiles(rng):
     levels = lloyd_max(values, 4)
     # The best 4 levels of a normal distribution: +-0.4528, +-1.5104 (Max, 1960).
     np.testing.assert_allclose(levels, [-1.5104, -0.4528, 0.4528, 1.5104], atol=0.05)
+
+
+def test_the_report_says_how_near(rng):
+    values = clustered(rng, 3000, 64)
+    reports = [reconstruction_report(codec_of(bits, values), values) for bits in (1, 2, 4, 8, 16)]
+    means = [report["cosine_mean"] for report in reports]
+    assert means == sorted(means) and reports[-1]["mse"] < 1e-7 < reports[0]["mse"]
+    assert all(r["cosine_min"] <= r["cosine_p1"] <= r["cosine_mean"] <= 1.0001 for r in reports)
+    assert [r["bytes_per_token"] for r in reports] == [11, 19, 35, 68, 128]
+
+
+def test_other_placements_of_weights(rng):
+    """Three weights of four codes: what is placed is what is used."""
+    values = clustered(rng, 3000, 64)
+    codec = ResidualCodec.train(values, 2, place=lambda residuals, n: lloyd_max(residuals, 3))
+    assert len(np.unique(codec.weights)) == 3
+    report = reconstruction_report(codec, values)
+    assert (
+        report["cosine_mean"] < reconstruction_report(ResidualCodec.train(values, 2), values)["cosine_mean"]
+    )

@@ -5,8 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt.kernels import isa
-from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_bytes, maxsim_residual
-from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
+from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.maxsim import (
+    CENTROID_PARTS,
+    ResidualArrays,
+    maxsim_arrays,
+    maxsim_bytes,
+    maxsim_residual,
+)
+from latebolt.kernels.reference import (
+    maxsim_centroids_reference,
+    maxsim_reference,
+    maxsim_residual_reference,
+    nearest_reference,
+)
 
 rng = np.random.default_rng(0)
 offsets = np.array([0, 0, 3, 20, 29])
@@ -46,4 +58,18 @@ for dim in (48, 64):
         np.testing.assert_allclose(
             maxsim_residual(query, store, bits, offsets), expected, rtol=1e-5, atol=1e-4
         )
+    centroids = rng.standard_normal((13, dim)).astype(np.float32)
+    prepared = centroid_levels(centroids)
+    scaled = values * prepared.spread
+    byte_codes = np.rint(scaled / (np.abs(scaled).max(axis=1, keepdims=True) / np.float32(127))).astype(
+        np.int8
+    )
+    expected = nearest_reference(byte_codes, prepared.levels, values, centroids, CENTROID_PARTS)
+    np.testing.assert_array_equal(nearest(values, prepared), expected)
+
+    scores = centroid_scores(query, centroids)
+    cells = rng.integers(0, 13, 29).astype(np.uint32)
+    sums = maxsim_centroids_reference(scores.table, cells, offsets)
+    expected = np.where(np.diff(offsets) > 0, scores.low * scores.n_query + scores.step * sums, 0)
+    np.testing.assert_allclose(maxsim_centroids(scores, cells, offsets), expected, rtol=1e-6)
 print(isa.active())

@@ -201,3 +201,33 @@ def test_every_instruction_set_of_this_machine(name):
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert name in done.stdout
+
+
+def test_the_widest_and_the_longest(rng):
+    offsets = offsets_of((8192, 0, 1))
+    query, values = rng.unit(512, 384), rng.unit(8193, 384)
+    close(
+        maxsim_arrays(query, values, offsets),
+        np.array([(query @ values[:8192].T).max(1).sum(), 0, (query @ values[8192]).sum()]),
+    )
+    arrays = residual_arrays(rng, 8193, 192, 2)
+    few = rng.unit(512, 192)
+    scores = maxsim_residual(few, arrays, 2, offsets)
+    tail = maxsim_residual(few, arrays, 2, np.array([8192, 8193]))
+    assert scores[1] == 0 and scores[2] == tail[0] and scores[0] > scores[2]
+
+
+def test_offsets_beyond_two_to_the_31(rng, tmp_path):
+    """A mapped file with holes: 2.2 billion tokens that take no space, and real ones at the end."""
+    n, dim = 2**31 + 50, 8
+    path = tmp_path / "values.f16"
+    with path.open("wb") as file:
+        file.truncate(2 * dim * n)
+    values = np.memmap(path, np.float16, "r+", shape=(n, dim))
+    last = rng.unit(40, dim).astype(np.float16)
+    values[-40:] = last
+    query, offsets = rng.unit(3, dim), np.array([0, 10, n - 40, n - 20, n])
+    rows = np.array([0, 2, 3])
+    got = maxsim_arrays(query, values, offsets, rows)
+    close(got[1:], maxsim_reference(query, last, np.array([0, 20, 40])))
+    assert got[0] == 0

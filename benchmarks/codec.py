@@ -1,0 +1,88 @@
+"""Which placement of a residual code's weights retrieves best, at each size?
+
+Lloyd-Max (least squared error), equal mass (as PLAID places its buckets) and ternary with a dead zone (three
+weights, 1.6 bits a dimension if five were packed in a byte), beside exact float32, on real collections at
+LATEBOLT_DATA: nDCG@10 over queries spread over the collection, cosine of decoded vectors, bytes a token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from harness import HERE, record
+from latebolt import Encoder
+from latebolt.codec.base import reconstruction_report
+from latebolt.codec.residual import ResidualCodec, lloyd_max
+from latebolt.evaluate import measure, ranking_of, read_collection
+from latebolt.kernels.maxsim import maxsim_arrays
+
+SAMPLE = 196_608
+
+
+def equal_mass(residuals: np.ndarray, n: int) -> np.ndarray:
+    """The mean of each of n buckets that hold equally many residuals."""
+    return np.array([part.mean() for part in np.array_split(np.sort(residuals), n)], np.float32)
+
+
+def ternary(residuals: np.ndarray, n: int) -> np.ndarray:
+    """Three weights: nothing, and one on each side of a dead zone."""
+    return lloyd_max(residuals, 3)
+
+
+PLACEMENTS = {
+    "Lloyd-Max 4 bit": (4, lloyd_max),
+    "equal mass 4 bit": (4, equal_mass),
+    "Lloyd-Max 2 bit": (2, lloyd_max),
+    "equal mass 2 bit": (2, equal_mass),
+    "ternary, dead zone": (2, ternary),
+    "Lloyd-Max 1 bit": (1, lloyd_max),
+}
+
+
+def main() -> None:
+    """One row a collection, width and placement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="50 queries of pubmedqa; keeps no record")
+    parser.add_argument("--queries", type=int, default=2000)
+    given = parser.parse_args()
+    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    rows = []
+    for name in ("pubmedqa",) if given.quick else ("squad", "cosqa", "pubmedqa"):
+        collection = read_collection(root / name)
+        step = max(1, len(collection.queries) // (50 if given.quick else given.queries))
+        queries = dict(list(collection.queries.items())[::step])
+        names = list(collection.documents)
+        for dim in (64,) if given.quick else (128, 64):
+            encoder = Encoder.load("starter", dim=dim)
+            documents = encoder.encode_documents(list(collection.documents.values()), show_progress=True)
+            asked = encoder.encode_queries(list(queries.values()))
+
+            def quality(score, asked=asked, queries=queries, names=names, qrels=collection.qrels) -> float:  # type: ignore[no-untyped-def]
+                run = {q: ranking_of(score(m), names) for q, m in zip(queries, asked, strict=True)}
+                return measure(run, qrels)["nDCG@10"]
+
+            exact = quality(lambda m, d=documents: maxsim_arrays(m, d.values, d.offsets))
+            base = {"collection": name, "dim": dim}
+            rows.append(
+                {**base, "weights": "exact float32", "nDCG@10": exact, "bytes": 4.0 * dim, "cosine": 1.0}
+            )
+            chosen = np.random.default_rng(0).permutation(documents.n_tokens)[:SAMPLE]
+            for label, (bits, place) in PLACEMENTS.items():
+                codec = ResidualCodec.train(documents.values[chosen], bits, documents.n_tokens, place=place)
+                columns = codec.encode(documents.values)
+                found = quality(
+                    lambda m, c=codec, s=columns, d=documents: c.score(m, s, d.offsets, None, None)
+                )
+                near = reconstruction_report(codec, documents.values[:20_000])
+                size = dim * 1.6 / 8 + 3 if place is ternary else near["bytes_per_token"]
+                row = {"weights": label, "nDCG@10": found, "loss": exact - found, "bytes": size}
+                rows.append({**base, **row, "cosine": near["cosine_mean"], "mse": near["mse"]})
+    record("codec", rows, ("ir-measures",), given.quick)
+
+
+if __name__ == "__main__":
+    main()
