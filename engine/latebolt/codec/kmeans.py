@@ -13,6 +13,7 @@ from latebolt.kernels.centroids import centroid_levels, nearest
 Float32 = npt.NDArray[np.float32]
 
 ITERATIONS = 6
+_BLOCK = 16384
 SAMPLE_PER_CENTROID = 48  # more tokens a centroid no longer change what is found
 
 
@@ -39,14 +40,20 @@ def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = I
     centroids = values[np.sort(rng.choice(len(values), k, replace=False))].copy()
     for _ in range(iterations):
         cell = nearest(values, centroid_levels(centroids))
-        order = np.argsort(cell, kind="stable")
-        counts = np.bincount(cell, minlength=k)
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        used = np.flatnonzero(counts)
-        sums = np.zeros_like(centroids)
-        sums[used] = np.add.reduceat(values[order], starts[used], axis=0)
+        sums = _sums(values, cell, k)
         # A centroid nobody chose starts again from a random point.
-        empty = np.flatnonzero(counts == 0)
+        empty = np.flatnonzero(np.bincount(cell, minlength=k) == 0)
         sums[empty] = values[rng.choice(len(values), len(empty))]
         centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return np.unique(centroids.astype(np.float32), axis=0)
+
+
+def _sums(values: Float32, cell: npt.NDArray[np.int64], k: int) -> Float32:
+    """Float32 [k, dim]: the sum of each cell's points, block by block so that no sorted copy is made."""
+    sums = np.zeros((k, values.shape[1]), np.float32)
+    for start in range(0, len(values), _BLOCK):
+        part = cell[start : start + _BLOCK]
+        order = np.argsort(part, kind="stable")
+        used, first = np.unique(part[order], return_index=True)
+        sums[used] += np.add.reduceat(values[start : start + _BLOCK][order], first, axis=0)
+    return sums

@@ -24,7 +24,7 @@ from latebolt.kernels.centroids import centroid_levels, nearest
 from latebolt.kernels.maxsim import LEVEL_ZERO, ResidualArrays, maxsim_residual
 
 _BLOCK = 16384  # tokens encoded at a time: bounds the temporaries to some tens of MB
-_FIT_TOKENS = 65536  # residuals looked at to place buckets
+_FIT_TOKENS = 32768  # residuals looked at to place buckets
 
 
 class ResidualCodec:

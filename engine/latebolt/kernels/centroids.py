@@ -17,7 +17,7 @@ from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_la
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-_BLOCK_TOKENS = 1 << 16  # vectors quantised at a time: bounds the temporaries
+_BLOCK_TOKENS = 1 << 13  # vectors quantised at a time: bounds the temporaries
 
 
 class CentroidLevels(NamedTuple):
