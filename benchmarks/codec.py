@@ -74,9 +74,7 @@ def main() -> None:
             for label, (bits, place) in PLACEMENTS.items():
                 codec = ResidualCodec.train(documents.values[chosen], bits, documents.n_tokens, place=place)
                 columns = codec.encode(documents.values)
-                found = quality(
-                    lambda m, c=codec, s=columns, d=documents: c.score(m, s, d.offsets, None, None)
-                )
+                found = quality(lambda m, c=codec, s=columns, d=documents: c.scorer(m).exact(s, d.offsets))
                 near = reconstruction_report(codec, documents.values[:20_000])
                 size = dim * 1.6 / 8 + 3 if place is ternary else near["bytes_per_token"]
                 row = {"weights": label, "nDCG@10": found, "loss": exact - found, "bytes": size}

@@ -14,7 +14,7 @@ import numpy as np
 from harness import arguments, child, measure, record
 from latebolt.codec.restore import untrained
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
-from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_residual
+from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_residual, residual_query
 
 N_QUERY, DIM, N_CENTROIDS = 32, 128, 4096
 SIZES = {"in cache": 60, "out of cache": 4000}  # documents: 4.6 MB and 300 MB of float32
@@ -76,17 +76,21 @@ def rows_of(threads: int, quick: bool) -> list[dict[str, object]]:
         int8 = untrained(DIM, 8)
         columns = int8.encode(values)
         contenders["latebolt bytes (u8 x s8 tile)"] = (
-            lambda c=columns, o=offsets, q=query, i=int8: i.score(q, c, o, None, threads),
+            lambda c=columns, o=offsets, q=query, i=int8: i.scorer(q, threads).exact(c, o),
             int8.bytes_per_token(),
         )  # fmt: skip
         for bits in (1, 2, 4):
             store = random_store(rng, n, bits)
+            centroids, spread = unit(rng, N_CENTROIDS, DIM), np.full(DIM, 0.001, np.float32)
+            prepared_codes = residual_query(query, centroids, spread)
             contenders[f"latebolt residual {bits} bit"] = (
-                lambda s=store, b=bits, o=offsets, q=query: maxsim_residual(q, s, b, o, n_threads=threads),
+                lambda s=store, b=bits, o=offsets, q=prepared_codes: maxsim_residual(
+                    q, s, b, o, n_threads=threads
+                ),
                 DIM * bits / 8 + 3,
             )
         cells = random_store(rng, n, 1).cells
-        prepared = centroid_scores(query, unit(rng, N_CENTROIDS, DIM))
+        prepared = centroid_scores(unit(rng, N_CENTROIDS, DIM) @ query.T)
         contenders["latebolt centroids only (u8 table)"] = (
             lambda p=prepared, c=cells, o=offsets: maxsim_centroids(p, c, o, n_threads=threads), 2.0,
         )  # fmt: skip
@@ -122,9 +126,7 @@ def random_store(rng: np.random.Generator, n: int, bits: int) -> ResidualArrays:
         rng.integers(0, N_CENTROIDS, n).astype(np.uint16),
         rng.integers(0, 256, n, dtype=np.uint8),
         np.linspace(0.9, 1.1, 256, dtype=np.float32),
-        unit(rng, N_CENTROIDS, DIM),
         levels,
-        np.full(DIM, 0.001, np.float32),
     )
 
 

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--collections", default=",".join(COLLECTIONS))
     parser.add_argument("--dims", default="128,96,64")
     parser.add_argument("--bits", default="32,4,2,1")
+    parser.add_argument("--queries", type=int, default=2000, help="at most so many, evenly spread; 0 for all")
     given = parser.parse_args()
     root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
     rows = []
@@ -31,7 +32,7 @@ def main() -> None:
             root / name,
             dims=[int(dim) for dim in given.dims.split(",")],
             bits=[int(bits) for bits in given.bits.split(",")],
-            max_queries=20 if given.quick else None,
+            max_queries=20 if given.quick else given.queries or None,
             show_progress=True,
         )
     record("quality", rows, ("ir-measures", "bm25s"), given.quick)

@@ -149,7 +149,7 @@ def late_run(
         columns = codec.encode(documents.values)
 
         def score(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            return codec.score(matrix, columns, documents.offsets, None, None)
+            return codec.scorer(matrix).exact(columns, documents.offsets)
 
         size = codec.bytes_per_token()
     run = {

@@ -36,7 +36,7 @@ def test_a_docstring_is_found_by_its_summary(encoder):
     columns = codec.encode(vectors.values)
     ranks = []
     for i, query in enumerate(encoder.encode_queries(summaries)):
-        scores = codec.score(query, columns, vectors.offsets, None, None)
+        scores = codec.scorer(query).exact(columns, vectors.offsets)
         ranks.append(int((scores > scores[i]).sum()))
     reciprocal = float(np.mean(1 / (1 + np.array(ranks))))
     assert reciprocal > 0.6, reciprocal  # 0.03 by chance; measured in the 0.70s

@@ -6,7 +6,8 @@ those columns directly. Knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,31 @@ Columns = Mapping[str, npt.NDArray[Any]]
 ColumnSpec = tuple[str, str, int | None]  # name, dtype, values a token (None: one, stored flat)
 
 BITS = (1, 2, 4, 8, 16)
+
+
+class Scorer(Protocol):
+    """One query against stores of one codec."""
+
+    def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
+        """MaxSim with the documents `rows` (all for None), as the codec keeps them."""
+
+    def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32 | None:
+        """A cheap ranking of the same documents; None where the codec has nothing cheaper."""
+
+
+@dataclass(frozen=True)
+class ExactScorer:
+    """A scorer without a cheap ranking."""
+
+    run: Callable[[Columns, Int64, Int64 | None], Float32]
+
+    def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
+        """See `Scorer`."""
+        return self.run(columns, offsets, rows)
+
+    def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32 | None:
+        """There is none."""
+        return None
 
 
 class Codec(Protocol):
@@ -36,10 +62,12 @@ class Codec(Protocol):
     def decode(self, columns: Columns) -> Float32:
         """Float32 [n_tokens, dim]: the vectors as scoring sees them."""
 
-    def score(
-        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
-    ) -> Float32:
-        """MaxSim of a query [n_query, dim] with the documents `rows` (all for None)."""
+    def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> Scorer:
+        """A query [n_query, dim] ready to be scored against stores of this codec.
+
+        Raises:
+            InvalidInput: the query's width or a value does not fit.
+        """
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """(arrays, info) from which `codec.restore` makes the codec again."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
+from latebolt.codec.base import Columns, ColumnSpec, ExactScorer, Float32, bytes_of
 from latebolt.kernels.maxsim import LEVEL_ZERO, maxsim_arrays, maxsim_bytes
 
 
@@ -35,11 +35,9 @@ class Float16Codec:
         """Widened to float32."""
         return np.asarray(columns["values"]).astype(np.float32)
 
-    def score(
-        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
-    ) -> Float32:
+    def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ExactScorer:
         """See `base.Codec`."""
-        return maxsim_arrays(query, columns["values"], offsets, rows, threads)
+        return ExactScorer(lambda c, offsets, rows: maxsim_arrays(query, c["values"], offsets, rows, threads))
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Nothing is learnt."""
@@ -77,11 +75,11 @@ class Int8Codec:
         centred = np.asarray(columns["values"]).astype(np.float32) - LEVEL_ZERO
         return (centred * np.asarray(columns["scale"])[:, None]).astype(np.float32)
 
-    def score(
-        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
-    ) -> Float32:
+    def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ExactScorer:
         """See `base.Codec`."""
-        return maxsim_bytes(query, columns["values"], columns["scale"], offsets, rows, threads)
+        return ExactScorer(
+            lambda c, offsets, rows: maxsim_bytes(query, c["values"], c["scale"], offsets, rows, threads)
+        )
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """Nothing is learnt."""

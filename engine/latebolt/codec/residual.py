@@ -20,8 +20,20 @@ import numpy.typing as npt
 from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
 from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
 from latebolt.errors import InvalidInput
-from latebolt.kernels.centroids import centroid_levels, nearest
-from latebolt.kernels.maxsim import LEVEL_ZERO, ResidualArrays, maxsim_residual
+from latebolt.kernels.centroids import (
+    CentroidScores,
+    centroid_levels,
+    centroid_scores,
+    maxsim_centroids,
+    nearest,
+)
+from latebolt.kernels.maxsim import (
+    LEVEL_ZERO,
+    ResidualArrays,
+    ResidualQuery,
+    maxsim_residual,
+    residual_query,
+)
 
 _BLOCK = 16384  # tokens encoded at a time: bounds the temporaries to some tens of MB
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
@@ -152,15 +164,9 @@ class ResidualCodec:
         vectors = self.centroids[np.asarray(columns["cell"])] + weights * self.spread
         return (vectors * self.norm_table[np.asarray(columns["norm"])][:, None]).astype(np.float32)
 
-    def score(
-        self, query: npt.ArrayLike, columns: Columns, offsets: Int64, rows: Int64 | None, threads: int | None
-    ) -> Float32:
+    def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ResidualScorer:
         """See `base.Codec`."""
-        arrays = ResidualArrays(
-            columns["codes"], columns["cell"], columns["norm"],
-            self.norm_table, self.centroids, self.levels, self.spread,
-        )  # fmt: skip
-        return maxsim_residual(query, arrays, self.bits, offsets, rows, threads)
+        return ResidualScorer(self, residual_query(query, self.centroids, self.spread), threads)
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """See `base.Codec`."""
@@ -171,6 +177,28 @@ class ResidualCodec:
             "norm_table": self.norm_table,
         }
         return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits}
+
+
+class ResidualScorer:
+    """A query against stores of one residual codec: by codes, or by centroids alone."""
+
+    def __init__(self, codec: ResidualCodec, query: ResidualQuery, threads: int | None) -> None:
+        self._codec, self._query, self._threads = codec, query, threads
+        self._centroids: CentroidScores | None = None
+
+    def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
+        """See `base.Scorer`."""
+        codec = self._codec
+        arrays = ResidualArrays(
+            columns["codes"], columns["cell"], columns["norm"], codec.norm_table, codec.levels
+        )
+        return maxsim_residual(self._query, arrays, codec.bits, offsets, rows, self._threads)
+
+    def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
+        """MaxSim with every token replaced by its centroid: 2 bytes read a token instead of all."""
+        if self._centroids is None:
+            self._centroids = centroid_scores(self._query.table[:, : self._query.n_query])
+        return maxsim_centroids(self._centroids, columns["cell"], offsets, rows, self._threads)
 
 
 def lloyd_max(values: Float32, levels: int, iterations: int = 30) -> Float32:

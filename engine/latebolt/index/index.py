@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Codec
+from latebolt.codec.base import Codec, Scorer
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
@@ -23,7 +23,7 @@ from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents import check_documents
 from latebolt.index.layout import Column, ModelRecord
-from latebolt.index.search import top_k
+from latebolt.index.search import refine, top_k
 from latebolt.index.storage import Segment, Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.rerank import check_k, check_query
@@ -360,7 +360,8 @@ class Index:
             k: hits wanted; fewer come back when fewer documents qualify.
             where: only documents whose metadata satisfy it, e.g. 'year >= 2020 and lang = "en"' or
                 {"year": {">=": 2020}, "lang": "en"}.
-            exhaustive: score every document exactly, whatever the size of the index.
+            exhaustive: score every document exactly. Otherwise all are ranked by their centroids, and the
+                best are scored exactly until more of them change nothing.
         Raises:
             InvalidInput: an empty query, k below 1, or a filter that cannot be read (names the position).
         """
@@ -373,7 +374,7 @@ class Index:
         check_k(k)
         vectors = self.encoder.encode_queries([check_query(query) for query in queries])
         snapshot = self._store.snapshot()
-        return [self._search(snapshot, matrix, k, where) for matrix in vectors]
+        return [self._search(snapshot, matrix, k, where, exhaustive) for matrix in vectors]
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where = None, exhaustive: bool = False
@@ -383,22 +384,25 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        return self._search(self._store.snapshot(), np.asarray(matrix, np.float32), check_k(k), where)
+        return self._search(
+            self._store.snapshot(), np.asarray(matrix, np.float32), check_k(k), where, exhaustive
+        )
 
-    def _search(self, snapshot: Snapshot, matrix: Float32, k: int, where: Where) -> list[Hit]:
+    def _search(
+        self, snapshot: Snapshot, matrix: Float32, k: int, where: Where, exhaustive: bool
+    ) -> list[Hit]:
         found: list[tuple[float, str, Segment, int]] = []
         threads = self._encoder.threads if self._encoder else None
+        scorers: dict[str | None, Scorer] = {}
         for segment in snapshot.segments:
             rows = self._rows(segment, where)
             if rows is not None and len(rows) == 0:
                 continue
-            codec = self._codec(snapshot, segment.codec)
-            columns = {column.name: segment.column(column.name) for column in segment.columns}
-            scores = codec.score(matrix, columns, segment.offsets, rows, threads)
-            best = top_k(scores, k)
-            numbers = best if rows is None else rows[best]
+            if segment.codec not in scorers:
+                scorers[segment.codec] = self._codec(snapshot, segment.codec).scorer(matrix, threads)
+            numbers, scores = _best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
             ids = segment.ids(numbers)
-            found += [(float(scores[i]), ids[n], segment, int(numbers[n])) for n, i in enumerate(best)]
+            found += [(float(scores[n]), ids[n], segment, int(row)) for n, row in enumerate(numbers)]
         found.sort(key=lambda hit: (-hit[0], hit[1]))
         return [self._hit(*hit) for hit in found[:k]]
 
@@ -470,6 +474,26 @@ class _Documents:
     def slice(values: Sequence[Any] | None, rows: range) -> Sequence[Any] | None:
         """The values of some rows, or None when there are none at all."""
         return None if values is None else values[rows.start : rows.stop]
+
+
+def _best_rows(
+    segment: Segment, scorer: Scorer, rows: npt.NDArray[np.int64] | None, k: int, exhaustive: bool
+) -> tuple[npt.NDArray[np.int64], Float32]:
+    """A segment's rows that may be among the k best, best first, and their scores."""
+    columns = {column.name: segment.column(column.name) for column in segment.columns}
+    approximate = None if exhaustive else scorer.approximate(columns, segment.offsets, rows)
+    if approximate is None:
+        candidates, scores = rows, scorer.exact(columns, segment.offsets, rows)
+    else:
+
+        def score(positions: npt.NDArray[np.int64]) -> Float32:
+            chosen = positions if rows is None else rows[positions]
+            return scorer.exact(columns, segment.offsets, chosen)
+
+        positions, scores = refine(approximate, score, k)
+        candidates = positions if rows is None else rows[positions]
+    best = top_k(scores, k)
+    return best if candidates is None else candidates[best], scores[best]
 
 
 def _chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:

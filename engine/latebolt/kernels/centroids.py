@@ -95,18 +95,18 @@ class CentroidScores(NamedTuple):
     n_query: int
 
 
-def centroid_scores(query: Float32, centroids: Float32) -> CentroidScores:
-    """The byte table of a query, whose dot products span low .. low + 255 * step.
+def centroid_scores(dots: Float32) -> CentroidScores:
+    """The byte table of a query's dot products with the centroids, which span low .. low + 255 * step.
 
     Args:
-        query: float32 [n_query, dim]; centroids: float32 [n_centroids, dim].
+        dots: float32 [n_centroids, n_query].
     """
-    dots = centroids @ query.T
     low, high = (float(dots.min()), float(dots.max())) if dots.size else (0.0, 1.0)
     step = max(high - low, 1e-9) / 255
-    table = np.zeros((len(centroids), max(1, -(-len(query) // 32)) * 32), np.uint8)
-    table[:, : len(query)] = np.rint((dots - low) / step)
-    return CentroidScores(table, low, step, len(query))
+    n_query = dots.shape[1]
+    table = np.zeros((len(dots), max(1, -(-n_query // 32)) * 32), np.uint8)
+    table[:, :n_query] = (dots - np.float32(low - step / 2)) * np.float32(1 / step)  # rounds by truncation
+    return CentroidScores(table, low, step, n_query)
 
 
 def maxsim_centroids(

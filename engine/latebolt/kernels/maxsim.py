@@ -28,17 +28,15 @@ class ResidualArrays(NamedTuple):
     """Token vectors as residual codes; see `codec.residual` for their meaning.
 
     codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens];
-    norm_table float32 [256]; centroids float32 [n_centroids, dim]; levels uint8 [16], 0..127, the first
-    2**bits used; spread float32 [dim]: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
+    norm_table float32 [256]; levels uint8 [16], 0..127, the first 2**bits used: a code adds
+    (levels[code] - LEVEL_ZERO) times its dimension's spread.
     """
 
     codes: npt.NDArray[np.uint8]
     cells: npt.NDArray[np.unsignedinteger]
     norms: npt.NDArray[np.uint8]
     norm_table: Float32
-    centroids: Float32
     levels: npt.NDArray[np.uint8]
-    spread: Float32
 
 
 def address(array: npt.NDArray[np.generic]) -> int:
@@ -212,8 +210,31 @@ def maxsim_bytes(
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)
 
 
+class ResidualQuery(NamedTuple):
+    """A query prepared once for all stores of one codec: int8 rows, and float32 table [n_centroids, padded]
+    of its dot products with the centroids, the first n_query columns being its own."""
+
+    quantised: QuantisedQuery
+    table: Float32
+    n_query: int
+
+
+def residual_query(query: npt.ArrayLike, centroids: Float32, spread: Float32) -> ResidualQuery:
+    """Prepare a query.
+
+    Args:
+        query: float32 [n_query, dim], finite.
+        centroids: float32 [n_centroids, dim]; spread: float32 [dim], each dimension's width.
+    Raises:
+        InvalidInput: the query's width or a value does not fit.
+    """
+    padded, n_query = _padded_query(query, centroids.shape[1])
+    table = np.ascontiguousarray(centroids @ padded.T)
+    return ResidualQuery(quantise_query(padded * spread), table, n_query)
+
+
 def maxsim_residual(
-    query: npt.ArrayLike,
+    query: ResidualQuery,
     store: ResidualArrays,
     bits: int,
     offsets: Int64,
@@ -226,20 +247,18 @@ def maxsim_residual(
     and query row q; the dot product is exact in int32, so every instruction set gives the same integers.
 
     Args:
-        query: float32 [n_query, dim], finite; rounded to int8 where it meets the codes.
+        query: see `residual_query`; rounded to int8 where it meets the codes.
         store: see `ResidualArrays`; arrays are C-contiguous and may be memory-mapped.
         bits: 1, 2 or 4 a dimension.
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
-    dim = store.centroids.shape[1]
-    padded, n_query = _padded_query(query, dim)
-    codes, scales, biases = quantise_query(padded * store.spread)
-    table = np.ascontiguousarray(store.centroids @ padded.T)
+    (codes, scales, biases), table, n_query = query
+    dim = 4 * codes.shape[1]
     before = (
         address(codes), address(scales), address(biases), n_query, address(table),
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
         address(store.norm_table), address(store.levels),
     )  # fmt: skip
-    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 4 * len(padded)
+    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 4 * table.shape[1]
     kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)

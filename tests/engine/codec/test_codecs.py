@@ -39,7 +39,7 @@ def test_near_the_original_and_scored_as_decoded(rng, bits, dim):
     # Unit length again, but for the few whose norm lies outside the table.
     assert np.quantile(np.abs(np.linalg.norm(decoded, axis=1) - 1), 0.99) < 0.01
     offsets, query = np.array([0, 0, 100, 6000]), rng.unit(5, dim)
-    got = codec.score(query, columns, offsets, None, 1)
+    got = codec.scorer(query, 1).exact(columns, offsets)
     # Byte scoring rounds the query to int8 where it meets the codes: at most half a step a dimension.
     tolerance = 1e-5 if bits == 16 else 0.004
     np.testing.assert_allclose(got, maxsim_arrays(query, decoded, offsets), rtol=tolerance)

@@ -12,6 +12,7 @@ from latebolt.kernels.maxsim import (
     maxsim_arrays,
     maxsim_bytes,
     maxsim_residual,
+    residual_query,
 )
 from latebolt.kernels.reference import (
     maxsim_centroids_reference,
@@ -47,16 +48,18 @@ for dim in (48, 64):
             rng.integers(0, 9, 29).astype(np.uint16),
             rng.integers(0, 256, 29).astype(np.uint8),
             np.linspace(0.8, 1.2, 256, dtype=np.float32),
-            rng.standard_normal((9, dim)).astype(np.float32),
             levels,
-            spread,
         )
+        nine = rng.standard_normal((9, dim)).astype(np.float32)
         expected = maxsim_residual_reference(
-            quantised, scale, store.centroids @ query.T, levels, store.codes,
+            quantised, scale, nine @ query.T, levels, store.codes,
             store.cells, store.norm_table[store.norms], offsets, bits,
         )  # fmt: skip
         np.testing.assert_allclose(
-            maxsim_residual(query, store, bits, offsets), expected, rtol=1e-5, atol=1e-4
+            maxsim_residual(residual_query(query, nine, spread), store, bits, offsets),
+            expected,
+            rtol=1e-5,
+            atol=1e-4,
         )
     centroids = rng.standard_normal((13, dim)).astype(np.float32)
     prepared = centroid_levels(centroids)
@@ -67,7 +70,7 @@ for dim in (48, 64):
     expected = nearest_reference(byte_codes, prepared.levels, values, centroids, CENTROID_PARTS)
     np.testing.assert_array_equal(nearest(values, prepared), expected)
 
-    scores = centroid_scores(query, centroids)
+    scores = centroid_scores(centroids @ query.T)
     cells = rng.integers(0, 13, 29).astype(np.uint32)
     sums = maxsim_centroids_reference(scores.table, cells, offsets)
     expected = np.where(np.diff(offsets) > 0, scores.low * scores.n_query + scores.step * sums, 0)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +16,13 @@ from hypothesis import strategies as st
 
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa
-from latebolt.kernels.maxsim import ResidualArrays, maxsim_arrays, maxsim_bytes, maxsim_residual
+from latebolt.kernels.maxsim import (
+    ResidualArrays,
+    maxsim_arrays,
+    maxsim_bytes,
+    maxsim_residual,
+    residual_query,
+)
 from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
 
 # Below, at and past a tile (6 tokens), and none at all.
@@ -55,28 +62,39 @@ def test_byte_kernel(rng, dim, n_query):
     np.testing.assert_allclose(maxsim_bytes(query, codes, scales, offsets), expected, rtol=1e-5)
 
 
-def residual_arrays(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> ResidualArrays:
+class Store(NamedTuple):
+    """Random residual codes with what a query has to be prepared with."""
+
+    arrays: ResidualArrays
+    centroids: np.ndarray
+    spread: np.ndarray
+
+    def score(self, query, bits, offsets) -> np.ndarray:
+        prepared = residual_query(query, self.centroids, self.spread)
+        return maxsim_residual(prepared, self.arrays, bits, offsets)
+
+    def expected(self, query, bits, offsets) -> np.ndarray:
+        spread = query * self.spread
+        scale = np.abs(spread).max(axis=1) / np.float32(127)
+        codes = np.rint(spread / scale[:, None]).astype(np.int8)
+        arrays = self.arrays
+        return maxsim_residual_reference(
+            codes, scale, self.centroids @ query.T, arrays.levels, arrays.codes,
+            arrays.cells, arrays.norm_table[arrays.norms], offsets, bits,
+        )  # fmt: skip
+
+
+def residual_store(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> Store:
     levels = np.zeros(16, np.uint8)
     levels[: 2**bits] = np.sort(rng.integers(0, 128, 2**bits))
-    return ResidualArrays(
+    arrays = ResidualArrays(
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8),
         rng.integers(0, 30, n_tokens).astype(cell_dtype),
         rng.integers(0, 256, n_tokens).astype(np.uint8),
         np.linspace(0.8, 1.2, 256, dtype=np.float32),
-        rng.unit(30, dim),
         levels,
-        (rng.random(dim) / 400 + 0.001).astype(np.float32),
     )
-
-
-def residual_expected(query, arrays, offsets, bits) -> np.ndarray:
-    spread = query * arrays.spread
-    scale = np.abs(spread).max(axis=1) / np.float32(127)
-    codes = np.rint(spread / scale[:, None]).astype(np.int8)
-    return maxsim_residual_reference(
-        codes, scale, arrays.centroids @ query.T, arrays.levels, arrays.codes,
-        arrays.cells, arrays.norm_table[arrays.norms], offsets, bits,
-    )  # fmt: skip
+    return Store(arrays, rng.unit(30, dim), (rng.random(dim) / 400 + 0.001).astype(np.float32))
 
 
 @pytest.mark.parametrize("bits", (1, 2, 4))
@@ -84,9 +102,9 @@ def residual_expected(query, arrays, offsets, bits) -> np.ndarray:
 @pytest.mark.parametrize(("n_query", "cell_dtype"), [(1, np.uint16), (32, np.uint32), (33, np.uint16)])
 def test_residual_kernel(rng, bits, dim, n_query, cell_dtype):
     offsets = offsets_of((0, 1, 3, 4, 5, 9))
-    arrays = residual_arrays(rng, int(offsets[-1]), dim, bits, cell_dtype)
+    store = residual_store(rng, int(offsets[-1]), dim, bits, cell_dtype)
     query = rng.unit(n_query, dim)
-    close(maxsim_residual(query, arrays, bits, offsets), residual_expected(query, arrays, offsets, bits))
+    close(store.score(query, bits, offsets), store.expected(query, bits, offsets))
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,12 +121,11 @@ def test_residual_integers_are_exact(bits, seed, extreme):
     levels[: 2**bits] = (0, 127) * 2 ** (bits - 1) if extreme else rng.integers(0, 128, 2**bits)
     arrays = ResidualArrays(
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8), np.zeros(n_tokens, np.uint16),
-        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), np.zeros((1, dim), np.float32), levels,
-        np.ones(dim, np.float32),
+        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), levels,
     )  # fmt: skip
+    store = Store(arrays, np.zeros((1, dim), np.float32), np.ones(dim, np.float32))
     offsets = offsets_of((n_tokens,))
-    expected = residual_expected(query, arrays, offsets, bits)
-    np.testing.assert_array_equal(maxsim_residual(query, arrays, bits, offsets), expected)
+    np.testing.assert_array_equal(store.score(query, bits, offsets), store.expected(query, bits, offsets))
 
 
 @settings(max_examples=40, deadline=None)
@@ -210,10 +227,8 @@ def test_the_widest_and_the_longest(rng):
         maxsim_arrays(query, values, offsets),
         np.array([(query @ values[:8192].T).max(1).sum(), 0, (query @ values[8192]).sum()]),
     )
-    arrays = residual_arrays(rng, 8193, 192, 2)
-    few = rng.unit(512, 192)
-    scores = maxsim_residual(few, arrays, 2, offsets)
-    tail = maxsim_residual(few, arrays, 2, np.array([8192, 8193]))
+    store, few = residual_store(rng, 8193, 192, 2), rng.unit(512, 192)
+    scores, tail = store.score(few, 2, offsets), store.score(few, 2, np.array([8192, 8193]))
     assert scores[1] == 0 and scores[2] == tail[0] and scores[0] > scores[2]
 
 

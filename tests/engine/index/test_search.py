@@ -1,0 +1,67 @@
+"""The stages of a search against doing everything."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latebolt import Index, TokenVectors
+from latebolt.index.search import refine, top_k
+
+
+@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 12))
+def test_top_k_keeps_every_equal_of_the_last(values, k):
+    scores = np.array(values, np.float32)
+    best = top_k(scores, k)
+    assert list(scores[best]) == sorted(scores[best], reverse=True)
+    least = sorted(values, reverse=True)[:k][-1] if values else 0
+    assert set(best.tolist()) == {i for i, value in enumerate(values) if value >= least}
+
+
+@given(st.integers(0, 400), st.integers(1, 8), st.integers(0, 1000), st.floats(0, 0.3))
+def test_refining_finds_the_best_when_the_cheap_ranking_is_near(n, k, seed, noise):
+    rng = np.random.default_rng(seed)
+    exact = rng.standard_normal(n).astype(np.float32)
+    cheap = exact + noise * rng.standard_normal(n).astype(np.float32)
+    asked = []
+
+    def score(rows):
+        asked.extend(rows.tolist())
+        return exact[rows]
+
+    rows, scores = refine(cheap, score, k, first_round=16)
+    np.testing.assert_array_equal(scores, exact[rows])
+    assert len(asked) == len(set(asked))  # nothing is scored twice
+    if noise == 0:
+        assert sorted(scores, reverse=True)[:k] == sorted(exact, reverse=True)[:k]
+
+
+def test_refining_goes_on_while_it_helps():
+    """The cheap ranking puts the best documents behind: rounds go on until they bring nothing."""
+    exact = np.zeros(1000, np.float32)
+    exact[[100, 200]] = (5, 6)
+    cheap = -np.arange(1000, dtype=np.float32)
+    rows, scores = refine(cheap, lambda rows: exact[rows], 1, first_round=60)
+    assert scores.max() == 6 and len(rows) < 1000
+
+
+def test_search_agrees_with_exhaustive_search(tmp_path, rng):
+    centres = rng.unit(300, 64)
+    lengths = rng.integers(5, 30, 3000)
+    values = centres[rng.integers(0, 300, lengths.sum())] + 0.4 * rng.unit(int(lengths.sum()), 64)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    vectors = TokenVectors(values, np.concatenate([[0], np.cumsum(lengths)]))
+    index = Index.create(tmp_path / "i", None, dim=64)
+    metadata = [{"odd": i % 2} for i in range(3000)]
+    index.add_vectors(None, vectors, metadata=metadata)
+    assert index.info()["centroids"]
+    agree = 0
+    for i in range(20):
+        query = vectors[i * 100][:8]
+        fast, all_ = index.search_vectors(query, k=10), index.search_vectors(query, k=10, exhaustive=True)
+        assert fast[0].id == all_[0].id == str(i * 100)
+        agree += len({hit.id for hit in fast} & {hit.id for hit in all_})
+        odd = index.search_vectors(query, k=10, where="odd = 1")
+        assert len(odd) == 10 and all(hit.metadata["odd"] for hit in odd)
+    assert agree >= 196
