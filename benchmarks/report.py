@@ -1,4 +1,4 @@
-"""Turns the records under results/ into REPORT.md: one table a benchmark, with machine, date and commit.
+"""Turns the records under results/ into REPORT.md and the figures of the README.
 
 Run it after a benchmark; nothing in the report is typed by hand.
 """
@@ -49,13 +49,101 @@ def section(record: dict[str, Any]) -> str:
     )
 
 
+def readme_quality(rows: list[dict[str, Any]]) -> str:
+    """nDCG@10 by collection, width and bits, with bytes a token."""
+    collections = list(dict.fromkeys(row["collection"] for row in rows))
+    late = [row for row in rows if row["model"] != "BM25"]
+    lines = [
+        "Retrieval quality of the built-in model, nDCG@10 (`python benchmarks/quality.py`):",
+        "",
+        "| model | bytes a token | " + " | ".join(collections) + " |",
+        "| --- |" + " ---: |" * (len(collections) + 1),
+    ]
+
+    def line(label: str, size: str, chosen: list[dict[str, Any]]) -> str:
+        found = {row["collection"]: row["nDCG@10"] for row in chosen}
+        return f"| {label} | {size} | " + " | ".join(f"{found[name]:.3f}" for name in collections) + " |"
+
+    lines.append(line("BM25", "–", [row for row in rows if row["model"] == "BM25"]))
+    for dim, bits in dict.fromkeys((row["dim"], row["bits"]) for row in late):
+        chosen = [row for row in late if (row["dim"], row["bits"]) == (dim, bits)]
+        label = f"dim {dim}, float32" if bits == 32 else f"dim {dim}, {bits} bit"
+        lines.append(line(label, f"{chosen[0]['bytes_per_token']:.0f}", chosen))
+    return "\n".join(lines)
+
+
+def readme_maxsim(rows: list[dict[str, Any]]) -> str:
+    """Nanoseconds a document token, out of cache."""
+    chosen = [row for row in rows if row["size"] == "out of cache"]
+    lines = [
+        "MaxSim, 32 query tokens x 128 dimensions, ns a document token, out of cache "
+        "(`python benchmarks/maxsim.py`):",
+        "",
+        "| | 1 thread | 2 threads |",
+        "| --- | ---: | ---: |",
+    ]
+    for kernel in dict.fromkeys(row["kernel"] for row in chosen):
+        found = {row["threads"]: row["ns_a_token"] for row in chosen if row["kernel"] == kernel}
+        lines.append(f"| {kernel} | {found[1]:.1f} | {found[2]:.1f} |")
+    return "\n".join(lines)
+
+
+def readme_encode(rows: list[dict[str, Any]]) -> str:
+    """Documents a second in bulk, one short text, memory."""
+    lines = [
+        "Encoding real texts of mixed lengths, 2 threads, the same weights (`python benchmarks/encode.py`):",
+        "",
+        "| | documents/s | one short text, ms | peak MB |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if "documents_per_s" in row:
+            lines.append(
+                f"| {row['contender']} | {row['documents_per_s']:.0f} | {row['one_short_text_ms']:.1f} "
+                f"| {row['peak_MB']:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def readme_cold_start(rows: list[dict[str, Any]]) -> str:
+    """Times and memory of a fresh process, in a sentence."""
+    found = {row["what"]: row for row in rows}
+    whole = found["embedded process, start to exit"]
+    command = found["`latebolt search`, start to exit"]
+    return (
+        "A fresh process imports latebolt, loads model and index, answers twice and exits in "
+        f"{whole['ms']:.0f} ms at {whole['peak_MB']:.0f} MB resident; a `latebolt search` command takes {command['ms']:.0f} ms "
+        "(`python benchmarks/cold_start.py`)."
+    )
+
+
+README_PARTS = {
+    "quality": readme_quality,
+    "encode": readme_encode,
+    "maxsim": readme_maxsim,
+    "cold_start": readme_cold_start,
+}
+START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
+
+
+def write_readme(records: list[dict[str, Any]]) -> None:
+    """Put the figures of the records between the README's two markers."""
+    rows = {record["benchmark"]: record["rows"] for record in records}
+    parts = [make(rows[name]) for name, make in README_PARTS.items() if name in rows]
+    path = HERE.parent / "README.md"
+    before, rest = path.read_text(encoding="utf-8").split(START)
+    after = rest.split(END)[1]
+    path.write_text(before + START + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after, encoding="utf-8")
+
+
 def main() -> None:
-    """Write REPORT.md."""
+    """Write REPORT.md and the README's figures."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     text = "# Measurements\n\nMade by `python benchmarks/report.py` from the records under results/.\n\n"
     path = HERE / "REPORT.md"
     path.write_text(text + "\n".join(section(record) for record in records))
-    print(f"wrote {path} from {len(records)} records")
+    write_readme(records)
+    print(f"wrote {path} and the README's figures from {len(records)} records")
 
 
 if __name__ == "__main__":
