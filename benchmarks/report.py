@@ -112,8 +112,8 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
     command = found["`latebolt search`, start to exit"]
     return (
         "A fresh process imports latebolt, loads model and index, answers twice and exits in "
-        f"{whole['ms']:.0f} ms at {whole['peak_MB']:.0f} MB resident; a `latebolt search` command takes {command['ms']:.0f} ms "
-        "(`python benchmarks/cold_start.py`)."
+        f"{whole['ms']:.0f} ms at {whole['peak_MB']:.0f} MB resident; a `latebolt search` command takes "
+        f"{command['ms']:.0f} ms (`python benchmarks/cold_start.py`)."
     )
 
 
