@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latebolt import Encoder
+from latebolt import contract as contracts
+from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 
@@ -245,3 +248,35 @@ for texts in (["word " * 300] * 24, ["word " * 300] * 2):
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert all(float(line) < 1.05 * threads for line in done.stdout.split())
+
+
+def rewritten(folder, **kinds) -> Encoder:
+    """The starter under another contract."""
+    contract = contracts.read(folder)
+    contracts.write(msgspec.structs.replace(contract, **kinds), folder)
+    return Encoder.load(folder)
+
+
+def test_skipped_tokens_lose_their_vectors_only(copy, encoder):
+    text = "One. Two. Three."
+    ids = encoder._text.tokenize([text], "document")[0].ids
+    dot = int(ids[2])
+    skipping = rewritten(copy, document=TextRules(max_tokens=512, skiplist=(dot,)))
+    whole, kept = encoder.encode_documents([text])[0], skipping.encode_documents([text])[0]
+    np.testing.assert_array_equal(kept, whole[ids != dot])
+    assert len(kept) == len(whole) - 3
+    assert len(skipping.spans(text, "document")) == len(kept)
+
+
+@pytest.mark.parametrize("attend", (True, False))
+def test_expanded_queries_have_the_full_length(copy, encoder, attend):
+    """Unattended expansion leaves the query's own vectors nearly alone; attended expansion moves them."""
+    expansion = Expansion(token=103, attend=attend)
+    expanded = rewritten(copy, query=TextRules(max_tokens=32, expansion=expansion))
+    plain, full = (
+        encoder.encode_queries(["population of Berlin"])[0],
+        expanded.encode_queries(["population of Berlin"])[0],
+    )
+    assert len(full) == 32 and len(plain) == 5
+    cosine = (full[:5] * plain).sum(axis=1)
+    assert (cosine.min() > 0.99) == (not attend)
