@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-# Below this many document tokens a thread, waking another costs more than it saves.
-TOKENS_PER_THREAD = 4096
+# Nanoseconds of work for each thread, below which waking another costs more than it saves.
+LEAST_NS = 250_000
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
@@ -63,11 +63,11 @@ def run(weights: npt.NDArray[np.int64], work: Callable[[int, int], None], thread
     """Call work(first, last) over ranges that cover all items, on several threads when it pays.
 
     Args:
-        weights: int64 [n_items], document tokens of each.
+        weights: int64 [n_items], about how many nanoseconds each takes on one thread.
         threads: at most so many; the CPUs of this process by default.
     """
     wanted = threads or available_cpus()
-    parts = max(1, min(wanted, int(weights.sum()) // TOKENS_PER_THREAD))
+    parts = max(1, min(wanted, int(weights.sum()) // LEAST_NS))
     ranges = plan_ranges(weights, parts)
     if len(ranges) <= 1:
         for first, last in ranges:

@@ -28,7 +28,7 @@ def test_every_item_is_worked_on():
         names.add(threading.current_thread().name)
         seen[first:last] += 1
 
-    threads.run(np.full(1000, 100, np.int64), work, 3)
+    threads.run(np.full(1000, 10_000, np.int64), work, 3)
     assert (seen == 1).all() and len(names) > 1
 
 
@@ -38,14 +38,14 @@ def test_an_error_in_a_worker_is_raised():
             raise ValueError("worker")
 
     with pytest.raises(ValueError, match="worker"):
-        threads.run(np.full(1000, 100, np.int64), work, 2)
+        threads.run(np.full(1000, 10_000, np.int64), work, 2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_the_pool_works_in_a_forked_child():
-    threads.run(np.full(1000, 100, np.int64), lambda a, b: None, 2)
+    threads.run(np.full(1000, 10_000, np.int64), lambda a, b: None, 2)
     child = os.fork()
     if child == 0:
-        threads.run(np.full(1000, 100, np.int64), lambda a, b: None, 2)
+        threads.run(np.full(1000, 10_000, np.int64), lambda a, b: None, 2)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -52,7 +52,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
-    names = ["maxsim_float32", "maxsim_float16"]
+    names = ["maxsim_float32", "maxsim_float16", "score_table"]
     names += [f"maxsim_residual:{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
     names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
     names += ["maxsim_centroids:32"]

@@ -166,7 +166,7 @@ class ResidualCodec:
 
     def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ResidualScorer:
         """See `base.Codec`."""
-        return ResidualScorer(self, residual_query(query, self.centroids, self.spread), threads)
+        return ResidualScorer(self, residual_query(query, self.centroids, self.spread, threads), threads)
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """See `base.Codec`."""

@@ -17,6 +17,7 @@ from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_la
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
+_BYTE_PRODUCTS_A_NS, _NS_A_ROW = 400, 0.5  # about, on one thread: they decide whether several pay
 _BLOCK_TOKENS = 1 << 13  # vectors quantised at a time: bounds the temporaries
 
 
@@ -79,7 +80,8 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 
     n_blocks = -(-len(values) // lanes())
     # A block costs as much as scoring its vectors against every centroid.
-    threads.run(np.full(n_blocks, lanes() * len(centroids) // 32 + 1, np.int64), work, n_threads)
+    block_ns = lanes() * len(centroids) * dim // _BYTE_PRODUCTS_A_NS + 1
+    threads.run(np.full(n_blocks, block_ns, np.int64), work, n_threads)
     return found
 
 
@@ -127,7 +129,8 @@ def maxsim_centroids(
     """
     kernel = native.kernel(f"maxsim_centroids:{scores.table.shape[1]}")
     before = (address(scores.table), address(cells), int(cells.dtype == np.uint32))
-    sums = run_rows(kernel, before, offsets, rows, (), scores.table.shape[1], n_threads, np.int64)
+    width = scores.table.shape[1]
+    sums = run_rows(kernel, before, offsets, rows, (), width, _NS_A_ROW * width / 32, n_threads, np.int64)
     lengths = np.diff(offsets) if rows is None else np.diff(offsets)[rows]
     exact = scores.low * scores.n_query + scores.step * sums
     return np.where(lengths > 0, exact, 0).astype(np.float32)

@@ -21,6 +21,7 @@ Int64 = npt.NDArray[np.int64]
 
 MAX_QUERY_TOKENS = 8192
 LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
+_FLOAT_PRODUCTS_A_NS, _BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
 VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, which a warm start does not import
 
 
@@ -119,10 +120,14 @@ def run_rows(
     rows: Int64 | None,
     after: tuple[int, ...],
     scratch_bytes: int,
+    ns_a_token: float,
     n_threads: int | None,
     dtype: npt.DTypeLike = np.float32,
 ) -> npt.NDArray[Any]:
-    """Score `rows` (all for None): kernel(*before, offsets, rows, *after, scratch, out, first, last)."""
+    """Score `rows` (all for None): kernel(*before, offsets, rows, *after, scratch, out, first, last).
+
+    ns_a_token: about how long a document token takes, which decides whether several threads pay.
+    """
     lengths = np.diff(offsets)
     if rows is not None:
         rows = np.ascontiguousarray(rows, np.int64)
@@ -136,7 +141,7 @@ def run_rows(
             address(scratch), address(out), first, last,
         )  # fmt: skip
 
-    threads.run(lengths, work, n_threads)
+    threads.run((lengths * ns_a_token).astype(np.int64), work, n_threads)
     return out
 
 
@@ -153,7 +158,8 @@ def _run_floats(
     dim = query.shape[1]
     before = (address(query), n_query, address(values))
     scratch_bytes = 4 * (lanes() + TILE * dim)
-    return run_rows(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, n_threads)
+    cost = n_query * dim / _FLOAT_PRODUCTS_A_NS
+    return run_rows(native.kernel(name), before, offsets, rows, (dim,), scratch_bytes, cost, n_threads)
 
 
 def maxsim_arrays(
@@ -207,7 +213,8 @@ def maxsim_bytes(
     )  # fmt: skip
     scratch_bytes = CODE_TILE * (8 + 4 + dim) + 2 * 4 * lanes()
     kernel = native.kernel(f"maxsim_bytes:{dim}")
-    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)
+    cost = n_query * dim / _BYTE_PRODUCTS_A_NS
+    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)
 
 
 class ResidualQuery(NamedTuple):
@@ -219,7 +226,9 @@ class ResidualQuery(NamedTuple):
     n_query: int
 
 
-def residual_query(query: npt.ArrayLike, centroids: Float32, spread: Float32) -> ResidualQuery:
+def residual_query(
+    query: npt.ArrayLike, centroids: Float32, spread: Float32, n_threads: int | None = None
+) -> ResidualQuery:
     """Prepare a query.
 
     Args:
@@ -229,8 +238,26 @@ def residual_query(query: npt.ArrayLike, centroids: Float32, spread: Float32) ->
         InvalidInput: the query's width or a value does not fit.
     """
     padded, n_query = _padded_query(query, centroids.shape[1])
-    table = np.ascontiguousarray(centroids @ padded.T)
+    table = score_table(padded, centroids, n_threads)
     return ResidualQuery(quantise_query(padded * spread), table, n_query)
+
+
+def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) -> Float32:
+    """Float32 [n_rows, n_padded]: dot products of rows [n_rows, dim] with padded query tokens.
+
+    Not NumPy's matrix product: its threads wait for each other, which takes milliseconds on a busy machine.
+    """
+    blocks = padded.reshape(-1, lanes(), padded.shape[1])
+    query = np.ascontiguousarray(blocks.transpose(0, 2, 1))
+    out = np.empty((len(rows), len(padded)), np.float32)
+    kernel = native.kernel("score_table")
+
+    def work(first: int, last: int) -> None:
+        kernel(address(query), len(blocks), address(rows), rows.shape[1], address(out), first, last)
+
+    cost = len(padded) * rows.shape[1] // _FLOAT_PRODUCTS_A_NS + 1
+    threads.run(np.full(len(rows), cost, np.int64), work, n_threads)
+    return out
 
 
 def maxsim_residual(
@@ -261,4 +288,5 @@ def maxsim_residual(
     )  # fmt: skip
     scratch_bytes = CODE_TILE * (8 + 4 + dim) + 4 * table.shape[1]
     kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
-    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, n_threads)
+    cost = n_query * dim / _BYTE_PRODUCTS_A_NS
+    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

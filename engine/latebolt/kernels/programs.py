@@ -295,9 +295,31 @@ def _maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
     return maxsim_centroids
 
 
+def _score_table(isa: str) -> Callable[..., None]:
+    lanes = WIDTH[isa] * VECTORS
+    products = vector.products_f32(WIDTH[isa], VECTORS, TILE)
+    single = vector.products_f32(WIDTH[isa], VECTORS, 1)
+
+    def score_table(query, n_blocks, rows, dim, out, first, last):  # type: ignore[no-untyped-def]
+        """Query lanes, their blocks, rows float32 [n][dim], dim, out float32 [n][n_blocks][lanes], range."""
+        stride = n_blocks * lanes
+        for block in range(n_blocks):
+            q, place = query + 4 * block * dim * lanes, out + 4 * block * lanes
+            row = first
+            while row + TILE <= last:
+                products(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
+                row += TILE
+            while row < last:
+                single(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
+                row += 1
+
+    return score_table
+
+
 _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
+    "score_table": _score_table,
 }
 
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {

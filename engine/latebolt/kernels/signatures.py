@@ -5,6 +5,7 @@ from __future__ import annotations
 N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
+    "score_table": 7,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
     "maxsim_bytes": 12,  # dim: maxsim_bytes:128
     "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2

@@ -92,34 +92,59 @@ def tile_f32(width: int, vectors: int, tokens: int) -> Any:
     def tile(typingctx: Any, query: Any, document: Any, dim: Any, best: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             vector = ir.VectorType(FLOAT, width)
-            lanes = builder.inttoptr(args[0], vector.as_pointer())
-            rows = builder.inttoptr(args[1], FLOAT.as_pointer())
-            dim_, best_ = args[2], builder.inttoptr(args[3], vector.as_pointer())
-            fma = declare(builder, f"llvm.fmuladd.v{width}f32", vector, [vector] * 3)
-
-            def step(d: Any, sums: list[Any]) -> list[Any]:
-                base = builder.mul(d, const(vectors))
-                queries = [
-                    builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4)
-                    for v in range(vectors)
-                ]
-                new = []
-                for t in range(tokens):
-                    at = builder.add(d, builder.mul(const(t), dim_))
-                    value = splat(builder, builder.load(builder.gep(rows, [at]), align=4), width)
-                    new += [
-                        builder.call(fma, [value, q, sums[t * vectors + v]]) for v, q in enumerate(queries)
-                    ]
-                return new
-
-            zero = ir.Constant(vector, [0.0] * width)
-            sums = loop(builder, dim_, [zero] * (tokens * vectors), step)
-            fold_max(builder, best_, sums, vectors)
+            sums = float_sums(builder, args, width, vectors, tokens)
+            fold_max(builder, builder.inttoptr(args[3], vector.as_pointer()), sums, vectors)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64, types.int64, types.int64), codegen
 
     return tile
+
+
+def products_f32(width: int, vectors: int, tokens: int) -> Any:
+    """Intrinsic `products(query, rows, dim, out, stride)`: the dot products a tile would fold.
+
+    query: float32 [dim][width * vectors]; rows: float32 [tokens][dim]; out[t * stride + lane], in float32.
+    """
+
+    @intrinsic
+    def products(typingctx: Any, query: Any, rows: Any, dim: Any, out: Any, stride: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            sums = float_sums(builder, args, width, vectors, tokens)
+            vector = ir.VectorType(FLOAT, width)
+            for t in range(tokens):
+                row = builder.add(args[3], builder.mul(args[4], const(4 * t)))
+                slot = builder.inttoptr(row, vector.as_pointer())
+                for v in range(vectors):
+                    builder.store(sums[t * vectors + v], builder.gep(slot, [const(v)]), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), codegen
+
+    return products
+
+
+def float_sums(builder: ir.IRBuilder, args: Any, width: int, vectors: int, tokens: int) -> list[Any]:
+    """Dot products of `tokens` rows with the query lanes; args: query, rows, dim (see `tile_f32`)."""
+    vector = ir.VectorType(FLOAT, width)
+    lanes = builder.inttoptr(args[0], vector.as_pointer())
+    rows, dim = builder.inttoptr(args[1], FLOAT.as_pointer()), args[2]
+    fma = declare(builder, f"llvm.fmuladd.v{width}f32", vector, [vector] * 3)
+
+    def step(d: Any, sums: list[Any]) -> list[Any]:
+        base = builder.mul(d, const(vectors))
+        queries = [
+            builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4) for v in range(vectors)
+        ]
+        new = []
+        for t in range(tokens):
+            at = builder.add(d, builder.mul(const(t), dim))
+            value = splat(builder, builder.load(builder.gep(rows, [at]), align=4), width)
+            new += [builder.call(fma, [value, q, sums[t * vectors + v]]) for v, q in enumerate(queries)]
+        return new
+
+    zero = ir.Constant(vector, [0.0] * width)
+    return loop(builder, dim, [zero] * (tokens * vectors), step)
 
 
 def unpack_codes(dim: int, bits: int, isa: str) -> Any:

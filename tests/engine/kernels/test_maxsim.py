@@ -18,10 +18,12 @@ from latebolt.errors import InvalidInput
 from latebolt.kernels import isa
 from latebolt.kernels.maxsim import (
     ResidualArrays,
+    lanes,
     maxsim_arrays,
     maxsim_bytes,
     maxsim_residual,
     residual_query,
+    score_table,
 )
 from latebolt.kernels.reference import maxsim_reference, maxsim_residual_reference
 
@@ -246,3 +248,10 @@ def test_offsets_beyond_two_to_the_31(rng, tmp_path):
     got = maxsim_arrays(query, values, offsets, rows)
     close(got[1:], maxsim_reference(query, last, np.array([0, 20, 40])))
     assert got[0] == 0
+
+
+@pytest.mark.parametrize("dim", (4, 64, 96))
+@pytest.mark.parametrize(("n_rows", "n_blocks"), [(0, 1), (1, 1), (5, 2), (6, 1), (31, 3)])
+def test_score_table(rng, dim, n_rows, n_blocks):
+    padded, rows = rng.unit(n_blocks * lanes(), dim), rng.unit(n_rows, dim)
+    close(score_table(padded, rows), rows @ padded.T)
