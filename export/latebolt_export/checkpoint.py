@@ -8,42 +8,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from latebolt.contract import Frame, TextRules
+from latebolt.contract import TextRules
 from latebolt.errors import ExportError
-from latebolt_export import pylate, stanford
-from latebolt_export.files import integer, read_json
+from latebolt_export import architectures, pylate, stanford
+from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
+from latebolt_export.files import read_json
 from latebolt_export.heads import Dense, Projection, check
+from latebolt_export.origin import Origin
 from latebolt_export.vocabulary import Vocabulary
-from latebolt_export.weights import read_state, read_tensors
+from latebolt_export.weights import read_state, read_tensors, state_sha256
 
 if TYPE_CHECKING:
     import torch
 
-ARCHITECTURES = ("bert",)
 PLAIN_QUERY_TOKENS = 128  # no expansion fills them up, so a generous bound costs short queries nothing
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint(Origin):
     """All that an export needs to know of its source."""
 
-    name: str
-    architecture: str  # one of ARCHITECTURES
-    config: dict[str, Any]  # config.json
-    state: dict[str, torch.Tensor]  # encoder weights, names without the layout's prefix
+    plan: Plan
+    state: dict[str, torch.Tensor]  # encoder weights under the encoder's own names
     projections: tuple[Projection, ...]
-    frame: Frame
-    query: TextRules
-    document: TextRules
-    tokenizer_json: str
-    max_tokens: int
-    revision: str = ""
-    licence: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)  # further files of the model folder, by name
+
+    def weights_sha256(self) -> str:
+        """Hex digest of encoder and heads, the same whatever is made of them."""
+        heads = {
+            f"heads.{i}.{j}.{part}": tensor
+            for i, projection in enumerate(self.projections)
+            for j, layer in enumerate(projection.layers)
+            for part in ("weight", "bias", "residual")
+            if (tensor := getattr(layer, part)) is not None
+        }
+        return state_sha256(self.state | heads)
 
 
 def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
@@ -58,18 +60,19 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such checkpoint folder. Check the path.")
-    config = read_json(folder / "config.json")
+    inner = pylate.encoder_folder(folder)
+    config = read_json(inner / "config.json")
     if not isinstance(config, dict):
         raise ExportError(f"{folder}: has no config.json. Give the folder that holds the checkpoint's files.")
-    architecture = _architecture(config, folder)
-    max_tokens = integer(config, "max_position_embeddings", 512, folder / "config.json")
-    vocabulary = Vocabulary(folder)
-    state = read_state(folder)
+    vocabulary = Vocabulary(inner)
+    state = encoder_state(inner)
+    plan = architectures.plan(config, state.keys(), str(folder))
+    max_tokens = plan.max_tokens
     if stanford.recognises(folder):
         state, projections = stanford.split(state, folder)
         query, document = stanford.rules(folder, vocabulary, max_tokens)
     elif pylate.recognises(folder):
-        state, projections = pylate.split(state, folder)
+        projections = pylate.projections(folder)
         query, document = pylate.rules(folder, vocabulary, max_tokens)
     else:
         projections = ()
@@ -79,37 +82,35 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     if not projections:
         raise ExportError(
             f"{folder}: has no projection head (no artifact.metadata, no Dense in modules.json). "
-            f"Give one with --head FILE.safetensors holding linear.weight [dim, {config['hidden_size']}]."
+            f"Give one with --head FILE.safetensors holding linear.weight [dim, {plan.hidden}]."
         )
     for projection in projections:
-        check(projection, int(config["hidden_size"]))
+        check(projection, plan.hidden)
     return Checkpoint(
         name=folder.name,
-        architecture=architecture,
-        config=config,
+        architecture=plan.architecture,
+        hidden=plan.hidden,
+        max_tokens=max_tokens,
+        plan=plan,
         state=state,
         projections=projections,
         frame=vocabulary.frame(),
         query=query,
         document=document,
         tokenizer_json=vocabulary.json(),
-        max_tokens=max_tokens,
-        licence=_licence(folder),
+        licence=licence(folder),
     )
 
 
-def _architecture(config: dict[str, Any], folder: Path) -> str:
-    kind = str(config.get("model_type") or "unnamed")
-    if kind not in ARCHITECTURES:
-        raise ExportError(
-            f'{folder}: architecture "{kind}" is not supported. Supported: {", ".join(ARCHITECTURES)}.'
-        )
-    positions = config.get("position_embedding_type", "absolute")
-    if positions != "absolute":
-        raise ExportError(
-            f'{folder}: {kind} with "{positions}" positions is not supported. Supported: absolute positions.'
-        )
-    return kind
+def encoder_state(folder: Path) -> dict[str, torch.Tensor]:
+    """A folder's tensors under the encoder's own names; what training objectives left behind is dropped."""
+    state = {}
+    for name, tensor in read_state(folder).items():
+        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+        own = name.removeprefix(prefix)
+        if not own.startswith(UNUSED) and not own.endswith(UNUSED_ENDS):
+            state[own] = tensor
+    return state
 
 
 def _head_file(path: Path) -> Projection:
@@ -120,7 +121,7 @@ def _head_file(path: Path) -> Projection:
     return Projection((Dense(tensors["linear.weight"].float()),), source=path.name)
 
 
-def _licence(folder: Path) -> str:
+def licence(folder: Path) -> str:
     """The licence that the model card's front matter names, as it is written there."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8", errors="replace")

@@ -5,59 +5,76 @@ A tool upgrade that quietly stops a fusion would cost a factor of two in speed; 
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import Counter
+from collections.abc import Iterator
 
 import onnx
 from onnx import helper
 from onnxruntime.transformers.fusion_options import FusionOptions
-from onnxruntime.transformers.optimizer import optimize_model
-from transformers import PretrainedConfig
+from onnxruntime.transformers.optimizer import optimize_by_fusion
 
 from latebolt.errors import ExportError
+from latebolt_export import tensors
+from latebolt_export.architectures import Plan
 from latebolt_export.onnx_edit import lift_constants
 from latebolt_export.requirements import quiet
 
 CONTRIB = "com.microsoft"
 
 
-def fuse(path: str, config: PretrainedConfig) -> onnx.ModelProto:
-    """The fused float32 graph of the traced one at `path`.
+def fuse(
+    model: onnx.ModelProto, *, attention: bool = False, heads: int = 0, hidden: int = 0
+) -> onnx.ModelProto:
+    """The fused twin of a float32 graph, which is used up.
 
-    MultiHeadAttention, not Attention: it leaves the projections as plain MatMuls, which quantise and
-    smooth one by one, and without a mask it runs as flash attention on the CPU. Its mask is the number of
-    unmasked positions, the form CUDA's fast kernels take: rows must be padded on the right.
-
-    Raises:
-        ExportError: a layer was left unfused.
+    Args:
+        model: large constants may lie outside.
+        attention: also fuse attention, for graphs that `graph` has not traced. MultiHeadAttention, not
+            Attention: it leaves the projections as plain MatMuls. Its mask is the number of unmasked
+            positions, the form CUDA's fast kernels take: rows must be padded on the right.
+        heads, hidden: of such a graph; 0 lets the optimizer find out.
     """
     options = FusionOptions("bert")
     options.use_multi_head_attention = True
+    options.enable_attention = attention
+    options.enable_rotary_embeddings = False
     options.enable_embed_layer_norm = False  # keeps the word table a Gather, which can be int8
-    with quiet():
-        fused = optimize_model(
-            path,
-            "bert",
-            num_heads=config.num_attention_heads,
-            hidden_size=config.hidden_size,
-            optimization_options=options,
-            opt_level=0,
+    with quiet(), _mapped_constants():
+        fused = optimize_by_fusion(
+            model, "bert", num_heads=heads, hidden_size=hidden, optimization_options=options
         )
         fused.topological_sort()
-    model = fused.model
-    lift_constants(model)  # the passes behind this one look for constants in one place
-    check_counts(model, expected_counts(config))
-    if not any(entry.domain == CONTRIB for entry in model.opset_import):
+    made = fused.model
+    lift_constants(made)  # the passes behind this one look for constants in one place
+    if not any(entry.domain == CONTRIB for entry in made.opset_import):
         # the optimizer leaves this to its own way of saving
-        model.opset_import.append(helper.make_opsetid(CONTRIB, 1))
-    return model
+        made.opset_import.append(helper.make_opsetid(CONTRIB, 1))
+    return made
 
 
-def expected_counts(config: PretrainedConfig) -> dict[str, int]:
-    """Fused operators that a post-norm encoder of this size must show."""
-    layers = config.num_hidden_layers
-    expected = {"MultiHeadAttention": layers, "SkipLayerNormalization": 2 * layers, "Softmax": 0}
-    if config.hidden_act == "gelu":
-        expected["BiasGelu"] = layers
+@contextlib.contextmanager
+def _mapped_constants() -> Iterator[None]:
+    """Let the optimizer look at constants that lie outside, which its own reading would not find."""
+    helper_class = sys.modules["fusion_utils"].NumpyHelper  # the optimizer imports its parts by such names
+    before = helper_class.to_array
+    helper_class.to_array = staticmethod(lambda tensor, fill_zeros=False: tensors.value(tensor))
+    try:
+        yield
+    finally:
+        helper_class.to_array = staticmethod(before)
+
+
+def expected_counts(plan: Plan) -> dict[str, int]:
+    """Fused operators that an encoder of this plan must show."""
+    layers = len(plan.kinds)
+    rotated = sum(1 for kind in plan.kinds if kind.rotary_base)
+    expected = {"MultiHeadAttention": layers, "RotaryEmbedding": 2 * rotated, "Softmax": 0}
+    # Two a layer; and behind the word table where positions are looked up for each text.
+    expected["SkipLayerNormalization"] = 2 * layers + (plan.pad is not None)
+    if plan.activation == "gelu":
+        expected["Gelu" if plan.gated and not plan.gated_bias else "BiasGelu"] = layers
     return expected
 
 

@@ -1,25 +1,22 @@
 """The PyTorch module that is exported: encoder, heads, L2 normalisation.
 
 It is also the reference every graph is compared with. Takes `input_ids` and `attention_mask` only, so
-that nothing model-specific is left for the runtime; one builder an architecture, entered in `BUILDERS`.
+that nothing model-specific is left for the runtime.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
-from latebolt.errors import ExportError
+from latebolt_export import encoder
 from latebolt_export.checkpoint import Checkpoint
+from latebolt_export.encoder import Encoder
 from latebolt_export.heads import Dense, Output, Projection
 
-# Finite, so that a wholly masked row stays a number; far enough below any score to vanish in a softmax.
-MASKED = -10000.0
-# Left in checkpoints by training objectives; no token vector depends on them.
-UNUSED = ("pooler.", "cls.", "embeddings.position_ids")
 # By the class or function name that a Dense module's config.json ends with, in lower case.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -34,11 +31,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class TokenEmbedder(nn.Module):
     """input_ids, attention_mask int64 [batch, tokens] -> one float32 [batch, tokens, dim] an output."""
 
-    def __init__(
-        self, encoder: nn.Module, config: BertConfig, projections: nn.ModuleList, outputs: Sequence[Output]
-    ) -> None:
+    def __init__(self, encoder: Encoder, projections: nn.ModuleList, outputs: Sequence[Output]) -> None:
         super().__init__()
-        self.config = config  # optimum reads it
         self.encoder = encoder
         self.projections = projections
         self.outputs = tuple(outputs)
@@ -49,24 +43,11 @@ class TokenEmbedder(nn.Module):
         projected = {i: self.projections[i](hidden) for i in used}
         return {output.name: _unit(projected[output.projection], output.dim) for output in self.outputs}
 
-
-class BertEncoder(nn.Module):
-    """BERT without token types or pooler: the type-0 row is added to the position table once."""
-
-    def __init__(self, model: BertModel) -> None:
-        super().__init__()
-        table = model.embeddings
-        self.words = table.word_embeddings
-        self.norm = table.LayerNorm
-        positions = table.position_embeddings.weight + table.token_type_embeddings.weight[0]
-        self.positions = nn.Buffer(positions.detach().clone())
-        self.layers = model.encoder
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden = self.norm(self.words(input_ids) + self.positions[: input_ids.shape[1]])
-        # This spelling of the mask is one that ONNX Runtime's attention fusion knows.
-        mask = (1.0 - attention_mask[:, None, None, :].to(hidden.dtype)) * MASKED
-        return self.layers(hidden, attention_mask=mask).last_hidden_state
+    def run(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """One text without padding: int64 [tokens] -> output name -> float32 [tokens, dim]."""
+        with torch.inference_mode():
+            tensor = torch.from_numpy(ids)[None]
+            return {name: value[0].numpy() for name, value in self(tensor, torch.ones_like(tensor)).items()}
 
 
 class _Projection(nn.Module):
@@ -115,40 +96,6 @@ def build(checkpoint: Checkpoint, outputs: Sequence[Output]) -> TokenEmbedder:
     Raises:
         ExportError: the weights do not fill the architecture exactly.
     """
-    encoder, config = BUILDERS[checkpoint.architecture](checkpoint)
+    made = encoder.build(checkpoint.plan, checkpoint.state, checkpoint.name)
     projections = nn.ModuleList(_Projection(projection) for projection in checkpoint.projections)
-    return TokenEmbedder(encoder, config, projections, outputs).float().eval()
-
-
-def _bert(checkpoint: Checkpoint) -> tuple[nn.Module, BertConfig]:
-    config = BertConfig.from_dict(checkpoint.config)
-    config._attn_implementation = "eager"  # the form that the attention fusion matches
-    model = BertModel(config, add_pooling_layer=False)
-    _fill(model, checkpoint)
-    return BertEncoder(model), config
-
-
-def _fill(model: nn.Module, checkpoint: Checkpoint) -> None:
-    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(UNUSED)}
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    expected = {name: shape for name, shape in shapes.items() if not name.startswith(UNUSED)}
-    for problem, names in (
-        ("lacks", sorted(expected.keys() - state.keys())),
-        ("holds an unknown", sorted(state.keys() - expected.keys())),
-    ):
-        if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise ExportError(
-                f"{checkpoint.name}: the checkpoint {problem} tensor {names[0]}{more}, "
-                f"so it is not the {checkpoint.architecture} encoder of its config.json."
-            )
-    for name, shape in expected.items():
-        if state[name].shape != shape:
-            raise ExportError(
-                f"{checkpoint.name}: {name} should be {list(shape)} (config.json), "
-                f"got {list(state[name].shape)}. One of the two files is from another checkpoint."
-            )
-    model.load_state_dict({name: value.float() for name, value in state.items()}, strict=False)
-
-
-BUILDERS: dict[str, Callable[[Checkpoint], tuple[nn.Module, BertConfig]]] = {"bert": _bert}
+    return TokenEmbedder(made, projections, outputs).requires_grad_(False).eval()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, helper
+
+from latebolt_export import tensors
 
 
 class Wiring:
@@ -22,12 +25,12 @@ class Wiring:
                 self.consumers.setdefault(name, []).append(node)
 
     def value(self, name: str) -> np.ndarray:
-        """The constant of that name (KeyError where it is none)."""
-        return numpy_helper.to_array(self.constants[name])
+        """The constant of that name (KeyError where it is none); a large one is mapped, read-only."""
+        return tensors.value(self.constants[name])
 
     def replace(self, name: str, value: np.ndarray) -> None:
         """Give a constant another value."""
-        self.constants[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants[name].CopyFrom(tensors.declare(name, value))
 
     def weighted(self) -> list[NodeProto]:
         """The MatMul nodes whose second factor is a constant matrix, in graph order."""
@@ -50,7 +53,7 @@ def head_nodes(model: onnx.ModelProto) -> list[NodeProto]:
 
 def add_constant(model: onnx.ModelProto, name: str, value: np.ndarray) -> str:
     """Add an initializer; returns its name."""
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    model.graph.initializer.append(tensors.declare(name, value))
     return name
 
 
@@ -68,18 +71,51 @@ def lift_constants(model: onnx.ModelProto) -> None:
 
 
 def set_nodes(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> None:
-    """Put these nodes, in execution order, in the place of the graph's own; drop constants left unused."""
-    kept = list(nodes)
+    """Put these nodes, in execution order, in the place of the graph's own; drop what no output needs."""
+    needed = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(list(nodes)):
+        if needed & set(node.output):
+            needed |= set(inputs_of(node))
+            kept.append(node)
     del model.graph.node[:]
-    model.graph.node.extend(kept)
-    used = {name for node in kept for name in _inputs(node)} | {value.name for value in model.graph.output}
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    model.graph.node.extend(reversed(kept))
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
     del model.graph.initializer[:]
     model.graph.initializer.extend(constants)
 
 
-def _inputs(node: NodeProto) -> Iterable[str]:
+def inputs_of(node: NodeProto) -> Iterable[str]:
+    """The tensors that a node reads, those of its branches and loop bodies included."""
     yield from node.input
     for attribute in node.attribute:
         for inner in attribute.g.node:
-            yield from _inputs(inner)
+            yield from inputs_of(inner)
+
+
+class Builder:
+    """Collects new nodes, each with one output, under names that begin alike."""
+
+    def __init__(self, model: onnx.ModelProto, prefix: str) -> None:
+        self.model, self.prefix = model, prefix
+        self.nodes: list[NodeProto] = []
+        self._count = 0
+
+    def constant(self, value: np.ndarray) -> str:
+        """The name of a new constant."""
+        return add_constant(self.model, self._name("constant"), value)
+
+    def ints(self, *values: int) -> str:
+        """The name of a new int64 vector."""
+        return self.constant(np.array(values, np.int64))
+
+    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node; returns the name of its output."""
+        name = self._name(operator)
+        node = helper.make_node(operator, inputs, [name], name, domain=domain, **attributes)
+        self.nodes.append(node)
+        return name
+
+    def _name(self, what: str) -> str:
+        self._count += 1
+        return f"{self.prefix}_{what}_{self._count}"

@@ -1,53 +1,65 @@
-"""Runs an export from checkpoint to finished model folder.
+"""Runs an export from source to finished model folder.
 
 The order of the steps lives here and nothing else: each step is a module of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from latebolt import contract
-from latebolt.contract import PRECISIONS, Contract, Graph, Head, Provenance
+from latebolt.contract import PRECISIONS, Contract, Head, Provenance
 from latebolt.errors import InvalidInput
-from latebolt_export import checkpoint as checkpoints
-from latebolt_export import heads, texts
+from latebolt_export import heads, siblings, source, texts
 from latebolt_export.budgets import Budgets
+from latebolt_export.codes import check_isa, graph_isa
 from latebolt_export.draft_folder import check_target, draft_of
-from latebolt_export.requirements import need_export_libraries, versions
-from latebolt_export.weights import state_sha256
+from latebolt_export.files import describe
+from latebolt_export.requirements import need_export_libraries, need_graph_libraries, versions
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
+    from latebolt_export.architectures import Kind
     from latebolt_export.checkpoint import Checkpoint
-    from latebolt_export.module import TokenEmbedder
+    from latebolt_export.heads import Output
+    from latebolt_export.onnx_source import OnnxSource
+    from latebolt_export.origin import Origin
+    from latebolt_export.parity import Reference
 
 Progress = Callable[[str], None]
-FILES = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_int8.onnx"}
 CALIBRATION_TOKENS = 256  # at most, of one calibration text
-REPORTED_MATMULS = 6
+WORK = "work"  # folder inside the draft for files of the moment
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What to make of a checkpoint."""
+    """What to make of a source."""
 
     precisions: Sequence[str] = PRECISIONS
     dims: Sequence[int] | None = None  # None: every head at its own width
+    isa: str = "auto"
+    half_outputs: bool = False
     budgets: Budgets = field(default_factory=Budgets)
+    collection: Path | None = None  # BEIR folder to measure nDCG on
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        check_isa(self.isa)
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
         if unknown or not self.precisions:
             raise InvalidInput(
                 f"precisions should be some of {', '.join(PRECISIONS)}, got {', '.join(unknown) or 'none'}."
             )
+        if self.collection is not None and "fp32" not in self.precisions:
+            raise InvalidInput("precisions should include fp32, which nDCG on a collection is compared with.")
 
 
 def export_model(
@@ -56,150 +68,233 @@ def export_model(
     *,
     precisions: Sequence[str] = PRECISIONS,
     dims: Sequence[int] | None = None,
+    isa: str = "auto",
+    half_outputs: bool = False,
     head: str | Path | Sequence[str | Path] | None = None,
+    siblings: Sequence[str | Path] = (),
     name: str | None = None,
+    revision: str | None = None,
     overwrite: bool = False,
     budgets: Budgets | None = None,
+    collection: str | Path | None = None,
     progress: Progress = lambda step: None,
 ) -> Contract:
-    """Turn a checkpoint folder into a model folder.
+    """Turn a checkpoint, or an ONNX graph somebody else exported, into a model folder.
 
     Args:
-        source: folder in the Stanford or PyLate layout, or a plain encoder (which needs `head`).
+        source: a folder in the Stanford or PyLate layout, a plain encoder (which needs `head`), a hub id
+            `org/name`, or an .onnx file or folder with one (which needs no torch).
         out: the new folder; complete when this returns, untouched when it raises.
         precisions: some of fp32, fp16, int8.
         dims: widths of the outputs; None takes every head at its own width. A width without a head of its
             own is the first rows of a wider one, and the contract says so.
+        isa: instruction set of the int8 graph: avx512_vnni, avx2, arm64, or auto for one that gives the
+            same vectors on all.
+        half_outputs: the fp16 graph gives float16 vectors instead of float32.
         head: safetensors file(s) with `linear.weight` [dim, hidden], instead of the checkpoint's heads.
-        name: what the model calls itself; None takes the source folder's name.
+        siblings: checkpoints whose heads belong to the same encoder (folders or hub ids). One whose
+            encoder turns out to differ goes to a folder of its own, `<out>-<dim>`.
+        name: what the model calls itself; None takes the source's name.
+        revision: commit, tag or branch of a hub id.
         overwrite: replace a model folder that is at `out`.
-        budgets: how far each precision may stray from PyTorch.
+        budgets: how far each precision may stray from the original.
+        collection: folder in BEIR layout; nDCG@10 of every graph is measured on it and held to the budget.
         progress: called with a few words at each step.
     Returns:
         the contract written to latebolt.json.
     Raises:
-        ExportError: the checkpoint cannot be used, `out` exists, or a graph is past its budget.
-        InvalidInput: an unknown precision.
+        ExportError: the source cannot be used, `out` exists, or a graph is past its budget.
+        InvalidInput: an unknown precision or isa.
         RuntimeUnavailable: the libraries of the `export` extra are missing.
         StorageFull: the disk ran full.
     """
     options = ExportOptions(
         precisions=tuple(precisions),
         dims=None if dims is None else tuple(dims),
+        isa=isa,
+        half_outputs=half_outputs,
         budgets=budgets or Budgets(),
+        collection=None if collection is None else Path(collection),
         overwrite=overwrite,
     )
-    check_target(Path(out), overwrite)
+    return _export(_Request(source, head, tuple(siblings), revision), Path(out), name, options, progress)
+
+
+@dataclass(frozen=True)
+class _Request:
+    source: str | Path
+    head: str | Path | Sequence[str | Path] | None
+    siblings: tuple[str | Path, ...]
+    revision: str | None
+
+
+def _export(
+    request: _Request, out: Path, name: str | None, options: ExportOptions, progress: Progress
+) -> Contract:
+    check_target(out, options.overwrite)
+    need_graph_libraries()
+    place = source.locate(request.source, request.revision, progress)
+    if (file := source.graph_file(place.path)) is not None:
+        if request.head is not None or request.siblings:
+            raise InvalidInput(
+                f"{place.path}: an ONNX graph has its head inside, so none can be added to it."
+            )
+        from latebolt_export import onnx_source
+
+        return build_from_graph(onnx_source.load(place, file), out, name or place.name, options, progress)
     need_export_libraries()
     progress("reading the checkpoint")
-    files = [head] if isinstance(head, str | Path) else head
-    found = checkpoints.load(Path(source), None if files is None else [Path(file) for file in files])
-    return build(found, Path(out), name or found.name, options, progress)
+    files = [request.head] if isinstance(request.head, str | Path) else request.head
+    found = source.checkpoint(place, None if files is None else [Path(file) for file in files])
+    others = []
+    for other in request.siblings:
+        others.append(source.checkpoint(source.locate(other, None, progress), None))
+    joined, apart = siblings.join(found, others)
+    for sibling, why in apart:
+        progress(why)
+        dim = sibling.projections[0].dim
+        build(sibling, out.with_name(f"{out.name}-{dim}"), sibling.name, options, progress)
+    return build(joined, out, name or found.name, options, progress)
 
 
 def build(
     checkpoint: Checkpoint, out: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
-    """Make the model folder of a checkpoint that was read already; see `export_model`."""
-    from latebolt_export import module, parity, report
+    """Make the model folder of a checkpoint, whose `state` is used up; see `export_model`."""
+    from latebolt_export import fuse, graph, module, parity
 
     check_target(out, options.overwrite)
     outputs = heads.choose(checkpoint.projections, options.dims)
-    embedder = module.build(checkpoint, outputs)
     with draft_of(out) as draft:
-        paths, worst = _write_graphs(checkpoint, embedder, draft, options.precisions, progress)
-        progress("comparing with PyTorch")
-        longest = min(parity.LONGEST, checkpoint.max_tokens)
-        ids = parity.encode(checkpoint.tokenizer_json, texts.parity_texts(parity.TEXTS), longest)
-        truth = parity.reference(embedder, ids)
-        found = parity.Report(
-            name=name,
-            texts=len(ids),
-            tokens=sum(map(len, ids)),
-            precisions={precision: parity.measure(path, truth) for precision, path in paths.items()},
-            worst_matmuls=worst,
-        )
-        parity.hold_to(options.budgets, found)
-        report.write(found, draft)
-        (draft / "tokenizer.json").write_text(checkpoint.tokenizer_json, encoding="utf-8")
-        for file, content in checkpoint.files.items():
-            (draft / file).write_bytes(content)
-        made = Contract(
-            name=name,
-            architecture=checkpoint.architecture,
-            hidden_size=int(checkpoint.config["hidden_size"]),
-            max_tokens=checkpoint.max_tokens,
-            heads=tuple(Head(output.dim, output.name, output.source) for output in outputs),
-            frame=checkpoint.frame,
-            query=checkpoint.query,
-            document=checkpoint.document,
-            graphs={precision: _graph(path, draft) for precision, path in paths.items()},
-            source=Provenance(
-                name=checkpoint.name,
-                revision=checkpoint.revision,
-                licence=checkpoint.licence,
-                weights_sha256=state_sha256(embedder.state_dict()),
-                tools=versions(),
-            ),
-            parity=report.summary(found),
-        )
-        contract.write(made, draft)
-    progress(f"wrote {out}")
-    return made
+        folder = _work_folder(draft)
+        digest = checkpoint.weights_sha256()
+        embedder = module.build(checkpoint, outputs)
+        checkpoint.state.clear()  # a checkpoint in bfloat16 need not stay mapped beside its float32 twin
+        progress("tracing and fusing")
+        fused = fuse.fuse(graph.trace(embedder, folder))
+        fuse.check_counts(fused, fuse.expected_counts(checkpoint.plan))
+        progress("running PyTorch")
+        truth = parity.reference(embedder.run, *_texts(checkpoint))
+        del embedder
+        start = _Start(fused, checkpoint.plan.kinds, outputs, truth, "PyTorch", digest)
+        return _finish(checkpoint, start, draft, name, options, progress)
 
 
-def _write_graphs(
-    checkpoint: Checkpoint,
-    embedder: TokenEmbedder,
-    draft: Path,
-    precisions: Sequence[str],
-    progress: Progress,
-) -> tuple[dict[str, Path], list[str]]:
-    """Write the graph of each precision; returns their paths and int8's worst MatMuls."""
-    import onnx
+def build_from_graph(
+    given: OnnxSource, out: Path, name: str, options: ExportOptions, progress: Progress
+) -> Contract:
+    """Make the model folder of somebody else's float32 ONNX graph; loads no torch."""
+    from latebolt_export import fuse, onnx_source, parity, tensors
 
-    from latebolt_export import cpu_graph, fuse, graph, half, parity, quantize, smooth
-
-    progress("tracing and fusing")
-    traced = draft / "traced.onnx"
-    graph.trace(embedder, traced)
-    fused = fuse.fuse(str(traced), embedder.config)
-    traced.unlink()
-    (draft / "onnx").mkdir()
-    worst: list[str] = []
-    made: dict[str, onnx.ModelProto] = {}
-    if "fp16" in precisions:
-        progress("converting to fp16")
-        made["fp16"] = half.to_half(fused)
-    cpu_graph.split_fused(fused)
-    if "int8" in precisions:
-        progress("calibrating and quantising to int8")
-        keep = quantize.head_matmuls(fused)
-        smoothed = onnx.ModelProto()
-        smoothed.CopyFrom(fused)
-        longest = min(CALIBRATION_TOKENS, checkpoint.max_tokens)
-        ids = parity.encode(checkpoint.tokenizer_json, texts.calibration_texts(), longest)
-        scales = smooth.find_scales(smoothed, ids, keep)
-        sides = smooth.fold(smoothed, scales)
-        made["int8"] = quantize.quantize(smoothed, keep | sides)
-        cpu_graph.free_of_mask(made["int8"])
-        by_error = sorted(scales.values(), key=lambda scale: -scale.error)
-        worst = [f"{scale.matmuls[0]} ({scale.error:.1e})" for scale in by_error[:REPORTED_MATMULS]]
-    if "fp32" in precisions:
-        cpu_graph.free_of_mask(fused)
-        made["fp32"] = fused
-    paths = {}
-    for precision in PRECISIONS:
-        if precision in made:
-            paths[precision] = draft / FILES[precision]
-            onnx.save(made[precision], paths[precision])
-    return paths, worst
+    check_target(out, options.overwrite)
+    with draft_of(out) as draft:
+        folder = _work_folder(draft)
+        progress("reading the graph")
+        digest = onnx_source.weights_sha256(given)
+        model, outputs = onnx_source.read(given, options.dims, folder)
+        progress("running it as it is")
+        run = parity.runner(tensors.open_session(model, folder))
+        truth = parity.reference(run, *_texts(given))
+        progress("fusing")
+        fused = fuse.fuse(model, attention=True, heads=given.heads, hidden=given.hidden)
+        start = _Start(fused, (), outputs, truth, "the original graph", digest)
+        return _finish(given, start, draft, name, options, progress)
 
 
-def _graph(path: Path, folder: Path) -> Graph:
-    content = path.read_bytes()
-    return Graph(
-        file=path.relative_to(folder).as_posix(),
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """A fused float32 graph, and what is known of it."""
+
+    fused: onnx.ModelProto
+    kinds: Sequence[Kind]
+    outputs: Sequence[Output]
+    truth: Reference
+    against: str
+    weights_sha256: str
+
+
+def _finish(
+    origin: Origin, start: _Start, draft: Path, name: str, options: ExportOptions, progress: Progress
+) -> Contract:
+    """Make, measure and describe every graph in the draft folder."""
+    from latebolt_export import graphs, parity, quality, report, verdict
+
+    longest = min(CALIBRATION_TOKENS, origin.max_tokens)
+    work = graphs.Work(
+        draft=draft,
+        folder=draft / WORK,
+        kinds=start.kinds,
+        calibration=parity.encode(origin.tokenizer_json, texts.calibration_texts(), longest),
+        truth=start.truth,
+        budgets=options.budgets,
+        isa=options.isa,
+        half_outputs=options.half_outputs,
+        progress=progress,
     )
+    made = graphs.make(start.fused, options.precisions, work)
+    shutil.rmtree(draft / WORK)
+    integer = made.get("int8")
+    found = parity.Report(
+        name=name,
+        against=start.against,
+        texts=len(start.truth.ids),
+        tokens=sum(map(len, start.truth.ids)),
+        longest=start.truth.longest,
+        precisions={precision: each.parity for precision, each in made.items()},
+        worst_matmuls=list(integer.worst) if integer else [],
+        float_matmuls=list(integer.left_float) if integer else [],
+    )
+    (draft / "tokenizer.json").write_text(origin.tokenizer_json, encoding="utf-8")
+    for file, content in origin.files.items():
+        (draft / file).write_bytes(content)
+    described = _contract(origin, start, name)
+    described = msgspec.structs.replace(
+        described,
+        graphs={
+            precision: describe(each.files, draft, graph_isa(options.isa) if precision == "int8" else "")
+            for precision, each in made.items()
+        },
+    )
+    contract.write(described, draft)
+    if options.collection is not None:
+        progress(f"measuring nDCG on {options.collection.name}")
+        found = quality.with_ndcg(found, draft, options.collection)
+    verdict.hold_to(options.budgets, found)
+    report.write(found, draft)
+    described = msgspec.structs.replace(described, parity=report.summary(found))
+    contract.write(described, draft)
+    return described
+
+
+def _contract(origin: Origin, start: _Start, name: str) -> Contract:
+    return Contract(
+        name=name,
+        architecture=origin.architecture,
+        hidden_size=origin.hidden,
+        max_tokens=origin.max_tokens,
+        heads=tuple(Head(output.dim, output.name, output.source) for output in start.outputs),
+        frame=origin.frame,
+        query=origin.query,
+        document=origin.document,
+        graphs={},
+        source=Provenance(
+            name=origin.name,
+            revision=origin.revision,
+            licence=origin.licence,
+            weights_sha256=start.weights_sha256,
+            tools=versions(),
+        ),
+    )
+
+
+def _texts(origin: Origin) -> tuple[list[np.ndarray], int]:
+    from latebolt_export import parity
+
+    return parity.sample(origin.tokenizer_json, origin.frame, origin.max_tokens)
+
+
+def _work_folder(draft: Path) -> Path:
+    (draft / "onnx").mkdir()
+    folder = draft / WORK
+    folder.mkdir()
+    return folder

@@ -6,7 +6,7 @@ Source: pylate/models/colbert.py and Dense.py for defaults and rules. Every Dens
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ExportError
@@ -14,9 +14,6 @@ from latebolt_export.files import integer, read_json
 from latebolt_export.heads import Dense, Projection
 from latebolt_export.vocabulary import PUNCTUATION, Vocabulary
 from latebolt_export.weights import read_state
-
-if TYPE_CHECKING:
-    import torch
 
 SETTINGS = "config_sentence_transformers.json"
 
@@ -26,21 +23,20 @@ def recognises(folder: Path) -> bool:
     return bool(_dense_paths(folder))
 
 
-def split(
-    state: dict[str, torch.Tensor], folder: Path
-) -> tuple[dict[str, torch.Tensor], tuple[Projection, ...]]:
-    """The encoder weights as they are, and one projection made of every Dense module.
+def encoder_folder(folder: Path) -> Path:
+    """Where the transformer's own files lie: the folder itself, unless its modules say otherwise."""
+    modules = read_json(folder / "modules.json") or []
+    return folder / modules[0].get("path", "") if modules else folder
+
+
+def projections(folder: Path) -> tuple[Projection, ...]:
+    """One projection made of every Dense module.
 
     Raises:
         ExportError: a module's files are missing, damaged or ask for something unknown.
     """
     layers = tuple(_dense(folder / path) for path in _dense_paths(folder))
-    prefixes = ("bert.", "roberta.")
-    encoder = {}
-    for name, tensor in state.items():
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        encoder[name.removeprefix(prefix)] = tensor
-    return encoder, (Projection(layers, source=" then ".join(_dense_paths(folder))),)
+    return (Projection(layers, source=" then ".join(_dense_paths(folder))),)
 
 
 def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRules, TextRules]:
@@ -50,7 +46,13 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     other prefix is text in front.
     """
     path = folder / SETTINGS
-    settings = read_json(path) or {}
+    return rules_of(read_json(path) or {}, path, vocabulary, max_tokens)
+
+
+def rules_of(
+    settings: dict[str, Any], path: Path, vocabulary: Vocabulary, max_tokens: int
+) -> tuple[TextRules, TextRules]:
+    """The rules of settings that were read from `path`."""
     expansion = None
     if settings.get("do_query_expansion", True):
         expansion = Expansion(

@@ -1,49 +1,42 @@
 """Makes the int8 graph: MatMuls dynamic (uint8 activations, int8 weights), the word table int8 a row.
 
 Heads and position table stay float32: they are 3 % of the size, and the heads' error would reach every
-vector directly. Expects weights already smoothed.
+vector directly. Expects weights already smoothed. Written out here rather than left to ONNX Runtime's
+quantiser, which knows one range for all instruction sets and holds every weight several times.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnx import NodeProto, TensorProto, helper
 
+from latebolt_export import codes
 from latebolt_export.onnx_edit import Wiring, add_constant, head_nodes, set_nodes
-from latebolt_export.requirements import quiet
 
 
-def quantize(model: onnx.ModelProto, keep: Collection[str]) -> onnx.ModelProto:
-    """An int8 twin of a float32 graph.
+def quantize(model: onnx.ModelProto, keep: Collection[str], isa: str = "auto") -> None:
+    """Make a float32 graph int8, in place.
 
     Args:
-        model: left as it is.
+        model: its large constants may lie outside; the int8 ones lie inside.
         keep: names of MatMul nodes that stay float32.
+        isa: one of `codes.ISAS`.
     """
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    _quantize_word_table(twin)
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        path = Path(folder) / "int8.onnx"
-        quantize_dynamic(
-            twin,
-            path,
-            op_types_to_quantize=["MatMul"],
-            nodes_to_exclude=list(keep),
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            # Shape inference does not know MultiHeadAttention; every tensor it asks about is float32.
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT},
-        )
-        made = onnx.load(path)
-    del made.graph.value_info[:]  # shapes of tensors that no longer exist
-    return made
+    wiring = Wiring(model)
+    rounded: dict[str, list[str]] = {}  # tensor -> names of its uint8 form, step and zero point
+    nodes: list[NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in wiring.constants and node.name not in keep:
+            if node.input[0] not in rounded:
+                nodes.append(_round_input(node.input[0], rounded))
+            nodes += _integer_matmul(model, wiring, node, rounded[node.input[0]], codes.ISAS[isa])
+        elif _is_word_lookup(node, wiring):
+            nodes += _integer_lookup(model, wiring, node)
+        else:
+            nodes.append(node)
+    set_nodes(model, nodes)
 
 
 def head_matmuls(model: onnx.ModelProto) -> set[str]:
@@ -51,22 +44,44 @@ def head_matmuls(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in head_nodes(model) if node.op_type == "MatMul"}
 
 
-def _quantize_word_table(model: onnx.ModelProto) -> None:
-    wiring = Wiring(model)
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type != "Gather" or node.input[0] not in wiring.constants or node.input[1] != "input_ids":
-            nodes.append(node)
-            continue
-        table = wiring.value(node.input[0])
-        step = np.maximum(np.abs(table).max(1, keepdims=True), 1e-12) / 127
-        codes = add_constant(model, f"{node.input[0]}_int8", np.round(table / step).astype(np.int8))
-        steps = add_constant(model, f"{node.input[0]}_scale", step.astype(np.float32))
-        ids, made = node.input[1], [f"{node.name}_{part}" for part in ("codes", "scales", "float", "words")]
-        nodes += [
-            helper.make_node("Gather", [codes, ids], [made[0]], made[0]),
-            helper.make_node("Gather", [steps, ids], [made[1]], made[1]),
-            helper.make_node("Cast", [made[0]], [made[2]], made[2], to=TensorProto.FLOAT),
-            helper.make_node("Mul", [made[2], made[1]], [node.output[0]], made[3]),
-        ]
-    set_nodes(model, nodes)
+def _round_input(tensor: str, rounded: dict[str, list[str]]) -> NodeProto:
+    rounded[tensor] = [f"{tensor}_{part}" for part in ("quantized", "scale", "zero_point")]
+    return helper.make_node("DynamicQuantizeLinear", [tensor], rounded[tensor], f"{tensor}_QuantizeLinear")
+
+
+def _integer_matmul(
+    model: onnx.ModelProto, wiring: Wiring, node: NodeProto, rounded: list[str], pairs: bool
+) -> list[NodeProto]:
+    """The nodes that ONNX Runtime turns into one integer MatMul, bias included, when a session opens."""
+    weight, step = codes.by_column(wiring.value(node.input[1]), pairs)
+    # Named by node: tied matrices of one name may be scaled apart.
+    names = [f"{node.name}_weight_{part}" for part in ("quantized", "scale", "zero_point")]
+    add_constant(model, names[0], weight)
+    add_constant(model, names[1], step)
+    add_constant(model, names[2], (step * 0).astype(weight.dtype))
+    values, scale, zero = rounded
+    sums, floats, scales = f"{node.name}_sums", f"{node.name}_floats", f"{node.name}_scales"
+    inputs = [values, names[0], zero, names[2]]
+    return [
+        helper.make_node("Mul", [scale, names[1]], [scales], scales),
+        helper.make_node("MatMulInteger", inputs, [sums], f"{node.name}_quant"),
+        helper.make_node("Cast", [sums], [floats], floats, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [floats, scales], [node.output[0]], f"{node.name}_scaled"),
+    ]
+
+
+def _is_word_lookup(node: NodeProto, wiring: Wiring) -> bool:
+    return node.op_type == "Gather" and node.input[0] in wiring.constants and node.input[1] == "input_ids"
+
+
+def _integer_lookup(model: onnx.ModelProto, wiring: Wiring, node: NodeProto) -> list[NodeProto]:
+    table, step = codes.by_row(wiring.value(node.input[0]))
+    names = [add_constant(model, f"{node.input[0]}_int8", table)]
+    names.append(add_constant(model, f"{node.input[0]}_scale", step))
+    ids, made = node.input[1], [f"{node.name}_{part}" for part in ("codes", "scales", "float", "words")]
+    return [
+        helper.make_node("Gather", [names[0], ids], [made[0]], made[0]),
+        helper.make_node("Gather", [names[1], ids], [made[1]], made[1]),
+        helper.make_node("Cast", [made[0]], [made[2]], made[2], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [made[2], made[1]], [node.output[0]], made[3]),
+    ]

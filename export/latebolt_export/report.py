@@ -18,22 +18,34 @@ def write(report: Report, folder: Path) -> None:
 
 def markdown(report: Report) -> str:
     """The report as a page with one table."""
+    ndcg = bool(report.collection)
     lines = [
-        f"# {report.name}: parity with PyTorch",
+        f"# {report.name}: parity with {report.against}",
         "",
-        f"{report.texts} texts, {report.tokens} tokens, one text a run, CPU, one thread. Cosine and "
-        "difference are between unit token vectors of the graph and of the float32 PyTorch module.",
+        f"{report.texts} texts of 1 to {report.longest} tokens, {report.tokens} tokens in all, one text a "
+        f"run, CPU. Cosine and difference are between unit token vectors of the graph and {report.against} "
+        "in float32; rank agreement is the share of document pairs that MaxSim puts in the same order; "
+        "tokens/s are one 128-token text a run on one thread.",
         "",
-        "| precision | dim | cosine mean | 1st percentile | min | max abs difference | MB | tokens/s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| precision | dim | cosine mean | 1st percentile | min | max abs difference | rank agreement |"
+        + (" nDCG@10 |" if ndcg else "")
+        + " MB | tokens/s |",
+        "| --- " * (9 + ndcg) + "|",
     ]
     for precision, graph in report.precisions.items():
         for dim, head in graph.heads.items():
-            accuracy = f"{head.cosine_mean:.5f} | {head.cosine_p1:.5f} | {head.cosine_min:.5f}"
-            cost = f"{graph.bytes / 1e6:.1f} | {graph.tokens_per_second:,.0f}"
-            lines.append(f"| {precision} | {dim} | {accuracy} | {head.max_abs:.1e} | {cost} |")
+            cells = [precision, dim, f"{head.cosine_mean:.5f}", f"{head.cosine_p1:.5f}"]
+            cells += [f"{head.cosine_min:.5f}", f"{head.max_abs:.1e}", f"{head.rank_agreement:.4f}"]
+            if ndcg:
+                cells.append("" if head.ndcg is None else f"{head.ndcg:.4f}")
+            cells += [f"{graph.bytes / 1e6:.1f}", f"{graph.tokens_per_second:,.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    if ndcg:
+        lines += ["", f"nDCG@10 on {report.collection}, every document scored exactly."]
     if report.worst_matmuls:
         lines += ["", "int8 rounding costs most in: " + ", ".join(report.worst_matmuls) + "."]
+    if report.float_matmuls:
+        lines += ["", "Left in float32: " + ", ".join(report.float_matmuls) + "."]
     return "\n".join(lines) + "\n"
 
 

@@ -6,28 +6,42 @@ import contextlib
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 from latebolt.errors import RuntimeUnavailable
 
-MODULES = ("torch", "safetensors", "transformers", "onnx", "onnxruntime", "optimum.exporters.onnx")
+GRAPH_MODULES = ("onnx", "onnxruntime")
+MODULES = ("torch", "safetensors", "transformers", "optimum.exporters.onnx")
 DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
 
 def need_export_libraries() -> None:
-    """Load everything an export uses.
+    """Load everything that reading and tracing a checkpoint uses.
 
     Raises:
         RuntimeUnavailable: one of them is not installed.
     """
-    for name in MODULES:
+    _need(MODULES, "exporting a checkpoint")
+
+
+def need_graph_libraries() -> None:
+    """Load what working on ONNX graphs uses: no torch.
+
+    Raises:
+        RuntimeUnavailable: one of them is not installed.
+    """
+    _need(GRAPH_MODULES, "an export")
+
+
+def _need(modules: Sequence[str], what: str) -> None:
+    for name in modules:
         try:
             with quiet():
                 importlib.import_module(name)
         except ImportError as error:
             raise RuntimeUnavailable(
-                f"exporting a checkpoint needs {name}, which cannot be imported ({error}). "
+                f"{what} needs {name}, which cannot be imported ({error}). "
                 f"Install it with: pip install 'latebolt[export]'"
             ) from error
 

@@ -16,16 +16,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
+from latebolt_export import codes
+from latebolt_export.observe import Sample, observe
 from latebolt_export.onnx_edit import Wiring, add_constant, set_nodes
 from latebolt_export.outliers import carry_past
 
-ROWS = 16  # token rows kept of each text and tensor: the first, whose outliers are the worst, and spread ones
+COLUMNS = 768  # of a weight that are tried, evenly spread: each is rounded on its own, so they speak for all
 WORTH = 0.9  # a scale must leave less than this share of the error, or its extra multiplication does not pay
 # A side path costs some 20 us at 128 tokens: only for inputs that lose this much, and then half of it.
 SIDE_PATHS, SIDE_ERROR, SIDE_WORTH = (1, 2, 4, 8), 1e-3, 0.5
@@ -43,26 +45,21 @@ class Scale:
     plain_error: float  # the same without it
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Activations of one tensor over all texts."""
-
-    rows: np.ndarray  # float32 [rows, channels]
-    weight: np.ndarray  # float32 [rows], how many token rows each stands for
-    text: np.ndarray  # int [rows]
-    low: np.ndarray  # float32 [texts, channels]
-    high: np.ndarray  # float32 [texts, channels]
-
-
 def find_scales(
-    model: onnx.ModelProto, texts: Sequence[np.ndarray], skip: Collection[str] = ()
+    model: onnx.ModelProto,
+    texts: Sequence[np.ndarray],
+    folder: Path,
+    skip: Collection[str] = (),
+    isa: str = "auto",
 ) -> dict[str, Scale]:
     """The best scale of each tensor that feeds a weighted MatMul.
 
     Args:
         model: float32 graph on the CPU operators.
-        texts: token ids, int64 [tokens] each; run one by one, as the int8 graph will be.
+        texts: token ids, int64 [tokens] each.
+        folder: takes a small file for a moment.
         skip: names of MatMul nodes that stay float32.
+        isa: what the weights will be rounded for, one of `codes.ISAS`.
     Returns:
         tensor name -> Scale, in graph order.
     """
@@ -71,20 +68,22 @@ def find_scales(
     for node in wiring.weighted():
         if node.name not in skip:
             readers.setdefault(node.input[0], []).append(node)
-    samples = _observe(model, texts, list(readers))
+    samples = observe(model, texts, list(readers), folder)
     found = {}
     for tensor, nodes in readers.items():
         weights = np.concatenate([wiring.value(node.input[1]) for node in nodes], axis=1)
-        found[tensor] = _best(samples.pop(tensor), weights, tuple(node.name for node in nodes))
+        weights = weights[:, :: -(-weights.shape[1] // COLUMNS)]
+        search = _Search(samples.pop(tensor), weights, codes.ISAS[isa])
+        found[tensor] = search.best(tuple(node.name for node in nodes))
     return found
 
 
 def fold(model: onnx.ModelProto, scales: dict[str, Scale]) -> set[str]:
     """Write the scales into the graph, in place; returns the side paths' MatMuls, which stay float32.
 
-    Outlier channels move to a side path first. Then weights take s; the inverse goes into the value
-    projection where the tensor comes from an attention (which is linear in its values). Elsewhere the
-    tensor also feeds a residual or follows a GELU, so a multiplication of its own carries it.
+    Outlier channels move to a side path first. Then weights take s; the inverse goes into what makes the
+    tensor, where that is linear (see `_fold_upstream`). Elsewhere the tensor also feeds a residual or
+    follows a GELU, so a multiplication of its own carries it.
     """
     wiring = Wiring(model)
     before: dict[str, list[onnx.NodeProto]] = {}  # node name -> what comes in front of it
@@ -102,7 +101,7 @@ def fold(model: onnx.ModelProto, scales: dict[str, Scale]) -> set[str]:
             after[path.end] = path.after
         for node in nodes:
             wiring.replace(node.input[1], wiring.value(node.input[1]) * found.scale[:, None])
-        if not len(found.outliers) and _fold_into_values(wiring, tensor, found.scale):
+        if not len(found.outliers) and _fold_upstream(wiring, tensor, found.scale):
             continue
         inverse = (1 / found.scale).astype(np.float32)
         inverse[found.outliers] = 0  # their weights are 0 as well; here they must not widen the range
@@ -118,84 +117,95 @@ def fold(model: onnx.ModelProto, scales: dict[str, Scale]) -> set[str]:
     return sides
 
 
-def _fold_into_values(wiring: Wiring, tensor: str, scale: np.ndarray) -> bool:
-    attention = wiring.producer.get(tensor)
-    if attention is None or attention.op_type != "MultiHeadAttention":
+def _fold_upstream(wiring: Wiring, tensor: str, scale: np.ndarray) -> bool:
+    """Divide the channels of `tensor` where they are made, if that is possible.
+
+    - An attention is linear in its values: the value projection takes the inverse.
+    - A gated layer's product is linear in its ungated factor: that projection takes it.
+    - A pre-norm normalisation feeds MatMuls only: its weight and bias take it.
+    """
+    maker = wiring.producer.get(tensor)
+    if maker is None:
         return False
-    add = wiring.producer[attention.input[2]]
-    matmul = wiring.producer[add.input[0]]
-    wiring.replace(matmul.input[1], wiring.value(matmul.input[1]) / scale)
-    wiring.replace(add.input[1], wiring.value(add.input[1]) / scale)
-    return True
+    if maker.op_type == "MultiHeadAttention":
+        return _divide_projection(wiring, maker.input[2], scale)
+    if maker.op_type == "Mul":
+        return any(_divide_projection(wiring, factor, scale) for factor in reversed(maker.input))
+    if maker.op_type == "LayerNormalization" and all(n.op_type == "MatMul" for n in wiring.consumers[tensor]):
+        for name in maker.input[1:]:
+            if len(wiring.consumers[name]) > 1:
+                return False
+        for name in maker.input[1:]:
+            wiring.replace(name, wiring.value(name) / scale)
+        return True
+    return False
 
 
-def _observe(
-    model: onnx.ModelProto, texts: Sequence[np.ndarray], tensors: Sequence[str]
-) -> dict[str, _Sample]:
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-    kept: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in tensors}
-    for number, ids in enumerate(texts):
-        feed = {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
-        pick = np.unique(np.linspace(0, len(ids) - 1, min(ROWS, len(ids))).round().astype(int))
-        share = np.full(len(pick), (len(ids) - 1) / max(1, len(pick) - 1), np.float32)
-        share[0] = 1  # the first token stands for itself only
-        for name, value in zip(tensors, session.run(list(tensors), feed), strict=True):
-            rows = value[0]
-            text = np.full(len(pick), number)
-            kept[name].append((rows[pick], share, text, rows.min(0)[None], rows.max(0)[None]))
-    return {name: _Sample(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in kept.items()}
+def _divide_projection(wiring: Wiring, tensor: str, scale: np.ndarray) -> bool:
+    """Divide the columns of the MatMul (and its bias) that makes `tensor`, if nothing else reads it."""
+    made: list[str] = []  # constants whose last axis is the channel
+    while len(wiring.consumers[tensor]) == 1 and (node := wiring.producer.get(tensor)) is not None:
+        constant = next((name for name in node.input if name in wiring.constants), None)
+        if constant is None or node.op_type not in ("Add", "MatMul") or len(wiring.consumers[constant]) > 1:
+            return False
+        made.append(constant)
+        if node.op_type == "MatMul":
+            for name in made:
+                wiring.replace(name, wiring.value(name) / scale)
+            return True
+        tensor = next(name for name in node.input if name != constant)
+    return False
 
 
-def _best(sample: _Sample, weights: np.ndarray, matmuls: tuple[str, ...]) -> Scale:
-    exact = sample.rows @ weights
-    norms = np.maximum((exact * exact).sum(1), 1e-12)
-    reach = np.maximum(np.maximum(-sample.low, sample.high).max(0), 1e-4)
-    ones, none = np.ones_like(reach), np.empty(0, np.int64)
-    plain = _error(sample, weights, norms, ones)
-    least, scale = _least(sample, weights, norms, reach)
-    if least > WORTH * plain:
-        least, scale = plain, ones
-    best = Scale(matmuls, scale, none, least, plain)
-    if len(matmuls) > 1 or least < SIDE_ERROR:
+class _Search:
+    """The search for one tensor's scale: candidates against the products of real rows."""
+
+    def __init__(self, sample: Sample, weights: np.ndarray, pairs: bool) -> None:
+        self.sample, self.weights, self.pairs = sample, weights, pairs
+        self.exact = sample.rows @ weights
+        self.norms = np.maximum((self.exact * self.exact).sum(1), 1e-12)
+
+    def best(self, matmuls: tuple[str, ...]) -> Scale:
+        reach = np.maximum(np.maximum(-self.sample.low, self.sample.high).max(0), 1e-4)
+        ones, none = np.ones_like(reach), np.empty(0, np.int64)
+        plain = self.error(ones)
+        least, scale = self.least(reach)
+        if least > WORTH * plain:
+            least, scale = plain, ones
+        best = Scale(matmuls, scale, none, least, plain)
+        if len(matmuls) > 1 or least < SIDE_ERROR:
+            return best
+        order = np.argsort(-reach, kind="stable")
+        for count in SIDE_PATHS:
+            aside = order[:count]
+            reach[aside] = np.median(reach)
+            error, scale = self.without(aside).least(reach)
+            if error < (SIDE_MORE if len(best.outliers) else SIDE_WORTH) * best.error:
+                scale[aside] = 1
+                best = Scale(matmuls, scale, np.sort(aside), error, plain)
         return best
-    order = np.argsort(-reach, kind="stable")
-    for count in SIDE_PATHS:
-        aside = order[:count]
-        reach[aside] = np.median(reach)
-        error, scale = _least(_without(sample, aside), _zero_rows(weights, aside), norms, reach)
-        if error < (SIDE_MORE if len(best.outliers) else SIDE_WORTH) * best.error:
-            scale[aside] = 1
-            best = Scale(matmuls, scale, np.sort(aside), error, plain)
-    return best
 
+    def least(self, reach: np.ndarray) -> tuple[float, np.ndarray]:
+        """The candidate with the least error, and that error."""
+        return min(((self.error(scale), scale) for scale in _candidates(reach)), key=lambda pair: pair[0])
 
-def _least(
-    sample: _Sample, weights: np.ndarray, norms: np.ndarray, reach: np.ndarray
-) -> tuple[float, np.ndarray]:
-    tried = ((_error(sample, weights, norms, scale), scale) for scale in _candidates(reach))
-    return min(tried, key=lambda pair: pair[0])
+    def error(self, scale: np.ndarray) -> float:
+        """Mean relative squared error of the products, quantised with this scale."""
+        weights, step = codes.by_column(self.weights * scale[:, None], self.pairs)
+        rounded = _round_activations(self.sample, scale) @ weights.astype(np.float32) * step
+        lost = rounded - self.exact
+        return float(np.average((lost * lost).sum(1) / self.norms, weights=self.sample.weight))
 
-
-def _error(sample: _Sample, weights: np.ndarray, norms: np.ndarray, scale: np.ndarray) -> float:
-    exact = sample.rows @ weights
-    lost = _round_activations(sample, scale) @ _round_weights(weights * scale[:, None]) - exact
-    return float(np.average((lost * lost).sum(1) / norms, weights=sample.weight))
-
-
-def _without(sample: _Sample, channels: np.ndarray) -> _Sample:
-    parts = {name: getattr(sample, name).copy() for name in ("rows", "low", "high")}
-    for part in parts.values():
-        part[:, channels] = 0
-    return replace(sample, **parts)
-
-
-def _zero_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    kept = weights.copy()
-    kept[rows] = 0
-    return kept
+    def without(self, channels: np.ndarray) -> _Search:
+        """The same with some channels set to zero; errors stay relative to the whole products."""
+        parts = {name: getattr(self.sample, name).copy() for name in ("rows", "low", "high")}
+        for part in parts.values():
+            part[:, channels] = 0
+        weights = self.weights.copy()
+        weights[channels] = 0
+        rest = _Search(replace(self.sample, **parts), weights, self.pairs)
+        rest.norms = self.norms
+        return rest
 
 
 def _candidates(reach: np.ndarray) -> Iterator[np.ndarray]:
@@ -212,7 +222,7 @@ def _power_of_two(scale: np.ndarray) -> np.ndarray:
     return np.exp2(np.round(np.log2(scale))).astype(np.float32)
 
 
-def _round_activations(sample: _Sample, scale: np.ndarray) -> np.ndarray:
+def _round_activations(sample: Sample, scale: np.ndarray) -> np.ndarray:
     """What ONNX Runtime's DynamicQuantizeLinear keeps: uint8, one range a text that includes 0."""
     low = np.minimum((sample.low / scale).min(1), 0)
     high = np.maximum((sample.high / scale).max(1), 0)
@@ -220,9 +230,3 @@ def _round_activations(sample: _Sample, scale: np.ndarray) -> np.ndarray:
     zero = np.round(-low / step)
     step, zero = step[sample.text, None], zero[sample.text, None]
     return ((np.clip(np.round(sample.rows / scale / step) + zero, 0, 255) - zero) * step).astype(np.float32)
-
-
-def _round_weights(weights: np.ndarray) -> np.ndarray:
-    """int8, one symmetric scale a column."""
-    step = np.maximum(np.abs(weights).max(0), 1e-12) / 127
-    return (np.round(weights / step) * step).astype(np.float32)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 FILE_NAME = "artifact.metadata"
-PREFIXES = ("bert.", "roberta.")
 
 
 def recognises(folder: Path) -> bool:
@@ -29,7 +28,7 @@ def recognises(folder: Path) -> bool:
 def split(
     state: dict[str, torch.Tensor], folder: Path
 ) -> tuple[dict[str, torch.Tensor], tuple[Projection, ...]]:
-    """Part the state dict into encoder weights, without their prefix, and the head.
+    """Part the state dict into encoder weights and the head.
 
     Raises:
         ExportError: there is no `linear.weight`, or it is not as wide as artifact.metadata says.
@@ -43,11 +42,7 @@ def split(
             f"{folder}: linear.weight should have {dim} rows (artifact.metadata: dim), "
             f"got {weight.shape[0]}. One of the two files is from another checkpoint."
         )
-    encoder = {}
-    for name, tensor in state.items():
-        prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-        if prefix:
-            encoder[name.removeprefix(prefix)] = tensor
+    encoder = {name: tensor for name, tensor in state.items() if name != "linear.weight"}
     return encoder, (Projection((Dense(weight),), source="linear.weight"),)
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from importlib import resources
+
+from latebolt.contract import Frame
 
 # Modules whose docstrings read as prose, code notes and tables; all import without side effects.
 MODULES = (
@@ -26,6 +29,8 @@ OTHER_SCRIPTS = (
     "Волга — самая длинная река в Европе.",
     "نهر النيل أطول نهر في أفريقيا.",
 )
+# One text of each, and one as long as the model takes: around the sizes of blocks, windows and stretches.
+LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 66, 129, 257, 513, 1025)
 LEAST = 200  # characters; shorter docstrings are mostly one phrase
 
 
@@ -49,3 +54,19 @@ def parity_texts(count: int) -> list[str]:
     wanted = max(1, count - len(OTHER_SCRIPTS))
     step = max(1, len(docstrings) // wanted)
     return [*docstrings[::step][:wanted], *OTHER_SCRIPTS][:count]
+
+
+def of_lengths(body: Sequence[int], frame: Frame, limit: int) -> list[list[int]]:
+    """Ids of exactly 1 .. `limit` tokens, as many texts as `LENGTHS` has below it and one more.
+
+    Args:
+        body: ids of real text, repeated where it is too short.
+    """
+    texts = []
+    for i, length in enumerate([*(n for n in LENGTHS if n < limit), limit]):
+        room = max(1, length - len(frame.prefix) - len(frame.suffix))
+        start = (i * 997) % len(body)  # other text each time
+        many = -(-(start + room) // len(body))
+        text = (list(body) * many)[start : start + room]
+        texts.append([*frame.prefix, *text, *frame.suffix][:length])
+    return texts

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
+_ROWS = 16384  # hashed at a time: a large table need not be in memory as float32
+
 
 def read_state(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of the folder's weight files by name, in the dtype stored there.
@@ -71,9 +73,10 @@ def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
     """Hex digest over names, shapes and float32 values, in name order."""
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name].float().contiguous()
+        tensor = state[name]
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.numpy().tobytes())
+        for rows in tensor.split(_ROWS) if tensor.ndim else [tensor]:
+            digest.update(rows.float().contiguous().numpy().data)
     return digest.hexdigest()
 
 

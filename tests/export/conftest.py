@@ -22,6 +22,9 @@ from latebolt_export.graph import trace
 from latebolt_export.heads import choose
 from latebolt_export.module import TokenEmbedder, build
 
+# On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then.
+torch.set_num_threads(1)
+
 HIDDEN, LAYERS, DIM = 32, 2, 16
 SPECIAL = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -166,9 +169,7 @@ def embedder(tmp_path_factory: pytest.TempPathFactory, bert: BertModel, head: to
 
 @pytest.fixture(scope="session")
 def _fused(tmp_path_factory: pytest.TempPathFactory, embedder: TokenEmbedder) -> onnx.ModelProto:
-    path = tmp_path_factory.mktemp("traced") / "model.onnx"
-    trace(embedder, path)
-    return fuse(str(path), embedder.config)
+    return fuse(trace(embedder, tmp_path_factory.mktemp("traced")))
 
 
 @pytest.fixture

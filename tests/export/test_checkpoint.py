@@ -121,9 +121,10 @@ FAULTS = {
         'architecture "t5" is not supported. Supported: bert',
     ),
     "positions": (
-        lambda f: edit(f / "config.json", position_embedding_type="alibi"),
-        '"alibi" positions is not supported',
+        lambda f: edit(f / "config.json", position_embedding_type="relative_key"),
+        '"relative_key" positions is not supported',
     ),
+    "no width": (lambda f: edit(f / "config.json", hidden_size=None), "config.json lacks hidden_size"),
     "marker": (
         lambda f: edit(f / "artifact.metadata", query_token_id="[nobody]"),
         r'query_token_id names the token "\[nobody\]", which tokenizer\.json lacks',

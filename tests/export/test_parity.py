@@ -5,23 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from latebolt.contract import Frame
 from latebolt.errors import ExportError, InvalidInput
 from latebolt_export.budgets import Budgets
-from latebolt_export.parity import GraphParity, HeadParity, Report, compare, hold_to
+from latebolt_export.parity import GraphParity, HeadParity, Report, compare, rank_agreement, sample
 from latebolt_export.report import markdown, summary
+from latebolt_export.verdict import hold_to
 
 EXACT = HeadParity(max_abs=0.0, cosine_mean=1.0, cosine_p1=1.0, cosine_min=1.0)
 
 
 def report(precision: str, head: HeadParity) -> Report:
     graph = GraphParity({"128": EXACT, "64": head}, bytes=1_500_000, tokens_per_second=1234.0)
-    return Report("tiny", 2, 30, {precision: graph}, ["layer/a (1.0e-02)", "layer/b (5.0e-03)"])
+    worst = ["layer/a (1.0e-02)", "layer/b (5.0e-03)"]
+    return Report("tiny", "PyTorch", 2, 30, 20, {precision: graph}, worst, [])
 
 
 def test_compare_against_hand_made_rows():
     expected = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
     found = np.array([[1, 0], [0.6, 0.8], [0.8, 0.6]], np.float32)
-    got = compare(expected, found)
+    got = compare([expected], [found], 0)
     assert got.max_abs == pytest.approx(0.6)
     assert got.cosine_mean == pytest.approx((1 + 0.8 + 0.8) / 3)
     assert got.cosine_min == pytest.approx(0.8)
@@ -66,3 +69,42 @@ def test_page_has_a_row_for_each_head_and_the_contract_no_speed():
     assert page.count("| int8 |") == 2
     assert "1,234" in page
     assert "tokens_per_second" not in str(summary(report("int8", EXACT)))
+
+
+def test_rank_agreement_is_the_share_of_pairs_in_the_same_order():
+    expected = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+    assert rank_agreement(expected, 10 * expected) == 1
+    assert rank_agreement(expected, -expected) == 0
+    assert rank_agreement(expected, np.array([[2.0, 3.0, 1.0], [1.0, 2.0, 3.0]])) == pytest.approx(5 / 6)
+    assert rank_agreement(np.zeros((0, 3)), np.zeros((0, 3))) == 1
+
+
+@pytest.mark.parametrize("limit", [40, 192, 1100])
+def test_sample_has_every_length_up_to_the_limit_and_keeps_the_frame(make, limit):
+    tokenizer = (make("plain") / "tokenizer.json").read_text()
+    ids, n_queries = sample(tokenizer, Frame((4,), (5,), 0), limit)
+    lengths = [len(one) for one in ids]
+    assert {1, 2, 3, 5, 9, 17, 33, limit} <= set(lengths)
+    assert max(lengths) == limit
+    assert n_queries > 8
+    for one in ids:
+        assert one.dtype == np.int64
+        assert one[0] == 4
+        assert len(one) < 3 or one[-1] == 5
+
+
+def test_int8_may_lose_only_so_much_of_a_collections_ndcg():
+    def heads(ndcg):
+        return GraphParity({"16": HeadParity(0, 1, 1, 1, 1, ndcg)}, 1, 1.0)
+
+    both = {"fp32": heads(0.9), "int8": heads(0.896)}
+    made = Report("tiny", "PyTorch", 2, 30, 20, both, ["layer/a (1.0e-02)"], [], "squad")
+    hold_to(Budgets(), made)
+    message = (
+        r"int8 dim 16: nDCG@10 on squad should be at most 0\.002 below fp32, got 0\.0040\. Worst MatMuls"
+    )
+    with pytest.raises(ExportError, match=message):
+        hold_to(Budgets(int8_ndcg_loss=0.002), made)
+    page = markdown(made)
+    assert "| nDCG@10 |" in page
+    assert "nDCG@10 on squad" in page

@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import write_tokenizer
+from families import FAMILIES
 from safetensors.torch import load_file
 
 from latebolt import contract
@@ -52,6 +54,26 @@ def test_stanford_in_every_precision(make, tmp_path, hidden_states, head, ids):
             assert np.abs(found["fp32"] - expected).max() < 1e-5
             assert (found["fp16"] * expected).sum(1).min() > 0.999
             assert (found["int8"] * expected).sum(1).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_from_checkpoint_to_vectors(name, tmp_path, head):
+    family = FAMILIES[name]()
+    hidden = family.config.get("hidden_size") or family.config["dim"]
+    weight = torch.randn(12, hidden, generator=torch.Generator().manual_seed(3))
+    source, out = tmp_path / "source", tmp_path / "out"
+    family.write(source, **{"linear.weight": weight})
+    write_tokenizer(source)
+    (source / "artifact.metadata").write_text(json.dumps({"query_maxlen": 16, "dim": 12}))
+    made = export_model(source, out, precisions=("fp32", "int8"), budgets=Budgets(int8_mean_cosine=0.9))
+    assert made.parity["precisions"]["fp32"]["12"]["rank_agreement"] > 0.999
+    for length in (1, 30, 300):
+        ids = torch.randint(3, 90, (1, length), generator=torch.Generator().manual_seed(length))
+        with torch.inference_mode():
+            expected = unit(family.reference(ids, torch.ones_like(ids))[0] @ weight.T)
+        found = {p: outputs(out, g, ids[0].tolist())["embeddings_12"] for p, g in made.graphs.items()}
+        assert np.abs(found["fp32"] - expected).max() < 2e-5
+        assert (found["int8"] * expected).sum(1).mean() > 0.95
 
 
 def test_contract_tells_the_truth_about_its_files(make, tmp_path):
@@ -144,3 +166,98 @@ def test_missing_torch_is_named_with_its_pip_line(make, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(RuntimeUnavailable, match=r"needs torch.*pip install 'latebolt\[export\]'"):
         export_model(make("stanford"), tmp_path / "out")
+
+
+def test_a_disk_that_fills_while_a_graph_is_written_leaves_nothing(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "latebolt_export.tensors.save", failing(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    with pytest.raises(StorageFull, match="out: the disk is full, nothing was written") as caught:
+        export_model(make("stanford"), tmp_path / "out", **QUICK)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_int8_for_one_instruction_set_is_recorded(make, tmp_path):
+    source = make("stanford")
+    for isa, recorded in (("auto", ""), ("avx512_vnni", "avx512_vnni"), ("avx2", "avx2")):
+        made = export_model(source, tmp_path / isa, precisions=("fp32", "int8"), isa=isa)
+        assert (made.graphs["int8"].isa, made.graphs["fp32"].isa) == (recorded, "")
+    with pytest.raises(InvalidInput, match="isa should be one of"):
+        export_model(source, tmp_path / "x", isa="mips")
+
+
+def test_matmuls_stay_float_until_the_budget_is_kept(make, tmp_path):
+    source = make("stanford")
+    plain = export_model(source, tmp_path / "plain", precisions=("int8",))
+    reached = plain.parity["precisions"]["int8"]["16"]["cosine_mean"]
+    bound = reached + (1 - reached) / 5
+    made = export_model(
+        source, tmp_path / "finer", precisions=("int8",), budgets=Budgets(int8_mean_cosine=bound)
+    )
+    assert made.parity["precisions"]["int8"]["16"]["cosine_mean"] >= bound
+    report = json.loads((tmp_path / "finer" / "report.json").read_text())
+    assert report["float_matmuls"]
+    assert "Left in float32: " in (tmp_path / "finer" / "REPORT.md").read_text()
+
+
+def test_large_graphs_get_a_data_file(make, tmp_path, monkeypatch, ids):
+    source = make("stanford")
+    whole = export_model(source, tmp_path / "whole")
+    monkeypatch.setattr("latebolt_export.tensors.LARGE", 4096)
+    monkeypatch.setattr("latebolt_export.tensors.MOST_INLINE", 1)
+    parted = export_model(source, tmp_path / "parted")
+    for precision, graph in parted.graphs.items():
+        assert (tmp_path / "parted" / f"{graph.file}_data").is_file()
+        for one in ids:
+            expected = outputs(tmp_path / "whole", whole.graphs[precision], one)
+            found = outputs(tmp_path / "parted", graph, one)
+            np.testing.assert_array_equal(found["embeddings_16"], expected["embeddings_16"])
+
+
+def test_ndcg_of_every_head_is_measured_on_a_collection(make, tmp_path):
+    pytest.importorskip("ir_measures", reason="nDCG needs pip install 'latebolt[eval]'")
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    words = ["abcabc abca", "xyz zzyx xz", "mnop ponm mm", "qrst tsrq q"]
+    documents = [json.dumps({"_id": f"d{i}", "text": text}) for i, text in enumerate(words)]
+    queries = [json.dumps({"_id": f"q{i}", "text": text[:5]}) for i, text in enumerate(words)]
+    (folder / "corpus.jsonl").write_text("\n".join(documents))
+    (folder / "queries.jsonl").write_text("\n".join(queries))
+    (folder / "qrels.tsv").write_text("".join(f"q{i}\td{i}\t1\n" for i in range(4)))
+    budgets = Budgets(int8_ndcg_loss=1.0)
+    made = export_model(
+        make("stanford"), tmp_path / "out", precisions=("fp32", "int8"), collection=folder, budgets=budgets
+    )
+    assert 0 < made.parity["precisions"]["fp32"]["16"]["ndcg"] <= 1
+    assert "nDCG@10 on letters" in (tmp_path / "out" / "REPORT.md").read_text()
+    with pytest.raises(InvalidInput, match="precisions should include fp32"):
+        export_model(make("stanford", "b"), tmp_path / "x", precisions=("int8",), collection=folder)
+
+
+ERRORS = {
+    "truncated safetensors": (
+        lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-99]),
+        r"model\.safetensors: .*The file is damaged; download it again",
+    ),
+    "wrong head width": (
+        lambda f: (f / "artifact.metadata").write_text('{"dim": 64}'),
+        r"linear\.weight should have 64 rows \(artifact\.metadata: dim\), got 16",
+    ),
+    "missing tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"has no tokenizer\.json"),
+    "unsupported architecture": (
+        lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
+        'architecture "gpt2" is not supported. Supported: bert, roberta',
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ERRORS)
+def test_every_fault_is_one_line_and_leaves_nothing(make, tmp_path, fault):
+    damage, message = ERRORS[fault]
+    source = make("stanford")
+    damage(source)
+    with pytest.raises(ExportError, match=message) as caught:
+        export_model(source, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -1,0 +1,282 @@
+"""The encoder families: how each is recognised, its sizes, and where its tensors lie in a checkpoint.
+
+All families are variations of one transformer (`encoder`), so a family is a `Plan`: settings read from
+config.json, and a table from our modules to the checkpoint's. Knows nothing of torch or of files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from latebolt.errors import ExportError
+
+# Finite, so that a wholly masked row stays a number; far enough below any score to vanish in a softmax.
+MASKED = -10000.0
+# Put in front of every encoder tensor by the class that wrapped the encoder.
+PREFIXES = ("bert.", "roberta.", "distilbert.", "model.")
+# Left in checkpoints by training objectives; no token vector depends on them.
+UNUSED = ("pooler.", "cls.", "lm_head.", "vocab_", "head.", "decoder.", "classifier.")
+UNUSED_ENDS = ("position_ids", "rotary_emb.inv_freq")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is special about one layer's attention."""
+
+    rotary_base: float = 0.0  # 0 = no rotation
+    window: int = 0  # tokens attended to on each side; 0 = all
+    slopes: tuple[float, ...] = ()  # ALiBi: score -= slope[head] * distance; empty = none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything `encoder` needs to build a family's encoder and fill it."""
+
+    architecture: str
+    vocabulary: int
+    hidden: int
+    heads: int
+    inner: int
+    eps: float
+    activation: str
+    kinds: tuple[Kind, ...]  # one a layer
+    max_tokens: int
+    table: dict[str, str]  # our module -> the checkpoint's; {i} = layer; " [a/n]" = rows a of n equal parts
+    pre_norm: bool = False
+    gated: bool = False  # feed-forward part: activation(gate(x)) * up(x)
+    gated_bias: bool = True  # whether gate and up have biases
+    bias: bool = True  # whether the other linear layers have biases
+    norm_bias: bool = True
+    position_rows: int = 0  # rows of the position table; 0 = none
+    pad: int | None = None  # positions start behind this id and skip it (RoBERTa); None = 0, 1, 2, ...
+    types: bool = False  # whether row 0 of a token type table is added
+
+
+def plan(config: dict[str, Any], names: Collection[str], where: str) -> Plan:
+    """The plan of a checkpoint.
+
+    Args:
+        config: config.json.
+        names: its encoder tensors, without `PREFIXES`.
+        where: the checkpoint, for messages.
+    Raises:
+        ExportError: the family, or a setting of it, is not supported.
+    """
+    kind = str(config.get("model_type") or "unnamed")
+    positions = config.get("position_embedding_type", "absolute")
+    if "encoder.layers.0.mixer.Wqkv.weight" in names:
+        family = "jina-xlm-roberta-rotary"  # has no model_type, and its own code is never run
+    elif "encoder.layer.0.mlp.gated_layers.weight" in names or positions == "alibi":
+        family = "jina-bert-alibi"
+    else:
+        family = kind
+    if family not in FAMILIES:
+        raise ExportError(
+            f'{where}: architecture "{kind}" is not supported. Supported: {", ".join(FAMILIES)}.'
+        )
+    expected = POSITIONS.get(family, ("absolute",))
+    if family in POSITIONED and positions not in expected:
+        raise ExportError(
+            f'{where}: {family} with "{positions}" positions is not supported. Supported: {expected[0]}.'
+        )
+    try:
+        made = FAMILIES[family](config)
+    except KeyError as error:
+        raise ExportError(f"{where}: config.json lacks {error.args[0]}. Download it again.") from error
+    if made.hidden % made.heads:
+        raise ExportError(f"{where}: hidden_size {made.hidden} is no multiple of {made.heads} heads.")
+    return made
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """The slope of each head: a geometric series, for a power of two heads; else that of the next lower
+    power, then every second one of the next higher.
+
+    Source: Press, Smith and Lewis, "Train short, test long", ICLR 2022, reference code.
+    """
+    lower = 2 ** math.floor(math.log2(heads))
+    series = [2 ** (-8 * (i + 1) / lower) for i in range(lower)]
+    finer = [2 ** (-4 * (i + 1) / lower) for i in range(2 * lower)]
+    return tuple(series + finer[0::2][: heads - lower])
+
+
+def _bert(config: dict[str, Any], **changes: Any) -> Plan:
+    rows = config.get("max_position_embeddings", 512)
+    settings = {
+        "architecture": "bert",
+        "vocabulary": config["vocab_size"],
+        "hidden": config["hidden_size"],
+        "heads": config["num_attention_heads"],
+        "inner": config["intermediate_size"],
+        "eps": config.get("layer_norm_eps", 1e-12),
+        "activation": config.get("hidden_act", "gelu"),
+        "kinds": (Kind(),) * config["num_hidden_layers"],
+        "max_tokens": rows,
+        "position_rows": rows,
+        "types": True,
+        "table": _BERT,
+    }
+    return Plan(**settings | changes)
+
+
+def _roberta(config: dict[str, Any]) -> Plan:
+    pad, rows = config.get("pad_token_id", 1), config.get("max_position_embeddings", 514)
+    eps = config.get("layer_norm_eps", 1e-5)
+    return _bert(config, architecture="roberta", pad=pad, max_tokens=rows - pad - 1, eps=eps)
+
+
+def _distilbert(config: dict[str, Any]) -> Plan:
+    rows = config.get("max_position_embeddings", 512)
+    return Plan(
+        architecture="distilbert",
+        vocabulary=config["vocab_size"],
+        hidden=config["dim"],
+        heads=config["n_heads"],
+        inner=config["hidden_dim"],
+        eps=1e-12,
+        activation=config.get("activation", "gelu"),
+        kinds=(Kind(),) * config["n_layers"],
+        max_tokens=rows,
+        position_rows=rows,
+        table=_DISTILBERT,
+    )
+
+
+def _jina_rotary(config: dict[str, Any]) -> Plan:
+    """jina-colbert-v2. The base comes from its own config: jina-embeddings-v3, same code, has another."""
+    kind = Kind(rotary_base=float(config["rotary_emb_base"]))
+    return _bert(
+        config,
+        architecture="jina-xlm-roberta-rotary",
+        eps=config.get("layer_norm_eps", 1e-5),
+        kinds=(kind,) * config["num_hidden_layers"],
+        # The two rows more than tokens are the position table's, which this family no longer has.
+        max_tokens=config.get("max_position_embeddings", 8194) - 2,
+        position_rows=0,
+        types=config.get("type_vocab_size", 1) > 0,
+        table=_JINA_ROTARY,
+    )
+
+
+def _jina_alibi(config: dict[str, Any]) -> Plan:
+    """jina-colbert-v1-en: key names are inferred (nobody has confirmed them), so loading is strict."""
+    kind = Kind(slopes=alibi_slopes(config["num_attention_heads"]))
+    return _bert(
+        config,
+        architecture="jina-bert-alibi",
+        kinds=(kind,) * config["num_hidden_layers"],
+        max_tokens=config.get("max_position_embeddings", 8192),
+        position_rows=0,
+        activation="gelu",
+        gated=True,
+        gated_bias=False,
+        table=_JINA_ALIBI,
+    )
+
+
+def _modernbert(config: dict[str, Any]) -> Plan:
+    every = config.get("global_attn_every_n_layers", 3)
+    base = float(config.get("global_rope_theta", 160000.0))
+    local_base = config.get("local_rope_theta")
+    layer = Kind(rotary_base=base)
+    local = Kind(
+        rotary_base=base if local_base is None else float(local_base),
+        window=config.get("local_attention", 128) // 2,
+    )
+    if config.get("mlp_bias", False) != config.get("attention_bias", False):
+        raise ExportError("modernbert with biases in one of attention and mlp only is not supported.")
+    return Plan(
+        architecture="modernbert",
+        vocabulary=config["vocab_size"],
+        hidden=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        inner=config["intermediate_size"],
+        eps=config.get("norm_eps", 1e-5),
+        activation=config.get("hidden_activation", "gelu"),
+        kinds=tuple(local if i % every else layer for i in range(config["num_hidden_layers"])),
+        max_tokens=config.get("max_position_embeddings", 8192),
+        table=_MODERNBERT,
+        pre_norm=True,
+        gated=True,
+        gated_bias=config.get("mlp_bias", False),
+        bias=config.get("attention_bias", False),
+        norm_bias=config.get("norm_bias", False),
+    )
+
+
+_BERT = {
+    "words": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "types": "embeddings.token_type_embeddings",
+    "norm": "embeddings.LayerNorm",
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value",
+    "layers.{i}.attention.out": "encoder.layer.{i}.attention.output.dense",
+    "layers.{i}.norm1": "encoder.layer.{i}.attention.output.LayerNorm",
+    "layers.{i}.mlp.up": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.mlp.down": "encoder.layer.{i}.output.dense",
+    "layers.{i}.norm2": "encoder.layer.{i}.output.LayerNorm",
+}
+_DISTILBERT = {
+    "words": "embeddings.word_embeddings",
+    "positions": "embeddings.position_embeddings",
+    "norm": "embeddings.LayerNorm",
+    "layers.{i}.attention.query": "transformer.layer.{i}.attention.q_lin",
+    "layers.{i}.attention.key": "transformer.layer.{i}.attention.k_lin",
+    "layers.{i}.attention.value": "transformer.layer.{i}.attention.v_lin",
+    "layers.{i}.attention.out": "transformer.layer.{i}.attention.out_lin",
+    "layers.{i}.norm1": "transformer.layer.{i}.sa_layer_norm",
+    "layers.{i}.mlp.up": "transformer.layer.{i}.ffn.lin1",
+    "layers.{i}.mlp.down": "transformer.layer.{i}.ffn.lin2",
+    "layers.{i}.norm2": "transformer.layer.{i}.output_layer_norm",
+}
+_JINA_ROTARY = {
+    "words": "embeddings.word_embeddings",
+    "types": "embeddings.token_type_embeddings",
+    "norm": "emb_ln",
+    "layers.{i}.attention.query": "encoder.layers.{i}.mixer.Wqkv [0/3]",
+    "layers.{i}.attention.key": "encoder.layers.{i}.mixer.Wqkv [1/3]",
+    "layers.{i}.attention.value": "encoder.layers.{i}.mixer.Wqkv [2/3]",
+    "layers.{i}.attention.out": "encoder.layers.{i}.mixer.out_proj",
+    "layers.{i}.norm1": "encoder.layers.{i}.norm1",
+    "layers.{i}.mlp.up": "encoder.layers.{i}.mlp.fc1",
+    "layers.{i}.mlp.down": "encoder.layers.{i}.mlp.fc2",
+    "layers.{i}.norm2": "encoder.layers.{i}.norm2",
+}
+_JINA_ALIBI = {name: theirs for name, theirs in _BERT.items() if name != "positions"} | {
+    "layers.{i}.mlp.gate": "encoder.layer.{i}.mlp.gated_layers [0/2]",
+    "layers.{i}.mlp.up": "encoder.layer.{i}.mlp.gated_layers [1/2]",
+    "layers.{i}.mlp.down": "encoder.layer.{i}.mlp.wo",
+    "layers.{i}.norm2": "encoder.layer.{i}.mlp.layernorm",
+}
+_MODERNBERT = {
+    "words": "embeddings.tok_embeddings",
+    "norm": "embeddings.norm",
+    "layers.{i}.attention.query": "layers.{i}.attn.Wqkv [0/3]",
+    "layers.{i}.attention.key": "layers.{i}.attn.Wqkv [1/3]",
+    "layers.{i}.attention.value": "layers.{i}.attn.Wqkv [2/3]",
+    "layers.{i}.attention.out": "layers.{i}.attn.Wo",
+    "layers.{i}.norm1": "layers.{i}.attn_norm",
+    "layers.{i}.mlp.gate": "layers.{i}.mlp.Wi [0/2]",
+    "layers.{i}.mlp.up": "layers.{i}.mlp.Wi [1/2]",
+    "layers.{i}.mlp.down": "layers.{i}.mlp.Wo",
+    "layers.{i}.norm2": "layers.{i}.mlp_norm",
+    "final_norm": "final_norm",
+}
+FAMILIES: dict[str, Callable[[dict[str, Any]], Plan]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+    "camembert": _roberta,
+    "distilbert": _distilbert,
+    "modernbert": _modernbert,
+    "jina-xlm-roberta-rotary": _jina_rotary,
+    "jina-bert-alibi": _jina_alibi,
+}
+# Families whose config says how they count positions, and what it may say.
+POSITIONED = ("bert", "roberta", "xlm-roberta", "camembert", "jina-xlm-roberta-rotary", "jina-bert-alibi")
+POSITIONS = {"jina-xlm-roberta-rotary": ("rotary",), "jina-bert-alibi": ("alibi",)}

@@ -1,0 +1,73 @@
+"""Rounds matrices to int8, in the range that an instruction set multiplies without saturating.
+
+AVX2 without VNNI multiplies uint8 activations with int8 weights by `vpmaddubsw`, which adds the products of
+two neighbouring rows in 16 bits: 255 a + 255 b must stay below 32768, so |a| + |b| <= 128. Halving all
+weights (the usual "reduced range") costs a whole bit; choosing each column's step so that its worst pair
+fits costs a third of one, because large weights seldom meet. VNNI and ARM's dot products add in 32 bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latebolt.errors import InvalidInput
+
+# What `isa` may be, and whether a graph for it keeps pairs of rows below the 16-bit bound. "auto" is a graph
+# that every CPU computes alike.
+ISAS = {"auto": True, "avx2": True, "avx512_vnni": False, "arm64": False}
+MOST, MOST_PAIR = 127, 128
+_LEAST = 1e-12
+_ROWS = 8192
+
+
+def check_isa(isa: str) -> None:
+    """Raise InvalidInput unless it is one of `ISAS`."""
+    if isa not in ISAS:
+        raise InvalidInput(f'isa should be one of {", ".join(ISAS)}, got "{isa}".')
+
+
+def graph_isa(isa: str) -> str:
+    """What the contract says: "" for a graph that every CPU computes alike."""
+    return "" if isa == "auto" else isa
+
+
+def by_column(weights: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A MatMul's weight as symmetric codes with one step a column.
+
+    Args:
+        weights: float32 [rows, columns].
+        pairs: keep |codes[2 k]| + |codes[2 k + 1]| within `MOST_PAIR`.
+    Returns:
+        int8 [rows, columns] within [-127, 127], float32 [columns].
+    """
+    size = np.abs(weights)
+    reach = size.max(0) / MOST
+    if pairs and len(weights) > 1:
+        even = len(weights) // 2 * 2
+        reach = np.maximum(reach, (size[0:even:2] + size[1:even:2]).max(0) / MOST_PAIR)
+    step = np.maximum(reach, _LEAST).astype(np.float32)
+    codes = np.rint(weights / step).astype(np.int8)
+    if pairs:
+        _trim(codes)
+    return codes, step
+
+
+def by_row(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A lookup table as symmetric codes with one step a row: int8 [rows, width], float32 [rows, 1]."""
+    codes = np.empty(table.shape, np.int8)
+    steps = np.empty((len(table), 1), np.float32)
+    for start in range(0, len(table), _ROWS):  # a vocabulary's table in one go would need three more of it
+        part = slice(start, start + _ROWS)
+        steps[part] = np.maximum(np.abs(table[part]).max(1, keepdims=True), _LEAST) / MOST
+        codes[part] = np.rint(table[part] / steps[part])
+    return codes, steps
+
+
+def _trim(codes: np.ndarray) -> None:
+    """Where both of a pair were rounded up past the bound, take one off the larger, in place."""
+    even = len(codes) // 2 * 2
+    first, second = codes[0:even:2], codes[1:even:2]
+    over = np.abs(first.astype(np.int16)) + np.abs(second.astype(np.int16)) > MOST_PAIR
+    larger = np.abs(first.astype(np.int16)) >= np.abs(second.astype(np.int16))
+    first -= np.sign(first) * (over & larger)
+    second -= np.sign(second) * (over & ~larger)

@@ -1,0 +1,105 @@
+"""Makes the graph of each precision from one fused float32 graph, and measures it as soon as it is written.
+
+One precision at a time, with what it needs on disk rather than in memory: of a model of 560 M parameters two
+copies would not fit beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from latebolt_export import cpu_graph, half, parity, quantize, smooth, tensors, verdict
+from latebolt_export.architectures import Kind
+from latebolt_export.budgets import Budgets
+
+FILES = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_int8.onnx"}
+# The GPU's graph has no memory-saving forms, so on a CPU it is compared on texts of at most so many tokens.
+LONGEST_HALF = 1025
+# The inputs whose MatMuls are left float32, worst first, until int8 keeps its budget.
+LEFT_FLOAT = (0, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What making graphs needs beside the graph."""
+
+    draft: Path  # the model folder to be
+    folder: Path  # for files of the moment
+    kinds: Sequence[Kind]  # of each attention, in graph order
+    calibration: Sequence[np.ndarray]  # int64 [tokens] each
+    truth: parity.Reference
+    budgets: Budgets
+    isa: str
+    half_outputs: bool
+    progress: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """One graph on disk. `worst` and `left_float`: see `parity.Report`."""
+
+    files: Sequence[Path]
+    parity: parity.GraphParity
+    worst: Sequence[str] = ()
+    left_float: Sequence[str] = ()
+
+
+def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dict[str, Made]:
+    """Write and measure the graph of each precision; the fused graph is used up."""
+    made = {}
+    if "fp16" in precisions:
+        work.progress("converting to fp16")
+        halved = half.to_half(fused, work.folder / "half.bin", work.half_outputs)
+        files = _write(halved, "fp16", work)
+        (work.folder / "half.bin").unlink()
+        made["fp16"] = _measure(files, "fp16", work, LONGEST_HALF)
+    cpu_graph.split_fused(fused)
+    if "fp32" in precisions:
+        work.progress("writing fp32")
+        whole = tensors.twin(fused)
+        cpu_graph.long_texts(whole, work.kinds)
+        made["fp32"] = _measure(_write(whole, "fp32", work), "fp32", work)
+    if "int8" in precisions:
+        made["int8"] = _int8(fused, work)
+    return {precision: made[precision] for precision in FILES if precision in made}
+
+
+def _int8(model: onnx.ModelProto, work: Work) -> Made:
+    work.progress("calibrating for int8")
+    keep = quantize.head_matmuls(model)
+    scales = smooth.find_scales(model, work.calibration, work.folder, keep, work.isa)
+    keep |= smooth.fold(model, scales)
+    tensors.move_out(model, work.folder / "smoothed.bin")
+    by_error = sorted(scales.values(), key=lambda scale: -scale.error)
+    worst = [f"{scale.matmuls[0]} ({scale.error:.1e})" for scale in by_error[:6]]
+    for count in LEFT_FLOAT:
+        left = [name for scale in by_error[:count] for name in scale.matmuls]
+        work.progress("quantising to int8" + (f", {len(left)} MatMuls left float32" if left else ""))
+        made = _measure(_write_int8(model, keep | set(left), work), "int8", work)
+        # A graph that half of float32 does not save is past saving; `verdict` then says why.
+        if verdict.keeps_int8(work.budgets, made.parity) or count > len(by_error) // 2:
+            break
+    return Made(made.files, made.parity, worst, left)
+
+
+def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> list[Path]:
+    """Quantise and write; nothing of it stays in memory while the file is measured."""
+    integer = tensors.twin(model)
+    quantize.quantize(integer, keep, work.isa)
+    cpu_graph.long_texts(integer, work.kinds)
+    return _write(integer, "int8", work)
+
+
+def _write(model: onnx.ModelProto, precision: str, work: Work) -> list[Path]:
+    return tensors.save(model, work.draft / FILES[precision])
+
+
+def _measure(files: Sequence[Path], precision: str, work: Work, longest: int | None = None) -> Made:
+    work.progress(f"comparing {precision}")
+    n_bytes = sum(file.stat().st_size for file in files)
+    return Made(files, parity.measure(files[0], n_bytes, work.truth, longest))

@@ -1,0 +1,24 @@
+"""What a model folder says of its model, wherever the graph comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from latebolt.contract import Frame, TextRules
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Origin:
+    """The part of a source that becomes the contract."""
+
+    name: str
+    architecture: str
+    hidden: int  # width of the encoder
+    max_tokens: int  # most positions the encoder takes
+    frame: Frame
+    query: TextRules
+    document: TextRules
+    tokenizer_json: str
+    revision: str = ""
+    licence: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)  # further files of the model folder, by name

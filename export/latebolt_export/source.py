@@ -1,0 +1,111 @@
+"""Finds what an export starts from: a folder, an .onnx file, or a checkpoint on the model hub.
+
+Of the hub, only the files that an export reads are fetched, at one commit that the contract names. Weights
+come as safetensors where the repository has them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latebolt.errors import ExportError
+
+if TYPE_CHECKING:
+    from latebolt_export.checkpoint import Checkpoint
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+MOST_REASON = 120  # characters of a library's message that are passed on
+SMALL = ("*.json", "artifact.metadata", "README.md", "*_Dense/*")
+SAFE, PICKLED = ("*.safetensors",), ("pytorch_model*.bin",)
+# Graphs that may stand for float32 ones, best first. FastEmbed's repositories name theirs in other ways.
+GRAPHS = ("onnx/model.onnx", "model.onnx")
+OTHER_PRECISIONS = re.compile(r"int8|fp16|float16|q4|bnb|quant|_o[1-4]\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A source on this machine. `revision` is the commit it was fetched at, "" for a plain folder."""
+
+    path: Path
+    name: str
+    revision: str = ""
+
+
+def locate(source: str | Path, revision: str | None, progress: Callable[[str], None]) -> Place:
+    """Where a source lies, after fetching it if it is a hub id.
+
+    Raises:
+        ExportError: there is no such folder, and the hub did not give it.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        # The name of a snapshot's folder is its commit, and of its repository two folders up.
+        return Place(path, path.resolve().stem if path.is_file() else path.resolve().name)
+    if isinstance(source, str) and HUB_ID.fullmatch(source):
+        progress(f"fetching {source}")
+        folder = _fetch(source, revision)
+        return Place(folder, source, folder.name)
+    raise ExportError(f"{path}: there is no such checkpoint folder. Check the path.")
+
+
+def checkpoint(place: Place, head: Sequence[Path] | None) -> Checkpoint:
+    """The checkpoint at a place; see `checkpoint.load`."""
+    from latebolt_export import checkpoint as checkpoints
+
+    found = checkpoints.load(place.path, head)
+    return dataclasses.replace(found, name=place.name, revision=place.revision)
+
+
+def graph_file(path: Path) -> Path | None:
+    """The ONNX file that an export should start from; None where there are weights to start from.
+
+    Raises:
+        ExportError: several files may be meant.
+    """
+    if path.is_file():
+        return path if path.suffix == ".onnx" else None
+    if _has_weights(path):
+        return None
+    for name in GRAPHS:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(path.glob("*.onnx")) + sorted(path.glob("onnx/*.onnx"))
+    whole = [file for file in files if not OTHER_PRECISIONS.search(file.name)]
+    if len(whole) > 1:
+        names = ", ".join(file.name for file in whole)
+        raise ExportError(f"{path}: holds several graphs ({names}). Give the path of one.")
+    return whole[0] if whole else None
+
+
+def _has_weights(folder: Path) -> bool:
+    patterns = ("model*.safetensors", "pytorch_model*.bin", "*/model*.safetensors", "*/pytorch_model*.bin")
+    return any(True for pattern in patterns for _ in folder.glob(pattern))
+
+
+def _fetch(hub_id: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        weights: tuple[str, ...] = SAFE + PICKLED
+        if not constants.HF_HUB_OFFLINE:
+            # One commit for the listing and the files; and not both forms of the same weights.
+            info = HfApi().model_info(hub_id, revision=revision)
+            revision = info.sha
+            names = [file.rfilename for file in info.siblings or ()]
+            safe = any(name.endswith(".safetensors") and "/" not in name for name in names)
+            weights = SAFE if safe else PICKLED
+            if not any(Path(name).match(pattern) for name in names for pattern in (*SAFE, *PICKLED)):
+                weights = ("*.onnx", "*.onnx_data", "*.onnx.data")
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*SMALL, *weights]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:MOST_REASON]
+        raise ExportError(
+            f'"{hub_id}": no folder of that name here, and the hub did not give it ({reason}). Check the '
+            f"name, or download the checkpoint and give its folder."
+        ) from error

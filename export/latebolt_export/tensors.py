@@ -1,0 +1,210 @@
+"""Constants of a graph that is being worked on: small ones inside it, large ones in a file beside it.
+
+A model of 560 M parameters has 2.2 GB of float32 weights, more than a protobuf message may hold and, in
+several copies, more than a machine has. So a working graph only names its large constants (ONNX's external
+data, with an absolute path) and every pass maps the ones it looks at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from latebolt_export.sessions import open_file
+
+LARGE = 1 << 20  # bytes from which a constant lies in the file
+MOST_INLINE = (
+    1 << 29
+)  # bytes of a model in one file: a session reads such a file whole, and maps one beside it
+ALIGNMENT = 4096  # so that ONNX Runtime can map each tensor
+
+
+def value(tensor: TensorProto) -> np.ndarray:
+    """What a constant holds; a large one is mapped, read-only."""
+    place = _place(tensor)
+    if place is None:
+        return numpy_helper.to_array(tensor)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    path, offset, _ = place
+    return np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
+
+
+def is_outside(tensor: TensorProto) -> bool:
+    """Whether a constant lies in a file."""
+    return _place(tensor) is not None
+
+
+def declare(name: str, array: np.ndarray) -> TensorProto:
+    """A constant that is held inside the graph."""
+    return numpy_helper.from_array(np.asarray(array, order="C"), name)  # keeps a scalar a scalar
+
+
+class TensorFile:
+    """A file that large constants of working graphs are written to. Close it before a session reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._file: BinaryIO = self.path.open("wb")
+
+    def add(self, name: str, array: np.ndarray) -> TensorProto:
+        """The declaration of a constant, whose bytes are now in the file if it is large."""
+        return self.add_pieces(name, array.shape, [array])
+
+    def add_pieces(self, name: str, shape: Sequence[int], pieces: Iterable[np.ndarray]) -> TensorProto:
+        """The same for one that comes in stretches of rows, at least one."""
+        pieces = iter(pieces)
+        first = next(pieces)
+        if int(np.prod(shape, dtype=np.int64)) * first.itemsize < LARGE:
+            return declare(name, np.concatenate([first, *pieces]) if first.ndim else first)
+        tensor = TensorProto(name=name, dims=shape)
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(first.dtype)
+        _point(tensor, str(self.path), *_append(self._file, itertools.chain([first], pieces)))
+        return tensor
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def load(path: Path, copy: Path) -> onnx.ModelProto:
+    """A working graph of somebody's ONNX file.
+
+    Args:
+        copy: the file that its large constants are copied to. A session reads data only from the folder of
+            its graph, and in the hub's cache that data is a link to somewhere else.
+    Raises:
+        OSError, DecodeError: a file is missing or damaged.
+    """
+    model = onnx.load(path, load_external_data=False)
+    file = TensorFile(copy)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            location = str((path.parent / entries["location"]).absolute())
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", _size(tensor)))
+            del tensor.external_data[:]
+            _point(tensor, location, offset, length)
+        elif _size(tensor) < LARGE:
+            continue
+        whole = value(tensor)
+        tensor.CopyFrom(file.add_pieces(tensor.name, whole.shape, _pieces(whole)))
+    file.close()
+    return model
+
+
+def move_out(model: onnx.ModelProto, path: Path) -> None:
+    """Move large constants that a graph holds inside into a file, in place."""
+    file = TensorFile(path)
+    for tensor in model.graph.initializer:
+        if not is_outside(tensor) and _size(tensor) >= LARGE:
+            tensor.CopyFrom(file.add(tensor.name, value(tensor)))
+    file.close()
+
+
+def twin(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that may be changed on its own; constants outside are shared."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def save(model: onnx.ModelProto, path: Path) -> list[Path]:
+    """Write a graph where others can read it; returns its files, the ONNX file first.
+
+    One that is too large for a single file gets its large constants in `<name>_data` beside it.
+    """
+    sizes = [_size(tensor) for tensor in model.graph.initializer]
+    if sum(sizes) < MOST_INLINE:
+        _write(model, path, lambda tensor: declare(tensor.name, value(tensor)))
+        return [path]
+    data = path.with_name(path.name + "_data")
+    with data.open("wb") as file:
+
+        def move(tensor: TensorProto) -> TensorProto:
+            if _size(tensor) < LARGE:
+                return declare(tensor.name, value(tensor))
+            moved = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+            _point(moved, data.name, *_append(file, _pieces(value(tensor))))
+            return moved
+
+        _write(model, path, move)
+    return [path, data]
+
+
+def open_session(model: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
+    """A CPU session over a working graph; `folder` takes a small file for a moment."""
+    if all(_place(tensor) is None for tensor in model.graph.initializer):
+        return open_file(model.SerializeToString())
+    path = folder / "probe.onnx"
+
+    def relative(tensor: TensorProto) -> TensorProto:
+        place = _place(tensor)
+        if place is None:
+            return tensor
+        moved = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        _point(moved, os.path.relpath(place[0], folder), *place[1:])
+        return moved
+
+    _write(model, path, relative)
+    try:
+        return open_file(path, rearrange=False)
+    finally:
+        path.unlink()
+
+
+def _write(model: onnx.ModelProto, path: Path, change: Callable[[TensorProto], TensorProto]) -> None:
+    twin = onnx.ModelProto()
+    constants = list(model.graph.initializer)
+    del model.graph.initializer[:]
+    try:
+        twin.CopyFrom(model)  # the constants apart: together they may be too large to copy
+    finally:
+        model.graph.initializer.extend(constants)
+    for tensor in constants:
+        twin.graph.initializer.append(change(tensor))
+    path.write_bytes(twin.SerializeToString())
+
+
+def _size(tensor: TensorProto) -> int:
+    width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(np.prod(tensor.dims, dtype=np.int64)) * width
+
+
+def _place(tensor: TensorProto) -> tuple[str, int, int] | None:
+    """File, offset and length of a constant that lies outside; None for one inside."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return None
+    entries: Mapping[str, str] = {entry.key: entry.value for entry in tensor.external_data}
+    return entries["location"], int(entries["offset"]), int(entries["length"])
+
+
+def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None:
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, text in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        tensor.external_data.add(key=key, value=text)
+
+
+def _append(file: BinaryIO, pieces: Iterable[np.ndarray]) -> tuple[int, int]:
+    """Write an array's pieces one behind the other; returns offset and length."""
+    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+    offset = file.tell()
+    for piece in pieces:
+        file.write(np.ascontiguousarray(piece).data)
+    return offset, file.tell() - offset
+
+
+def _pieces(array: np.ndarray) -> Iterable[np.ndarray]:
+    """Stretches of rows, so that copying a mapped table does not bring all of it into memory."""
+    if not array.ndim:
+        yield array
+        return
+    rows = max(1, (64 << 20) // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
