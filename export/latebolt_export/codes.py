@@ -8,6 +8,8 @@ fits costs a third of one, because large weights seldom meet. VNNI and ARM's dot
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from latebolt.errors import InvalidInput
@@ -17,7 +19,6 @@ from latebolt.errors import InvalidInput
 ISAS = {"auto": True, "avx2": True, "avx512_vnni": False, "arm64": False}
 MOST, MOST_PAIR = 127, 128
 _LEAST = 1e-12
-_ROWS = 8192
 
 
 def check_isa(isa: str) -> None:
@@ -52,15 +53,17 @@ def by_column(weights: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]
     return codes, step
 
 
-def by_row(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A lookup table as symmetric codes with one step a row: int8 [rows, width], float32 [rows, 1]."""
-    codes = np.empty(table.shape, np.int8)
-    steps = np.empty((len(table), 1), np.float32)
-    for start in range(0, len(table), _ROWS):  # a vocabulary's table in one go would need three more of it
-        part = slice(start, start + _ROWS)
-        steps[part] = np.maximum(np.abs(table[part]).max(1, keepdims=True), _LEAST) / MOST
-        codes[part] = np.rint(table[part] / steps[part])
-    return codes, steps
+def by_row(pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A lookup table as symmetric codes with one step a row: int8 [rows, width], float32 [rows, 1].
+
+    Args:
+        pieces: the table in stretches of rows; a vocabulary's in one go would need three more of it.
+    """
+    codes, steps = [], []
+    for piece in pieces:
+        steps.append((np.maximum(np.abs(piece).max(1, keepdims=True), _LEAST) / MOST).astype(np.float32))
+        codes.append(np.rint(piece / steps[-1]).astype(np.int8))
+    return np.concatenate(codes), np.concatenate(steps)
 
 
 def _trim(codes: np.ndarray) -> None:

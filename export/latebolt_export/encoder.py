@@ -204,9 +204,7 @@ def build(plan: Plan, state: Mapping[str, Tensor], where: str) -> Encoder:
                 f"got {list(found.shape)}. One of the two files is from another checkpoint."
             )
         found = found.chunk(parts)[part]
-        # A copy of the table lets go of the mapped checkpoint; a float32 one is all of it, so nothing is won.
-        half = module == "words" and found.dtype != torch.float32
-        filled[name] = found.clone() if half else found.float().contiguous()
+        filled[name] = found if module == "words" else found.float().contiguous()
     if unknown := sorted(state.keys() - used):
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise ExportError(

@@ -97,5 +97,10 @@ def build(checkpoint: Checkpoint, outputs: Sequence[Output]) -> TokenEmbedder:
         ExportError: the weights do not fill the architecture exactly.
     """
     made = encoder.build(checkpoint.plan, checkpoint.state, checkpoint.name)
-    projections = nn.ModuleList(_Projection(projection) for projection in checkpoint.projections)
-    return TokenEmbedder(made, projections, outputs).requires_grad_(False).eval()
+    return assemble(made, checkpoint.projections, outputs)
+
+
+def assemble(made: Encoder, projections: Sequence[Projection], outputs: Sequence[Output]) -> TokenEmbedder:
+    """An encoder with heads behind it, in evaluation mode."""
+    heads = nn.ModuleList(_Projection(projection) for projection in projections)
+    return TokenEmbedder(made, heads, outputs).requires_grad_(False).eval()

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from latebolt_export import codes
+from latebolt_export import codes, tensors
 from latebolt_export.onnx_edit import Wiring, add_constant, head_nodes, set_nodes
 
 
@@ -75,7 +75,7 @@ def _is_word_lookup(node: NodeProto, wiring: Wiring) -> bool:
 
 
 def _integer_lookup(model: onnx.ModelProto, wiring: Wiring, node: NodeProto) -> list[NodeProto]:
-    table, step = codes.by_row(wiring.value(node.input[0]))
+    table, step = codes.by_row(tensors.pieces(wiring.constants[node.input[0]]))
     names = [add_constant(model, f"{node.input[0]}_int8", table)]
     names.append(add_constant(model, f"{node.input[0]}_scale", step))
     ids, made = node.input[1], [f"{node.name}_{part}" for part in ("codes", "scales", "float", "words")]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ LARGE = 1 << 20  # bytes from which a constant lies in the file
 MOST_INLINE = (
     1 << 29
 )  # bytes of a model in one file: a session reads such a file whole, and maps one beside it
+STRETCH = 1 << 26  # bytes that are looked at at a time
 ALIGNMENT = 4096  # so that ONNX Runtime can map each tensor
 
 
@@ -47,6 +48,25 @@ def declare(name: str, array: np.ndarray) -> TensorProto:
     return numpy_helper.from_array(np.asarray(array, order="C"), name)  # keeps a scalar a scalar
 
 
+def pieces(tensor: TensorProto) -> Iterator[np.ndarray]:
+    """What a constant holds, in stretches of rows: one outside is mapped stretch by stretch.
+
+    Pages of a mapping that were read count as memory of this process until it is closed.
+    """
+    place = _place(tensor)
+    if place is None or not tensor.dims:
+        yield value(tensor)
+        return
+    path, offset, _ = place
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    shape = tuple(tensor.dims)
+    width = max(1, int(np.prod(shape[1:], dtype=np.int64))) * dtype.itemsize
+    rows = max(1, STRETCH // width)
+    for start in range(0, shape[0], rows):
+        stretch = (min(rows, shape[0] - start), *shape[1:])
+        yield np.memmap(path, dtype, "r", offset + start * width, stretch)
+
+
 class TensorFile:
     """A file that large constants of working graphs are written to. Close it before a session reads it."""
 
@@ -58,15 +78,15 @@ class TensorFile:
         """The declaration of a constant, whose bytes are now in the file if it is large."""
         return self.add_pieces(name, array.shape, [array])
 
-    def add_pieces(self, name: str, shape: Sequence[int], pieces: Iterable[np.ndarray]) -> TensorProto:
+    def add_pieces(self, name: str, shape: Sequence[int], parts: Iterable[np.ndarray]) -> TensorProto:
         """The same for one that comes in stretches of rows, at least one."""
-        pieces = iter(pieces)
-        first = next(pieces)
+        parts = iter(parts)
+        first = next(parts)
         if int(np.prod(shape, dtype=np.int64)) * first.itemsize < LARGE:
-            return declare(name, np.concatenate([first, *pieces]) if first.ndim else first)
+            return declare(name, np.concatenate([first, *parts]) if first.ndim else first)
         tensor = TensorProto(name=name, dims=shape)
         tensor.data_type = helper.np_dtype_to_tensor_dtype(first.dtype)
-        _point(tensor, str(self.path), *_append(self._file, itertools.chain([first], pieces)))
+        _point(tensor, str(self.path), *_append(self._file, itertools.chain([first], parts)))
         return tensor
 
     def close(self) -> None:
@@ -93,8 +113,7 @@ def load(path: Path, copy: Path) -> onnx.ModelProto:
             _point(tensor, location, offset, length)
         elif _size(tensor) < LARGE:
             continue
-        whole = value(tensor)
-        tensor.CopyFrom(file.add_pieces(tensor.name, whole.shape, _pieces(whole)))
+        tensor.CopyFrom(file.add_pieces(tensor.name, tuple(tensor.dims), pieces(tensor)))
     file.close()
     return model
 
@@ -131,7 +150,7 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
             if _size(tensor) < LARGE:
                 return declare(tensor.name, value(tensor))
             moved = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
-            _point(moved, data.name, *_append(file, _pieces(value(tensor))))
+            _point(moved, data.name, *_append(file, pieces(tensor)))
             return moved
 
         _write(model, path, move)
@@ -191,20 +210,10 @@ def _point(tensor: TensorProto, location: str, offset: int, length: int) -> None
         tensor.external_data.add(key=key, value=text)
 
 
-def _append(file: BinaryIO, pieces: Iterable[np.ndarray]) -> tuple[int, int]:
+def _append(file: BinaryIO, parts: Iterable[np.ndarray]) -> tuple[int, int]:
     """Write an array's pieces one behind the other; returns offset and length."""
     file.write(b"\0" * (-file.tell() % ALIGNMENT))
     offset = file.tell()
-    for piece in pieces:
-        file.write(np.ascontiguousarray(piece).data)
+    for part in parts:
+        file.write(np.ascontiguousarray(part).data)
     return offset, file.tell() - offset
-
-
-def _pieces(array: np.ndarray) -> Iterable[np.ndarray]:
-    """Stretches of rows, so that copying a mapped table does not bring all of it into memory."""
-    if not array.ndim:
-        yield array
-        return
-    rows = max(1, (64 << 20) // max(1, array[:1].nbytes))
-    for start in range(0, len(array), rows):
-        yield array[start : start + rows]

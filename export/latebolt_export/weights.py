@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
+_LARGE = 1 << 28  # bytes
 _ROWS = 16384  # hashed at a time: a large table need not be in memory as float32
 
 
@@ -49,11 +50,10 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return _mapped(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ExportError(f"{path}: there is no such weight file. Download it again.") from error
@@ -66,6 +66,24 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ExportError(f"{path}: should hold named tensors only. Convert it to safetensors.")
+    return state
+
+
+def _mapped(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a safetensors file, mapped into memory; a large one apart from the others.
+
+    A mapping is kept whole while any of its tensors is in use, and a word table outlives the others.
+    """
+    from safetensors import safe_open
+
+    state = {}
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 (the file is no mapping)
+            state[name] = file.get_tensor(name)
+    for name, tensor in state.items():
+        if tensor.nbytes >= _LARGE:
+            with safe_open(path, framework="pt") as own:
+                state[name] = own.get_tensor(name)
     return state
 
 

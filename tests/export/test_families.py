@@ -3,62 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from families import FAMILIES, Family, jina_v2, modernbert
+from families import FAMILIES, jina_v2, modernbert
+from traced import DIM, Traced, trace
 
 from latebolt.errors import ExportError
-from latebolt_export import architectures, cpu_graph, encoder, fuse, graph, half, quantize, smooth, tensors
-from latebolt_export.architectures import Plan
-from latebolt_export.heads import Dense, Projection, choose
-from latebolt_export.module import TokenEmbedder, _Projection
+from latebolt_export import architectures, cpu_graph, encoder, fuse, half, quantize, smooth, tensors
 
-# Around the window of ModernBERT (64 on each side) and the stretch of ALiBi (256 queries).
-LENGTHS = (1, 2, 17, 64, 65, 66, 129, 256, 257, 318)
-LONGER = (513, 640)
 SAME = {"rtol": 0, "atol": 2e-5}  # other operators, same arithmetic
-DIM = 16
-
-
-@dataclass
-class Traced:
-    """One family's module, its fused graph, and the folder its large weights would lie in."""
-
-    family: Family
-    plan: Plan
-    module: TokenEmbedder
-    fused: onnx.ModelProto
-    folder: object
-
-    def texts(self):
-        generator = torch.Generator().manual_seed(1)
-        for length in (*LENGTHS, *LONGER):
-            if length <= self.plan.max_tokens:
-                yield torch.randint(3, 95, (1, length), generator=generator)
-
-    def vectors(self, ids, mask=None):
-        with torch.inference_mode():
-            found = self.module(ids, torch.ones_like(ids) if mask is None else mask)
-        return found[f"embeddings_{DIM}"].numpy()
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def traced(request, tmp_path_factory) -> Traced:
     return trace(FAMILIES[request.param](), request.param, tmp_path_factory.mktemp("traced"))
-
-
-def trace(family: Family, name: str, folder) -> Traced:
-    plan = architectures.plan(family.config, family.state.keys(), name)
-    torch.manual_seed(9)
-    projections = (Projection((Dense(torch.randn(DIM, plan.hidden)),), "linear.weight"),)
-    made = encoder.build(plan, family.state, name)
-    heads = torch.nn.ModuleList(_Projection(projection) for projection in projections)
-    module = TokenEmbedder(made, heads, choose(projections, None)).eval()
-    return Traced(family, plan, module, fuse.fuse(graph.trace(module, folder)), folder)
 
 
 def run(session, ids, mask=None):

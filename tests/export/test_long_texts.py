@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from families import jina_v1, jina_v2, modernbert
-from test_families import trace
+from traced import trace
 
 from latebolt_export import cpu_graph, tensors
 

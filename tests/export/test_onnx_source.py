@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import write_tokenizer
 from onnx import TensorProto, helper
-from test_pipeline import outputs, unit
+from small import outputs, unit, write_tokenizer
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ExportError, InvalidInput

@@ -9,29 +9,17 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from conftest import write_tokenizer
 from families import FAMILIES
 from safetensors.torch import load_file
+from small import outputs, unit, write_tokenizer
 
 from latebolt import contract
 from latebolt.errors import ExportError, InvalidInput, RuntimeUnavailable, StorageFull
 from latebolt_export import Budgets, export_model
 
 QUICK = {"precisions": ("fp32",)}
-
-
-def outputs(folder, graph, ids):
-    session = onnxruntime.InferenceSession(folder / graph.file, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64)}
-    return dict(zip(names, (value[0] for value in session.run(None, feed)), strict=True))
-
-
-def unit(rows: torch.Tensor) -> np.ndarray:
-    return torch.nn.functional.normalize(rows, dim=-1).numpy()
 
 
 def test_stanford_in_every_precision(make, tmp_path, hidden_states, head, ids):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small import outputs, unit
 
 from latebolt import contract
 from latebolt.errors import ExportError
@@ -38,8 +39,6 @@ def test_identical_encoders_share_a_graph(make, tmp_path, narrow, head, hidden_s
         (16, "linear.weight"),
         (8, "linear.weight of narrow"),
     ]
-    from test_pipeline import outputs, unit
-
     found = outputs(tmp_path / "out", made.graphs["fp32"], ids[1])
     for name, weight in (("embeddings_16", head), ("embeddings_8", narrow)):
         assert np.abs(found[name] - unit(hidden_states(ids[1]) @ weight.T)).max() < 1e-5

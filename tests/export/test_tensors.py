@@ -53,6 +53,14 @@ def test_a_constant_in_pieces_equals_the_whole(tmp_path, weight):
     np.testing.assert_array_equal(tensors.value(few), weight[:4])
 
 
+def test_stretches_of_a_constant_are_the_whole(model, weight, monkeypatch):
+    monkeypatch.setattr(tensors, "STRETCH", 10_000)
+    parts = list(tensors.pieces(model.graph.initializer[1]))
+    assert len(parts) > 100
+    np.testing.assert_array_equal(np.concatenate(parts), weight)
+    assert [part.tolist() for part in tensors.pieces(model.graph.initializer[0])] == [[1, 1, 1]]
+
+
 def test_a_scalar_stays_a_scalar():
     assert list(tensors.declare("one", np.array(True)).dims) == []
 
