@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from latebolt_export import cpu_graph, half, parity, quantize, smooth, tensors, verdict
+from latebolt_export import cpu_graph, half, memory, parity, quantize, smooth, tensors, verdict
 from latebolt_export.architectures import Kind
 from latebolt_export.budgets import Budgets
 
@@ -73,8 +73,8 @@ def _int8(model: onnx.ModelProto, work: Work) -> Made:
     work.progress("calibrating for int8")
     keep = quantize.head_matmuls(model)
     scales = smooth.find_scales(model, work.calibration, work.folder, keep, work.isa)
-    keep |= smooth.fold(model, scales)
-    tensors.move_out(model, work.folder / "smoothed.bin")
+    memory.give_back()
+    keep |= smooth.fold(model, scales, work.folder / "smoothed.bin")
     by_error = sorted(scales.values(), key=lambda scale: -scale.error)
     worst = [f"{scale.matmuls[0]} ({scale.error:.1e})" for scale in by_error[:6]]
     for count in LEFT_FLOAT:
@@ -91,6 +91,7 @@ def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> li
     """Quantise and write; nothing of it stays in memory while the file is measured."""
     integer = tensors.twin(model)
     quantize.quantize(integer, keep, work.isa)
+    memory.give_back()
     cpu_graph.long_texts(integer, work.kinds)
     return _write(integer, "int8", work)
 

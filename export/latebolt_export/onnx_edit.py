@@ -13,10 +13,14 @@ from latebolt_export import tensors
 
 
 class Wiring:
-    """Producers, consumers and constants of a graph, as they were when this was made."""
+    """Producers, consumers and constants of a graph, as they were when this was made.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+    Args:
+        file: takes large constants that are replaced; without one they stay inside the graph.
+    """
+
+    def __init__(self, model: onnx.ModelProto, file: tensors.TensorFile | None = None) -> None:
+        self.graph, self._file = model.graph, file
         self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self.producer = {name: node for node in model.graph.node for name in node.output}
         self.consumers: dict[str, list[NodeProto]] = {}
@@ -30,7 +34,8 @@ class Wiring:
 
     def replace(self, name: str, value: np.ndarray) -> None:
         """Give a constant another value."""
-        self.constants[name].CopyFrom(tensors.declare(name, value))
+        declare = self._file.add if self._file is not None else tensors.declare
+        self.constants[name].CopyFrom(declare(name, value))
 
     def weighted(self) -> list[NodeProto]:
         """The MatMul nodes whose second factor is a constant matrix, in graph order."""

@@ -161,7 +161,7 @@ def build(
     checkpoint: Checkpoint, out: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make the model folder of a checkpoint, whose `state` is used up; see `export_model`."""
-    from latebolt_export import fuse, graph, module, parity
+    from latebolt_export import fuse, graph, memory, module, parity
 
     check_target(out, options.overwrite)
     outputs = heads.choose(checkpoint.projections, options.dims)
@@ -176,6 +176,7 @@ def build(
         progress("running PyTorch")
         truth = parity.reference(embedder.run, *_texts(checkpoint))
         del embedder
+        memory.give_back()
         start = _Start(fused, checkpoint.plan.kinds, outputs, truth, "PyTorch", digest)
         return _finish(checkpoint, start, draft, name, options, progress)
 

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from latebolt_export import codes
+from latebolt_export import codes, tensors
 from latebolt_export.observe import Sample, observe
 from latebolt_export.onnx_edit import Wiring, add_constant, set_nodes
 from latebolt_export.outliers import carry_past
@@ -78,14 +78,19 @@ def find_scales(
     return found
 
 
-def fold(model: onnx.ModelProto, scales: dict[str, Scale]) -> set[str]:
+def fold(model: onnx.ModelProto, scales: dict[str, Scale], path: Path) -> set[str]:
     """Write the scales into the graph, in place; returns the side paths' MatMuls, which stay float32.
 
+    `path` is a new file for the large weights that change: together they may be too much for memory.
     Outlier channels move to a side path first. Then weights take s; the inverse goes into what makes the
     tensor, where that is linear (see `_fold_upstream`). Elsewhere the tensor also feeds a residual or
     follows a GELU, so a multiplication of its own carries it.
     """
-    wiring = Wiring(model)
+    with tensors.TensorFile(path) as file:
+        return _fold(model, scales, Wiring(model, file))
+
+
+def _fold(model: onnx.ModelProto, scales: dict[str, Scale], wiring: Wiring) -> set[str]:
     before: dict[str, list[onnx.NodeProto]] = {}  # node name -> what comes in front of it
     after: dict[str, list[onnx.NodeProto]] = {}
     sides: set[str] = set()

@@ -7,6 +7,7 @@ data, with an absolute path) and every pass maps the ones it looks at.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,7 +68,7 @@ def pieces(tensor: TensorProto) -> Iterator[np.ndarray]:
         yield np.memmap(path, dtype, "r", offset + start * width, stretch)
 
 
-class TensorFile:
+class TensorFile(contextlib.AbstractContextManager["TensorFile"]):
     """A file that large constants of working graphs are written to. Close it before a session reads it."""
 
     def __init__(self, path: Path) -> None:
@@ -91,6 +92,9 @@ class TensorFile:
 
     def close(self) -> None:
         self._file.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def load(path: Path, copy: Path) -> onnx.ModelProto:
@@ -116,15 +120,6 @@ def load(path: Path, copy: Path) -> onnx.ModelProto:
         tensor.CopyFrom(file.add_pieces(tensor.name, tuple(tensor.dims), pieces(tensor)))
     file.close()
     return model
-
-
-def move_out(model: onnx.ModelProto, path: Path) -> None:
-    """Move large constants that a graph holds inside into a file, in place."""
-    file = TensorFile(path)
-    for tensor in model.graph.initializer:
-        if not is_outside(tensor) and _size(tensor) >= LARGE:
-            tensor.CopyFrom(file.add(tensor.name, value(tensor)))
-    file.close()
 
 
 def twin(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -216,4 +211,5 @@ def _append(file: BinaryIO, parts: Iterable[np.ndarray]) -> tuple[int, int]:
     offset = file.tell()
     for part in parts:
         file.write(np.ascontiguousarray(part).data)
+    file.flush()  # it may be mapped while more is written behind it
     return offset, file.tell() - offset

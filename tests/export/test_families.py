@@ -98,7 +98,7 @@ def test_int8_graph_is_close(traced, isa):
     calibration = [ids[0].numpy() for ids in traced.texts() if 10 < ids.shape[1] < 200]
     keep = quantize.head_matmuls(model)
     scales = smooth.find_scales(model, calibration, traced.folder, keep, isa)
-    keep |= smooth.fold(model, scales)
+    keep |= smooth.fold(model, scales, traced.folder / f"smoothed_{isa}.bin")
     session = tensors.open_session(model, traced.folder)
     for ids in traced.texts():  # folding rounds nothing away
         np.testing.assert_allclose(run(session, ids), traced.vectors(ids), **SAME)
@@ -116,7 +116,7 @@ def test_scales_of_a_pre_norm_encoder_cost_no_multiplication(tmp_path):
     before = Counter(node.op_type for node in model.graph.node)["Mul"]
     scales = smooth.find_scales(model, [ids[0].numpy() for ids in made.texts()][2:5], tmp_path)
     assert any(np.any(found.scale != 1) for found in scales.values())
-    smooth.fold(model, scales)
+    smooth.fold(model, scales, tmp_path / "smoothed.bin")
     evened = [node for node in model.graph.node if node.name.endswith("_evened")]
     # The embeddings' normalisation also feeds the first residual sum, and the last one the heads.
     assert len(evened) <= 1

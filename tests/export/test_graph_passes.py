@@ -96,7 +96,7 @@ def test_folding_scales_changes_no_bit_of_a_product(plain, run, ids, tmp_path):
     before = [run(plain, [one]) for one in ids]
     scales = smooth.find_scales(plain, texts, tmp_path, quantize.head_matmuls(plain))
     assert all(np.all(np.exp2(np.round(np.log2(s.scale))) == s.scale) for s in scales.values())
-    smooth.fold(plain, scales)
+    smooth.fold(plain, scales, tmp_path / "smoothed.bin")
     for one, expected in zip(ids, before, strict=True):
         for a, b in zip(expected, run(plain, [one]), strict=True):
             np.testing.assert_allclose(b, a, **SAME)
@@ -140,7 +140,7 @@ def test_a_channel_that_no_scale_can_tame_gets_a_side_path(run, ids, tmp_path):
     assert found.outliers.tolist() == [9]
     assert found.error < 0.1 * found.plain_error
     before = [run(model, [one])[0] for one in ids]
-    sides = smooth.fold(model, {"rows": found})
+    sides = smooth.fold(model, {"rows": found}, tmp_path / "smoothed.bin")
     assert not np.any(Wiring(model).value("weight")[9])
     made = quantized(model, sides)
     assert (operators(made)["MatMul"], operators(made)["MatMulInteger"]) == (1, 1)
@@ -196,7 +196,8 @@ def test_int8_is_close_and_smoothing_brings_it_closer(plain, run, ids, tmp_path)
         )
 
     evened = twin(plain)
-    smooth.fold(evened, smooth.find_scales(evened, [np.array(one) for one in ids], tmp_path, keep))
+    scales = smooth.find_scales(evened, [np.array(one) for one in ids], tmp_path, keep)
+    smooth.fold(evened, scales, tmp_path / "smoothed.bin")
     rough, fine = mean_cosine(plain), mean_cosine(evened)
     assert fine > 0.99
     assert 1 - fine < 0.5 * (1 - rough)

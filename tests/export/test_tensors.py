@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from latebolt_export import tensors
+from latebolt_export.onnx_edit import Wiring
 
 
 @pytest.fixture
@@ -93,9 +94,12 @@ def test_session_over_a_working_graph_leaves_nothing_behind(model, weight, tmp_p
     assert set(tmp_path.iterdir()) == before
 
 
-def test_moving_out_changes_no_value(weight, tmp_path):
+def test_a_replaced_constant_lies_in_the_file_and_can_be_read_at_once(weight, tmp_path):
     model = onnx.ModelProto()
     model.graph.initializer.append(tensors.declare("w", weight))
-    tensors.move_out(model, tmp_path / "moved.bin")
-    assert tensors.is_outside(model.graph.initializer[0])
-    np.testing.assert_array_equal(tensors.value(model.graph.initializer[0]), weight)
+    with tensors.TensorFile(tmp_path / "replaced.bin") as file:
+        wiring = Wiring(model, file)
+        for factor in (2, 3):
+            wiring.replace("w", wiring.value("w") * factor)
+        assert tensors.is_outside(model.graph.initializer[0])
+        np.testing.assert_array_equal(wiring.value("w"), weight * 6)

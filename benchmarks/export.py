@@ -1,0 +1,219 @@
+"""What does an export cost, what does int8 lose, and how much memory does a long document take?
+
+Three parts, each in a process of its own:
+- size: a checkpoint of jina-colbert-v2's full size with random weights (and its real vocabulary) to fp32
+  and int8: seconds and peak memory, beside the checkpoint's size;
+- long: one document of 8192 tokens through those graphs: memory over what the loaded graph holds;
+- ndcg: the built-in model's fp32 and int8 graphs on real collections, and their mean token cosine.
+Needs `latebolt[export,eval]`, and beside the checkout (or at LATEBOLT_SHARED) the folders data and
+tokenizers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness import HERE, peak_mb, record
+
+SHARED = Path(os.environ.get("LATEBOLT_SHARED", HERE.parents[1] / "shared"))
+COLLECTIONS = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
+HIDDEN, INNER, VOCABULARY, LAYERS, DIM, LONGEST = 1024, 4096, 250_004, 24, 128, 8192
+DIMS = (128, 96, 64)
+PACKAGES = ("torch", "onnx", "optimum-onnx")
+
+
+def main() -> None:
+    """Run the parts one after the other; `--part` is what a child process does."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="2 layers, one collection; keeps no record")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part:
+        print(json.dumps(PARTS[given.part](given.folder, given.quick)))
+        return
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for part in PARTS:
+            command = [sys.executable, __file__, "--part", part, "--folder", folder]
+            done = subprocess.run(
+                command + ["--quick"] * given.quick, stdout=subprocess.PIPE, text=True, check=True
+            )
+            rows += json.loads(done.stdout.splitlines()[-1])
+    record("export", rows, PACKAGES, given.quick)
+
+
+def make(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Write the random checkpoint: in another process than the export, whose memory is measured."""
+    write_checkpoint(folder / "checkpoint", 2 if quick else LAYERS)
+    return []
+
+
+def size(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Export the checkpoint and say what it took."""
+    from latebolt_export import export_model
+
+    steps: list[tuple[float, str]] = []
+    start = time.perf_counter()
+
+    def note(step: str) -> None:
+        steps.append((time.perf_counter() - start, step))
+        print(f"{steps[-1][0]:7.1f} s  {peak_mb():6.0f} MB  {step}", file=sys.stderr)
+
+    made = export_model(folder / "checkpoint", folder / "model", precisions=("fp32", "int8"), progress=note)
+    checkpoint_mb = (folder / "checkpoint" / "model.safetensors").stat().st_size / 1e6
+    row = {
+        "part": "size",
+        "layers": 2 if quick else LAYERS,
+        "seconds": time.perf_counter() - start,
+        "checkpoint_mb": checkpoint_mb,
+        "peak_mb": peak_mb(),
+    }
+    for file in sorted((folder / "model" / "onnx").iterdir()):
+        row[file.name] = file.stat().st_size / 1e6
+    parity = made.parity["precisions"]
+    row["fp32_max_abs"] = parity["fp32"][str(DIM)]["max_abs"]
+    row["int8_cosine_mean"] = parity["int8"][str(DIM)]["cosine_mean"]
+    return [row]
+
+
+def long(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Memory of one long document over that of the session that has run a short one."""
+    rows = []
+    for precision in ("fp32", "int8"):
+        code = f"import export as e; print(e.long_child({str(folder / 'model')!r}, {precision!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, cwd=HERE
+        )
+        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"layers": 2 if quick else LAYERS})
+    return rows
+
+
+def long_child(model: str, precision: str) -> str:
+    """One graph in a fresh process, as the runtime opens it."""
+    import numpy as np
+
+    from latebolt import contract
+    from latebolt.encoder.session import Session
+
+    graph = contract.read(Path(model)).graph(precision)
+    session = Session(Path(model) / graph.file, f"embeddings_{DIM}", threads=2)
+    ids = np.random.default_rng(0).integers(5, VOCABULARY - 10, LONGEST)
+    session.run(ids[:32], 32)
+    before = peak_mb()
+    start = time.perf_counter()
+    session.run(ids, LONGEST)
+    seconds = time.perf_counter() - start
+    row = {"part": "long", "precision": precision, "tokens": LONGEST, "seconds": seconds}
+    return json.dumps(row | {"loaded_mb": before, "more_mb": peak_mb() - before})
+
+
+def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """fp32 and int8 of the built-in model, at every width, exact float32 MaxSim over every document.
+
+    Its heads are nested, so the narrower vectors are the first dimensions of the widest, made unit length.
+    """
+    import numpy as np
+
+    from latebolt import Encoder, TokenVectors
+    from latebolt.evaluate import late_run, measure, read_collection
+    from latebolt_export.starter import build_starter
+
+    build_starter(folder / "starter", precisions=("fp32", "int8"))
+    encoders = {p: Encoder.load(folder / "starter", p, max(DIMS)) for p in ("fp32", "int8")}
+
+    def narrow(vectors: TokenVectors, dim: int) -> TokenVectors:
+        values = vectors.values[:, :dim]
+        return TokenVectors(values / np.linalg.norm(values, axis=1, keepdims=True), vectors.offsets)
+
+    rows = []
+    for name in COLLECTIONS[2:3] if quick else COLLECTIONS:
+        collection = read_collection(SHARED / "data" / name)
+        documents = {p: e.encode_documents(list(collection.documents.values())) for p, e in encoders.items()}
+        queries = {p: e.encode_queries(list(collection.queries.values())) for p, e in encoders.items()}
+        for dim in DIMS:
+            narrowed = {p: narrow(vectors, dim) for p, vectors in documents.items()}
+            row: dict[str, Any] = {"part": "ndcg", "collection": name, "dim": dim}
+            row["queries"] = len(collection.queries)
+            for precision, vectors in narrowed.items():
+                run, _ = late_run(collection, narrow(queries[precision], dim), vectors, bits=32)
+                row[f"{precision}_ndcg"] = measure(run, collection.qrels)["nDCG@10"]
+            row["loss_percent"] = 100 * (1 - row["int8_ndcg"] / row["fp32_ndcg"])
+            cosine = (narrowed["fp32"].values * narrowed["int8"].values).sum(1)
+            row |= {"cosine_mean": float(cosine.mean()), "cosine_p1": float(np.quantile(cosine, 0.01))}
+            print(row, file=sys.stderr)
+            rows.append(row)
+    return rows
+
+
+def write_checkpoint(folder: Path, layers: int) -> None:
+    """A checkpoint in jina-colbert-v2's published layout, bfloat16, random weights, real vocabulary."""
+    import torch
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer
+
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int, scale: float = 0.02) -> torch.Tensor:
+        return (torch.randn(*shape, generator=generator) * scale).bfloat16()
+
+    def linear(name: str, rows: int, width: int, scale: float = 0.02) -> dict[str, torch.Tensor]:
+        return {f"{name}.weight": normal(rows, width, scale=scale), f"{name}.bias": normal(rows)}
+
+    def norm(name: str) -> dict[str, torch.Tensor]:
+        return {f"{name}.weight": 1 + normal(HIDDEN), f"{name}.bias": normal(HIDDEN)}
+
+    state = {
+        "roberta.embeddings.word_embeddings.weight": normal(VOCABULARY, HIDDEN),
+        "roberta.embeddings.token_type_embeddings.weight": normal(1, HIDDEN),
+        "linear.weight": normal(DIM, HIDDEN),
+        **norm("roberta.emb_ln"),
+        **linear("roberta.pooler.dense", HIDDEN, HIDDEN),
+    }
+    for number in range(layers):
+        layer = f"roberta.encoder.layers.{number}"
+        state |= linear(f"{layer}.mixer.Wqkv", 3 * HIDDEN, HIDDEN, 0.04)
+        state |= linear(f"{layer}.mixer.out_proj", HIDDEN, HIDDEN)
+        state |= linear(f"{layer}.mlp.fc1", INNER, HIDDEN) | linear(f"{layer}.mlp.fc2", HIDDEN, INNER)
+        state |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
+    save_file(state, folder / "model.safetensors")
+    config = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 16,
+        "intermediate_size": INNER,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+        "max_position_embeddings": 8194,
+        "position_embedding_type": "rotary",
+        "rotary_emb_base": 10000.0,
+    }
+    metadata = {"query_maxlen": 32, "doc_maxlen": 300, "dim": DIM, "attend_to_mask_tokens": True}
+    metadata |= {"query_token_id": "[QueryMarker]", "doc_token_id": "[DocumentMarker]"}
+    tokenizer = Tokenizer.from_file(str(SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"))
+    tokenizer.add_special_tokens(["[QueryMarker]", "[DocumentMarker]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, content in (
+        ("config.json", config),
+        ("artifact.metadata", metadata),
+        ("tokenizer_config.json", {"pad_token": "<pad>", "mask_token": "<mask>", "unk_token": "<unk>"}),
+    ):
+        (folder / name).write_text(json.dumps(content))
+
+
+PARTS = {"make": make, "size": size, "long": long, "ndcg": ndcg}
+
+if __name__ == "__main__":
+    main()
