@@ -47,7 +47,7 @@ class Encoder:
         self.contract = folder.contract
         self.device = device[0] if device[1] == 0 else f"{device[0]}:{device[1]}"
         self._device = device
-        self._file, _ = folder.graph_file(precision)
+        self._file, self._graph = folder.graph_file(precision)
         self._head = self.contract.head(dim)
         self._text = TextPipeline(folder.tokenizer_file, self.contract)
         self._forget_sessions()
@@ -72,7 +72,8 @@ class Encoder:
         """Load a model.
 
         Args:
-            model: the built-in "starter", an exported folder, or a hub id `org/name`.
+            model: the built-in "starter", a folder, or a hub id `org/name`. The folder was exported, or
+                holds ONNX graphs of token vectors in the layout of FastEmbed, PyLate or next-plaid.
             precision: "fp32", "fp16" or "int8"; by default the fastest the model has for the device.
             dim: width of the token vectors, one of the model's heads; the widest by default.
             device: "cpu", "cuda", "cuda:N", or "auto" (CUDA when there is one).
@@ -128,8 +129,8 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for encoders whose token vectors may be compared (precision does not matter)."""
-        return self.contract.fingerprint(self.dim)
+        """Equal for encoders whose token vectors may be compared; see `ModelFolder.fingerprint`."""
+        return self.folder.fingerprint(self.precision, self.dim)
 
     def __repr__(self) -> str:
         return (
@@ -235,7 +236,9 @@ class Encoder:
             if self._closed:
                 raise InvalidInput(f"this encoder of {self.model} is closed. Load it again.")
             if n_threads not in self._sessions:
-                self._sessions[n_threads] = Session(self._file, self._head.output, n_threads, self._device)
+                self._sessions[n_threads] = Session(
+                    self._file, self._graph, self._head, n_threads, self._device
+                )
             return self._sessions[n_threads]
 
     def _encode(
