@@ -21,7 +21,8 @@ from latebolt import Encoder
 def seconds():  # of CPU, by thread
     fields = {task.name: (task / "stat").read_text().rpartition(")")[2].split()
               for task in Path("/proc/self/task").iterdir()}
-    return {name: (int(field[11]) + int(field[12])) / os.sysconf("SC_CLK_TCK") for name, field in fields.items()}
+    tick = os.sysconf("SC_CLK_TCK")
+    return {name: (int(field[11]) + int(field[12])) / tick for name, field in fields.items()}
 
 threads, n_texts = map(int, sys.argv[1:])
 encoders = [Encoder.load(threads=threads) for _ in range(2)]
