@@ -129,8 +129,8 @@ def padded_onnx(threads: int) -> Encode:
     return encode
 
 
-def torch_module(dtype: str, threads: int) -> Encode:
-    """transformers' BertModel with SDPA, texts sorted by length, batches of 16: the best of 1 to 64 here."""
+def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int = 16) -> Encode:
+    """transformers' BertModel with SDPA, texts sorted by length; on CPUs 16 a batch is best of 1 to 64."""
     import torch
     from transformers import BertModel
 
@@ -138,20 +138,20 @@ def torch_module(dtype: str, threads: int) -> Encode:
 
     torch.set_num_threads(threads)
     model = BertModel.from_pretrained(weights_folder(), attn_implementation="sdpa").eval()
-    model = model.to(getattr(torch, dtype))
-    head = torch.nn.Linear(384, 128, bias=False, dtype=getattr(torch, dtype))
+    model = model.to(device, getattr(torch, dtype))
+    head = torch.nn.Linear(384, 128, bias=False, device=device, dtype=getattr(torch, dtype))
     tokenizer = _tokenizer()
 
     def encode(some: list[str]) -> int:
         total = 0
         ordered = sorted(some, key=len)
         with torch.inference_mode():
-            for start in range(0, len(ordered), 16):
-                batch = tokenizer.encode_batch(ordered[start : start + 16])
-                mask = torch.tensor([e.attention_mask for e in batch])
-                ids = torch.tensor([e.ids for e in batch])
+            for start in range(0, len(ordered), batch_size):
+                batch = tokenizer.encode_batch(ordered[start : start + batch_size])
+                mask = torch.tensor([e.attention_mask for e in batch], device=device)
+                ids = torch.tensor([e.ids for e in batch], device=device)
                 vectors = head(model(ids, attention_mask=mask).last_hidden_state)
-                torch.nn.functional.normalize(vectors.float(), dim=-1).numpy()
+                torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
                 total += int(mask.sum())
         return total
 

@@ -20,10 +20,10 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One projection of the encoder: an output of the graph, L2-normalised there."""
+    """One projection of the encoder: an output of the graph."""
 
     dim: int
-    output: str  # name of the graph's output, float32 or float16 [batch, tokens, dim]
+    output: str  # name of the graph's output, float32 or float16 [batch, tokens, dim]; "" = the one so wide
     source: str = ""  # where its weights come from, in words
 
 
@@ -55,13 +55,28 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skiplist: tuple[int, ...] = ()  # ids whose vectors are dropped
 
 
-class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One ONNX file of the model at one precision."""
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file beside an ONNX file, with the weights that are too large for it."""
 
     file: str  # relative to the model folder
-    bytes: int
-    sha256: str
+    bytes: int  # 0 = not recorded
+    sha256: str  # "" = not recorded
+
+
+class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The model at one precision: an ONNX file, and the files beside it that it needs."""
+
+    file: str  # relative to the model folder
+    bytes: int  # of that file; 0 = not recorded
+    sha256: str  # of that file; "" = not recorded
     isa: str = ""  # instruction set an int8 graph was made for; "" = any
+    data: tuple[Part, ...] = ()
+    normalised: bool = True  # its outputs have unit length; others are given it after the run
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every file of the graph, the ONNX file first."""
+        return (Part(self.file, self.bytes, self.sha256), *self.data)
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +103,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graphs: dict[str, Graph]  # precision -> graph
     source: Provenance
     parity: dict[str, Any] = {}  # summary of report.json
+    lowercase: bool = False  # texts are lowercased before the tokenizer sees them
     format: str = "latebolt-model"
     format_version: int = FORMAT_VERSION
 
@@ -121,7 +137,15 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Precisions of one model share it; weights, head or text rules that differ do not.
         """
-        parts = (self.source.weights_sha256, dim, self.frame, self.query, self.document)
+        parts: tuple[object, ...] = (
+            self.source.weights_sha256,
+            dim,
+            self.frame,
+            self.query,
+            self.document,
+        )
+        if self.lowercase:  # only then, so that what was made before this field existed keeps its print
+            parts += ("lowercase",)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
     def problems(self) -> list[str]:
@@ -140,8 +164,9 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for precision, graph in self.graphs.items():
             if precision not in PRECISIONS:
                 found.append(f'graphs: precision should be one of {PRECISIONS}, got "{precision}"')
-            if Path(graph.file).is_absolute() or ".." in Path(graph.file).parts:
-                found.append(f'graphs.{precision}.file: should stay in the model folder, got "{graph.file}"')
+            for file in (part.file for part in graph.parts):
+                if Path(file).is_absolute() or ".." in Path(file).parts:
+                    found.append(f'graphs.{precision}.file: should stay in the model folder, got "{file}"')
         frame = len(self.frame.prefix) + len(self.frame.suffix)
         for kind, rules in (("query", self.query), ("document", self.document)):
             least = frame + (rules.marker is not None) + 1

@@ -1,7 +1,7 @@
 """Turns a checkpoint folder into one resolved `Checkpoint`, whichever layout it came in.
 
 Reads settings, tokenizer and weights; decides nothing about graphs. The folders' layouts are told apart
-here and read in `stanford` and `pylate`; a folder without heads of its own is `plain`.
+here, their settings are read by `latebolt.layouts`; a folder without heads of its own is `plain`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from latebolt.contract import TextRules
 from latebolt.errors import ExportError
-from latebolt_export import architectures, pylate, stanford
+from latebolt.layouts import pylate, stanford
+from latebolt.layouts.files import read_json
+from latebolt.layouts.vocabulary import Vocabulary
+from latebolt_export import architectures, own_heads
 from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
-from latebolt_export.files import read_json
 from latebolt_export.heads import Dense, Projection, check
 from latebolt_export.origin import Origin
-from latebolt_export.vocabulary import Vocabulary
 from latebolt_export.weights import read_state, read_tensors, state_sha256
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
             modules), or an encoder without heads.
         head: safetensors file(s) with `linear.weight` [dim, hidden], used instead of the folder's own.
     Raises:
-        ExportError: something is missing, damaged, contradictory or not supported; the message says what.
+        ModelError: something is missing, damaged, contradictory or not supported; the message says what.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such checkpoint folder. Check the path.")
@@ -69,13 +70,11 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     plan = architectures.plan(config, state.keys(), str(folder))
     max_tokens = plan.max_tokens
     if stanford.recognises(folder):
-        state, projections = stanford.split(state, folder)
+        state, projections = own_heads.stanford(state, folder)
         query, document = stanford.rules(folder, vocabulary, max_tokens)
-    elif pylate.recognises(folder):
-        projections = pylate.projections(folder)
+    elif projections := own_heads.pylate(folder):
         query, document = pylate.rules(folder, vocabulary, max_tokens)
     else:
-        projections = ()
         query, document = TextRules(min(PLAIN_QUERY_TOKENS, max_tokens)), TextRules(max_tokens)
     if head is not None:
         projections = tuple(_head_file(path) for path in ([head] if isinstance(head, Path) else head))
@@ -97,6 +96,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
         frame=vocabulary.frame(),
         query=query,
         document=document,
+        lowercase=pylate.lowercase(inner),
         tokenizer_json=vocabulary.json(),
         licence=licence(folder),
     )

@@ -6,29 +6,25 @@ Known folders: the hub's `onnx/model.onnx` beside a checkpoint's small files, Fa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
-from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ExportError
-from latebolt_export import pylate, stanford, tensors
+from latebolt.layouts import graphs, settings
+from latebolt.layouts.files import joint_sha256
+from latebolt_export import tensors
 from latebolt_export.checkpoint import licence
-from latebolt_export.files import integer, read_json, sha256
 from latebolt_export.heads import Output
 from latebolt_export.onnx_edit import Builder, lift_constants, set_nodes
 from latebolt_export.origin import Origin
 from latebolt_export.source import Place
-from latebolt_export.vocabulary import FILE_NAME, Vocabulary
 
-SIDECAR = "onnx_config.json"  # next-plaid's
 OLDEST_OPSET = 11  # the first with DynamicQuantizeLinear
 LATEST_AXES_ATTRIBUTE = 17  # from opset 18 on, ReduceL2 takes its axes as an input
 QUANTISED = ("MatMulInteger", "DynamicQuantizeMatMul", "QLinearMatMul", "MatMulNBits", "DequantizeLinear")
@@ -48,40 +44,34 @@ def load(place: Place, file: Path) -> OnnxSource:
     """Read the settings and the tokenizer that lie around a graph.
 
     Raises:
-        ExportError: there is no tokenizer, or a setting is not what it should be.
+        ModelError: there is no tokenizer, or a setting is not what it should be.
     """
-    folder = next((f for f in (file.parent, file.parent.parent) if (f / FILE_NAME).is_file()), file.parent)
-    vocabulary = Vocabulary(folder)
-    config = read_json(folder / "config.json") or {}
-    sidecar = read_json(folder / SIDECAR) or read_json(file.parent / SIDECAR)
-    max_tokens = _max_tokens(config, folder)
-    query, document, dim = _rules(folder, vocabulary, max_tokens, sidecar)
+    around = (file.parent, file.parent.parent)
+    folder = next((each for each in around if (each / settings.TOKENIZER).is_file()), file.parent)
+    told = settings.read(folder)
     return OnnxSource(
         name=place.name,
         revision=place.revision,
-        architecture=str(config.get("model_type") or "onnx"),
-        hidden=int(config.get("hidden_size") or config.get("dim") or 0),
-        heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
-        max_tokens=max_tokens,
-        frame=vocabulary.frame(),
-        query=query,
-        document=document,
-        tokenizer_json=vocabulary.json(),
+        architecture=told.architecture,
+        hidden=told.hidden,
+        heads=told.attention_heads,
+        max_tokens=told.max_tokens,
+        frame=told.frame,
+        query=told.query,
+        document=told.document,
+        lowercase=told.lowercase,
+        tokenizer_json=told.vocabulary.json(),
         licence=licence(folder),
         file=file,
-        dim=dim,
+        dim=told.dim,
     )
 
 
 def weights_sha256(source: OnnxSource) -> str:
     """Hex digest of the graph's file and of the data beside it, so that every export of it agrees."""
-    data = [
-        file
-        for suffix in ("_data", ".data")
-        if (file := source.file.with_name(source.file.name + suffix)).is_file()
-    ]
-    digests = [sha256(file) for file in (source.file, *data)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    folder = source.file.parent
+    data = graphs.data_names(source.file.name, graphs.listing(folder))
+    return joint_sha256([source.file, *(folder / name for name in data)])
 
 
 def read(
@@ -106,45 +96,6 @@ def read(
     outputs = _outputs(width, dims, name)
     _unit_outputs(model, name, width, outputs)
     return model, outputs
-
-
-def _max_tokens(config: dict[str, Any], folder: Path) -> int:
-    rows = integer(config, "max_position_embeddings", 512, folder / "config.json")
-    # RoBERTa's table begins behind the padding id; jina-colbert-v2 kept the number and dropped the table.
-    roberta = "roberta" in str(config.get("model_type")) or config.get("position_embedding_type") == "rotary"
-    return rows - int(config.get("pad_token_id") or 1) - 1 if roberta else rows
-
-
-def _rules(
-    folder: Path, vocabulary: Vocabulary, max_tokens: int, sidecar: dict[str, Any] | None
-) -> tuple[TextRules, TextRules, int | None]:
-    if stanford.recognises(folder):
-        settings = read_json(folder / stanford.FILE_NAME)
-        return *stanford.rules(folder, vocabulary, max_tokens), settings.get("dim")
-    if (folder / pylate.SETTINGS).is_file():
-        dim = sidecar.get("embedding_dim") if sidecar else None
-        return *pylate.rules(folder, vocabulary, max_tokens), dim
-    if sidecar:
-        query, document = pylate.rules_of(_as_pylate(sidecar), folder / SIDECAR, vocabulary, max_tokens)
-        if query.expansion and "mask_token_id" in sidecar:
-            expansion = Expansion(int(sidecar["mask_token_id"]), query.expansion.attend)
-            query = TextRules(query.max_tokens, query.prompt, query.marker, expansion, query.skiplist)
-        return query, document, sidecar.get("embedding_dim")
-    raise ExportError(
-        f"{folder}: has none of {stanford.FILE_NAME}, {pylate.SETTINGS}, {SIDECAR}, which say how texts are "
-        f"read. Put the checkpoint's own beside the graph."
-    )
-
-
-def _as_pylate(sidecar: dict[str, Any]) -> dict[str, Any]:
-    """next-plaid's settings under PyLate's names, with its own defaults and its habit of attending."""
-    own = {
-        "query_length": 48,
-        "document_length": 300,
-        "skiplist_words": [],
-        "attend_to_expansion_tokens": True,
-    }
-    return own | sidecar
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:

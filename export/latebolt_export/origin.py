@@ -19,6 +19,7 @@ class Origin:
     query: TextRules
     document: TextRules
     tokenizer_json: str
+    lowercase: bool = False  # texts are lowercased before the tokenizer sees them
     revision: str = ""
     licence: str = ""
     files: dict[str, bytes] = field(default_factory=dict)  # further files of the model folder, by name

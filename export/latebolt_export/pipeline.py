@@ -103,6 +103,7 @@ def export_model(
     Returns:
         the contract written to latebolt.json.
     Raises:
+        ModelError: the source's settings cannot be read or contradict themselves.
         ExportError: the source cannot be used, `out` exists, or a graph is past its budget.
         InvalidInput: an unknown precision or isa.
         RuntimeUnavailable: the libraries of the `export` extra are missing.
@@ -285,6 +286,7 @@ def _contract(origin: Origin, start: _Start, name: str) -> Contract:
             weights_sha256=start.weights_sha256,
             tools=versions(),
         ),
+        lowercase=origin.lowercase,
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
+from latebolt.layouts import graphs
 
 if TYPE_CHECKING:
     from latebolt_export.checkpoint import Checkpoint
@@ -22,9 +23,6 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MOST_REASON = 120  # characters of a library's message that are passed on
 SMALL = ("*.json", "artifact.metadata", "README.md", "*_Dense/*")
 SAFE, PICKLED = ("*.safetensors",), ("pytorch_model*.bin",)
-# Graphs that may stand for float32 ones, best first. FastEmbed's repositories name theirs in other ways.
-GRAPHS = ("onnx/model.onnx", "model.onnx")
-OTHER_PRECISIONS = re.compile(r"int8|fp16|float16|q4|bnb|quant|_o[1-4]\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,10 @@ def graph_file(path: Path) -> Path | None:
         return path if path.suffix == ".onnx" else None
     if _has_weights(path):
         return None
-    for name in GRAPHS:
-        if (path / name).is_file():
-            return path / name
-    files = sorted(path.glob("*.onnx")) + sorted(path.glob("onnx/*.onnx"))
-    whole = [file for file in files if not OTHER_PRECISIONS.search(file.name)]
+    whole = graphs.whole(graphs.listing(path))
     if len(whole) > 1:
-        names = ", ".join(file.name for file in whole)
-        raise ExportError(f"{path}: holds several graphs ({names}). Give the path of one.")
-    return whole[0] if whole else None
+        raise ExportError(f"{path}: holds several graphs ({', '.join(whole)}). Give the path of one.")
+    return path / whole[0] if whole else None
 
 
 def _has_weights(folder: Path) -> bool:

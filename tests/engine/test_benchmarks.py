@@ -12,10 +12,22 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("maxsim", "kmeans", "cold_start"))
+@pytest.mark.parametrize("name", ("maxsim", "kmeans", "cold_start", "encode_memory"))
 def test_quick(name):
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 3
+
+
+def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "encode_gpu.py"), "--quick"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("encode_gpu: onnxruntime has no CUDA provider")
+    assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from small import DIM, HIDDEN, LAYERS, vocabulary, write_checkpoint
+from small import DIM, HIDDEN, LAYERS, vocabulary, write_checkpoint, write_tokenizer
 from transformers import BertConfig, BertModel
 
 from latebolt_export import checkpoint
@@ -21,6 +22,18 @@ from latebolt_export.module import TokenEmbedder, build
 
 # On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then.
 torch.set_num_threads(1)
+
+
+class Exported(torch.nn.Module):
+    """What the hub's ColBERT graphs hold: encoder and head, token types, vectors as the head leaves them."""
+
+    def __init__(self, bert, head):
+        super().__init__()
+        self.bert, self.linear = bert, torch.nn.Linear(32, 16, bias=False)
+        self.linear.weight.data = head
+
+    def forward(self, input_ids, attention_mask, token_type_ids):
+        return self.linear(self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state)
 
 
 @pytest.fixture(scope="session")
@@ -118,4 +131,33 @@ def run() -> Callable[..., list[np.ndarray]]:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
         return session.run(None, feed)
 
+    return made
+
+
+@pytest.fixture(scope="session")
+def foreign_graph(tmp_path_factory, bert, head):
+    """A float32 graph as a plain torch export makes it: nothing fused."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    ids = torch.ones(2, 9, dtype=torch.int64)
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    axes = {name: {0: "batch_size", 1: "sequence_length"} for name in [*names, "contextual"]}
+    before = bert.config._attn_implementation
+    bert.config._attn_implementation = "eager"
+    torch.onnx.export(
+        Exported(bert, head).eval(), (ids, ids, ids * 0), str(path), dynamo=False, opset_version=14,
+        input_names=names, output_names=["contextual"], dynamic_axes=axes,
+    )  # fmt: skip
+    bert.config._attn_implementation = before
+    return path
+
+
+@pytest.fixture
+def foreign(tmp_path, foreign_graph, bert):
+    """FastEmbed's layout: the graph beside artifact.metadata."""
+    made = tmp_path / "colbert-onnx"
+    made.mkdir()
+    (made / "model.onnx").write_bytes(foreign_graph.read_bytes())
+    write_tokenizer(made)
+    bert.config.save_pretrained(made)
+    (made / "artifact.metadata").write_text(json.dumps({"query_maxlen": 16, "doc_maxlen": 90, "dim": 16}))
     return made

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from latebolt.contract import Expansion, Frame, TextRules
-from latebolt.errors import ExportError
+from latebolt.errors import ModelError
+from latebolt.layouts.vocabulary import Vocabulary
 from latebolt_export import checkpoint
-from latebolt_export.vocabulary import Vocabulary
 
 # Ids in the tests' vocabulary: 7 special tokens, 26 letters, 26 continued letters, then punctuation.
 PUNCTUATION = tuple(range(59, 91))
@@ -145,30 +145,30 @@ def test_a_faulty_folder_gets_one_line_that_names_the_fault(make, fault):
     damage, message = FAULTS[fault]
     folder = make("stanford")
     damage(folder)
-    with pytest.raises(ExportError, match=message) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         checkpoint.load(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ExportError, match="nowhere: there is no such checkpoint folder"):
+    with pytest.raises(ModelError, match="nowhere: there is no such checkpoint folder"):
         checkpoint.load(tmp_path / "nowhere")
 
 
 def test_an_encoder_without_head_says_how_to_give_one(make):
-    with pytest.raises(ExportError, match=r"no projection head.*--head FILE\.safetensors.*\[dim, 32\]"):
+    with pytest.raises(ModelError, match=r"no projection head.*--head FILE\.safetensors.*\[dim, 32\]"):
         checkpoint.load(make("plain"))
 
 
 def test_a_head_file_without_the_weight_is_named(make, tmp_path):
     save_file({"other": torch.zeros(2)}, tmp_path / "head.safetensors")
-    with pytest.raises(ExportError, match=r"head\.safetensors: should hold linear\.weight .*holds other"):
+    with pytest.raises(ModelError, match=r"head\.safetensors: should hold linear\.weight .*holds other"):
         checkpoint.load(make("plain"), tmp_path / "head.safetensors")
 
 
 def test_a_dense_of_another_shape_is_named(make):
     folder = make("pylate")
     edit(folder / "2_Dense" / "config.json", out_features=48)
-    with pytest.raises(ExportError, match=r"2_Dense: linear\.weight should be \[48, 24\].*got \[16, 24\]"):
+    with pytest.raises(ModelError, match=r"2_Dense: linear\.weight should be \[48, 24\].*got \[16, 24\]"):
         checkpoint.load(folder)

@@ -20,8 +20,9 @@ MOST_MB = {"rotary": 150, "window": 400, "alibi": 600}
 CHILD = """
 import resource, sys
 import numpy as np
+from latebolt.contract import Graph, Head
 from latebolt.encoder.session import Session
-session = Session(sys.argv[1], "embeddings_16", threads=1)
+session = Session(sys.argv[1], Graph(sys.argv[1], 0, ""), Head(16, "embeddings_16"), threads=1)
 ids = np.random.default_rng(0).integers(3, 95, 8192)
 session.run(ids[:300], 300)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

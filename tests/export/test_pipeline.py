@@ -16,7 +16,9 @@ from safetensors.torch import load_file
 from small import outputs, unit, write_tokenizer
 
 from latebolt import contract
-from latebolt.errors import ExportError, InvalidInput, RuntimeUnavailable, StorageFull
+from latebolt.contract import Part
+from latebolt.errors import ExportError, InvalidInput, ModelError, RuntimeUnavailable, StorageFull
+from latebolt.layouts.files import sha256
 from latebolt_export import Budgets, export_model
 
 QUICK = {"precisions": ("fp32",)}
@@ -196,7 +198,8 @@ def test_large_graphs_get_a_data_file(make, tmp_path, monkeypatch, ids):
     monkeypatch.setattr("latebolt_export.tensors.MOST_INLINE", 1)
     parted = export_model(source, tmp_path / "parted")
     for precision, graph in parted.graphs.items():
-        assert (tmp_path / "parted" / f"{graph.file}_data").is_file()
+        data = tmp_path / "parted" / f"{graph.file}_data"
+        assert graph.data == (Part(f"{graph.file}_data", data.stat().st_size, sha256(data)),)
         for one in ids:
             expected = outputs(tmp_path / "whole", whole.graphs[precision], one)
             found = outputs(tmp_path / "parted", graph, one)
@@ -245,7 +248,7 @@ def test_every_fault_is_one_line_and_leaves_nothing(make, tmp_path, fault):
     damage, message = ERRORS[fault]
     source = make("stanford")
     damage(source)
-    with pytest.raises(ExportError, match=message) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         export_model(source, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -9,6 +9,7 @@ single-threaded runs; a single query gets all threads on one run.
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,12 +25,14 @@ from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
 from latebolt.encoder.text import Span, TextPipeline, TokenIds, check_texts
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
 from latebolt.rerank import rerank
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
 
 # From so many texts on, single-threaded runs side by side beat one multi-threaded run after another.
 _BULK_TEXTS = 8
@@ -47,7 +50,7 @@ class Encoder:
         self.contract = folder.contract
         self.device = device[0] if device[1] == 0 else f"{device[0]}:{device[1]}"
         self._device = device
-        self._file, _ = folder.graph_file(precision)
+        self._file, self._graph = folder.graph_file(precision)
         self._head = self.contract.head(dim)
         self._text = TextPipeline(folder.tokenizer_file, self.contract)
         self._forget_sessions()
@@ -72,10 +75,11 @@ class Encoder:
         """Load a model.
 
         Args:
-            model: the built-in "starter", an exported folder, or a hub id `org/name`.
+            model: the built-in "starter", a folder, or a hub id `org/name`. The folder was exported, or
+                holds ONNX graphs of token vectors in the layout of FastEmbed, PyLate or next-plaid.
             precision: "fp32", "fp16" or "int8"; by default the fastest the model has for the device.
             dim: width of the token vectors, one of the model's heads; the widest by default.
-            device: "cpu", "cuda", "cuda:N", or "auto" (CUDA when there is one).
+            device: "cpu", "cuda", "cuda:N", or "auto": CUDA where it works, else the CPU (logged).
             threads: CPU threads to use; all CPUs of this process by default.
         Raises:
             ModelError: no such model, precision or head, or a damaged file.
@@ -84,12 +88,21 @@ class Encoder:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
         folder = model_folder.find(model)
-        where = resolve_device(device)
-        if precision is None:
-            order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
-            precision = next(name for name in order if name in folder.contract.graphs)
         width = folder.contract.head(dim).dim
-        return cls(folder, precision, width, where, threads or pools.available_cpus())
+
+        def on(where: tuple[str, int]) -> Encoder:
+            order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
+            fastest = next(name for name in order if name in folder.contract.graphs)
+            return cls(folder, precision or fastest, width, where, threads or pools.available_cpus())
+
+        where = resolve_device(device)
+        try:
+            return on(where)
+        except RuntimeUnavailable as error:
+            if device != "auto" or where[0] == "cpu":
+                raise
+            logger.warning('device "auto": %s Using the CPU.', error)
+            return on(("cpu", 0))
 
     def __getstate__(self) -> dict[str, object]:
         """What a pickle holds: how to load the model again, never its weights."""
@@ -128,8 +141,8 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """Equal for encoders whose token vectors may be compared (precision does not matter)."""
-        return self.contract.fingerprint(self.dim)
+        """Equal for encoders whose token vectors may be compared; see `ModelFolder.fingerprint`."""
+        return self.folder.fingerprint(self.precision, self.dim)
 
     def __repr__(self) -> str:
         return (
@@ -235,7 +248,9 @@ class Encoder:
             if self._closed:
                 raise InvalidInput(f"this encoder of {self.model} is closed. Load it again.")
             if n_threads not in self._sessions:
-                self._sessions[n_threads] = Session(self._file, self._head.output, n_threads, self._device)
+                self._sessions[n_threads] = Session(
+                    self._file, self._graph, self._head, n_threads, self._device
+                )
             return self._sessions[n_threads]
 
     def _encode(

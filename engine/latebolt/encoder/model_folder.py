@@ -1,30 +1,42 @@
 """Finds the folder of a model by name: built in, on disk, or on the hub.
 
-Answers with a checked `Contract` and the folder it was read from; loads nothing into ONNX Runtime.
+Answers with a checked `Contract`, read from latebolt.json or derived from the layout of a folder that others
+made, and the folder it belongs to; loads nothing into ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from latebolt import contract as contracts
 from latebolt.contract import Contract, Graph
 from latebolt.errors import ModelError
+from latebolt.layouts import folder as foreign
+from latebolt.layouts import graphs, settings
+from latebolt.layouts.digests import remembered_sha256
 
 BUILT_IN = Path(__file__).parent.parent / "models"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["latebolt.json", "tokenizer.json", "onnx/*"]
+# What is fetched to learn about a model; of its graphs, only the one that is asked for.
+_SMALL_FILES = (contracts.FILE_NAME, *settings.FILES)
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model on disk. `name` is what finds it again: "starter", an absolute path, or a hub id."""
+    """A model on disk. `name` is what finds it again: "starter", an absolute path, or a hub id.
+
+    on_hub: its graphs are fetched from the hub when they are asked for.
+    """
 
     name: str
     path: Path
     contract: Contract
+    on_hub: bool = False
 
     @property
     def tokenizer_file(self) -> Path:
@@ -33,34 +45,57 @@ class ModelFolder:
         Raises:
             ModelError: it is missing.
         """
-        path = self.path / "tokenizer.json"
+        path = self.path / settings.TOKENIZER
         if not path.is_file():
-            raise ModelError(f"{path}: the tokenizer is missing. Export the model again.")
+            raise ModelError(f"{path}: the tokenizer is missing. {self._way_out}")
         return path
 
     def graph_file(self, precision: str) -> tuple[Path, Graph]:
-        """The ONNX file of a precision and its record.
+        """The ONNX file of a precision and its record, fetched from the hub if it is not here yet.
 
         Raises:
-            ModelError: there is no such graph, its file is missing, or its size is not the recorded one.
+            ModelError: there is no such graph, one of its files is missing, or has not the recorded size.
         """
         graph = self.contract.graph(precision)
-        path = self.path / graph.file
-        if not path.is_file():
-            raise ModelError(f"{path}: the {precision} graph is missing. Export the model again.")
-        if (size := path.stat().st_size) != graph.bytes:
-            raise ModelError(
-                f"{path}: should have {graph.bytes} bytes, got {size}; it is damaged. Export the model again."
-            )
-        return path, graph
+        missing = [part.file for part in graph.parts if not (self.path / part.file).is_file()]
+        if missing and self.on_hub:
+            _download(self.name, missing, self.path.name)
+        for part in graph.parts:
+            path = self.path / part.file
+            if not path.is_file():
+                raise ModelError(f"{path}: a file of the {precision} graph is missing. {self._way_out}")
+            if part.bytes and (size := path.stat().st_size) != part.bytes:
+                raise ModelError(
+                    f"{path}: should have {part.bytes} bytes, got {size}; it is damaged. {self._way_out}"
+                )
+        return self.path / graph.file, graph
+
+    def fingerprint(self, precision: str, dim: int) -> str:
+        """16 hex digits, equal for two encoders whose token vectors may be compared with each other.
+
+        Precisions of an exported model share it. A folder that others made records nothing that would show
+        its graphs to have the same weights, so there each graph has its own.
+        """
+        contract = self.contract
+        if not contract.source.weights_sha256:
+            files = [self.path / part.file for part in contract.graph(precision).parts]
+            source = msgspec.structs.replace(contract.source, weights_sha256=remembered_sha256(files))
+            contract = msgspec.structs.replace(contract, source=source)
+        return contract.fingerprint(dim)
+
+    @property
+    def _way_out(self) -> str:
+        exported = (self.path / contracts.FILE_NAME).is_file()
+        return "Export the model again." if exported and not self.on_hub else "Download the model again."
 
 
 def find(name: str | Path) -> ModelFolder:
     """The model of that name.
 
     Args:
-        name: a built-in name ("starter"), a folder, or a hub id `org/name` (downloaded through
-            huggingface_hub into its cache; `HF_HUB_OFFLINE` is honoured).
+        name: a built-in name ("starter"), a folder (exported, or in the layout of FastEmbed, PyLate or
+            next-plaid with ONNX graphs), or a hub id `org/name` (downloaded through huggingface_hub into its
+            cache; `HF_HUB_OFFLINE` is honoured).
     Raises:
         ModelError: there is no such model, or its folder is not sound.
     """
@@ -70,20 +105,37 @@ def find(name: str | Path) -> ModelFolder:
         return ModelFolder(text, built_in, contracts.read(built_in))
     path = Path(text).expanduser()
     if not path.exists() and _HUB_ID.fullmatch(text):
-        path = _download(text)
-        return ModelFolder(text, path, contracts.read(path))
-    return ModelFolder(str(path.resolve()), path.resolve(), contracts.read(path))
+        path = _download(text, _SMALL_FILES)
+        if (path / contracts.FILE_NAME).is_file():
+            return ModelFolder(text, path, contracts.read(path), on_hub=True)
+        contract = foreign.derive(path, _hub_listing(text, path), text, revision=path.name)
+        return ModelFolder(text, path, contract, on_hub=True)
+    path = path.resolve()
+    if path.is_dir() and not (path / contracts.FILE_NAME).is_file():
+        return ModelFolder(str(path), path, foreign.derive(path, graphs.listing(path), path.name))
+    return ModelFolder(str(path), path, contracts.read(path))
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f'model "{hub_id}": no folder of that name here, and the hub did not give it ({reason}). '
             'Check the name, or use the built-in "starter".'
         ) from error
+
+
+def _hub_listing(hub_id: str, snapshot: Path) -> list[str]:
+    """Files of a repository at a snapshot's commit; those fetched earlier where the hub cannot be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return list(HfApi().list_repo_files(hub_id, revision=snapshot.name))
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return graphs.listing(snapshot)

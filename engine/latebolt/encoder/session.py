@@ -5,18 +5,26 @@ The only module that imports onnxruntime. Takes token ids, gives token vectors; 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.contract import Graph, Head
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 
 Int64 = npt.NDArray[np.int64]
 
+logger = logging.getLogger(__name__)
+
+_INPUTS = {"input_ids", "attention_mask"}
+_TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a single text
+
 # Runs longer than this give their memory back, or one long document would set the size for good.
 _LONG_TOKENS = 1024
+_LEAST_NORM = np.float32(1e-12)
 
 
 def onnxruntime() -> Any:
@@ -45,6 +53,8 @@ def resolve_device(device: str) -> tuple[str, int]:
         return "cpu", 0
     has_cuda = "CUDAExecutionProvider" in onnxruntime().get_available_providers()
     if device == "auto":
+        if not has_cuda:
+            logger.warning('device "auto": the installed onnxruntime has no CUDA provider; using the CPU')
         return ("cuda", 0) if has_cuda else ("cpu", 0)
     kind, _, number = device.partition(":")
     if kind != "cuda" or (number and not number.isdigit()):
@@ -60,7 +70,9 @@ def resolve_device(device: str) -> tuple[str, int]:
 class Session:
     """A loaded graph. `run` may be called from several threads at once."""
 
-    def __init__(self, file: Path, output: str, threads: int, device: tuple[str, int] = ("cpu", 0)) -> None:
+    def __init__(
+        self, file: Path, graph: Graph, head: Head, threads: int, device: tuple[str, int] = ("cpu", 0)
+    ) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -70,33 +82,70 @@ class Session:
         options.enable_mem_pattern = False
         # Idle workers must not spin on the cores that the kernels and the other sessions use.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        kind, number = device
+        kind, number = self._device = device
         providers: list[Any] = ["CPUExecutionProvider"]
         if kind == "cuda":
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+            # float32 means float32: TF32 would round every factor to 10 bits.
+            cuda = {"device_id": number, "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+            providers.insert(0, ("CUDAExecutionProvider", cuda))
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
-                f"{file}: ONNX Runtime cannot load it ({reason}). Export the model again."
+                f"{file}: ONNX Runtime cannot load it ({reason}). Export or download it again."
             ) from error
         if kind == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise RuntimeUnavailable(
-                'device "cuda": the CUDA provider did not start (driver or CUDA libraries missing). '
+                f'device "cuda:{number}": the CUDA provider did not start (no such GPU, or driver or CUDA '
+                "libraries missing). "
                 'Run "latebolt doctor", or use device="cpu".'
             )
-        names = [node.name for node in self._session.get_outputs()]
-        if output not in names:
-            raise ModelError(f'{file}: has no output "{output}", only {", ".join(names)}. Export it again.')
-        self._output = output
+        self._file, self._dim, self._normalised = file, head.dim, graph.normalised
+        self._takes_types = self._check_inputs()
+        self._output = self._output_of(head)
         self._shrink = ort.RunOptions()
-        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        arena = "cpu:0" if kind == "cpu" else f"gpu:{number}"
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
 
     @property
     def providers(self) -> list[str]:
         """Execution providers in use, first choice first."""
         return list(self._session.get_providers())
+
+    def _check_inputs(self) -> bool:
+        """Whether the graph takes token types beside the two inputs that every graph must take."""
+        kinds = {node.name: node.type for node in self._session.get_inputs()}
+        if kinds.keys() - {_TYPES} != _INPUTS or set(kinds.values()) != {"tensor(int64)"}:
+            got = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
+            raise ModelError(
+                f"{self._file}: its inputs should be input_ids and attention_mask, tensor(int64), got {got}. "
+                f'Make a model of the checkpoint with "latebolt export".'
+            )
+        return _TYPES in kinds
+
+    def _output_of(self, head: Head) -> str:
+        """The name of the head's output: the one it names, or the first [batch, tokens, dim] of its width."""
+        nodes = self._session.get_outputs()
+        if head.output:
+            names = [node.name for node in nodes]
+            if head.output not in names:
+                raise ModelError(
+                    f'{self._file}: has no output "{head.output}", only {", ".join(names)}. Export it again.'
+                )
+            return head.output
+        # A width that is not written in the graph is a word or None here; `run` sees what it is.
+        fits = [node for node in nodes if len(node.shape) == 3 and node.shape[2] == head.dim]
+        fits += [node for node in nodes if len(node.shape) == 3 and not isinstance(node.shape[2], int)]
+        if not fits:
+            raise self._wrong_width(", ".join(f"{node.name} {node.shape}" for node in nodes))
+        return str(fits[0].name)
+
+    def _wrong_width(self, got: str) -> ModelError:
+        return ModelError(
+            f"{self._file}: its output should be [batch, tokens, {self._dim}], got {got}. The graph lacks "
+            f'its projection; make a model of the checkpoint with "latebolt export".'
+        )
 
     def run(self, ids: Int64, attended: int) -> npt.NDArray[np.float32]:
         """Token vectors of one text.
@@ -106,10 +155,41 @@ class Session:
             attended: the first so many tokens may be attended to.
         Returns:
             float32 [n, dim], unit length.
+        Raises:
+            ModelError: the graph's output is not as wide as its folder says.
         """
         mask = np.ones((1, len(ids)), np.int64)
         mask[0, attended:] = 0
         feeds = {"input_ids": ids[None, :], "attention_mask": mask}
+        if self._takes_types:
+            feeds[_TYPES] = np.zeros_like(mask)
         options = self._shrink if len(ids) > _LONG_TOKENS else None
-        values: npt.NDArray[np.float32] = self._session.run([self._output], feeds, options)[0][0]
-        return values if values.dtype == np.float32 else values.astype(np.float32)
+        if self._device[0] == "cpu":
+            values = self._session.run([self._output], feeds, options)[0]
+        else:
+            values = self._run_bound(feeds, options)
+        return self._finish(values[0], len(ids))
+
+    def _run_bound(self, feeds: dict[str, Int64], options: Any) -> npt.NDArray[np.floating]:
+        """A run whose output stays on the device until it is complete, and is copied once.
+
+        Source: onnxruntime.ai/docs/performance/tune-performance/iobinding.html. Inputs are copied to the
+        device as they are bound. A binding belongs to one run, so that several threads may run at once.
+        """
+        binding = self._session.io_binding()
+        for name, values in feeds.items():
+            binding.bind_cpu_input(name, values)
+        kind, number = self._device
+        binding.bind_output(self._output, kind, number)
+        self._session.run_with_iobinding(binding, options)
+        copied: npt.NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
+        return copied
+
+    def _finish(self, values: npt.NDArray[np.floating], n_tokens: int) -> npt.NDArray[np.float32]:
+        """The output of a run as float32 of unit length."""
+        if values.shape != (n_tokens, self._dim):
+            raise self._wrong_width(f"{self._output} {[1, *values.shape]}")
+        vectors = values.astype(np.float32, copy=False)
+        if self._normalised:
+            return vectors
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM)

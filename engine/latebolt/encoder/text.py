@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from latebolt.contract import Contract, TextRules
 from latebolt.errors import InvalidInput, ModelError
@@ -64,6 +64,10 @@ class TextPipeline:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         except Exception as error:
             raise ModelError(f"{tokenizer_file}: {error}. Export the model again.") from error
+        if contract.lowercase:
+            own = self._tokenizer.normalizer
+            first = normalizers.Lowercase()
+            self._tokenizer.normalizer = first if own is None else normalizers.Sequence([first, own])
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._contract = contract

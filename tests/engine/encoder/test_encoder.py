@@ -123,7 +123,7 @@ def test_what_cannot_be_loaded_says_why(arguments, error, message):
         Encoder.load(**arguments)
 
 
-def test_cuda_is_never_replaced_by_the_cpu_in_silence():
+def test_cuda_is_never_replaced_by_the_cpu_in_silence(caplog):
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -131,6 +131,31 @@ def test_cuda_is_never_replaced_by_the_cpu_in_silence():
     with pytest.raises(RuntimeUnavailable, match="CUDA"):
         Encoder.load(device="cuda")
     assert Encoder.load(device="auto").device == "cpu"
+    assert 'device "auto": the installed onnxruntime has no CUDA provider; using the CPU' in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+def test_a_provider_that_does_not_start_is_an_error_or_for_auto_a_warning(monkeypatch, caplog):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    # As on a machine with the GPU wheel and no driver: the provider is listed, and sessions come without it.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(RuntimeUnavailable, match=r'"cuda:1": the CUDA provider did not start'):
+        Encoder.load(device="cuda:1")
+    assert not caplog.records
+    encoder = Encoder.load(device="auto")
+    assert (encoder.device, encoder.precision) == ("cpu", "int8")
+    assert "did not start" in caplog.text and "Using the CPU" in caplog.text
+
+
+def test_a_bound_run_gives_what_a_plain_one_gives(encoder):
+    """The way of a GPU's runs, on the CPU, where this machine can follow it."""
+    session = encoder._session(1)
+    ids = encoder._text.tokenize(["the population of Berlin"], "document")[0].ids[None]
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    np.testing.assert_array_equal(session._run_bound(feeds, None)[0], session.run(ids[0], ids.size))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Reads a checkpoint's tokenizer: its frame, its special tokens, its skiplist ids.
 
-What is saved for the runtime neither truncates nor pads; lengths are the contract's business.
+What it hands on neither truncates nor pads; lengths are the contract's business.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from latebolt.contract import Frame
-from latebolt.errors import ExportError
-from latebolt_export.files import read_json
+from latebolt.errors import ModelError
+from latebolt.layouts.files import read_settings
 
 FILE_NAME = "tokenizer.json"
 # What the libraries fall back to when no configuration names a token.
@@ -23,21 +23,21 @@ class Vocabulary:
     """The tokenizer of one checkpoint folder.
 
     Raises:
-        ExportError: the folder has no readable tokenizer.json.
+        ModelError: the folder has no readable tokenizer.json.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = folder / FILE_NAME
         if not path.is_file():
-            raise ExportError(
+            raise ModelError(
                 f"{folder}: has no {FILE_NAME}. Make one with transformers: "
                 f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
             )
         try:
             self.tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust side raises plain Exception
-            raise ExportError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
+            raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
@@ -50,28 +50,28 @@ class Vocabulary:
         """What the model folder's tokenizer.json should say."""
         return self.tokenizer.to_str()
 
-    def frame(self) -> Frame:
-        """The ids the tokenizer's own template puts around a text, and the padding id."""
+    def frame(self, pad: int | None = None) -> Frame:
+        """The ids the tokenizer's own template puts around a text, and the padding id (else found)."""
         encoding = self.tokenizer.encode("a")
         special = [bool(flag) for flag in encoding.special_tokens_mask]
         if all(special):
-            raise ExportError(f'{self.folder / FILE_NAME}: the text "a" gives no token of its own.')
+            raise ModelError(f'{self.folder / FILE_NAME}: the text "a" gives no token of its own.')
         first = special.index(False)
         last = len(special) - special[::-1].index(False)
         prefix, suffix = tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
-        return Frame(prefix=prefix, suffix=suffix, pad=self.special("pad_token"))
+        return Frame(prefix=prefix, suffix=suffix, pad=self.special("pad_token") if pad is None else pad)
 
     def special(self, *roles: str) -> int:
         """The id of the first of these roles (`pad_token`, `mask_token`, ...) that the checkpoint fills.
 
         Raises:
-            ExportError: no file names one that the vocabulary holds.
+            ModelError: no file names one that the vocabulary holds.
         """
         for role in roles:
             for name in (*self._names(role), *USUAL.get(role, ())):
                 if (found := self.tokenizer.token_to_id(name)) is not None:
                     return found
-        raise ExportError(
+        raise ModelError(
             f"{self.folder}: no {' or '.join(roles)} in tokenizer_config.json or special_tokens_map.json "
             f"that the vocabulary holds. Add it to tokenizer_config.json."
         )
@@ -79,7 +79,7 @@ class Vocabulary:
     def _names(self, role: str) -> list[str]:
         found = []
         for file in ("tokenizer_config.json", "special_tokens_map.json"):
-            token = (read_json(self.folder / file) or {}).get(role)
+            token = read_settings(self.folder / file).get(role)
             found.append(token.get("content") if isinstance(token, dict) else token)
         return [name for name in found if name]
 
@@ -87,11 +87,11 @@ class Vocabulary:
         """The id of a token that a configuration names.
 
         Raises:
-            ExportError: the vocabulary does not hold it.
+            ModelError: the vocabulary does not hold it.
         """
         found = self.tokenizer.token_to_id(token)
         if found is None:
-            raise ExportError(f'{self.folder}: {field} names the token "{token}", which {FILE_NAME} lacks.')
+            raise ModelError(f'{self.folder}: {field} names the token "{token}", which {FILE_NAME} lacks.')
         return found
 
     def first_pieces(self, words: list[str]) -> tuple[int, ...]:

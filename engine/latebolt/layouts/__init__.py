@@ -1,0 +1,1 @@
+"""Reads model folders that others made: what their small files say, as the contract's values."""

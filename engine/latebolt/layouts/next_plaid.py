@@ -1,0 +1,86 @@
+"""Reads the settings of next-plaid's exporter: `onnx_config.json`.
+
+Source: next-plaid-onnx/src/lib.rs (`ColbertConfig`, `prepare_batch_from_tokenizer_encodings`) for defaults
+and rules, which are its own: expansion is always attended to, and a skipped word that is no token is
+left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latebolt.contract import Expansion, TextRules
+from latebolt.errors import ModelError
+from latebolt.layouts.files import integer, read_settings
+from latebolt.layouts.vocabulary import Vocabulary
+
+FILE_NAME = "onnx_config.json"
+# Ids that mean "ask the vocabulary": what next-plaid takes where its file says nothing.
+_UNTOLD_MASK, _UNTOLD_PAD = 103, 0
+
+
+def recognises(folder: Path) -> bool:
+    """Whether the folder is laid out this way."""
+    return (folder / FILE_NAME).is_file()
+
+
+def dim(folder: Path) -> int:
+    """Width of the token vectors."""
+    return integer(read_settings(folder / FILE_NAME), "embedding_dim", 128, folder / FILE_NAME)
+
+
+def lowercase(folder: Path) -> bool:
+    """Whether texts are lowercased before the tokenizer sees them."""
+    return bool(read_settings(folder / FILE_NAME).get("do_lower_case", False))
+
+
+def pad(folder: Path, vocabulary: Vocabulary) -> int:
+    """Id of the padding token."""
+    return _token(folder, "pad_token_id", _UNTOLD_PAD, ("[PAD]", "<pad>"), vocabulary)
+
+
+def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRules, TextRules]:
+    """Query and document rules.
+
+    Raises:
+        ModelError: a prefix is no token and has no id of its own.
+    """
+    path = folder / FILE_NAME
+    settings = read_settings(path)
+    expansion = None
+    if settings.get("do_query_expansion", True):
+        mask = _token(folder, "mask_token_id", _UNTOLD_MASK, ("[MASK]", "<mask>"), vocabulary)
+        expansion = Expansion(mask, attend=True)
+    skipped = (vocabulary.tokenizer.token_to_id(word) for word in settings.get("skiplist_words") or ())
+    query = TextRules(
+        max_tokens=min(integer(settings, "query_length", 48, path), max_tokens),
+        marker=_marker(settings, "query_prefix", "[Q] ", path, vocabulary),
+        expansion=expansion,
+    )
+    document = TextRules(
+        max_tokens=min(integer(settings, "document_length", 300, path), max_tokens),
+        marker=_marker(settings, "document_prefix", "[D] ", path, vocabulary),
+        skiplist=tuple(sorted({token for token in skipped if token is not None})),
+    )
+    return query, document
+
+
+def _token(folder: Path, key: str, untold: int, names: tuple[str, str], vocabulary: Vocabulary) -> int:
+    path = folder / FILE_NAME
+    found = integer(read_settings(path), key, untold, path)
+    if found != untold:
+        return found
+    known = (vocabulary.tokenizer.token_to_id(name) for name in names)
+    return next((token for token in known if token is not None), found)
+
+
+def _marker(settings: dict[str, Any], key: str, fallback: str, path: Path, vocabulary: Vocabulary) -> int:
+    prefix = settings.get(key, fallback)
+    marker = integer(settings, f"{key}_id", -1, path)
+    if marker >= 0:
+        return marker
+    found = vocabulary.tokenizer.token_to_id(prefix)
+    if found is None:
+        raise ModelError(f'{path}: {key} "{prefix}" is no token of the vocabulary. Add {key}_id to the file.')
+    return int(found)
