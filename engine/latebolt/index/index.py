@@ -1,14 +1,12 @@
 """`Index`: texts in, hits out. Joins an encoder, a codec and the store.
 
 The store below knows only columns of numbers and documents; the encoder knows only texts. Here they meet:
-a text becomes token vectors, the codec's columns, and a row of a segment. A young index, which has too few
-tokens to learn centroids from, keeps float16 vectors until it has grown.
+a text becomes token vectors, the codec's columns, and a row of a segment.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Codec, Scorer
-from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents import check_documents
-from latebolt.index.layout import Column, ModelRecord
+from latebolt.index.growing import Growth, NewDocuments, chunked
+from latebolt.index.layout import ModelRecord
 from latebolt.index.search import refine, top_k
-from latebolt.index.storage import Segment, Snapshot, Store, Writer
+from latebolt.index.storage import Segment, Snapshot, Store
 from latebolt.progress import progress_bar
 from latebolt.rerank import check_k, check_query
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
 Where = str | Mapping[str, Any] | None
-
-# Below this an index keeps float16: fewer tokens do not say where centroids belong.
-TRAIN_TOKENS = 8192
-# Tokens looked at to learn the codec: enough for 48 a centroid at the largest default we train on.
-SAMPLE_TOKENS = 196_608
-# Documents encoded and written at a time; bounds the memory of an add.
-CHUNK_DOCUMENTS = 512
 
 
 class Index:
@@ -177,11 +168,12 @@ class Index:
             StorageFull: the disk is full; the index is as it was.
         """
         texts = check_texts(texts)
-        chunks = _Documents(texts, ids, metadata)
+        documents = NewDocuments(texts, ids, metadata)
         encoder = self.encoder
 
         with self._store.writer() as writer:
-            names = self._names(writer, chunks.ids, len(texts))
+            growth = Growth(writer, self._current_codec())
+            names = growth.names(documents.ids, len(texts))
             check_documents(names, texts, metadata)  # before the long work, not in the middle of it
             with progress_bar(len(texts), "index", "text", show_progress) as bar:
                 seen: dict[int, Float32] = {}  # of the sample, so that no text is encoded twice
@@ -200,8 +192,8 @@ class Index:
                     seen.update(zip(rows, vectors, strict=True))
                     return vectors
 
-                encoded = ((rows, encode(rows)) for rows in _chunked(len(texts)))
-                self._write(writer, names, chunks, encoded, sample)
+                encoded = ((rows, encode(rows)) for rows in chunked(len(texts)))
+                growth.write(names, documents, encoded, sample)
             writer.tidy()
             writer.commit()
         return names
@@ -225,16 +217,17 @@ class Index:
             bad = int(np.flatnonzero(~np.isfinite(token_vectors.values).all(axis=1))[0])
             document = int(np.searchsorted(token_vectors.offsets, bad, side="right")) - 1
             raise InvalidInput(f"token_vectors[{document}] has a value that is not finite.")
-        chunks = _Documents(texts, ids, metadata, len(token_vectors))
+        documents = NewDocuments(texts, ids, metadata, len(token_vectors))
 
         with self._store.writer() as writer:
-            names = self._names(writer, chunks.ids, len(token_vectors))
-            slices = ((rows, token_vectors[rows.start : rows.stop]) for rows in _chunked(len(token_vectors)))
+            growth = Growth(writer, self._current_codec())
+            names = growth.names(documents.ids, len(token_vectors))
+            slices = ((rows, token_vectors[rows.start : rows.stop]) for rows in chunked(len(token_vectors)))
 
             def pick(rows: Sequence[int]) -> TokenVectors:
                 return TokenVectors.from_matrices([token_vectors[i] for i in rows], dim)
 
-            self._write(writer, names, chunks, slices, pick)
+            growth.write(names, documents, slices, pick)
             writer.tidy()
             writer.commit()
         return names
@@ -260,95 +253,13 @@ class Index:
                     writer.merge(names)
             writer.commit()
 
-    def _write(
-        self,
-        writer: Writer,
-        names: Sequence[str],
-        documents: _Documents,
-        chunks: Iterator[tuple[range, TokenVectors]],
-        pick: Callable[[Sequence[int]], TokenVectors],
-    ) -> None:
-        """Train if it is time, then stream chunks of token vectors into a new segment.
-
-        `pick` gives the token vectors of some of the new documents, to learn from.
-        """
-        codec = self._current_codec(writer)
-        if codec is None:
-            sample, expected = self._sample(writer, len(names), pick)
-            if expected >= TRAIN_TOKENS:
-                codec = self._train(writer, sample, expected)
-        plain = codec or untrained(self._store.manifest.dim, 16)
-        segment = writer.new_segment(tuple(Column(*spec) for spec in plain.columns))
-        for rows, vectors in chunks:
-            segment.append(
-                names[rows.start : rows.stop],
-                documents.slice(documents.texts, rows),
-                documents.slice(documents.metadata, rows),
-                vectors.lengths,
-                plain.encode(vectors.values),
-            )
-        segment.finish()
-
-    def _names(self, writer: Writer, ids: list[str] | None, n: int) -> list[str]:
-        """The ids given, or `n` numbers that no document has or ever had by this way."""
-        if ids is not None:
-            return ids
-        settings = self._store.snapshot().settings
-        following = int(settings.get("next_id", 0))
-        free: list[str] = []
-        while len(free) < n:
-            wanted = [str(i) for i in range(following, following + n - len(free))]
-            following += len(wanted)
-            taken = {name for s in writer.segments for name in s.ids(s.rows_of(wanted))}
-            free += [name for name in wanted if name not in taken]
-        writer.set_settings({**settings, "next_id": following})
-        return free
-
-    def _current_codec(self, writer: Writer) -> Codec | None:
+    def _current_codec(self) -> Codec | None:
         """The codec for new documents; None while the index is too young for its residual codec."""
         manifest = self._store.manifest
         if manifest.bits >= 8:
             return untrained(manifest.dim, manifest.bits)
         snapshot = self._store.snapshot()
         return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
-
-    def _sample(
-        self, writer: Writer, n_new: int, pick: Callable[[Sequence[int]], TokenVectors]
-    ) -> tuple[Float32, int]:
-        """(token vectors of a random part of old and new documents, tokens expected in all)."""
-        parts: list[Float32] = []
-        old_tokens = 0
-        plain = untrained(self._store.manifest.dim, 16)
-        for segment in writer.segments:
-            for block in segment.blocks():
-                parts.append(plain.decode(block.columns))
-                old_tokens += len(parts[-1])
-        order = np.random.default_rng(0).permutation(n_new)
-        new_tokens = seen = 0
-        for rows in _chunked(n_new, 256):
-            vectors = pick([int(i) for i in order[rows.start : rows.stop]])
-            parts.append(vectors.values)
-            seen, new_tokens = seen + len(rows), new_tokens + vectors.n_tokens
-            if old_tokens + new_tokens >= SAMPLE_TOKENS:
-                break
-        empty = np.zeros((0, self._store.manifest.dim), np.float32)
-        expected = old_tokens + (new_tokens * n_new // seen if seen else 0)
-        return np.concatenate(parts) if parts else empty, expected
-
-    def _train(self, writer: Writer, sample: Float32, n_tokens: int) -> Codec:
-        """Learn the codec and turn the young segments into residual codes."""
-        codec = ResidualCodec.train(sample, self._store.manifest.bits, n_tokens)
-        name = writer.set_codec(*codec.state())
-        young = [segment for segment in writer.segments if segment.codec is None]
-        if young:
-            plain = untrained(codec.dim, 16)
-            segment = writer.new_segment(tuple(Column(*spec) for spec in codec.columns), codec=name)
-            for block in itertools.chain.from_iterable(old.blocks() for old in young):
-                columns = codec.encode(plain.decode(block.columns))
-                segment.append(block.ids, block.texts, block.metadata, block.lengths, columns)
-            segment.finish()
-            writer.drop_segments([old.name for old in young])
-        return codec
 
     # Searching
 
@@ -451,31 +362,6 @@ class Index:
         }
 
 
-class _Documents:
-    """The texts, ids and metadata of one add, checked to be of one length."""
-
-    def __init__(
-        self,
-        texts: Sequence[str] | None,
-        ids: Sequence[str] | None,
-        metadata: Sequence[Mapping[str, Any] | None] | None,
-        n: int | None = None,
-    ) -> None:
-        count = n if n is not None else len(texts or ())
-        for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
-            if isinstance(values, str | bytes | Mapping):
-                raise InvalidInput(f"{name} should be a list, got one {type(values).__name__}.")
-            if values is not None and len(values) != count:
-                raise InvalidInput(f"{name} should have {count} entries, one a document, got {len(values)}.")
-        self.texts, self.metadata = texts, metadata
-        self.ids = None if ids is None else list(ids)
-
-    @staticmethod
-    def slice(values: Sequence[Any] | None, rows: range) -> Sequence[Any] | None:
-        """The values of some rows, or None when there are none at all."""
-        return None if values is None else values[rows.start : rows.stop]
-
-
 def _best_rows(
     segment: Segment, scorer: Scorer, rows: npt.NDArray[np.int64] | None, k: int, exhaustive: bool
 ) -> tuple[npt.NDArray[np.int64], Float32]:
@@ -494,7 +380,3 @@ def _best_rows(
         candidates = positions if rows is None else rows[positions]
     best = top_k(scores, k)
     return best if candidates is None else candidates[best], scores[best]
-
-
-def _chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:
-    return (range(start, min(start + size, n)) for start in range(0, n, size))
