@@ -21,7 +21,7 @@ from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents import check_documents
 from latebolt.index.growing import Growth, NewDocuments, chunked
 from latebolt.index.layout import ModelRecord
-from latebolt.index.search import refine, top_k
+from latebolt.index.rank import best_rows
 from latebolt.index.storage import Segment, Snapshot, Store
 from latebolt.progress import progress_bar
 from latebolt.rerank import check_k, check_query
@@ -311,7 +311,7 @@ class Index:
                 continue
             if segment.codec not in scorers:
                 scorers[segment.codec] = self._codec(snapshot, segment.codec).scorer(matrix, threads)
-            numbers, scores = _best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
+            numbers, scores = best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
             ids = segment.ids(numbers)
             found += [(float(scores[n]), ids[n], segment, int(row)) for n, row in enumerate(numbers)]
         found.sort(key=lambda hit: (-hit[0], hit[1]))
@@ -360,23 +360,3 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
-
-
-def _best_rows(
-    segment: Segment, scorer: Scorer, rows: npt.NDArray[np.int64] | None, k: int, exhaustive: bool
-) -> tuple[npt.NDArray[np.int64], Float32]:
-    """A segment's rows that may be among the k best, best first, and their scores."""
-    columns = {column.name: segment.column(column.name) for column in segment.columns}
-    approximate = None if exhaustive else scorer.approximate(columns, segment.offsets, rows)
-    if approximate is None:
-        candidates, scores = rows, scorer.exact(columns, segment.offsets, rows)
-    else:
-
-        def score(positions: npt.NDArray[np.int64]) -> Float32:
-            chosen = positions if rows is None else rows[positions]
-            return scorer.exact(columns, segment.offsets, chosen)
-
-        positions, scores = refine(approximate, score, k)
-        candidates = positions if rows is None else rows[positions]
-    best = top_k(scores, k)
-    return best if candidates is None else candidates[best], scores[best]
