@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,13 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents import check_documents
+from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import Growth, NewDocuments, chunked
 from latebolt.index.layout import ModelRecord
 from latebolt.index.rank import best_rows
 from latebolt.index.storage import Segment, Snapshot, Store
 from latebolt.progress import progress_bar
-from latebolt.rerank import check_k, check_query
+from latebolt.rerank import align, check_k, check_query
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
@@ -263,7 +264,27 @@ class Index:
 
     # Searching
 
-    def search(self, query: str, k: int = 10, where: Where = None, exhaustive: bool = False) -> list[Hit]:
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = ...,
+        where: Where = ...,
+        exhaustive: bool = ...,
+        explain: Literal[False] = ...,
+    ) -> list[Hit]: ...
+    @overload
+    def search(
+        self, query: str, k: int = ..., where: Where = ..., exhaustive: bool = ..., *, explain: Literal[True]
+    ) -> Explanation: ...
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        where: Where = None,
+        exhaustive: bool = False,
+        explain: bool = False,
+    ) -> list[Hit] | Explanation:
         """The best documents for a query, best first; ties by id.
 
         Args:
@@ -273,10 +294,23 @@ class Index:
                 {"year": {">=": 2020}, "lang": "en"}.
             exhaustive: score every document exactly. Otherwise all are ranked by their centroids, and the
                 best are scored exactly until more of them change nothing.
+            explain: give an `Explanation` instead: the hits, the stages with their times, and which words
+                of each hit matched, for which the hits' texts are encoded.
         Raises:
             InvalidInput: an empty query, k below 1, or a filter that cannot be read (names the position).
         """
-        return self.search_many([query], k, where, exhaustive)[0]
+        if not explain:
+            return self.search_many([query], k, where, exhaustive)[0]
+        watch = Watch(wanted=True)
+        check_k(k)
+        encoder = self.encoder
+        with watch.stage("encode the query"):
+            [matrix] = encoder.encode_queries([check_query(query)])
+        hits = self._search(self._store.snapshot(), matrix, k, where, exhaustive, watch)
+        with watch.stage("align words", len(hits)):
+            found = iter(align(encoder, query, [hit.text for hit in hits if hit.text]))
+            alignments = [next(found) if hit.text else [] for hit in hits]
+        return Explanation(hits, watch.stages, alignments)
 
     def search_many(
         self, queries: Sequence[str], k: int = 10, where: Where = None, exhaustive: bool = False
@@ -285,7 +319,8 @@ class Index:
         check_k(k)
         vectors = self.encoder.encode_queries([check_query(query) for query in queries])
         snapshot = self._store.snapshot()
-        return [self._search(snapshot, matrix, k, where, exhaustive) for matrix in vectors]
+        watch = Watch(wanted=False)
+        return [self._search(snapshot, matrix, k, where, exhaustive, watch) for matrix in vectors]
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where = None, exhaustive: bool = False
@@ -295,27 +330,30 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        return self._search(
-            self._store.snapshot(), np.asarray(matrix, np.float32), check_k(k), where, exhaustive
-        )
+        snapshot, watch = self._store.snapshot(), Watch(wanted=False)
+        return self._search(snapshot, np.asarray(matrix, np.float32), check_k(k), where, exhaustive, watch)
 
     def _search(
-        self, snapshot: Snapshot, matrix: Float32, k: int, where: Where, exhaustive: bool
+        self, snapshot: Snapshot, matrix: Float32, k: int, where: Where, exhaustive: bool, watch: Watch
     ) -> list[Hit]:
         found: list[tuple[float, str, Segment, int]] = []
         threads = self._encoder.threads if self._encoder else None
         scorers: dict[str | None, Scorer] = {}
         for segment in snapshot.segments:
-            rows = self._rows(segment, where)
+            with watch.stage("filter", segment.n_documents):
+                rows = self._rows(segment, where)
             if rows is not None and len(rows) == 0:
                 continue
             if segment.codec not in scorers:
-                scorers[segment.codec] = self._codec(snapshot, segment.codec).scorer(matrix, threads)
+                with watch.stage("score centroids"):
+                    scorer = self._codec(snapshot, segment.codec).scorer(matrix, threads)
+                scorers[segment.codec] = watch.scorer(scorer)
             numbers, scores = best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
             ids = segment.ids(numbers)
             found += [(float(scores[n]), ids[n], segment, int(row)) for n, row in enumerate(numbers)]
         found.sort(key=lambda hit: (-hit[0], hit[1]))
-        return [self._hit(*hit) for hit in found[:k]]
+        with watch.stage("read texts", min(k, len(found))):
+            return [self._hit(*hit) for hit in found[:k]]
 
     def _rows(self, segment: Segment, where: Where) -> npt.NDArray[np.int64] | None:
         """Rows that may be found; None for all of the segment."""

@@ -42,7 +42,10 @@ def index(tmp_path, notes):
 def test_index_search_info_check_compact(index, tmp_path):
     done = latebolt("search", str(index), "how do I unpack an archive", "--explain")
     assert done.returncode == 0 and "notes/zip.txt" in done.stdout.splitlines()[0]
-    assert "->" in done.stdout and "search" in done.stderr
+    assert "->" in done.stdout and "score exactly: " in done.stderr and "loading: " in done.stderr
+    found = json.loads(latebolt("search", str(index), "unpack", "-k", "1", "--explain", "--json").stdout)
+    assert found["hits"][0]["matches"][0]["query_word"] == "unpack" and found["load_ms"] > 0
+    assert found["stages"][0]["name"] == "encode the query"
     hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
     assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"]["line"] == 1
     assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
