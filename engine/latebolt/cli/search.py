@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,12 +16,22 @@ from latebolt.cli.common import (
     print_json,
 )
 
+if TYPE_CHECKING:
+    from latebolt.index.hybrid import Mode
+
 
 @click.command("search")
 @click.argument("index", type=click.Path())
 @click.argument("query")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits wanted.")
 @click.option("--where", help="Only documents whose metadata satisfy this, e.g. 'year >= 2020'.")
+@click.option(
+    "--mode",
+    type=click.Choice(["late", "bm25", "hybrid"]),
+    default="late",
+    show_default=True,
+    help="By late interaction, by shared words, or by both.",
+)
 @click.option("--explain", is_flag=True, help="Say which words matched, and where the time went.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
@@ -30,6 +41,7 @@ def search_command(
     query: str,
     k: int,
     where: str | None,
+    mode: Mode,
     explain: bool,
     device: str,
     threads: int | None,
@@ -45,12 +57,12 @@ def search_command(
 
     start = time.perf_counter()
     opened = Index.open(index, device=device, threads=threads)
+    if as_json and not explain:
+        print_json([hit.record() for hit in opened.search(query, k, where, mode=mode)])
+        return
     opened.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
     loaded = time.perf_counter()
-    if as_json and not explain:
-        print_json([hit.record() for hit in opened.search(query, k, where)])
-        return
-    found = opened.search(query, k, where, explain=True)
+    found = opened.search(query, k, where, mode=mode, explain=True)
     load_ms = 1e3 * (loaded - start)
     if as_json:
         print_json({**found.record(), "load_ms": load_ms})

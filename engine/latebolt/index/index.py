@@ -6,14 +6,15 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Codec, Scorer
+from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
@@ -21,15 +22,15 @@ from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents import check_documents
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import Growth, NewDocuments, chunked
+from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
-from latebolt.index.rank import best_rows
-from latebolt.index.storage import Segment, Snapshot, Store
+from latebolt.index.searching import Found, Query, Request, Where
+from latebolt.index.storage import Snapshot, Store
 from latebolt.progress import progress_bar
-from latebolt.rerank import align, check_k, check_query
+from latebolt.rerank import align, check_query
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
-Where = str | Mapping[str, Any] | None
 
 
 class Index:
@@ -243,14 +244,17 @@ class Index:
         return int(found)
 
     def compact(self) -> None:
-        """Rewrite the segments as one a codec, without deleted documents; frees their space."""
+        """Rewrite the segments as one a codec, without deleted documents; frees their space.
+
+        Segments of an earlier version get the words that `mode="bm25"` needs.
+        """
         with self._store.writer() as writer:
             by_codec: dict[tuple[str | None, Any], list[str]] = {}
             for segment in writer.segments:
                 by_codec.setdefault((segment.codec, segment.columns), []).append(segment.name)
-            deleted = {segment.name for segment in writer.segments if segment.n_deleted}
+            worse = {s.name for s in writer.segments if s.n_deleted or not s.texts.has_words}
             for names in by_codec.values():
-                if len(names) > 1 or names[0] in deleted:
+                if len(names) > 1 or names[0] in worse:
                     writer.merge(names)
             writer.commit()
 
@@ -271,11 +275,19 @@ class Index:
         k: int = ...,
         where: Where = ...,
         exhaustive: bool = ...,
+        mode: Mode = ...,
         explain: Literal[False] = ...,
     ) -> list[Hit]: ...
     @overload
     def search(
-        self, query: str, k: int = ..., where: Where = ..., exhaustive: bool = ..., *, explain: Literal[True]
+        self,
+        query: str,
+        k: int = ...,
+        where: Where = ...,
+        exhaustive: bool = ...,
+        mode: Mode = ...,
+        *,
+        explain: Literal[True],
     ) -> Explanation: ...
     def search(
         self,
@@ -283,6 +295,7 @@ class Index:
         k: int = 10,
         where: Where = None,
         exhaustive: bool = False,
+        mode: Mode = "late",
         explain: bool = False,
     ) -> list[Hit] | Explanation:
         """The best documents for a query, best first; ties by id.
@@ -294,33 +307,34 @@ class Index:
                 {"year": {">=": 2020}, "lang": "en"}.
             exhaustive: score every document exactly. Otherwise all are ranked by their centroids, and the
                 best are scored exactly until more of them change nothing.
+            mode: "late" by late interaction; "bm25" by the words that query and document share, without the
+                model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, and which words
                 of each hit matched, for which the hits' texts are encoded.
         Raises:
-            InvalidInput: an empty query, k below 1, or a filter that cannot be read (names the position).
+            InvalidInput: an empty query, k below 1, no such mode, or a filter that cannot be read (names the
+                position).
+            IndexUnusable: mode needs words, and a part of the index was written without them.
         """
+        request, watch = Request(k, where, exhaustive, mode), Watch(explain)
+        [hits] = self._search([query], request, watch)
         if not explain:
-            return self.search_many([query], k, where, exhaustive)[0]
-        watch = Watch(wanted=True)
-        check_k(k)
-        encoder = self.encoder
-        with watch.stage("encode the query"):
-            [matrix] = encoder.encode_queries([check_query(query)])
-        hits = self._search(self._store.snapshot(), matrix, k, where, exhaustive, watch)
+            return hits
         with watch.stage("align words", len(hits)):
-            found = iter(align(encoder, query, [hit.text for hit in hits if hit.text]))
+            found = iter(align(self.encoder, query, [hit.text for hit in hits if hit.text]))
             alignments = [next(found) if hit.text else [] for hit in hits]
         return Explanation(hits, watch.stages, alignments)
 
     def search_many(
-        self, queries: Sequence[str], k: int = 10, where: Where = None, exhaustive: bool = False
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        where: Where = None,
+        exhaustive: bool = False,
+        mode: Mode = "late",
     ) -> list[list[Hit]]:
         """`search` for several queries over one state of the index."""
-        check_k(k)
-        vectors = self.encoder.encode_queries([check_query(query) for query in queries])
-        snapshot = self._store.snapshot()
-        watch = Watch(wanted=False)
-        return [self._search(snapshot, matrix, k, where, exhaustive, watch) for matrix in vectors]
+        return self._search(queries, Request(k, where, exhaustive, mode), Watch(False))
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where = None, exhaustive: bool = False
@@ -330,36 +344,31 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        snapshot, watch = self._store.snapshot(), Watch(wanted=False)
-        return self._search(snapshot, np.asarray(matrix, np.float32), check_k(k), where, exhaustive, watch)
+        request, values = Request(k, where, exhaustive), np.asarray(matrix, np.float32)
+        return self._find(self._store.snapshot(), values, "", request, Watch(False))
 
-    def _search(
-        self, snapshot: Snapshot, matrix: Float32, k: int, where: Where, exhaustive: bool, watch: Watch
+    def _search(self, queries: Sequence[str], request: Request, watch: Watch) -> list[list[Hit]]:
+        for query in queries:
+            check_query(query)
+        matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
+        if request.mode != "bm25":
+            encoder = self.encoder
+            with watch.stage("encode the query"):
+                matrices = encoder.encode_queries(queries)
+        snapshot = self._store.snapshot()
+        return [
+            self._find(snapshot, matrix, query, request, watch)
+            for matrix, query in zip(matrices, queries, strict=True)
+        ]
+
+    def _find(
+        self, snapshot: Snapshot, matrix: Float32 | None, text: str, request: Request, watch: Watch
     ) -> list[Hit]:
-        found: list[tuple[float, str, Segment, int]] = []
         threads = self._encoder.threads if self._encoder else None
-        scorers: dict[str | None, Scorer] = {}
-        for segment in snapshot.segments:
-            with watch.stage("filter", segment.n_documents):
-                rows = self._rows(segment, where)
-            if rows is not None and len(rows) == 0:
-                continue
-            if segment.codec not in scorers:
-                with watch.stage("score centroids"):
-                    scorer = self._codec(snapshot, segment.codec).scorer(matrix, threads)
-                scorers[segment.codec] = watch.scorer(scorer)
-            numbers, scores = best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
-            ids = segment.ids(numbers)
-            found += [(float(scores[n]), ids[n], segment, int(row)) for n, row in enumerate(numbers)]
-        found.sort(key=lambda hit: (-hit[0], hit[1]))
-        with watch.stage("read texts", min(k, len(found))):
-            return [self._hit(*hit) for hit in found[:k]]
-
-    def _rows(self, segment: Segment, where: Where) -> npt.NDArray[np.int64] | None:
-        """Rows that may be found; None for all of the segment."""
-        if where is None and segment.n_deleted == 0:
-            return None
-        return np.flatnonzero(segment.select(where))
+        query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, watch)
+        found = query.find(request)
+        with watch.stage("read texts", len(found)):
+            return [self._hit(each) for each in found]
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key = name or ""
@@ -373,9 +382,9 @@ class Index:
         return self._codecs[key]
 
     @staticmethod
-    def _hit(score: float, name: str, segment: Segment, row: int) -> Hit:
-        [(_, text, metadata)] = segment.documents([row])
-        return Hit(name, score, text, metadata)
+    def _hit(found: Found) -> Hit:
+        [(_, text, metadata)] = found.segment.documents([found.row])
+        return Hit(found.id, found.score, text, metadata)
 
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec."""

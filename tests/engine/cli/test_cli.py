@@ -46,6 +46,9 @@ def test_index_search_info_check_compact(index, tmp_path):
     found = json.loads(latebolt("search", str(index), "unpack", "-k", "1", "--explain", "--json").stdout)
     assert found["hits"][0]["matches"][0]["query_word"] == "unpack" and found["load_ms"] > 0
     assert found["stages"][0]["name"] == "encode the query"
+    done = latebolt("search", str(index), "extractall", "--mode", "bm25", "--json")
+    assert [hit["id"] for hit in json.loads(done.stdout)] == ["notes/zip.txt"]
+    assert latebolt("search", str(index), "unzip", "--mode", "hybrid").stdout.count("notes/") == 2
     hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
     assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"]["line"] == 1
     assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""

@@ -9,6 +9,7 @@ import pytest
 from latebolt import Index
 from latebolt.index import explain
 from latebolt.index import index as module
+from latebolt.index.searching import Request
 
 TEXTS = ["a cat sleeps on the sofa", "the dog barks at night", "a house stands on the hill"]
 
@@ -38,8 +39,8 @@ def test_residual_codes_show_both_rankings(tmp_path, rng):
     vectors = TokenVectors.from_matrices(list(rng.unit(600, 20, 64)))
     index = Index.create(tmp_path / "v", None, dim=64)
     index.add_vectors(None, vectors)
-    watch = module.Watch(wanted=True)
-    index._search(index._store.snapshot(), vectors[5], 3, None, False, watch)
+    watch = explain.Watch(wanted=True)
+    index._find(index._store.snapshot(), vectors[5], "", Request(k=3), watch)
     seen = {stage.name: stage.documents for stage in watch.stages}
     assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
 
