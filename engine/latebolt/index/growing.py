@@ -1,4 +1,4 @@
-"""Writes new documents into an index: chunk by chunk into one segment, and learns the codec when it is time.
+"""Writes new documents into an index: chunk by chunk into a segment, and learns the codec when it is time.
 
 A young index, which has too few tokens to learn centroids from, keeps float16 vectors until it has grown.
 """
@@ -6,8 +6,7 @@ A young index, which has too few tokens to learn centroids from, keeps float16 v
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,10 @@ import numpy.typing as npt
 from latebolt.codec.base import Codec
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
-from latebolt.errors import InvalidInput
+from latebolt.index.documents import check_documents
 from latebolt.index.layout import Column
-from latebolt.index.writer import Writer
-from latebolt.values import TokenVectors
+from latebolt.index.sources import Lot, Source
+from latebolt.index.writer import SegmentDraft, Writer
 
 Float32 = npt.NDArray[np.float32]
 
@@ -26,33 +25,11 @@ Float32 = npt.NDArray[np.float32]
 TRAIN_TOKENS = 8192
 # Tokens looked at to learn the codec: enough for 48 a centroid at the largest default we train on.
 SAMPLE_TOKENS = 196_608
+# Lots that a stream of unknown length is taken to have, when the number of centroids is chosen: centroids for
+# four times too few or too many tokens are twice too few or too many, which hardly shows.
+STREAM_LOTS = 4
 # Documents encoded and written at a time; bounds the memory of an add.
 CHUNK_DOCUMENTS = 512
-
-
-class NewDocuments:
-    """The texts, ids and metadata of one add, checked to be of one length."""
-
-    def __init__(
-        self,
-        texts: Sequence[str] | None,
-        ids: Sequence[str] | None,
-        metadata: Sequence[Mapping[str, Any] | None] | None,
-        n: int | None = None,
-    ) -> None:
-        count = n if n is not None else len(texts or ())
-        for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
-            if isinstance(values, str | bytes | Mapping):
-                raise InvalidInput(f"{name} should be a list, got one {type(values).__name__}.")
-            if values is not None and len(values) != count:
-                raise InvalidInput(f"{name} should have {count} entries, one a document, got {len(values)}.")
-        self.texts, self.metadata = texts, metadata
-        self.ids = None if ids is None else list(ids)
-
-    @staticmethod
-    def slice(values: Sequence[Any] | None, rows: range) -> Sequence[Any] | None:
-        """The values of some rows, or None when there are none at all."""
-        return None if values is None else values[rows.start : rows.stop]
 
 
 class Growth:
@@ -64,69 +41,85 @@ class Growth:
 
     def __init__(self, writer: Writer, codec: Codec | None) -> None:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
+        self._draft: SegmentDraft | None = None
 
-    def names(self, ids: list[str] | None, n: int) -> list[str]:
-        """The ids given, or `n` numbers that no document has or ever had by this way."""
-        if ids is not None:
-            return ids
+    def add(self, lot: Lot, source: Source) -> list[str]:
+        """Write a lot's documents in chunks; learn the codec first if it is time.
+
+        Returns:
+            Their ids.
+        """
+        names = self._names(lot)
+        check_documents(names, lot.texts, lot.metadata, lot.first)  # before the long work, not in its middle
+        self._prepare(lot, source)
+        for rows in chunked(lot.n):
+            vectors = source.vectors(rows)
+            self._segment().append(
+                names[rows.start : rows.stop],
+                None if lot.texts is None else lot.texts[rows.start : rows.stop],
+                None if lot.metadata is None else lot.metadata[rows.start : rows.stop],
+                vectors.lengths,
+                self._plain.encode(vectors.values),
+            )
+        return names
+
+    def finish(self) -> None:
+        """Complete the segment being written."""
+        if self._draft is not None:
+            self._draft.finish()
+            self._draft = None
+
+    def _segment(self) -> SegmentDraft:
+        if self._draft is None:
+            self._draft = self._writer.new_segment(_columns(self._plain))
+        return self._draft
+
+    @property
+    def _plain(self) -> Codec:
+        return self._codec or untrained(self._dim, 16)
+
+    def _names(self, lot: Lot) -> list[str]:
+        """The ids given, or numbers that no document has or ever had by this way."""
+        if lot.ids is not None:
+            return list(lot.ids)
         settings = self._writer.manifest.settings
         following = int(settings.get("next_id", 0))
         free: list[str] = []
-        while len(free) < n:
-            wanted = [str(i) for i in range(following, following + n - len(free))]
+        while len(free) < lot.n:
+            wanted = [str(i) for i in range(following, following + lot.n - len(free))]
             following += len(wanted)
             taken = {name for s in self._writer.segments for name in s.ids(s.rows_of(wanted))}
             free += [name for name in wanted if name not in taken]
         self._writer.set_settings({**settings, "next_id": following})
         return free
 
-    def write(
-        self,
-        names: Sequence[str],
-        documents: NewDocuments,
-        chunks: Iterator[tuple[range, TokenVectors]],
-        pick: Callable[[Sequence[int]], TokenVectors],
-    ) -> None:
-        """Train if it is time, then stream chunks of token vectors into a new segment.
-
-        `pick` gives the token vectors of some of the new documents, to learn from.
-        """
+    def _prepare(self, lot: Lot, source: Source) -> None:
+        """Learn the codec if it is time."""
         if self._codec is None:
-            sample, expected = self._sample(len(names), pick)
+            self.finish()
+            sample, expected = self._sample(lot, source)
             if expected >= TRAIN_TOKENS:
                 self._codec = self._train(sample, expected)
-        plain = self._codec or untrained(self._dim, 16)
-        segment = self._writer.new_segment(tuple(Column(*spec) for spec in plain.columns))
-        for rows, vectors in chunks:
-            segment.append(
-                names[rows.start : rows.stop],
-                documents.slice(documents.texts, rows),
-                documents.slice(documents.metadata, rows),
-                vectors.lengths,
-                plain.encode(vectors.values),
-            )
-        segment.finish()
 
-    def _sample(self, n_new: int, pick: Callable[[Sequence[int]], TokenVectors]) -> tuple[Float32, int]:
+    def _sample(self, lot: Lot, source: Source) -> tuple[Float32, int]:
         """(token vectors of a random part of old and new documents, tokens expected in all)."""
-        parts: list[Float32] = []
+        parts: list[Float32] = [np.zeros((0, self._dim), np.float32)]
         old_tokens = 0
         plain = untrained(self._dim, 16)
         for segment in self._writer.segments:
             for block in segment.blocks():
                 parts.append(plain.decode(block.columns))
                 old_tokens += len(parts[-1])
-        order = np.random.default_rng(0).permutation(n_new)
+        order = np.random.default_rng(0).permutation(lot.n)
         new_tokens = seen = 0
-        for rows in chunked(n_new, 256):
-            vectors = pick([int(i) for i in order[rows.start : rows.stop]])
+        for rows in chunked(lot.n, 256):
+            vectors = source.sample([int(i) for i in order[rows.start : rows.stop]])
             parts.append(vectors.values)
             seen, new_tokens = seen + len(rows), new_tokens + vectors.n_tokens
             if old_tokens + new_tokens >= SAMPLE_TOKENS:
                 break
-        empty = np.zeros((0, self._dim), np.float32)
-        expected = old_tokens + (new_tokens * n_new // seen if seen else 0)
-        return np.concatenate(parts) if parts else empty, expected
+        expected = new_tokens * lot.n // max(seen, 1) * (STREAM_LOTS if lot.goes_on else 1)
+        return np.concatenate(parts), old_tokens + expected
 
     def _train(self, sample: Float32, n_tokens: int) -> Codec:
         """Learn the codec and turn the young segments into residual codes."""
@@ -135,13 +128,17 @@ class Growth:
         young = [segment for segment in self._writer.segments if segment.codec is None]
         if young:
             plain = untrained(codec.dim, 16)
-            segment = self._writer.new_segment(tuple(Column(*spec) for spec in codec.columns), codec=name)
+            segment = self._writer.new_segment(_columns(codec), codec=name)
             for block in itertools.chain.from_iterable(old.blocks() for old in young):
                 columns = codec.encode(plain.decode(block.columns))
                 segment.append(block.ids, block.texts, block.metadata, block.lengths, columns)
             segment.finish()
             self._writer.drop_segments([old.name for old in young])
         return codec
+
+
+def _columns(codec: Codec) -> tuple[Column, ...]:
+    return tuple(Column(*spec) for spec in codec.columns)
 
 
 def chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:

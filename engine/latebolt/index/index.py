@@ -17,15 +17,14 @@ import numpy.typing as npt
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.documents import check_documents
 from latebolt.index.explain import Explanation, Watch
-from latebolt.index.growing import Growth, NewDocuments, chunked
+from latebolt.index.growing import Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
 from latebolt.index.searching import Found, Query, Request, Where
-from latebolt.index.storage import Snapshot, Store
+from latebolt.index.sources import EncodedTexts, GivenVectors, lots_of, one_lot
+from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.rerank import align, check_query
 from latebolt.values import Hit, TokenVectors
@@ -150,12 +149,17 @@ class Index:
 
     def add(
         self,
-        texts: Sequence[str],
-        ids: Sequence[str] | None = None,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str],
+        ids: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
         show_progress: bool = False,
     ) -> list[str]:
         """Add documents in one commit: all of them, or none when it fails or is interrupted.
+
+        Sequences are checked before the work begins. If one of the three is another iterable, such as a
+        generator, all are read in lockstep, and what memory holds at a time does not grow with their length,
+        but for the ids. The codec of a new index is then learnt from the first 32,768 texts, with centroids
+        for four times as many.
 
         Args:
             texts: the documents.
@@ -169,35 +173,18 @@ class Index:
             IndexLocked: another process is writing.
             StorageFull: the disk is full; the index is as it was.
         """
-        texts = check_texts(texts)
-        documents = NewDocuments(texts, ids, metadata)
-        encoder = self.encoder
-
-        with self._store.writer() as writer:
+        lots = lots_of(texts, ids, metadata)
+        first = next(lots, None)
+        if first is None:
+            return []
+        encoder, names = self.encoder, []
+        total = None if first.goes_on else first.n
+        with self._store.writer() as writer, progress_bar(total, "index", "text", show_progress) as bar:
             growth = Growth(writer, self._current_codec())
-            names = growth.names(documents.ids, len(texts))
-            check_documents(names, texts, metadata)  # before the long work, not in the middle of it
-            with progress_bar(len(texts), "index", "text", show_progress) as bar:
-                seen: dict[int, Float32] = {}  # of the sample, so that no text is encoded twice
-
-                def encode(rows: Sequence[int]) -> TokenVectors:
-                    new = [i for i in rows if i not in seen]
-                    vectors = encoder.encode_documents([texts[i] for i in new])
-                    bar.step(len(new), vectors.n_tokens)
-                    found = dict(zip(new, vectors, strict=True))
-                    return TokenVectors.from_matrices(
-                        [found[i] if i in found else seen.pop(i) for i in rows], encoder.dim
-                    )
-
-                def sample(rows: Sequence[int]) -> TokenVectors:
-                    vectors = encode(rows)
-                    seen.update(zip(rows, vectors, strict=True))
-                    return vectors
-
-                encoded = ((rows, encode(rows)) for rows in chunked(len(texts)))
-                growth.write(names, documents, encoded, sample)
-            writer.tidy()
-            writer.commit()
+            for lot in itertools.chain([first], lots):
+                assert lot.texts is not None
+                names += growth.add(lot, EncodedTexts(encoder, lot.texts, bar))
+            self._commit(writer, growth)
         return names
 
     def add_vectors(
@@ -219,20 +206,18 @@ class Index:
             bad = int(np.flatnonzero(~np.isfinite(token_vectors.values).all(axis=1))[0])
             document = int(np.searchsorted(token_vectors.offsets, bad, side="right")) - 1
             raise InvalidInput(f"token_vectors[{document}] has a value that is not finite.")
-        documents = NewDocuments(texts, ids, metadata, len(token_vectors))
-
+        lot = one_lot(texts, ids, metadata, len(token_vectors))
         with self._store.writer() as writer:
             growth = Growth(writer, self._current_codec())
-            names = growth.names(documents.ids, len(token_vectors))
-            slices = ((rows, token_vectors[rows.start : rows.stop]) for rows in chunked(len(token_vectors)))
-
-            def pick(rows: Sequence[int]) -> TokenVectors:
-                return TokenVectors.from_matrices([token_vectors[i] for i in rows], dim)
-
-            growth.write(names, documents, slices, pick)
-            writer.tidy()
-            writer.commit()
+            names = growth.add(lot, GivenVectors(token_vectors))
+            self._commit(writer, growth)
         return names
+
+    @staticmethod
+    def _commit(writer: Writer, growth: Growth) -> None:
+        growth.finish()
+        writer.tidy()
+        writer.commit()
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; says how many there were. Unknown ids are ignored."""

@@ -77,6 +77,13 @@ def test_jsonl_and_standard_input(tmp_path):
     assert json.loads(done.stdout)["added"] == 2
 
 
+def test_ids_for_some_documents_only(tmp_path):
+    lines = [json.dumps({"id": "a", "text": "one"}), json.dumps({"text": "two"})]
+    for order in (lines, lines[::-1]):
+        done = latebolt("index", str(tmp_path / "i"), "-", stdin="\n".join(order))
+        assert done.returncode == 2 and "some have none" in done.stderr and not (tmp_path / "i").exists()
+
+
 def test_rerank_and_encode(tmp_path):
     passages = "a volcano in Antarctica\nBerlin has 3.85 million inhabitants\n"
     done = latebolt("rerank", "population of Berlin", "-", "-k", "1", "--json", stdin=passages)
