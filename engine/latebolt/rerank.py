@@ -95,13 +95,21 @@ def rerank(encoder: TextEncoder, query: str, documents: Sequence[str], top_k: in
     return [Hit(int(i), float(scores[i]), documents[i]) for i in best]
 
 
-def align(encoder: TextEncoder, query: str, document: str) -> list[WordMatch]:
-    """For each word of the query, the document word that its tokens matched best.
+def align(encoder: TextEncoder, query: str, documents: Sequence[str]) -> list[list[WordMatch]]:
+    """For each document, the word in it that each word of the query matched best, in query order.
 
     A word of several tokens reports its best one; markers are left out on both sides.
     """
-    query_spans, document_spans = encoder.spans(query, "query"), encoder.spans(document, "document")
-    similarity = encoder.encode_queries([query])[0] @ encoder.encode_documents([document])[0].T
+    query_vectors, query_spans = encoder.encode_queries([query])[0], encoder.spans(query, "query")
+    return [
+        _align(query, query_spans, document, encoder.spans(document, "document"), query_vectors @ vectors.T)
+        for document, vectors in zip(documents, encoder.encode_documents(documents), strict=True)
+    ]
+
+
+def _align(
+    query: str, query_spans: list[Span], document: str, document_spans: list[Span], similarity: Float32
+) -> list[WordMatch]:
     matches: dict[Span, WordMatch] = {}
     for row, span in enumerate(query_spans):
         if span[0] == span[1]:

@@ -111,3 +111,7 @@ class Hit:
     score: float
     text: str | None = None
     metadata: Mapping[str, Any] | None = field(default=None)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}

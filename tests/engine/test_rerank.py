@@ -7,7 +7,9 @@ from latebolt.rerank import align
 
 
 def test_words_find_their_like(encoder):
-    found = align(encoder, "populations of Berlin", "The population grows (in Berlin) to 3.85 million.")
+    text = "The population grows (in Berlin) to 3.85 million."
+    [other, found] = align(encoder, "populations of Berlin", ["Berlin", text])
+    assert other[2].query_word == "Berlin" and other[2].document_word == "Berlin"
     by_word = {match.query_word: match for match in found}
     assert list(by_word) == ["populations", "of", "Berlin"]
     assert by_word["Berlin"].document_word == "Berlin" and by_word["Berlin"].similarity > 0.8
@@ -15,7 +17,7 @@ def test_words_find_their_like(encoder):
 
 
 def test_a_word_of_several_tokens_is_reported_once(encoder):
-    found = align(encoder, "unbelievableness", "the unbelievableness of it")
+    [found] = align(encoder, "unbelievableness", ["the unbelievableness of it"])
     assert [match.query_word for match in found] == ["unbelievableness"]
     assert found[0].document_word == "unbelievableness"
 

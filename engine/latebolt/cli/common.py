@@ -61,11 +61,6 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
-def hit_record(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON."""
-    return {"id": hit.id, "score": hit.score, "text": hit.text, "metadata": hit.metadata}
-
-
 def hit_lines(rank: int, hit: Hit, matches: Sequence[WordMatch] = (), width: int = 200) -> str:
     """A hit for people: rank, score, id, and the beginning of its text with matched words in bold."""
     head = f"{rank:>3}. {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(str(hit.id), bold=True)}"

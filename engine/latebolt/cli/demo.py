@@ -10,7 +10,6 @@ import click
 
 from latebolt.cli.common import (
     hit_lines,
-    hit_record,
     human_bytes,
     is_terminal,
     json_option,
@@ -88,10 +87,10 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
         took_ms = 1e3 * (time.perf_counter() - start)
         say(f"\n{click.style(question, bold=True)}   ({took_ms:.1f} ms)")
         for rank, hit in enumerate(hits, start=1):
-            matches = align(encoder, question, hit.text or "")
+            [matches] = align(encoder, question, [hit.text or ""])
             say(hit_lines(rank, hit, matches, 160))
             say(f"     {click.style(match_line(matches), dim=True)}")
-        answers.append({"query": question, "ms": took_ms, "hits": [hit_record(hit) for hit in hits]})
+        answers.append({"query": question, "ms": took_ms, "hits": [hit.record() for hit in hits]})
     report["answers"] = answers
 
     start = time.perf_counter()
@@ -99,8 +98,8 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
     took_ms = 1e3 * (time.perf_counter() - start)
     say(f"\n{click.style(f'rerank 8 passages: {BERLIN_QUERY}', bold=True)}   ({took_ms:.1f} ms)")
     for rank, hit in enumerate(ranked, start=1):
-        say(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, hit.text or "")))
-    report["rerank"] = {"ms": took_ms, "hits": [hit_record(hit) for hit in ranked]}
+        say(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, [hit.text or ""])[0]))
+    report["rerank"] = {"ms": took_ms, "hits": [hit.record() for hit in ranked]}
     report["peak_memory_mb"] = resident_mb()
     say(f"\npeak memory {resident_mb():.0f} MB. Ask it something yourself:")
     say(f'  latebolt search {path} "your question"')

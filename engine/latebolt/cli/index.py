@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options, note, print_json
+
+if TYPE_CHECKING:
+    from latebolt.cli.inputs import Document
 
 
 @click.command("index")
@@ -47,7 +53,8 @@ def index_command(
     from latebolt.errors import InvalidInput
 
     started = time.perf_counter()
-    documents = list(read_documents(files))
+    documents = read_documents(files)
+    first = next(documents, None)  # a file that cannot be read is told before an index is made
     exists = (Path(index) / "manifest.json").exists()
     if exists:
         given = {"model", "precision", "dim"} & {
@@ -63,14 +70,15 @@ def index_command(
             )
     else:
         opened = Index.create(index, Encoder.load(model, precision, dim, device, threads), int(bits or 2))
-    named = any(document.id is not None for document in documents)
-    if named and not all(document.id is not None for document in documents):
-        raise InvalidInput("some documents have an id and some have none. Give all of them one, or none.")
+    named = first is not None and first.id is not None
+    checked = _alike(itertools.chain([first] if first else [], documents), named)
+    # Readers of one stream, in lockstep: no more of it is held than `add` holds.
+    texts, metadata, *ids = itertools.tee(checked, 3 if named else 2)
     try:
-        opened.add(
-            [document.text for document in documents],
-            [document.id or "" for document in documents] if named else None,
-            [document.metadata for document in documents],
+        added = opened.add(
+            (document.text for document in texts),
+            (document.id or "" for document in ids[0]) if ids else None,
+            (document.metadata for document in metadata),
             show_progress=is_terminal(),
         )
     except BaseException:
@@ -79,10 +87,20 @@ def index_command(
         raise
     info = opened.info()
     if as_json:
-        print_json({**info, "added": len(documents), "seconds": time.perf_counter() - started})
+        print_json({**info, "added": len(added), "seconds": time.perf_counter() - started})
     else:
         seconds = time.perf_counter() - started
         note(
-            f"{index}: {len(documents)} added in {seconds:.1f} s; {info['documents']} documents, "
+            f"{index}: {len(added)} added in {seconds:.1f} s; {info['documents']} documents, "
             f"{info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
         )
+
+
+def _alike(documents: Iterable[Document], named: bool) -> Iterator[Document]:
+    """The documents, as long as all have an id or none has."""
+    from latebolt.errors import InvalidInput
+
+    for document in documents:
+        if (document.id is not None) != named:
+            raise InvalidInput("some documents have an id and some have none. Give all of them one, or none.")
+        yield document

@@ -1,17 +1,20 @@
 """Documents from files: .txt and .md cut into passages, .jsonl one document a line, folders, - for stdin.
 
-Text is UTF-8; anything else is an error that names the file and the byte. Reads one file at a time.
+Text is UTF-8; anything else is an error that names the file and the byte. Lines are read as they are needed,
+and of the other kinds one file at a time, so that a corpus may be larger than memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -34,26 +37,32 @@ class Document:
 
 
 def read_documents(paths: Iterable[str]) -> Iterator[Document]:
-    """Documents of all files, in order.
+    """Documents of all files, in order, read as they are asked for.
 
     Raises:
-        InvalidInput: a file is missing, empty, not UTF-8, of an unknown kind, or a line is not a document.
+        InvalidInput: at once for a file that is missing or of an unknown kind, or a folder without any;
+            when it is met for one that is empty or not UTF-8, or a line that is not a document.
     """
-    for name in paths:
-        if name == "-":
-            yield from _from_lines(sys.stdin.buffer.read(), "standard input", as_json=None)
-            continue
-        path = Path(name)
-        if path.is_dir():
-            files = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) is not None]
-            files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-            if not files:
-                raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
-            for file in files:
-                if file.stat().st_size:  # an empty file of a folder is nobody's mistake
-                    yield from _from_file(file)
-        else:
-            yield from _from_file(path)
+    files = [file for name in paths for file in _files_of(name)]
+    return (document for file in files for document in _from_file(file))
+
+
+def _files_of(name: str) -> list[Path | None]:
+    """Files that a name stands for; None for standard input."""
+    if name == "-":
+        return [None]
+    path = Path(name)
+    if not path.is_dir():
+        if not path.exists():
+            raise InvalidInput(f"{path}: there is no such file.")
+        if _kind(path) is None:
+            raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
+        return [path]
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) is not None]
+    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not files:
+        raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
+    return [file for file in files if file.stat().st_size]  # an empty file of a folder is nobody's mistake
 
 
 def _kind(path: Path) -> str | None:
@@ -63,50 +72,54 @@ def _kind(path: Path) -> str | None:
     return "json" if suffix.lower() in JSON_SUFFIXES else None
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes, unzipped.
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[IO[bytes]]:
+    """A file open for reading, unzipped.
 
     Raises:
         InvalidInput: there is no such file, or it is a folder or a broken .gz.
         LateboltError: the system does not let it be read.
     """
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise InvalidInput(f"{path}: there is no such file.") from error
     except IsADirectoryError as error:
         raise InvalidInput(f"{path}: is a folder, not a file.") from error
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidInput(f"{path}: is not a sound gzip file ({error}).") from error
     except OSError as error:
         raise LateboltError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
-def decode(data: bytes, name: str) -> str:
+def decode(data: bytes, name: str, first: int = 0) -> str:
     """UTF-8 text, a byte-order mark removed.
 
+    Args:
+        first: position of data[0] in the file, for the message.
     Raises:
         InvalidInput: it is not UTF-8; names the byte.
     """
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig" if first == 0 else "utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"{name}: is not UTF-8 at byte {error.start}. Convert it, e.g. with "
+            f"{name}: is not UTF-8 at byte {first + error.start}. Convert it, e.g. with "
             f'"iconv -f latin1 -t utf-8 {name}".'
         ) from error
 
 
-def _from_file(path: Path) -> Iterator[Document]:
-    data = read_bytes(path)
-    kind = _kind(path)
-    if kind is None:
-        raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
-    if kind == "json":
-        yield from _from_lines(data, str(path), as_json=True)
+def _from_file(path: Path | None) -> Iterator[Document]:
+    if path is None:
+        yield from _from_lines(sys.stdin.buffer, "standard input", as_json=None)
         return
-    text = decode(data, str(path))
+    with _reading(path) as file:
+        if _kind(path) == "json":
+            yield from _from_lines(file, str(path), as_json=True)
+            return
+        text = decode(file.read(), str(path))
     passages = list(split_passages(text))
     if not passages:
         raise InvalidInput(f"{path}: is empty.")
@@ -141,16 +154,20 @@ def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int,
         yield first_line, "\n\n".join(held)
 
 
-def _from_lines(data: bytes, name: str, as_json: bool | None) -> Iterator[Document]:
-    """One document a line: JSON objects, or plain text when `as_json` is None and no line is an object."""
-    text = decode(data, name)
-    lines = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if not lines:
+def _from_lines(file: IO[bytes], name: str, as_json: bool | None) -> Iterator[Document]:
+    """One document a line: JSON objects, or plain text when `as_json` is None and the first is no object."""
+    position, empty = 0, True
+    for n, content in enumerate(file, start=1):
+        line = decode(content, name, position).strip()
+        position += len(content)
+        if not line:
+            continue
+        empty = False
+        if as_json is None:
+            as_json = line.startswith("{")
+        yield _from_json(line, f"{name}:{n}") if as_json else Document(None, line, None)
+    if empty:
         raise InvalidInput(f"{name}: is empty.")
-    if as_json is None:
-        as_json = lines[0][1].lstrip().startswith("{")
-    for n, line in lines:
-        yield _from_json(line, f"{name}:{n}") if as_json else Document(None, line.strip(), None)
 
 
 def _from_json(line: str, place: str) -> Document:
@@ -182,7 +199,7 @@ def read_passages(name: str) -> list[Document]:
         InvalidInput: see `read_documents`.
     """
     if name == "-":
-        return list(_from_lines(sys.stdin.buffer.read(), "standard input", as_json=None))
+        return list(_from_lines(sys.stdin.buffer, "standard input", as_json=None))
     path = Path(name)
-    as_json = True if _kind(path) == "json" else None
-    return list(_from_lines(read_bytes(path), name, as_json))
+    with _reading(path) as file:
+        return list(_from_lines(file, name, True if _kind(path) == "json" else None))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from latebolt.cli.common import (
     hit_lines,
-    hit_record,
     json_option,
     match_line,
     model_options,
@@ -16,12 +16,22 @@ from latebolt.cli.common import (
     print_json,
 )
 
+if TYPE_CHECKING:
+    from latebolt.index.hybrid import Mode
+
 
 @click.command("search")
 @click.argument("index", type=click.Path())
 @click.argument("query")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits wanted.")
 @click.option("--where", help="Only documents whose metadata satisfy this, e.g. 'year >= 2020'.")
+@click.option(
+    "--mode",
+    type=click.Choice(["late", "bm25", "hybrid"]),
+    default="late",
+    show_default=True,
+    help="By late interaction, by shared words, or by both.",
+)
 @click.option("--explain", is_flag=True, help="Say which words matched, and where the time went.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
@@ -31,6 +41,7 @@ def search_command(
     query: str,
     k: int,
     where: str | None,
+    mode: Mode,
     explain: bool,
     device: str,
     threads: int | None,
@@ -43,34 +54,30 @@ def search_command(
     latebolt search papers.index "sparse attention" -k 3 --where 'year >= 2020 and lang in ("en", "de")'
     """
     from latebolt import Index
-    from latebolt.rerank import align
 
     start = time.perf_counter()
     opened = Index.open(index, device=device, threads=threads)
-    encoder = opened.encoder
-    loaded = time.perf_counter()
-    hits = opened.search(query, k, where)
-    searched = time.perf_counter()
-    timings = {"load_ms": 1e3 * (loaded - start), "search_ms": 1e3 * (searched - loaded)}
-    wanted = explain or not as_json
-    matches = [align(encoder, query, hit.text) if wanted and hit.text else [] for hit in hits]
-    if as_json:
-        records = [hit_record(hit) for hit in hits]
-        if explain:
-            for record, found in zip(records, matches, strict=True):
-                record["matches"] = [match._asdict() for match in found]
-            print_json({"hits": records, **timings})
-        else:
-            print_json(records)
+    if as_json and not explain:
+        print_json([hit.record() for hit in opened.search(query, k, where, mode=mode)])
         return
-    if not hits:
+    opened.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
+    loaded = time.perf_counter()
+    found = opened.search(query, k, where, mode=mode, explain=True)
+    load_ms = 1e3 * (loaded - start)
+    if as_json:
+        print_json({**found.record(), "load_ms": load_ms})
+        return
+    if not found.hits:
         note("no document qualifies")
-    for rank, (hit, found) in enumerate(zip(hits, matches, strict=True), start=1):
-        click.echo(hit_lines(rank, hit, found))
+    for rank, (hit, matches) in enumerate(zip(found.hits, found.alignments, strict=True), start=1):
+        click.echo(hit_lines(rank, hit, matches))
         if explain:
-            click.echo(f"     {match_line(found)}")
+            click.echo(f"     {match_line(matches)}")
     if explain:
-        note(f"loading {timings['load_ms']:.0f} ms, search {timings['search_ms']:.1f} ms")
+        for stage in found.stages:
+            documents = f", {stage.documents} documents" if stage.documents else ""
+            note(f"{stage.name}: {stage.ms:.1f} ms{documents}")
+        note(f"loading: {load_ms:.0f} ms")
 
 
 @click.command("rerank")
@@ -104,7 +111,8 @@ def rerank_command(
     encoder = Encoder.load(model, precision, dim, device, threads)
     hits = encoder.rerank(query, [passage.text for passage in passages], k)
     if as_json:
-        print_json([hit_record(hit) for hit in hits])
+        print_json([hit.record() for hit in hits])
         return
-    for rank, hit in enumerate(hits, start=1):
-        click.echo(hit_lines(rank, hit, align(encoder, query, hit.text or "")))
+    alignments = align(encoder, query, [hit.text or "" for hit in hits])
+    for rank, (hit, matches) in enumerate(zip(hits, alignments, strict=True), start=1):
+        click.echo(hit_lines(rank, hit, matches))

@@ -36,9 +36,11 @@ class TokenIds:
     truncated: bool
 
 
-def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
+def check_texts(texts: Sequence[str], what: str = "texts", first: int = 0) -> list[str]:
     """A list of str with lone surrogates replaced by U+FFFD (they have no UTF-8 form).
 
+    Args:
+        first: position of texts[0] in what the caller was given, for messages.
     Raises:
         InvalidInput: not a list of str; names the position.
     """
@@ -47,7 +49,7 @@ def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
             f"{what} should be a list of str, got one {type(texts).__name__}. Put it in a list."
         )
     checked = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(texts, first):
         if not isinstance(text, str):
             raise InvalidInput(f"{what}[{i}] should be str, got {type(text).__name__}.")
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):

@@ -162,7 +162,13 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
     path = place / layout.TEXTS
     if path in damaged:
         return
-    TextsReader(path, segment.files[layout.TEXTS]).close()  # magic and version
+    reader = TextsReader(path, segment.files[layout.TEXTS])  # magic and version
+    try:
+        if reader.has_words and len(reader.lengths()) != segment.n_documents:
+            got = len(reader.lengths())
+            raise IndexCorrupt(path, "word_blocks (documents)", segment.n_documents, got, _SEGMENT_FIX)
+    finally:
+        reader.close()
     database = connect_immutable(path)
     try:
         verdict = database.execute("PRAGMA integrity_check(1)").fetchone()[0]

@@ -1,43 +1,35 @@
 """`Index`: texts in, hits out. Joins an encoder, a codec and the store.
 
 The store below knows only columns of numbers and documents; the encoder knows only texts. Here they meet:
-a text becomes token vectors, the codec's columns, and a row of a segment. A young index, which has too few
-tokens to learn centroids from, keeps float16 vectors until it has grown.
+a text becomes token vectors, the codec's columns, and a row of a segment.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Codec, Scorer
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.documents import check_documents
-from latebolt.index.layout import Column, ModelRecord
-from latebolt.index.search import refine, top_k
-from latebolt.index.storage import Segment, Snapshot, Store, Writer
+from latebolt.index.explain import Explanation, Watch
+from latebolt.index.growing import Growth
+from latebolt.index.hybrid import Mode
+from latebolt.index.layout import ModelRecord
+from latebolt.index.searching import Found, Query, Request, Where
+from latebolt.index.sources import EncodedTexts, GivenVectors, lots_of, one_lot
+from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
-from latebolt.rerank import check_k, check_query
+from latebolt.rerank import align, check_query
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
-Where = str | Mapping[str, Any] | None
-
-# Below this an index keeps float16: fewer tokens do not say where centroids belong.
-TRAIN_TOKENS = 8192
-# Tokens looked at to learn the codec: enough for 48 a centroid at the largest default we train on.
-SAMPLE_TOKENS = 196_608
-# Documents encoded and written at a time; bounds the memory of an add.
-CHUNK_DOCUMENTS = 512
 
 
 class Index:
@@ -157,12 +149,17 @@ class Index:
 
     def add(
         self,
-        texts: Sequence[str],
-        ids: Sequence[str] | None = None,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        texts: Iterable[str],
+        ids: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
         show_progress: bool = False,
     ) -> list[str]:
         """Add documents in one commit: all of them, or none when it fails or is interrupted.
+
+        Sequences are checked before the work begins. If one of the three is another iterable, such as a
+        generator, all are read in lockstep, and what memory holds at a time does not grow with their length,
+        but for the ids. The codec of a new index is then learnt from the first 32,768 texts, with centroids
+        for four times as many.
 
         Args:
             texts: the documents.
@@ -176,34 +173,18 @@ class Index:
             IndexLocked: another process is writing.
             StorageFull: the disk is full; the index is as it was.
         """
-        texts = check_texts(texts)
-        chunks = _Documents(texts, ids, metadata)
-        encoder = self.encoder
-
-        with self._store.writer() as writer:
-            names = self._names(writer, chunks.ids, len(texts))
-            check_documents(names, texts, metadata)  # before the long work, not in the middle of it
-            with progress_bar(len(texts), "index", "text", show_progress) as bar:
-                seen: dict[int, Float32] = {}  # of the sample, so that no text is encoded twice
-
-                def encode(rows: Sequence[int]) -> TokenVectors:
-                    new = [i for i in rows if i not in seen]
-                    vectors = encoder.encode_documents([texts[i] for i in new])
-                    bar.step(len(new), vectors.n_tokens)
-                    found = dict(zip(new, vectors, strict=True))
-                    return TokenVectors.from_matrices(
-                        [found[i] if i in found else seen.pop(i) for i in rows], encoder.dim
-                    )
-
-                def sample(rows: Sequence[int]) -> TokenVectors:
-                    vectors = encode(rows)
-                    seen.update(zip(rows, vectors, strict=True))
-                    return vectors
-
-                encoded = ((rows, encode(rows)) for rows in _chunked(len(texts)))
-                self._write(writer, names, chunks, encoded, sample)
-            writer.tidy()
-            writer.commit()
+        lots = lots_of(texts, ids, metadata)
+        first = next(lots, None)
+        if first is None:
+            return []
+        encoder, names = self.encoder, []
+        total = None if first.goes_on else first.n
+        with self._store.writer() as writer, progress_bar(total, "index", "text", show_progress) as bar:
+            growth = Growth(writer, self._current_codec())
+            for lot in itertools.chain([first], lots):
+                assert lot.texts is not None
+                names += growth.add(lot, EncodedTexts(encoder, lot.texts, bar))
+            self._commit(writer, growth)
         return names
 
     def add_vectors(
@@ -225,19 +206,18 @@ class Index:
             bad = int(np.flatnonzero(~np.isfinite(token_vectors.values).all(axis=1))[0])
             document = int(np.searchsorted(token_vectors.offsets, bad, side="right")) - 1
             raise InvalidInput(f"token_vectors[{document}] has a value that is not finite.")
-        chunks = _Documents(texts, ids, metadata, len(token_vectors))
-
+        lot = one_lot(texts, ids, metadata, len(token_vectors))
         with self._store.writer() as writer:
-            names = self._names(writer, chunks.ids, len(token_vectors))
-            slices = ((rows, token_vectors[rows.start : rows.stop]) for rows in _chunked(len(token_vectors)))
-
-            def pick(rows: Sequence[int]) -> TokenVectors:
-                return TokenVectors.from_matrices([token_vectors[i] for i in rows], dim)
-
-            self._write(writer, names, chunks, slices, pick)
-            writer.tidy()
-            writer.commit()
+            growth = Growth(writer, self._current_codec())
+            names = growth.add(lot, GivenVectors(token_vectors))
+            self._commit(writer, growth)
         return names
+
+    @staticmethod
+    def _commit(writer: Writer, growth: Growth) -> None:
+        growth.finish()
+        writer.tidy()
+        writer.commit()
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; says how many there were. Unknown ids are ignored."""
@@ -249,62 +229,21 @@ class Index:
         return int(found)
 
     def compact(self) -> None:
-        """Rewrite the segments as one a codec, without deleted documents; frees their space."""
+        """Rewrite the segments as one a codec, without deleted documents; frees their space.
+
+        Segments of an earlier version get the words that `mode="bm25"` needs.
+        """
         with self._store.writer() as writer:
             by_codec: dict[tuple[str | None, Any], list[str]] = {}
             for segment in writer.segments:
                 by_codec.setdefault((segment.codec, segment.columns), []).append(segment.name)
-            deleted = {segment.name for segment in writer.segments if segment.n_deleted}
+            worse = {s.name for s in writer.segments if s.n_deleted or not s.texts.has_words}
             for names in by_codec.values():
-                if len(names) > 1 or names[0] in deleted:
+                if len(names) > 1 or names[0] in worse:
                     writer.merge(names)
             writer.commit()
 
-    def _write(
-        self,
-        writer: Writer,
-        names: Sequence[str],
-        documents: _Documents,
-        chunks: Iterator[tuple[range, TokenVectors]],
-        pick: Callable[[Sequence[int]], TokenVectors],
-    ) -> None:
-        """Train if it is time, then stream chunks of token vectors into a new segment.
-
-        `pick` gives the token vectors of some of the new documents, to learn from.
-        """
-        codec = self._current_codec(writer)
-        if codec is None:
-            sample, expected = self._sample(writer, len(names), pick)
-            if expected >= TRAIN_TOKENS:
-                codec = self._train(writer, sample, expected)
-        plain = codec or untrained(self._store.manifest.dim, 16)
-        segment = writer.new_segment(tuple(Column(*spec) for spec in plain.columns))
-        for rows, vectors in chunks:
-            segment.append(
-                names[rows.start : rows.stop],
-                documents.slice(documents.texts, rows),
-                documents.slice(documents.metadata, rows),
-                vectors.lengths,
-                plain.encode(vectors.values),
-            )
-        segment.finish()
-
-    def _names(self, writer: Writer, ids: list[str] | None, n: int) -> list[str]:
-        """The ids given, or `n` numbers that no document has or ever had by this way."""
-        if ids is not None:
-            return ids
-        settings = self._store.snapshot().settings
-        following = int(settings.get("next_id", 0))
-        free: list[str] = []
-        while len(free) < n:
-            wanted = [str(i) for i in range(following, following + n - len(free))]
-            following += len(wanted)
-            taken = {name for s in writer.segments for name in s.ids(s.rows_of(wanted))}
-            free += [name for name in wanted if name not in taken]
-        writer.set_settings({**settings, "next_id": following})
-        return free
-
-    def _current_codec(self, writer: Writer) -> Codec | None:
+    def _current_codec(self) -> Codec | None:
         """The codec for new documents; None while the index is too young for its residual codec."""
         manifest = self._store.manifest
         if manifest.bits >= 8:
@@ -312,47 +251,38 @@ class Index:
         snapshot = self._store.snapshot()
         return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
 
-    def _sample(
-        self, writer: Writer, n_new: int, pick: Callable[[Sequence[int]], TokenVectors]
-    ) -> tuple[Float32, int]:
-        """(token vectors of a random part of old and new documents, tokens expected in all)."""
-        parts: list[Float32] = []
-        old_tokens = 0
-        plain = untrained(self._store.manifest.dim, 16)
-        for segment in writer.segments:
-            for block in segment.blocks():
-                parts.append(plain.decode(block.columns))
-                old_tokens += len(parts[-1])
-        order = np.random.default_rng(0).permutation(n_new)
-        new_tokens = seen = 0
-        for rows in _chunked(n_new, 256):
-            vectors = pick([int(i) for i in order[rows.start : rows.stop]])
-            parts.append(vectors.values)
-            seen, new_tokens = seen + len(rows), new_tokens + vectors.n_tokens
-            if old_tokens + new_tokens >= SAMPLE_TOKENS:
-                break
-        empty = np.zeros((0, self._store.manifest.dim), np.float32)
-        expected = old_tokens + (new_tokens * n_new // seen if seen else 0)
-        return np.concatenate(parts) if parts else empty, expected
-
-    def _train(self, writer: Writer, sample: Float32, n_tokens: int) -> Codec:
-        """Learn the codec and turn the young segments into residual codes."""
-        codec = ResidualCodec.train(sample, self._store.manifest.bits, n_tokens)
-        name = writer.set_codec(*codec.state())
-        young = [segment for segment in writer.segments if segment.codec is None]
-        if young:
-            plain = untrained(codec.dim, 16)
-            segment = writer.new_segment(tuple(Column(*spec) for spec in codec.columns), codec=name)
-            for block in itertools.chain.from_iterable(old.blocks() for old in young):
-                columns = codec.encode(plain.decode(block.columns))
-                segment.append(block.ids, block.texts, block.metadata, block.lengths, columns)
-            segment.finish()
-            writer.drop_segments([old.name for old in young])
-        return codec
-
     # Searching
 
-    def search(self, query: str, k: int = 10, where: Where = None, exhaustive: bool = False) -> list[Hit]:
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = ...,
+        where: Where = ...,
+        exhaustive: bool = ...,
+        mode: Mode = ...,
+        explain: Literal[False] = ...,
+    ) -> list[Hit]: ...
+    @overload
+    def search(
+        self,
+        query: str,
+        k: int = ...,
+        where: Where = ...,
+        exhaustive: bool = ...,
+        mode: Mode = ...,
+        *,
+        explain: Literal[True],
+    ) -> Explanation: ...
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        where: Where = None,
+        exhaustive: bool = False,
+        mode: Mode = "late",
+        explain: bool = False,
+    ) -> list[Hit] | Explanation:
         """The best documents for a query, best first; ties by id.
 
         Args:
@@ -362,19 +292,34 @@ class Index:
                 {"year": {">=": 2020}, "lang": "en"}.
             exhaustive: score every document exactly. Otherwise all are ranked by their centroids, and the
                 best are scored exactly until more of them change nothing.
+            mode: "late" by late interaction; "bm25" by the words that query and document share, without the
+                model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
+            explain: give an `Explanation` instead: the hits, the stages with their times, and which words
+                of each hit matched, for which the hits' texts are encoded.
         Raises:
-            InvalidInput: an empty query, k below 1, or a filter that cannot be read (names the position).
+            InvalidInput: an empty query, k below 1, no such mode, or a filter that cannot be read (names the
+                position).
+            IndexUnusable: mode needs words, and a part of the index was written without them.
         """
-        return self.search_many([query], k, where, exhaustive)[0]
+        request, watch = Request(k, where, exhaustive, mode), Watch(explain)
+        [hits] = self._search([query], request, watch)
+        if not explain:
+            return hits
+        with watch.stage("align words", len(hits)):
+            found = iter(align(self.encoder, query, [hit.text for hit in hits if hit.text]))
+            alignments = [next(found) if hit.text else [] for hit in hits]
+        return Explanation(hits, watch.stages, alignments)
 
     def search_many(
-        self, queries: Sequence[str], k: int = 10, where: Where = None, exhaustive: bool = False
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        where: Where = None,
+        exhaustive: bool = False,
+        mode: Mode = "late",
     ) -> list[list[Hit]]:
         """`search` for several queries over one state of the index."""
-        check_k(k)
-        vectors = self.encoder.encode_queries([check_query(query) for query in queries])
-        snapshot = self._store.snapshot()
-        return [self._search(snapshot, matrix, k, where, exhaustive) for matrix in vectors]
+        return self._search(queries, Request(k, where, exhaustive, mode), Watch(False))
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where = None, exhaustive: bool = False
@@ -384,33 +329,31 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        return self._search(
-            self._store.snapshot(), np.asarray(matrix, np.float32), check_k(k), where, exhaustive
-        )
+        request, values = Request(k, where, exhaustive), np.asarray(matrix, np.float32)
+        return self._find(self._store.snapshot(), values, "", request, Watch(False))
 
-    def _search(
-        self, snapshot: Snapshot, matrix: Float32, k: int, where: Where, exhaustive: bool
+    def _search(self, queries: Sequence[str], request: Request, watch: Watch) -> list[list[Hit]]:
+        for query in queries:
+            check_query(query)
+        matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
+        if request.mode != "bm25":
+            encoder = self.encoder
+            with watch.stage("encode the query"):
+                matrices = encoder.encode_queries(queries)
+        snapshot = self._store.snapshot()
+        return [
+            self._find(snapshot, matrix, query, request, watch)
+            for matrix, query in zip(matrices, queries, strict=True)
+        ]
+
+    def _find(
+        self, snapshot: Snapshot, matrix: Float32 | None, text: str, request: Request, watch: Watch
     ) -> list[Hit]:
-        found: list[tuple[float, str, Segment, int]] = []
         threads = self._encoder.threads if self._encoder else None
-        scorers: dict[str | None, Scorer] = {}
-        for segment in snapshot.segments:
-            rows = self._rows(segment, where)
-            if rows is not None and len(rows) == 0:
-                continue
-            if segment.codec not in scorers:
-                scorers[segment.codec] = self._codec(snapshot, segment.codec).scorer(matrix, threads)
-            numbers, scores = _best_rows(segment, scorers[segment.codec], rows, k, exhaustive)
-            ids = segment.ids(numbers)
-            found += [(float(scores[n]), ids[n], segment, int(row)) for n, row in enumerate(numbers)]
-        found.sort(key=lambda hit: (-hit[0], hit[1]))
-        return [self._hit(*hit) for hit in found[:k]]
-
-    def _rows(self, segment: Segment, where: Where) -> npt.NDArray[np.int64] | None:
-        """Rows that may be found; None for all of the segment."""
-        if where is None and segment.n_deleted == 0:
-            return None
-        return np.flatnonzero(segment.select(where))
+        query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, watch)
+        found = query.find(request)
+        with watch.stage("read texts", len(found)):
+            return [self._hit(each) for each in found]
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key = name or ""
@@ -424,9 +367,9 @@ class Index:
         return self._codecs[key]
 
     @staticmethod
-    def _hit(score: float, name: str, segment: Segment, row: int) -> Hit:
-        [(_, text, metadata)] = segment.documents([row])
-        return Hit(name, score, text, metadata)
+    def _hit(found: Found) -> Hit:
+        [(_, text, metadata)] = found.segment.documents([found.row])
+        return Hit(found.id, found.score, text, metadata)
 
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec."""
@@ -449,52 +392,3 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
-
-
-class _Documents:
-    """The texts, ids and metadata of one add, checked to be of one length."""
-
-    def __init__(
-        self,
-        texts: Sequence[str] | None,
-        ids: Sequence[str] | None,
-        metadata: Sequence[Mapping[str, Any] | None] | None,
-        n: int | None = None,
-    ) -> None:
-        count = n if n is not None else len(texts or ())
-        for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
-            if isinstance(values, str | bytes | Mapping):
-                raise InvalidInput(f"{name} should be a list, got one {type(values).__name__}.")
-            if values is not None and len(values) != count:
-                raise InvalidInput(f"{name} should have {count} entries, one a document, got {len(values)}.")
-        self.texts, self.metadata = texts, metadata
-        self.ids = None if ids is None else list(ids)
-
-    @staticmethod
-    def slice(values: Sequence[Any] | None, rows: range) -> Sequence[Any] | None:
-        """The values of some rows, or None when there are none at all."""
-        return None if values is None else values[rows.start : rows.stop]
-
-
-def _best_rows(
-    segment: Segment, scorer: Scorer, rows: npt.NDArray[np.int64] | None, k: int, exhaustive: bool
-) -> tuple[npt.NDArray[np.int64], Float32]:
-    """A segment's rows that may be among the k best, best first, and their scores."""
-    columns = {column.name: segment.column(column.name) for column in segment.columns}
-    approximate = None if exhaustive else scorer.approximate(columns, segment.offsets, rows)
-    if approximate is None:
-        candidates, scores = rows, scorer.exact(columns, segment.offsets, rows)
-    else:
-
-        def score(positions: npt.NDArray[np.int64]) -> Float32:
-            chosen = positions if rows is None else rows[positions]
-            return scorer.exact(columns, segment.offsets, chosen)
-
-        positions, scores = refine(approximate, score, k)
-        candidates = positions if rows is None else rows[positions]
-    best = top_k(scores, k)
-    return best if candidates is None else candidates[best], scores[best]
-
-
-def _chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:
-    return (range(start, min(start + size, n)) for start in range(0, n, size))

@@ -7,7 +7,7 @@ Writer, reader and `latebolt check` take them from here; nothing in this module 
     codecs/<n>/<array>.npy              arrays of a codec, such as centroids
     segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each document
     segments/<n>/<column>.npy           one array per token column of the codec
-    segments/<n>/texts.sqlite           ids, texts and metadata of the segment's documents
+    segments/<n>/texts.sqlite           ids, texts, metadata and words of the segment's documents
     segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
 
 A file is immutable once a manifest names it, and a number <n> is never used twice, so a path always means
@@ -40,7 +40,8 @@ OFFSETS_DTYPE: Final = "<i8"
 DELETED_DTYPE: Final = "|u1"
 
 TEXTS_APPLICATION_ID: Final = 0x6C617465  # "late", so that file(1) and a reader can tell the database's owner
-TEXTS_VERSION: Final = 1
+TEXTS_VERSION: Final = 2
+TEXTS_READABLE: Final = (1, 2)  # version 1 has no words, and so no BM25
 TEXTS_SCHEMA: Final = (
     # `row` is the document's position in the segment. Texts have a table of their own, so that a walk over
     # ids and metadata does not read them.
@@ -50,9 +51,15 @@ TEXTS_SCHEMA: Final = (
     "CREATE TABLE paths (number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE)",
     "CREATE TABLE fields (path INTEGER NOT NULL, kind INTEGER NOT NULL, value NOT NULL, row INTEGER NOT NULL,"
     " PRIMARY KEY (path, kind, value, row)) WITHOUT ROWID",
+    # What BM25 counts, in blocks of documents; `postings` says what the blobs hold.
+    "CREATE TABLE word_blocks (first INTEGER PRIMARY KEY, lengths BLOB NOT NULL)",
+    "CREATE TABLE postings (word TEXT NOT NULL, first INTEGER NOT NULL, content BLOB NOT NULL)",
 )
 # Built when all rows are in: one sort is cheaper than as many insertions in random order.
-TEXTS_INDEXES: Final = ("CREATE INDEX documents_by_id ON documents (id, row)",)
+TEXTS_INDEXES: Final = (
+    "CREATE INDEX documents_by_id ON documents (id, row)",
+    "CREATE INDEX postings_by_word ON postings (word, first)",
+)
 
 NPY_HEADER_BYTES: Final = 128
 DIGEST_BYTES: Final = 16

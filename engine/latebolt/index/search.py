@@ -7,18 +7,19 @@ another round brings nothing new into the top k.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 
-def top_k(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+def top_k(scores: npt.NDArray[np.floating[Any]], k: int) -> npt.NDArray[np.int64]:
     """Positions of the k best scores, best first; all that equal the k-th are included.
 
     Ties are settled later, by id, so none of the equals may be lost here.
 
     Args:
-        scores: float32 [n].
+        scores: float32 or float64 [n].
         k: at least 1.
     """
     if k < len(scores):

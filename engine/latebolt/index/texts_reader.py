@@ -1,4 +1,4 @@
-"""Reads the database of one segment: documents by row, rows by id, rows by a metadata value.
+"""Reads the database of one segment: documents by row, rows by id, by a metadata value, and by a word.
 
 Knows nothing of deleted rows. The database is opened as immutable: no lock, no journal, no write, so it works
 on a read-only mount and goes on working while the file is being removed.
@@ -23,6 +23,7 @@ from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING
 from latebolt.index.filter_tree import Value, compare
 from latebolt.index.layout import FileRecord
 from latebolt.index.mapping import RESTORE, check_size
+from latebolt.index.postings import unpack_lengths, unpack_postings
 
 Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64
@@ -58,6 +59,7 @@ class TextsReader:
 
     def __init__(self, path: Path, record: FileRecord) -> None:
         self.path, self._record = path, record
+        self._lengths: Int64 | None = None
         self._connect()
 
     def _connect(self) -> None:
@@ -73,11 +75,13 @@ class TextsReader:
             if not self.path.exists():
                 raise FileNotFoundError(self.path) from error
             raise self._corrupt(error) from error
-        if (owner, version) != (layout.TEXTS_APPLICATION_ID, layout.TEXTS_VERSION):
-            expected = f"{layout.TEXTS_APPLICATION_ID:#x} version {layout.TEXTS_VERSION}"
+        if owner != layout.TEXTS_APPLICATION_ID or version not in layout.TEXTS_READABLE:
+            versions = " or ".join(map(str, layout.TEXTS_READABLE))
+            expected = f"{layout.TEXTS_APPLICATION_ID:#x} version {versions}"
             raise IndexCorrupt(
                 self.path, "application_id", expected, f"{owner:#x} version {version}", RESTORE
             )
+        self.has_words = version >= 2
 
     def _corrupt(self, error: sqlite3.Error) -> IndexCorrupt:
         return IndexCorrupt(self.path, "content", "a readable SQLite database", f"'{error}'", RESTORE)
@@ -173,6 +177,21 @@ class TextsReader:
         if value.kind != STRING:
             return rows
         return np.concatenate([rows, *self._rows_with_long_string(field, op, value)])
+
+    def lengths(self) -> Int64:
+        """Words of each document; 0 where there is no text. Needs `has_words`."""
+        if self._lengths is None:
+            blocks = self._rows("SELECT lengths FROM word_blocks ORDER BY first")
+            empty = np.zeros(0, np.int64)
+            self._lengths = np.concatenate([empty, *(unpack_lengths(content) for (content,) in blocks)])
+        return self._lengths
+
+    def postings(self, word: str) -> tuple[Int64, Int64]:
+        """Ascending rows of the documents that hold a word, and how often each does. Needs `has_words`."""
+        blocks = self._rows("SELECT first, content FROM postings WHERE word = ? ORDER BY first", (word,))
+        parts = [(np.zeros(0, np.int64),) * 2, *(unpack_postings(*block) for block in blocks)]
+        rows, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return rows, counts
 
     def _rows_with_long_string(self, field: str, op: str, value: Value) -> Iterator[Int64]:
         """The same for strings of which the table holds a prefix; an equal prefix decides nothing."""

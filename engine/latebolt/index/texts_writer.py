@@ -1,4 +1,4 @@
-"""Writes the database of one segment: ids, texts, metadata and the values that filters compare.
+"""Writes the database of one segment: ids, texts, metadata, the values that filters compare, and words.
 
 Rows are numbered as the segment's documents are. `texts_reader` is the other half.
 """
@@ -14,6 +14,7 @@ from typing import Any
 from latebolt.index import documents, files, layout
 from latebolt.index.documents import Row
 from latebolt.index.layout import FileRecord
+from latebolt.index.postings import PostingsBlock
 
 
 class TextsWriter:
@@ -26,6 +27,7 @@ class TextsWriter:
     def __init__(self, path: Path) -> None:
         self.path, self._n_rows = path, 0
         self._paths: dict[str, int] = {}
+        self._words = PostingsBlock(0)
         with files.writing(path):
             # Nobody reads a draft, so a journal and syncs would protect nothing; `seal` syncs the result.
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -57,6 +59,10 @@ class TextsWriter:
             )
             # A list may hold a value twice.
             execute("INSERT OR IGNORE INTO fields VALUES (?, ?, ?, ?)", self._fields(rows))
+            for row in rows:
+                self._words.add(row.text)
+                if self._words.full:
+                    self._write_words()
         self._n_rows += len(rows)
 
     def _fields(self, rows: Sequence[Row]) -> Iterator[tuple[int, int, Any, int]]:
@@ -65,6 +71,11 @@ class TextsWriter:
                 if kind == documents.STRING and len(value) > documents.LONG_STRING_PREFIX:
                     kind, value = documents.LONG_STRING, value[: documents.LONG_STRING_PREFIX]
                 yield self._path_number(path), kind, value, i
+
+    def _write_words(self) -> None:
+        block, self._words = self._words, PostingsBlock(self._words.next_row)
+        self._database.execute("INSERT INTO word_blocks VALUES (?, ?)", (block.first, block.lengths))
+        self._database.executemany("INSERT INTO postings VALUES (?, ?, ?)", block.postings())
 
     def _path_number(self, path: str) -> int:
         number = self._paths.get(path)
@@ -80,6 +91,8 @@ class TextsWriter:
             Its record, and the rows whose id comes again in a later row.
         """
         with files.writing(self.path):
+            if self._words.next_row > self._words.first:
+                self._write_words()
             for statement in layout.TEXTS_INDEXES:
                 self._database.execute(statement)
             repeated = self._database.execute(

@@ -42,7 +42,13 @@ def index(tmp_path, notes):
 def test_index_search_info_check_compact(index, tmp_path):
     done = latebolt("search", str(index), "how do I unpack an archive", "--explain")
     assert done.returncode == 0 and "notes/zip.txt" in done.stdout.splitlines()[0]
-    assert "->" in done.stdout and "search" in done.stderr
+    assert "->" in done.stdout and "score exactly: " in done.stderr and "loading: " in done.stderr
+    found = json.loads(latebolt("search", str(index), "unpack", "-k", "1", "--explain", "--json").stdout)
+    assert found["hits"][0]["matches"][0]["query_word"] == "unpack" and found["load_ms"] > 0
+    assert found["stages"][0]["name"] == "encode the query"
+    done = latebolt("search", str(index), "extractall", "--mode", "bm25", "--json")
+    assert [hit["id"] for hit in json.loads(done.stdout)] == ["notes/zip.txt"]
+    assert latebolt("search", str(index), "unzip", "--mode", "hybrid").stdout.count("notes/") == 2
     hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
     assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"]["line"] == 1
     assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
@@ -69,6 +75,13 @@ def test_jsonl_and_standard_input(tmp_path):
     assert {hit["id"] for hit in hits} == {"3", "4"} and hits[0]["metadata"]["year"] >= 2003
     done = latebolt("index", str(tmp_path / "j"), "-", "--json", stdin="one line\nanother line\n")
     assert json.loads(done.stdout)["added"] == 2
+
+
+def test_ids_for_some_documents_only(tmp_path):
+    lines = [json.dumps({"id": "a", "text": "one"}), json.dumps({"text": "two"})]
+    for order in (lines, lines[::-1]):
+        done = latebolt("index", str(tmp_path / "i"), "-", stdin="\n".join(order))
+        assert done.returncode == 2 and "some have none" in done.stderr and not (tmp_path / "i").exists()
 
 
 def test_rerank_and_encode(tmp_path):

@@ -57,3 +57,23 @@ def test_a_broken_gzip_is_named(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(b"not gzip")
     with pytest.raises(InvalidInput, match=r"a\.jsonl\.gz"):
         list(read_documents([str(tmp_path / "a.jsonl.gz")]))
+
+
+def test_lines_are_read_as_they_are_asked_for(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n\n{"text": "two"}\n\xff\n')
+    documents = read_documents([str(tmp_path / "a.jsonl")])
+    assert [next(documents).text, next(documents).text] == ["one", "two"]
+    with pytest.raises(InvalidInput, match="not UTF-8 at byte 33"):
+        next(documents)
+
+
+def test_missing_files_are_told_before_any_is_read(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(InvalidInput, match=r"b\.txt: there is no such file"):
+        read_documents([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")])
+
+
+def test_a_gzip_cut_short_is_named(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n' * 1000)[:-20])
+    with pytest.raises(InvalidInput, match=r"a\.jsonl\.gz"):
+        list(read_documents([str(tmp_path / "a.jsonl.gz")]))

@@ -1,0 +1,80 @@
+"""Which documents hold which word how often, as the segment's database keeps it: blocks of documents.
+
+A block begins at a row and keeps, for each of its words, n uint16 rows counted from there and then n uint8
+counts, a count above 255 as 255; and the number of words of each document as uint32. Pure.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.index.words import words_of
+
+Int64 = npt.NDArray[np.int64]
+
+BLOCK_ROWS = 1 << 16
+BLOCK_POSTINGS = 1 << 21  # bounds the memory of a block at some 100 MB, whatever the length of documents
+_POSTING_BYTES = 3
+_MOST = 255
+
+
+class PostingsBlock:
+    """The words of documents from row `first` on.
+
+    Args:
+        first: row of the first document.
+    """
+
+    def __init__(self, first: int) -> None:
+        self.first, self._n_postings = first, 0
+        self._lengths = array("I")
+        self._rows: dict[str, array[int]] = {}
+        self._counts: dict[str, bytearray] = {}
+
+    def add(self, text: str | None) -> None:
+        """The next document."""
+        words = words_of(text or "")
+        row = len(self._lengths)
+        counted = Counter(words)
+        for word, count in counted.items():
+            self._rows.setdefault(word, array("H")).append(row)
+            self._counts.setdefault(word, bytearray()).append(min(count, _MOST))
+        self._lengths.append(len(words))
+        self._n_postings += len(counted)
+
+    @property
+    def next_row(self) -> int:
+        """The row after the last."""
+        return self.first + len(self._lengths)
+
+    @property
+    def full(self) -> bool:
+        """Whether the next document belongs to another block."""
+        return len(self._lengths) >= BLOCK_ROWS or self._n_postings >= BLOCK_POSTINGS
+
+    @property
+    def lengths(self) -> bytes:
+        """Words of each document."""
+        return np.array(self._lengths, "<u4").tobytes()
+
+    def postings(self) -> Iterator[tuple[str, int, bytes]]:
+        """(word, first row of the block, rows and counts)."""
+        for word, rows in self._rows.items():
+            yield word, self.first, np.array(rows, "<u2").tobytes() + bytes(self._counts[word])
+
+
+def unpack_lengths(content: bytes) -> Int64:
+    """Words of each document of a block."""
+    return np.frombuffer(content, "<u4").astype(np.int64)
+
+
+def unpack_postings(first: int, content: bytes) -> tuple[Int64, Int64]:
+    """Rows of the documents that hold a word, ascending, and how often each does."""
+    n = len(content) // _POSTING_BYTES
+    rows = np.frombuffer(content, "<u2", n).astype(np.int64) + first
+    return rows, np.frombuffer(content, "|u1", n, 2 * n).astype(np.int64)

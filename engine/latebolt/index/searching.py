@@ -1,0 +1,161 @@
+"""One query over one snapshot: every segment is ranked by late interaction, by words or by both.
+
+Filters and deletions are applied before anything is cut to k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.codec.base import Codec, Scorer
+from latebolt.index.bm25 import WordScores, score_words
+from latebolt.index.explain import Watch
+from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
+from latebolt.index.rank import best_rows
+from latebolt.index.search import Rows, top_k
+from latebolt.index.segment import Segment
+from latebolt.index.storage import Snapshot
+from latebolt.rerank import check_k
+
+Float32 = npt.NDArray[np.float32]
+Where = str | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of a search; `Index.search` says what the members mean.
+
+    Raises:
+        InvalidInput: k is below 1, or there is no such mode.
+    """
+
+    k: int = 10
+    where: Where = None
+    exhaustive: bool = False
+    mode: Mode = "late"
+
+    def __post_init__(self) -> None:
+        check_k(self.k)
+        check_mode(self.mode)
+
+
+class Found(NamedTuple):
+    """A document that was found."""
+
+    score: float
+    id: str
+    segment: Segment
+    row: int
+
+
+class Query:
+    """One query.
+
+    Args:
+        codec_of: the codec of that name, None for the one of young segments.
+        matrix: float32 [n_query, dim]; None for mode "bm25".
+        text: "" for mode "late".
+        threads: None for all.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        codec_of: Callable[[str | None], Codec],
+        matrix: Float32 | None,
+        text: str,
+        threads: int | None,
+        watch: Watch,
+    ) -> None:
+        self._snapshot, self._codec_of, self._threads, self._watch = snapshot, codec_of, threads, watch
+        self._matrix, self._text = matrix, text
+        self._scorers: dict[str | None, Scorer] = {}
+
+    def find(self, request: Request) -> list[Found]:
+        """The k best, best first, ties by id."""
+        allowed: dict[str, Rows | None] = {}
+        for segment in self._snapshot.segments:
+            with self._watch.stage("filter", segment.n_documents):
+                allowed[segment.name] = _allowed(segment, request.where)
+        if request.mode == "late":
+            found = self._late(allowed, request.k, request.exhaustive)
+        elif request.mode == "bm25":
+            found = _best_words(self._snapshot.segments, self._words(), allowed, request.k)
+        else:
+            found = self._both(allowed, request)
+        return sorted(found, key=lambda each: (-each.score, each.id))[: request.k]
+
+    def _late(self, allowed: Mapping[str, Rows | None], k: int, exhaustive: bool) -> list[Found]:
+        found: list[Found] = []
+        for segment in self._snapshot.segments:
+            rows = allowed[segment.name]
+            if rows is not None and len(rows) == 0:
+                continue
+            numbers, scores = best_rows(segment, self._scorer(segment), rows, k, exhaustive)
+            found += _found(segment, numbers, scores)
+        return found
+
+    def _scorer(self, segment: Segment) -> Scorer:
+        if segment.codec not in self._scorers:
+            assert self._matrix is not None
+            with self._watch.stage("score centroids"):
+                scorer = self._codec_of(segment.codec).scorer(self._matrix, self._threads)
+            self._scorers[segment.codec] = self._watch.scorer(scorer)
+        return self._scorers[segment.codec]
+
+    def _words(self) -> WordScores:
+        with self._watch.stage("score words", self._snapshot.n_documents):
+            return score_words(self._snapshot.segments, self._text)
+
+    def _both(self, allowed: Mapping[str, Rows | None], request: Request) -> list[Found]:
+        depth = max(DEPTH, request.k, self._snapshot.n_documents if request.exhaustive else 0)
+        words = self._words()
+        candidates: dict[str, set[int]] = {}
+        for each in (
+            *self._late(allowed, depth, request.exhaustive),
+            *_best_words(self._snapshot.segments, words, allowed, depth),
+        ):
+            candidates.setdefault(each.segment.name, set()).add(each.row)
+        found: list[Found] = []
+        n_query = 0 if self._matrix is None else len(self._matrix)
+        for segment, scores in zip(self._snapshot.segments, words.by_segment, strict=True):
+            rows = np.array(sorted(candidates.get(segment.name, ())), np.int64)
+            if len(rows):
+                columns = {column.name: segment.column(column.name) for column in segment.columns}
+                late = self._scorer(segment).exact(columns, segment.offsets, rows)
+                fused = fuse(late, n_query, scores[rows], words.ceiling)
+                best = top_k(fused, request.k)
+                found += _found(segment, rows[best], fused[best])
+        return found
+
+
+def _allowed(segment: Segment, where: Where) -> Rows | None:
+    """Rows that may be found; None for all of the segment."""
+    if where is None and segment.n_deleted == 0:
+        return None
+    return np.flatnonzero(segment.select(where))
+
+
+def _best_words(
+    segments: Iterable[Segment], words: WordScores, allowed: Mapping[str, Rows | None], k: int
+) -> list[Found]:
+    """Of each segment the documents that may be among the k best by words; none without a word in common."""
+    found: list[Found] = []
+    for segment, scores in zip(segments, words.by_segment, strict=True):
+        rows = allowed[segment.name]
+        having = np.flatnonzero(scores) if rows is None else rows[scores[rows] > 0]
+        best = having[top_k(scores[having], k)]
+        found += _found(segment, best, scores[best])
+    return found
+
+
+def _found(segment: Segment, rows: Rows, scores: npt.NDArray[Any]) -> list[Found]:
+    ids = segment.ids(rows)
+    return [
+        Found(float(score), id, segment, int(row)) for score, id, row in zip(scores, ids, rows, strict=True)
+    ]

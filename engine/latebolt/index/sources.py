@@ -1,0 +1,156 @@
+"""Where an addition's documents come from: lots of them, and their token vectors when they are asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.text import check_texts
+from latebolt.errors import InvalidInput
+from latebolt.progress import progress_bar
+from latebolt.values import TokenVectors
+
+Metadata = Mapping[str, Any] | None
+
+# Documents of a stream held at a time: enough to draw a fair sample from, some tens of MB of text.
+LOT_DOCUMENTS: Final = 32_768
+
+
+@dataclass(frozen=True)
+class Lot:
+    """Some documents of an addition.
+
+    Args:
+        first: position of the first in the addition, for messages.
+        n: how many.
+        texts, ids, metadata: one entry a document, or None for none at all.
+        goes_on: more may follow, nobody knows how many.
+    """
+
+    first: int
+    n: int
+    texts: Sequence[str] | None
+    ids: Sequence[str] | None
+    metadata: Sequence[Metadata] | None
+    goes_on: bool = False
+
+
+def one_lot(
+    texts: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    metadata: Sequence[Metadata] | None,
+    n: int,
+) -> Lot:
+    """A whole addition of n documents.
+
+    Raises:
+        InvalidInput: one of the three is no list, or has another length.
+    """
+    for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
+        _check_many(name, values)
+        if values is not None and len(values) != n:
+            raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(values)}.")
+    return Lot(0, n, texts, ids, metadata)
+
+
+def lots_of(
+    texts: Iterable[str], ids: Iterable[str] | None, metadata: Iterable[Metadata] | None
+) -> Iterator[Lot]:
+    """The documents in lots: all in one if every argument is a sequence, else as they come, in lockstep.
+
+    Raises:
+        InvalidInput: the arguments are not of one length, or a text is no str; names the position. In a
+            stream that is known only when it is met.
+    """
+    given = {"texts": texts, "ids": ids, "metadata": metadata}
+    for name, values in given.items():
+        _check_many(name, values)
+    streams = {name: values for name, values in given.items() if values is not None}
+    if all(isinstance(values, Sequence) for values in streams.values()):
+        checked = check_texts(texts)  # type: ignore[arg-type]
+        yield one_lot(checked, ids, metadata, len(checked))  # type: ignore[arg-type]
+        return
+    rows = _in_lockstep(streams)
+    first = 0
+    while part := list(itertools.islice(rows, LOT_DOCUMENTS)):
+        columns = dict(zip(streams, zip(*part, strict=True), strict=True))
+        checked = check_texts(columns["texts"], first=first)
+        goes_on = len(part) == LOT_DOCUMENTS
+        yield Lot(first, len(part), checked, columns.get("ids"), columns.get("metadata"), goes_on)
+        first += len(part)
+
+
+def _check_many(name: str, values: object) -> None:
+    if isinstance(values, str | bytes | Mapping):
+        raise InvalidInput(
+            f"{name} should be a list or another iterable, got one {type(values).__name__}. Put it in a list."
+        )
+    if values is not None and not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} should be a list or another iterable, got {type(values).__name__}.")
+
+
+def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
+    ended = object()
+    for n, row in enumerate(itertools.zip_longest(*streams.values(), fillvalue=ended)):
+        short = [name for name, value in zip(streams, row, strict=True) if value is ended]
+        if short:
+            raise InvalidInput(f"{short[0]} should have one entry a document, but ended after {n}.")
+        yield row
+
+
+class Source(Protocol):
+    """Token vectors of a lot's documents."""
+
+    def sample(self, rows: Sequence[int]) -> TokenVectors:
+        """Of some documents, ahead of time; no document is asked for twice."""
+
+    def vectors(self, rows: range) -> TokenVectors:
+        """Of the documents rows.start..rows.stop-1; each is asked for once."""
+
+
+class EncodedTexts:
+    """Texts, encoded when they are needed; what was encoded for a sample is kept until then."""
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], bar: progress_bar) -> None:
+        self._encoder, self._texts, self._bar = encoder, texts, bar
+        self._seen: dict[int, npt.NDArray[np.float32]] = {}
+
+    def sample(self, rows: Sequence[int]) -> TokenVectors:
+        """See `Source`."""
+        vectors = self._encode(rows)
+        self._seen.update(zip(rows, vectors, strict=True))
+        return vectors
+
+    def vectors(self, rows: range) -> TokenVectors:
+        """See `Source`."""
+        new = [i for i in rows if i not in self._seen]
+        found = dict(zip(new, self._encode(new), strict=True))
+        return TokenVectors.from_matrices(
+            [found[i] if i in found else self._seen.pop(i) for i in rows], self._encoder.dim
+        )
+
+    def _encode(self, rows: Sequence[int]) -> TokenVectors:
+        vectors = self._encoder.encode_documents([self._texts[i] for i in rows])
+        self._bar.step(len(rows), vectors.n_tokens)
+        return vectors
+
+
+class GivenVectors:
+    """Token vectors that are there already."""
+
+    def __init__(self, token_vectors: TokenVectors) -> None:
+        self._token_vectors = token_vectors
+
+    def sample(self, rows: Sequence[int]) -> TokenVectors:
+        """See `Source`."""
+        return TokenVectors.from_matrices([self._token_vectors[i] for i in rows], self._token_vectors.dim)
+
+    def vectors(self, rows: range) -> TokenVectors:
+        """See `Source`."""
+        return self._token_vectors[rows.start : rows.stop]

@@ -1,0 +1,70 @@
+"""An explained search: the same hits, its stages, and the words that matched."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from latebolt import Index
+from latebolt.index import explain
+from latebolt.index import index as module
+from latebolt.index.searching import Request
+
+TEXTS = ["a cat sleeps on the sofa", "the dog barks at night", "a house stands on the hill"]
+
+
+@pytest.fixture
+def index(tmp_path, encoder) -> Index:
+    index = Index.create(tmp_path / "i", encoder)
+    index.add(TEXTS, ids=["cat", "dog", "house"], metadata=[{"n": i} for i in range(3)])
+    return index
+
+
+def test_hits_stages_and_words(index):
+    found = index.search("a kitten sleeping", k=2, where="n < 2", explain=True)
+    assert found.hits == index.search("a kitten sleeping", k=2, where="n < 2")
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["filter"].documents == 3  # looked at
+    assert stages["score exactly"].documents == 2  # what the filter left
+    assert stages["align words"].documents == 2 and all(stage.ms >= 0 for stage in found.stages)
+    by_word = {match.query_word: match for match in found.alignments[0]}
+    assert by_word["kitten"].document_word == "cat" and by_word["sleeping"].document_word == "sleeps"
+    assert 0.4 < by_word["kitten"].similarity < 1
+
+
+def test_residual_codes_show_both_rankings(tmp_path, rng):
+    from latebolt import TokenVectors
+
+    vectors = TokenVectors.from_matrices(list(rng.unit(600, 20, 64)))
+    index = Index.create(tmp_path / "v", None, dim=64)
+    index.add_vectors(None, vectors)
+    watch = explain.Watch(wanted=True)
+    index._find(index._store.snapshot(), vectors[5], "", Request(k=3), watch)
+    seen = {stage.name: stage.documents for stage in watch.stages}
+    assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
+
+
+def test_hits_without_text_have_no_alignment(index, encoder):
+    index.add_vectors(["bare"], encoder.encode_documents(["a kitten"]))
+    found = index.search("kitten", k=4, explain=True)
+    bare = [hit.id for hit in found.hits].index("bare")
+    assert found.alignments[bare] == [] and all(found.alignments[i] for i in range(4) if i != bare)
+
+
+def test_json_form(index):
+    record = json.loads(json.dumps(index.search("kitten", k=1, explain=True).record()))
+    [hit] = record["hits"]
+    assert hit["id"] == "cat" and hit["matches"][0]["document_word"] == "cat"
+    assert {"name", "ms", "documents"} == set(record["stages"][0])
+
+
+def test_nothing_is_aligned_or_timed_unasked(index, monkeypatch):
+    def never(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(module, "align", never)
+    monkeypatch.setattr(explain, "time", None)
+    assert index.search("kitten", k=1)[0].id == "cat"
+    with pytest.raises(AttributeError, match="perf_counter"):
+        index.search("kitten", k=1, explain=True)
