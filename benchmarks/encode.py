@@ -1,9 +1,12 @@
-"""How many documents a second become token vectors, beside FastEmbed, plain ONNX Runtime and PyTorch?
+"""How many documents a second become token vectors, beside FastEmbed, OpenVINO, ONNX Runtime and PyTorch?
 
 The same weights (all-MiniLM-L6-v2 with the built-in model's heads), texts, machine and thread budget; one
 child process a contender, so that peak memory is its own. Texts of mixed lengths come from the collections
 at LATEBOLT_DATA, or from the standard library's docstrings where there are none. Contenders that are not
-installed are left out: `pip install fastembed torch transformers` beside `latebolt[export]`.
+installed are left out: `pip install fastembed openvino torch transformers` beside `latebolt[export]`.
+
+A second table is an encoder 1024 wide (6 layers of jina-colbert-v2's shape, random weights), whose products
+of bytes are set against the machine's own best for such a product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
+from tokenizers import Tokenizer
 
 from harness import HERE, THREAD_VARIABLES, peak_mb, record
 
@@ -32,10 +37,15 @@ CONTENDERS = (
     "FastEmbed fp32, batch 32",
     "FastEmbed fp32, batch 8",
     "FastEmbed fp32, batch 1",
+    "FastEmbed fp32, a process a thread, batch 32",
+    "OpenVINO fp32",
+    "OpenVINO bf16",
     "ONNX Runtime fp32, padded batches of 32",
     "torch fp32",
     "torch bf16",
 )
+WIDE = ("latebolt int8", "latebolt fp32", "torch fp32", "torch bf16")
+WIDE_LAYERS = 6
 MAX_TOKENS = 512
 
 
@@ -80,27 +90,86 @@ def prepare() -> None:
         )
 
 
+def prepare_wide() -> bool:
+    """Export the wide encoder; False where its vocabulary is not at hand."""
+    from export import SHARED, write_checkpoint
+
+    if not (SHARED / "tokenizers").is_dir():
+        return False
+    if not (ASSETS / "wide" / "latebolt.json").exists():
+        from latebolt_export import Budgets, export_model
+
+        shutil.rmtree(ASSETS / "wide_checkpoint", ignore_errors=True)
+        write_checkpoint(ASSETS / "wide_checkpoint", WIDE_LAYERS)
+        export_model(
+            ASSETS / "wide_checkpoint",
+            ASSETS / "wide",
+            precisions=("fp32", "int8"),
+            budgets=Budgets(int8_mean_cosine=0.9),  # of random weights
+            overwrite=True,
+        )
+    return True
+
+
 Encode = Callable[[list[str]], int]  # texts -> token vectors made
 
 
-def latebolt(precision: str, threads: int) -> Encode:
+def latebolt(precision: str, threads: int, model: str = "model") -> Encode:
     from latebolt import Encoder
 
-    encoder = Encoder.load(ASSETS / "model", precision=precision, threads=threads)
+    encoder = Encoder.load(ASSETS / model, precision=precision, threads=threads)
     encoder.warmup()
     return lambda some: encoder.encode_documents(some).n_tokens
 
 
-def fastembed(batch: int, threads: int) -> Encode:
+def fastembed(batch: int, threads: int, processes: int | None = None) -> Encode:
     from fastembed.late_interaction.colbert import Colbert
 
-    model = Colbert("colbert-ir/colbertv2.0", threads=threads, specific_model_path=str(ASSETS / "fastembed"))
-    return lambda some: sum(len(vectors) for vectors in model.embed(some, batch_size=batch))
+    folder = str(ASSETS / "fastembed")
+    each = threads // processes if processes else threads
+    model = Colbert("colbert-ir/colbertv2.0", threads=each, specific_model_path=folder)
+    return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch, parallel=processes))
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]
-    from tokenizers import Tokenizer
+def openvino(precision: str, threads: int) -> Encode:
+    """One text a request, as many streams as threads in bulk; all threads on one text."""
+    from openvino import AsyncInferQueue, Core
 
+    core, hint = Core(), {"fp32": "f32", "bf16": "bf16"}[precision]
+
+    def compiled(streams: int):  # type: ignore[no-untyped-def]
+        settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+        return core.compile_model(
+            ASSETS / "fastembed" / "model.onnx", "CPU", settings | {"NUM_STREAMS": streams}
+        )
+
+    tokenizer = _tokenizer()
+    tokenizer.no_padding()
+    bulk, single = AsyncInferQueue(compiled(threads), threads), compiled(1).create_infer_request()
+    made = [0]
+
+    def count(request, _):  # type: ignore[no-untyped-def]
+        made[0] += request.get_output_tensor(0).data.copy().shape[1]
+
+    bulk.set_callback(count)
+
+    def encode(some: list[str]) -> int:
+        made[0] = 0
+        for encoding in tokenizer.encode_batch(sorted(some, key=len)):
+            feeds = {
+                "input_ids": np.array([encoding.ids]),
+                "attention_mask": np.ones((1, len(encoding.ids)), int),
+            }
+            if len(some) == 1:
+                return int(single.infer(feeds)[0].shape[1])
+            bulk.start_async(feeds)
+        bulk.wait_all()
+        return made[0]
+
+    return encode
+
+
+def _tokenizer() -> Tokenizer:
     tokenizer = Tokenizer.from_file(str(ASSETS / "model" / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
@@ -158,21 +227,90 @@ def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int 
     return encode
 
 
-def contender(name: str, threads: int) -> Encode:
+def wide_module(dtype: str, threads: int) -> Encode:
+    """Our own torch module of the wide encoder, which its graphs are traced from; one text a run."""
+    import torch
+
+    from latebolt_export import checkpoint, heads, module
+
+    torch.set_num_threads(threads)
+    found = checkpoint.load(ASSETS / "wide_checkpoint")
+    model = module.build(found, heads.choose(found.projections, (128,))).to(getattr(torch, dtype))
+    tokenizer = Tokenizer.from_file(str(ASSETS / "wide" / "tokenizer.json"))
+    tokenizer.enable_truncation(MAX_TOKENS)
+
+    def encode(some: list[str]) -> int:
+        total = 0
+        with torch.inference_mode():
+            for encoding in tokenizer.encode_batch(some):
+                ids = torch.tensor([encoding.ids])
+                total += model(ids, torch.ones_like(ids))["embeddings_128"].shape[1]
+        return total
+
+    return encode
+
+
+def contender(name: str, threads: int, wide: bool) -> Encode:
     """The encoder behind a row's name."""
+    precision = name.split()[1].strip(",")
     if name.startswith("latebolt"):
-        return latebolt(name.split()[1], threads)
+        return latebolt(precision, threads, "wide" if wide else "model")
+    if wide:
+        return wide_module({"fp32": "float32", "bf16": "bfloat16"}[precision], threads)
     if name.startswith("FastEmbed"):
-        return fastembed(int(name.split("batch ")[1].split()[0]), threads)
+        batch = int(name.split("batch ")[1].split()[0])
+        return fastembed(batch, threads, threads if "a process a thread" in name else None)
+    if name.startswith("OpenVINO"):
+        return openvino(precision, threads)
     if name.startswith("ONNX"):
         return padded_onnx(threads)
-    return torch_module({"fp32": "float32", "bf16": "bfloat16"}[name.split()[1]], threads)
+    return torch_module({"fp32": "float32", "bf16": "bfloat16"}[precision], threads)
 
 
-def run_child(name: str, threads: int, n: int, rounds: int) -> None:
+def wide_operations(some: list[str]) -> float:
+    """Additions and multiplications in the wide encoder's weighted products; attention's own left out."""
+    from export import DIM, HIDDEN, INNER
+    from latebolt import contract
+    from latebolt.encoder.text import TextPipeline
+
+    text = TextPipeline(ASSETS / "wide" / "tokenizer.json", contract.read(ASSETS / "wide"))
+    n_tokens = sum(len(one.ids) for one in text.tokenize(some, "document"))
+    return 2.0 * n_tokens * (WIDE_LAYERS * HIDDEN * (4 * HIDDEN + 2 * INNER) + HIDDEN * DIM)
+
+
+def peak_int8(threads: int) -> float:
+    """Most operations a second of ONNX Runtime's product of bytes, over the wide encoder's own shapes."""
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    from export import HIDDEN, INNER
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    random, best = np.random.default_rng(0), 0.0
+    for width, inner in ((HIDDEN, INNER), (INNER, HIDDEN)):
+        weight = numpy_helper.from_array(random.integers(-64, 64, (width, inner), np.int8), "w")
+        node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+        x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", width])
+        y = helper.make_tensor_value_info("y", TensorProto.INT32, ["n", inner])
+        graph = helper.make_graph([node], "peak", [x], [y], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        for rows in (128, 256, 512):
+            values = {"x": random.integers(0, 255, (rows, width), np.uint8)}
+            times = []
+            for _ in range(40):
+                start = time.perf_counter()
+                session.run(None, values)
+                times.append(time.perf_counter() - start)
+            best = max(best, 2.0 * rows * width * inner / float(np.median(times)))
+    return best
+
+
+def run_child(name: str, threads: int, n: int, rounds: int, wide: bool) -> None:
     """Print one JSON row: median over rounds, after one round that is not counted."""
     try:
-        encode = contender(name, threads)
+        encode = contender(name, threads, wide)
     except ImportError as error:
         print(json.dumps({"contender": name, "left out": str(error)}))
         return
@@ -190,6 +328,7 @@ def run_child(name: str, threads: int, n: int, rounds: int) -> None:
         single.append(1e3 * (time.perf_counter() - start))
     seconds = float(np.median(times))
     row = {
+        "encoder": f"1024 wide, {WIDE_LAYERS} layers" if wide else "384 wide, 6 layers",
         "contender": name,
         "threads": threads,
         "documents_per_s": n / seconds,
@@ -197,47 +336,58 @@ def run_child(name: str, threads: int, n: int, rounds: int) -> None:
         "one_short_text_ms": float(np.median(single)),
         "peak_MB": peak_mb(),
     }
+    if wide:
+        row["GOP_per_s"] = wide_operations(some) / seconds / 1e9
     print(json.dumps(row))
 
 
+def run(name: str, wide: bool, threads: int, n: int, quick: bool) -> dict[str, Any]:
+    """A contender's row, from a process of its own."""
+    command = [sys.executable, __file__, "--child", name, "--threads", str(threads), "--texts", str(n)]
+    command += ["--quick"] * quick + ["--wide"] * wide
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(row, flush=True)
+    return row
+
+
+def compare(rows: list[dict[str, Any]]) -> None:
+    """Add the speed-up over each peer's best setting."""
+    measured = [row for row in rows if "documents_per_s" in row]
+    for peer in ("FastEmbed", "OpenVINO", "torch fp32"):
+        speeds = [row["documents_per_s"] for row in measured if row["contender"].startswith(peer)]
+        if speeds:
+            for row in measured:
+                row[f"x {peer}"] = row["documents_per_s"] / max(speeds)
+
+
 def main() -> None:
-    """Every contender in turn, twice round, medians; speed-ups over FastEmbed's best batch size."""
+    """Every contender in turn, then the wide encoder; speed-ups over each peer's best setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few texts; keeps no record")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--texts", type=int, default=400)
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--wide", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     n, rounds = (24, 1) if given.quick else (given.texts, 3)
     if given.child:
-        run_child(given.child, given.threads, n, rounds)
+        run_child(given.child, given.threads, n, rounds, given.wide)
         return
     prepare()
-    rows = []
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(given.threads))}
-    for name in CONTENDERS:
-        command = [
-            sys.executable,
-            __file__,
-            "--child",
-            name,
-            "--threads",
-            str(given.threads),
-            "--texts",
-            str(n),
-        ]
-        command += ["--quick"] if given.quick else []
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        print(rows[-1], flush=True)
-    measured = [row for row in rows if "documents_per_s" in row]
-    for peer, prefix in (("x FastEmbed's best", "FastEmbed"), ("x torch fp32", "torch fp32")):
-        best = max(
-            (r["documents_per_s"] for r in measured if r["contender"].startswith(prefix)), default=None
-        )
-        for row in measured:
-            row[peer] = row["documents_per_s"] / best if best else None
-    record("encode", rows, ("fastembed", "torch", "transformers"), given.quick)
+    rows = [run(name, False, given.threads, n, given.quick) for name in CONTENDERS]
+    compare(rows)
+    if prepare_wide():
+        peak = peak_int8(given.threads) / 1e9
+        print(f"product of bytes: {peak:.0f} GOP/s at most")
+        few = max(8, n // 4)  # each costs sixteen times as much
+        wide = [run(name, True, given.threads, few, given.quick) for name in WIDE]
+        compare(wide)
+        for row in wide:
+            row["% of int8 peak"] = 100 * row["GOP_per_s"] / peak
+        rows += wide
+    record("encode", rows, ("fastembed", "openvino", "torch", "transformers"), given.quick)
 
 
 if __name__ == "__main__":

@@ -93,14 +93,14 @@ def readme_encode(rows: list[dict[str, Any]]) -> str:
     lines = [
         "Encoding real texts of mixed lengths, 2 threads, the same weights (`python benchmarks/encode.py`):",
         "",
-        "| | documents/s | one short text, ms | peak MB |",
-        "| --- | ---: | ---: | ---: |",
+        "| encoder | | documents/s | one short text, ms | peak MB |",
+        "| --- | --- | ---: | ---: | ---: |",
     ]
     for row in rows:
         if "documents_per_s" in row:
             lines.append(
-                f"| {row['contender']} | {row['documents_per_s']:.0f} | {row['one_short_text_ms']:.1f} "
-                f"| {row['peak_MB']:.0f} |"
+                f"| {row['encoder']} | {row['contender']} | {row['documents_per_s']:.0f} "
+                f"| {row['one_short_text_ms']:.1f} | {row['peak_MB']:.0f} |"
             )
     return "\n".join(lines)
 
