@@ -27,7 +27,7 @@ import numpy as np
 import platformdirs
 from tokenizers import Tokenizer
 
-from harness import HERE, THREAD_VARIABLES, peak_mb, record
+from harness import HERE, THREAD_VARIABLES, peak_int8, peak_mb, record
 
 ASSETS = Path(platformdirs.user_cache_dir("latebolt", appauthor=False)) / "benchmarks" / "encode"
 CONTENDERS = (
@@ -278,35 +278,6 @@ def wide_operations(some: list[str]) -> float:
     return 2.0 * n_tokens * (WIDE_LAYERS * HIDDEN * (4 * HIDDEN + 2 * INNER) + HIDDEN * DIM)
 
 
-def peak_int8(threads: int) -> float:
-    """Most operations a second of ONNX Runtime's product of bytes, over the wide encoder's own shapes."""
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    from export import HIDDEN, INNER
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    random, best = np.random.default_rng(0), 0.0
-    for width, inner in ((HIDDEN, INNER), (INNER, HIDDEN)):
-        weight = numpy_helper.from_array(random.integers(-64, 64, (width, inner), np.int8), "w")
-        node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
-        x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", width])
-        y = helper.make_tensor_value_info("y", TensorProto.INT32, ["n", inner])
-        graph = helper.make_graph([node], "peak", [x], [y], [weight])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-        for rows in (128, 256, 512):
-            values = {"x": random.integers(0, 255, (rows, width), np.uint8)}
-            times = []
-            for _ in range(40):
-                start = time.perf_counter()
-                session.run(None, values)
-                times.append(time.perf_counter() - start)
-            best = max(best, 2.0 * rows * width * inner / float(np.median(times)))
-    return best
-
-
 def run_child(name: str, threads: int, n: int, rounds: int, wide: bool) -> None:
     """Print one JSON row: median over rounds, after one round that is not counted."""
     try:
@@ -379,7 +350,8 @@ def main() -> None:
     rows = [run(name, False, given.threads, n, given.quick) for name in CONTENDERS]
     compare(rows)
     if prepare_wide():
-        peak = peak_int8(given.threads) / 1e9
+        peak = peak_int8(given.threads)
+        assert peak is not None  # onnx has just been used
         print(f"product of bytes: {peak:.0f} GOP/s at most")
         few = max(8, n // 4)  # each costs sixteen times as much
         wide = [run(name, True, given.threads, few, given.quick) for name in WIDE]

@@ -51,6 +51,35 @@ def peak_mb() -> float:
     return resident_mb()
 
 
+def peak_int8(threads: int) -> float | None:
+    """Most GOP/s of ONNX Runtime's product of bytes (uint8 x int8), over shapes that encoders have.
+
+    None without the onnx package, which writes the one-node graph.
+    """
+    try:
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return None
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    random, best = np.random.default_rng(0), 0.0
+    for width, inner in ((1024, 4096), (4096, 1024)):
+        weight = numpy_helper.from_array(random.integers(-64, 64, (width, inner), np.int8), "w")
+        node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+        x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", width])
+        y = helper.make_tensor_value_info("y", TensorProto.INT32, ["n", inner])
+        graph = helper.make_graph([node], "peak", [x], [y], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        for rows in (128, 256, 512):
+            values = {"x": random.integers(0, 255, (rows, width), np.uint8)}
+            times = measure(lambda s=session, v=values: s.run(None, v), 30)
+            best = max(best, 2.0 * rows * width * inner / times["median_ms"] / 1e6)
+    return best
+
+
 def cpu_name() -> str:
     """The CPU's own name."""
     try:
