@@ -103,4 +103,6 @@ def _write(model: onnx.ModelProto, precision: str, work: Work) -> list[Path]:
 def _measure(files: Sequence[Path], precision: str, work: Work, longest: int | None = None) -> Made:
     work.progress(f"comparing {precision}")
     n_bytes = sum(file.stat().st_size for file in files)
-    return Made(files, parity.measure(files[0], n_bytes, work.truth, longest))
+    made = Made(files, parity.measure(files[0], n_bytes, work.truth, longest))
+    memory.give_back()
+    return made

@@ -1,0 +1,245 @@
+"""How fast is a search over a million stored tokens, beside exact NumPy, fast-plaid and xtr-warp-rs?
+
+Real documents and queries (squad, cosqa and pubmedqa as one collection, at LATEBOLT_DATA), the built-in
+model's vectors of 128 dimensions, the same for all. Each contender has its own defaults, builds in one
+process and searches in another, whose memory counts: seconds to build, bytes on disk and a token, resident
+memory, milliseconds a query, queries a second in one batch, nDCG@10 and the share of the exact top ten that
+is found.
+
+fast-plaid and xtr-warp-rs need a torch of their own: `python -m venv peers; peers/bin/pip install fast-plaid
+xtr-warp-rs` (or each in an environment of its own) and LATEBOLT_PEERS=peers/bin/python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import HERE, THREAD_VARIABLES, record
+
+COLLECTIONS = ("squad", "cosqa", "pubmedqa")
+DIM, K = 128, 10
+OURS = (
+    "NumPy exact float32",
+    "latebolt 2 bit",
+    "latebolt 2 bit, exhaustive",
+    "latebolt 4 bit",
+    "latebolt 1 bit",
+)
+PEERS = ("fast-plaid 4 bit (its default)", "xtr-warp-rs 4 bit (its default)")
+
+Found = list[tuple[int, float]]
+Search = Callable[[list[np.ndarray]], list[Found]]  # queries [n, DIM] each -> the best K of each
+
+
+class Data:
+    """What the parent wrote: documents' and queries' token vectors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.values = np.load(folder / "documents.npy", mmap_mode="r")
+        self.offsets = np.load(folder / "offsets.npy")
+        queries, starts = np.load(folder / "queries.npy"), np.load(folder / "starts.npy")
+        self.queries = [queries[a:b] for a, b in pairwise(starts)]
+
+    def documents(self) -> Iterator[np.ndarray]:
+        """float32 [n, DIM] of each document."""
+        yield from (self.values[a:b] for a, b in pairwise(self.offsets))
+
+
+def prepare(folder: Path, n_queries: int, collections: tuple[str, ...]) -> dict[str, Any]:
+    """Encode and write; returns the judgements [query][document number] = grade."""
+    from latebolt import Encoder
+    from latebolt.evaluate import read_collection
+
+    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    encoder = Encoder.load("starter", dim=DIM)
+    documents: list[str] = []
+    queries: list[str] = []
+    qrels: list[dict[int, int]] = []
+    for name in collections:
+        found = read_collection(root / name)
+        number = {key: len(documents) + i for i, key in enumerate(found.documents)}
+        documents += found.documents.values()
+        step = max(1, len(found.queries) // n_queries)
+        for key, text in list(found.queries.items())[::step][:n_queries]:
+            queries.append(text)
+            qrels.append({number[document]: grade for document, grade in found.qrels[key].items()})
+    vectors, asked = encoder.encode_documents(documents, show_progress=True), encoder.encode_queries(queries)
+    np.save(folder / "documents.npy", vectors.values)
+    np.save(folder / "offsets.npy", vectors.offsets)
+    np.save(folder / "queries.npy", asked.values)
+    np.save(folder / "starts.npy", asked.offsets)
+    return {"qrels": qrels, "documents": len(documents), "tokens": vectors.n_tokens, "queries": len(queries)}
+
+
+def build(name: str, data: Data, folder: Path) -> None:
+    """Make the contender's index."""
+    if name.startswith("latebolt"):
+        from latebolt import Index, TokenVectors
+
+        bits = int(name.split()[1])
+        index = Index.create(folder, None, bits=bits, dim=DIM)
+        ids = [str(i) for i in range(len(data.offsets) - 1)]
+        index.add_vectors(ids, TokenVectors(np.asarray(data.values), data.offsets))
+    elif name.startswith("fast-plaid"):
+        import torch
+        from fast_plaid.search import FastPlaid
+
+        FastPlaid(index=str(folder), device="cpu").create([torch.tensor(one) for one in data.documents()])
+    elif name.startswith("xtr-warp"):
+        import torch
+        from xtr_warp.search import XTRWarp
+
+        documents = [torch.tensor(one) for one in data.documents()]
+        XTRWarp(index=str(folder)).create(documents, device="cpu", show_progress=False)
+
+
+def searcher(name: str, data: Data, folder: Path, threads: int) -> Search:
+    """How the contender answers."""
+    if name.startswith("NumPy"):
+        values = np.array(data.values)
+
+        def exact(queries: list[np.ndarray]) -> list[Found]:
+            found = []
+            for query in queries:
+                scores = np.maximum.reduceat(values @ query.T, data.offsets[:-1], axis=0).sum(1)
+                best = np.argsort(-scores, kind="stable")[:K]
+                found.append([(int(i), float(scores[i])) for i in best])
+            return found
+
+        return exact
+    if name.startswith("latebolt"):
+        from latebolt import Index
+
+        index = Index.open(folder)
+        exhaustive = name.endswith("exhaustive")
+        return lambda queries: [
+            [(int(hit.id), hit.score) for hit in index.search_vectors(query, K, exhaustive=exhaustive)]
+            for query in queries
+        ]
+    import torch
+
+    torch.set_num_threads(threads)
+    if name.startswith("fast-plaid"):
+        from fast_plaid.search import FastPlaid
+
+        plaid = FastPlaid(index=str(folder), device="cpu")
+        return lambda queries: plaid.search(
+            [torch.tensor(query) for query in queries], top_k=K, show_progress=False
+        )
+    from xtr_warp.search import XTRWarp
+
+    warp = XTRWarp(index=str(folder)).load(device="cpu")
+    return lambda queries: warp.search(
+        [torch.tensor(query) for query in queries], top_k=K, num_threads=threads, show_progress=False
+    )
+
+
+def resident_mb() -> float:
+    """Largest resident memory of this process, in MB (Linux)."""
+    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def run_child(step: str, name: str, data: Data, folder: Path, threads: int) -> None:
+    """Build, or search and print what was found and how long it took, as JSON."""
+    if step == "build":
+        start = time.perf_counter()
+        build(name, data, folder)
+        print(json.dumps({"build_s": time.perf_counter() - start}))
+        return
+    search = searcher(name, data, folder, threads)
+    search(data.queries[:3])
+    times, found = [], []
+    for query in data.queries:
+        start = time.perf_counter()
+        found += search([query])
+        times.append(1e3 * (time.perf_counter() - start))
+    start = time.perf_counter()
+    search(data.queries)
+    row = {
+        "p50_ms": float(np.median(times)),
+        "p95_ms": float(np.quantile(times, 0.95)),
+        "batch_queries_per_s": len(times) / (time.perf_counter() - start),
+        "resident_MB": resident_mb(),
+    }
+    print(json.dumps({"row": row, "found": [[(int(i), float(s)) for i, s in one] for one in found]}))
+
+
+def run(python: str, step: str, name: str, root: Path, threads: int) -> dict[str, Any]:
+    """A child's answer."""
+    command = [python, __file__, "--step", step, "--contender", name, "--folder", str(root)]
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    done = subprocess.run(
+        [*command, "--threads", str(threads)], stdout=subprocess.PIPE, text=True, env=environment, check=True
+    )
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def ndcg(found: list[Found], qrels: list[dict[int, int]]) -> float:
+    """nDCG@10."""
+    from latebolt.evaluate import measure
+
+    runs = {
+        str(q): {str(i): 1.0 / (1 + rank) for rank, (i, _) in enumerate(one)} for q, one in enumerate(found)
+    }
+    judged = {str(q): {str(i): grade for i, grade in one.items()} for q, one in enumerate(qrels)}
+    return measure(runs, judged)["nDCG@10"]
+
+
+def main() -> None:
+    """Every contender in turn, over the same vectors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one collection, no peers; keeps no record")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.step:
+        place = given.folder / given.contender.replace(" ", "_").replace(",", "").replace("_exhaustive", "")
+        run_child(given.step, given.contender, Data(given.folder), place, given.threads)
+        return
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        facts = prepare(root, 20 if given.quick else 100, ("pubmedqa",) if given.quick else COLLECTIONS)
+        qrels = facts.pop("qrels")
+        print(facts, flush=True)
+        contenders = [(name, sys.executable) for name in OURS]
+        if not given.quick and (peers := os.environ.get("LATEBOLT_PEERS")):
+            contenders += [(name, peers) for name in PEERS]
+        exact: list[Found] = []
+        for name, python in contenders:
+            folder = root / name.replace(" ", "_").replace(",", "")
+            row: dict[str, Any] = {"contender": name, "threads": given.threads}
+            if name != OURS[0] and not name.endswith("exhaustive"):
+                row |= run(python, "build", name, root, given.threads)
+                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+                row |= {"disk_MB": size / 1e6, "bytes_a_token": size / facts["tokens"]}
+            answer = run(python, "search", name, root, given.threads)
+            found = answer["found"]
+            exact = exact or found
+            row |= answer["row"] | {"nDCG@10": ndcg(found, qrels)}
+            shared = [len({i for i, _ in a} & {i for i, _ in b}) for a, b in zip(exact, found, strict=True)]
+            row["overlap@10"] = float(np.mean(shared)) / K
+            row["x NumPy"] = (rows[0] if rows else row)["p50_ms"] / row["p50_ms"]
+            rows.append(row)
+            print(row, flush=True)
+    record("search", [row | facts for row in rows], (), given.quick)
+
+
+if __name__ == "__main__":
+    main()
