@@ -35,19 +35,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 layers, one collection; keeps no record")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="keep parts here, and go on where a run was stopped")
     given = parser.parse_args()
     if given.part:
         print(json.dumps(PARTS[given.part](given.folder, given.quick)))
         return
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        folder.mkdir(exist_ok=True)
         for part in PARTS:
-            command = [sys.executable, __file__, "--part", part, "--folder", folder]
-            done = subprocess.run(
-                command + ["--quick"] * given.quick, stdout=subprocess.PIPE, text=True, check=True
-            )
-            rows += json.loads(done.stdout.splitlines()[-1])
+            kept = folder / f"{part}.json"
+            if not kept.exists():
+                command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
+                command += ["--quick"] * given.quick
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                kept.write_text(done.stdout.splitlines()[-1])
+            rows += json.loads(kept.read_text())
     record("export", rows, PACKAGES, given.quick)
 
 
@@ -104,8 +108,9 @@ def long_child(model: str, precision: str) -> str:
     from latebolt import contract
     from latebolt.encoder.session import Session
 
-    graph = contract.read(Path(model)).graph(precision)
-    session = Session(Path(model) / graph.file, f"embeddings_{DIM}", threads=2)
+    read = contract.read(Path(model))
+    graph = read.graph(precision)
+    session = Session(Path(model) / graph.file, graph, read.head(DIM), threads=2)
     ids = np.random.default_rng(0).integers(5, VOCABULARY - 10, LONGEST)
     session.run(ids[:32], 32)
     before = peak_mb()

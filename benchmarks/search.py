@@ -125,8 +125,8 @@ def searcher(name: str, data: Data, folder: Path, threads: int) -> Search:
         index = Index.open(folder)
         exhaustive = name.endswith("exhaustive")
         return lambda queries: [
-            [(int(hit.id), hit.score) for hit in index.search_vectors(query, K, exhaustive=exhaustive)]
-            for query in queries
+            [(int(hit.id), hit.score) for hit in hits]
+            for hits in index.search_vectors_many(queries, K, exhaustive=exhaustive)
         ]
     import torch
 

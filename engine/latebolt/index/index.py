@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -27,6 +28,7 @@ from latebolt.index.sources import EncodedTexts, GivenVectors, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.rerank import align, check_query
+from latebolt.threads import available_cpus
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
@@ -318,7 +320,7 @@ class Index:
         exhaustive: bool = False,
         mode: Mode = "late",
     ) -> list[list[Hit]]:
-        """`search` for several queries over one state of the index."""
+        """`search` for several queries over one state of the index, as many at once as there are threads."""
         return self._search(queries, Request(k, where, exhaustive, mode), Watch(False))
 
     def search_vectors(
@@ -329,8 +331,15 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        request, values = Request(k, where, exhaustive), np.asarray(matrix, np.float32)
-        return self._find(self._store.snapshot(), values, "", request, Watch(False))
+        return self.search_vectors_many([matrix], k, where, exhaustive)[0]
+
+    def search_vectors_many(
+        self, matrices: Sequence[npt.ArrayLike], k: int = 10, where: Where = None, exhaustive: bool = False
+    ) -> list[list[Hit]]:
+        """`search_many` with the token vectors of each query."""
+        request = Request(k, where, exhaustive)
+        queries = [(np.asarray(matrix, np.float32), "") for matrix in matrices]
+        return self._find_all(queries, request, Watch(False))
 
     def _search(self, queries: Sequence[str], request: Request, watch: Watch) -> list[list[Hit]]:
         for query in queries:
@@ -340,16 +349,32 @@ class Index:
             encoder = self.encoder
             with watch.stage("encode the query"):
                 matrices = encoder.encode_queries(queries)
+        return self._find_all(list(zip(matrices, queries, strict=True)), request, watch)
+
+    def _find_all(
+        self, queries: Sequence[tuple[Float32 | None, str]], request: Request, watch: Watch
+    ) -> list[list[Hit]]:
+        """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._store.snapshot()
-        return [
-            self._find(snapshot, matrix, query, request, watch)
-            for matrix, query in zip(matrices, queries, strict=True)
-        ]
+        threads = (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
+
+        def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
+            return self._find(snapshot, *query, request, threads, watch)
+
+        if len(queries) <= 1 or threads == 1:
+            return [find(query, threads) for query in queries]
+        with ThreadPoolExecutor(min(threads, len(queries)), thread_name_prefix="latebolt-search") as workers:
+            return list(workers.map(find, queries, itertools.repeat(1)))
 
     def _find(
-        self, snapshot: Snapshot, matrix: Float32 | None, text: str, request: Request, watch: Watch
+        self,
+        snapshot: Snapshot,
+        matrix: Float32 | None,
+        text: str,
+        request: Request,
+        threads: int,
+        watch: Watch,
     ) -> list[Hit]:
-        threads = self._encoder.threads if self._encoder else None
         query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, watch)
         found = query.find(request)
         with watch.stage("read texts", len(found)):

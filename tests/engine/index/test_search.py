@@ -56,6 +56,10 @@ def test_search_agrees_with_exhaustive_search(tmp_path, rng):
     metadata = [{"odd": i % 2} for i in range(3000)]
     index.add_vectors(None, vectors, metadata=metadata)
     assert index.info()["centroids"]
+    queries = [vectors[i * 100][:8] for i in range(20)]
+    together = index.search_vectors_many(queries)  # side by side, a thread each
+    assert together == [index.search_vectors(query) for query in queries]
+    assert index.search_vectors_many([]) == []
     agree = 0
     for i in range(20):
         query = vectors[i * 100][:8]
