@@ -117,10 +117,49 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def readme_search(rows: list[dict[str, Any]]) -> str:
+    """Build, size, memory, speed and quality of one search after another."""
+    first = rows[0]
+    lines = [
+        f"Search, {first['documents']:,} documents, {first['tokens']:,} tokens, {first['threads']} threads, "
+        "the same vectors (`python benchmarks/search.py`):",
+        "",
+        "| | build, s | bytes a token | resident MB | p50, ms | batch, queries/s | nDCG@10 |",
+        "| --- |" + " ---: |" * 6,
+    ]
+    for row in rows:
+        build = f"{row['build_s']:.0f}" if row.get("build_s") is not None else "–"
+        size = f"{row['bytes_a_token']:.0f}" if row.get("bytes_a_token") is not None else "–"
+        lines.append(
+            f"| {row['contender']} | {build} | {size} | {row['resident_MB']:.0f} | {row['p50_ms']:.1f} "
+            f"| {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def readme_export(rows: list[dict[str, Any]]) -> str:
+    """Cost of an export and of int8, in a paragraph."""
+    [size] = [row for row in rows if row["part"] == "size"]
+    long = {row["precision"]: row for row in rows if row["part"] == "long"}
+    losses = [row for row in rows if row["part"] == "ndcg"]
+    worst = max(losses, key=lambda row: row["loss_percent"])
+    return (
+        f"Export (`python benchmarks/export.py`): a checkpoint of jina-colbert-v2's size becomes fp32 and int8 in "
+        f"{size['seconds']:.0f} s on two cores at {size['peak_mb'] / size['checkpoint_mb']:.1f} times the "
+        f"checkpoint's size; a document of 8,192 tokens takes {long['fp32']['more_mb']:.0f} MB over the loaded "
+        f"graph (int8: {long['int8']['more_mb']:.0f}). int8 keeps a mean token cosine of "
+        f"{min(row['cosine_mean'] for row in losses):.4f} or more to fp32 on "
+        f"{len({row['collection'] for row in losses})} collections; where it costs most nDCG@10 "
+        f"({worst['collection']}, dim {worst['dim']}), that is {worst['loss_percent']:.1f} %."
+    )
+
+
 README_PARTS = {
     "quality": readme_quality,
     "encode": readme_encode,
+    "export": readme_export,
     "maxsim": readme_maxsim,
+    "search": readme_search,
     "cold_start": readme_cold_start,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
