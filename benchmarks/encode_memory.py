@@ -2,8 +2,8 @@
 
 Resident memory after every 1,000 of 20,000 texts. Each is made of two of `encode.texts`, cut after a random
 number of characters, so that lengths run from a few tokens to the model's 512. Vectors are dropped as they
-come: what grows is the runtime's. The run fails when the most of the last quarter is MOST_MB above that of
-the second.
+come: what grows is the runtime's. The run fails when the last quarter's most is
+MOST_MB above the second's.
 """
 
 from __future__ import annotations

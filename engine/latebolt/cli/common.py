@@ -32,7 +32,7 @@ def model_options(function: F) -> F:
             help="Of the encoder.  [default: int8 on CPU, fp16 on CUDA]",
         ),
         click.option(
-            "--model", default="starter", show_default=True, help="Built-in name, exported folder, or hub id."
+            "--model", default="starter", show_default=True, help="Built-in name, folder, or hub id."
         ),
     ):
         function = option(function)

@@ -7,6 +7,7 @@ made, and the folder it belongs to; loads nothing into ONNX Runtime.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,10 @@ def _hub_listing(hub_id: str, snapshot: Path) -> list[str]:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+    faults: list[type[Exception]] = [HfHubHTTPError, OfflineModeIsEnabled, OSError]
+    if (httpx := sys.modules.get("httpx")) is not None:
+        faults.append(httpx.HTTPError)  # what huggingface_hub 1.x lets through, and no OSError
     try:
         return list(HfApi().list_repo_files(hub_id, revision=snapshot.name))
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+    except tuple(faults):
         return graphs.listing(snapshot)

@@ -60,7 +60,7 @@ def _without_graph(folder: Path, names: Sequence[str]) -> str:
             f"{folder}: holds several graphs ({', '.join(several)}). Keep one of them, or name it model.onnx."
         )
     return (
-        f"{folder}: has neither latebolt.json nor an ONNX graph (model.onnx, model_fp16.onnx, "
+        f"{folder}: has no latebolt.json and no ONNX graph (model.onnx, model_fp16.onnx, "
         f"model_int8.onnx, here or in onnx/), so it is no model. Make one of a checkpoint "
         f'with "latebolt export {folder} OUT".'
     )

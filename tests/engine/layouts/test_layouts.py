@@ -159,7 +159,7 @@ def remove(name):
 
 
 FAULTS = {
-    "graph": (remove("model.onnx"), r"neither latebolt\.json nor an ONNX graph .*latebolt export"),
+    "graph": (remove("model.onnx"), r"no latebolt\.json and no ONNX graph .*latebolt export"),
     "graphs": (
         lambda f: (f / "model.onnx").rename(f / "a.onnx") and (f / "b.onnx").touch(),
         r"several graphs \(a\.onnx, b\.onnx\)\. Keep one of them, or name it model\.onnx",
