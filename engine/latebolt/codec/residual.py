@@ -36,6 +36,7 @@ from latebolt.kernels.maxsim import (
 )
 
 _BLOCK = 16384  # tokens encoded at a time: bounds the temporaries to some tens of MB
+FAR_SHARE = 0.02
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
 
 
@@ -48,6 +49,8 @@ class ResidualCodec:
         spread: float32 [dim], above 0: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
         norm_table: float32 [256], ascending: inverse norms.
         bits: 1, 2 or 4.
+        far: distance to their centroid that all but FAR_SHARE of the training vectors stay below; None for a
+            codec of an earlier version, to which no vector is outlying.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class ResidualCodec:
         spread: Float32,
         norm_table: Float32,
         bits: int,
+        far: float | None = None,
     ) -> None:
+        self.far = far
         self.centroids, self.norm_table, self.bits, self.spread = centroids, norm_table, bits, spread
         self.dim = centroids.shape[1]
         self._prepared = centroid_levels(centroids)
@@ -98,6 +103,7 @@ class ResidualCodec:
         rng = np.random.default_rng(seed)
         some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
         residual = some - centroids[nearest(some, centroid_levels(centroids))]
+        far = float(np.quantile(np.linalg.norm(residual, axis=1), 1 - FAR_SHARE))
         spread = np.maximum(residual.std(axis=0), 1e-6)
         weights = (place or lloyd_max)((residual / spread).ravel(), 2**bits)
         weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
@@ -108,7 +114,35 @@ class ResidualCodec:
         norms = 1.0 / np.maximum(np.linalg.norm(draft._approximate(some)[0], axis=1), 1e-6)
         low, high = np.quantile(norms, [0.0005, 0.9995])
         table = np.linspace(low, max(high, low + 1e-4), 256, dtype=np.float32)
-        return cls(centroids, levels, spread, table, bits)
+        return cls(centroids, levels, spread, table, bits, far)
+
+    def outlying(self, values: Float32) -> npt.NDArray[np.bool_]:
+        """Bool [n]: vectors farther from every centroid than nearly all of those the codec learnt from."""
+        if self.far is None:
+            return np.zeros(len(values), np.bool_)
+        return self._distance(values) > self.far
+
+    def _distance(self, values: Float32) -> Float32:
+        """Float32 [n], from the nearest centroid."""
+        parts = [np.zeros(0, np.float32)]
+        for start in range(0, len(values), _BLOCK):
+            block = values[start : start + _BLOCK]
+            parts.append(np.linalg.norm(block - self.centroids[nearest(block, self._prepared)], axis=1))
+        return np.concatenate(parts)
+
+    def extended(self, outliers: Float32, n_centroids: int, seed: int = 0) -> ResidualCodec:
+        """This codec with centroids for outlying vectors appended; it reads what this one wrote.
+
+        Args:
+            outliers: float32 [n >= 1, dim], unit length.
+            n_centroids: at most so many new ones, and at most one for four outliers.
+        """
+        new = spherical_kmeans(outliers, min(n_centroids, max(1, len(outliers) // 4)), seed)
+        centroids = np.concatenate([self.centroids, new])
+        codec = ResidualCodec(centroids, self.levels, self.spread, self.norm_table, self.bits, self.far)
+        # What stays far after learning is the nature of these vectors, and no reason to learn them again.
+        codec.far = max(self.far or 0.0, float(np.quantile(codec._distance(outliers), 1 - FAR_SHARE)))
+        return codec
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
@@ -176,7 +210,7 @@ class ResidualCodec:
             "spread": self.spread,
             "norm_table": self.norm_table,
         }
-        return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits}
+        return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits, "far": self.far}
 
 
 class ResidualScorer:

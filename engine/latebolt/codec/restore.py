@@ -42,7 +42,7 @@ def restore(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -> 
             np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "spread", "norm_table")
         )
         levels = np.asarray(arrays["levels"], np.uint8)
-        return ResidualCodec(centroids, levels, spread, norms, int(info["bits"]))
+        return ResidualCodec(centroids, levels, spread, norms, int(info["bits"]), info.get("far"))
     if info["kind"] == "float16":
         return Float16Codec(int(info["dim"]))
     if info["kind"] == "int8":

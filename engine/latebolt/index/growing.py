@@ -1,6 +1,8 @@
 """Writes new documents into an index: chunk by chunk into a segment, and learns the codec when it is time.
 
 A young index, which has too few tokens to learn centroids from, keeps float16 vectors until it has grown.
+So do later documents that are unlike those the centroids were learnt from, until there are enough of them to
+append centroids of their own; what was written before stays, because its centroids keep their numbers.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Codec
+from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.index.documents import check_documents
 from latebolt.index.layout import Column
+from latebolt.index.segment import Segment
 from latebolt.index.sources import Lot, Source
 from latebolt.index.writer import SegmentDraft, Writer
 
@@ -25,11 +29,19 @@ Float32 = npt.NDArray[np.float32]
 TRAIN_TOKENS = 8192
 # Tokens looked at to learn the codec: enough for 48 a centroid at the largest default we train on.
 SAMPLE_TOKENS = 196_608
+# Tokens of a lot looked at to tell whether it is unlike what the codec has learnt.
+CHECK_TOKENS = 16_384
+# It is, from this share of outlying tokens on; of unseen text of the same kind up to a third lie outside.
+OUTLYING_SHARE = 0.25
+# Appended centroids may not make the codec larger than so many times what one for all tokens would have.
+MOST_CENTROIDS = 2
 # Lots that a stream of unknown length is taken to have, when the number of centroids is chosen: centroids for
 # four times too few or too many tokens are twice too few or too many, which hardly shows.
 STREAM_LOTS = 4
 # Documents encoded and written at a time; bounds the memory of an add.
 CHUNK_DOCUMENTS = 512
+# Documents of a sample encoded at a time.
+DRAWN_DOCUMENTS = 256
 
 
 class Growth:
@@ -42,6 +54,7 @@ class Growth:
     def __init__(self, writer: Writer, codec: Codec | None) -> None:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
         self._draft: SegmentDraft | None = None
+        self._young = False
 
     def add(self, lot: Lot, source: Source) -> list[str]:
         """Write a lot's documents in chunks; learn the codec first if it is time.
@@ -71,12 +84,13 @@ class Growth:
 
     def _segment(self) -> SegmentDraft:
         if self._draft is None:
-            self._draft = self._writer.new_segment(_columns(self._plain))
+            self._draft = self._writer.new_segment(_columns(self._plain), young=self._young)
         return self._draft
 
     @property
     def _plain(self) -> Codec:
-        return self._codec or untrained(self._dim, 16)
+        """The codec that chunks are encoded with."""
+        return untrained(self._dim, 16) if self._codec is None or self._young else self._codec
 
     def _names(self, lot: Lot) -> list[str]:
         """The ids given, or numbers that no document has or ever had by this way."""
@@ -94,38 +108,51 @@ class Growth:
         return free
 
     def _prepare(self, lot: Lot, source: Source) -> None:
-        """Learn the codec if it is time."""
+        """Learn the codec, or more centroids for it, if it is time."""
+        if self._codec is not None and not isinstance(self._codec, ResidualCodec):
+            return
+        draws = _Draws(lot, source, self._dim)
         if self._codec is None:
             self.finish()
-            sample, expected = self._sample(lot, source)
+            old = self._young_vectors()
+            draws.draw(SAMPLE_TOKENS - len(old))
+            expected = len(old) + draws.expected
             if expected >= TRAIN_TOKENS:
-                self._codec = self._train(sample, expected)
+                sample = np.concatenate([old, *draws.parts])
+                self._adopt(ResidualCodec.train(sample, self._writer.manifest.bits, expected))
+            return
+        draws.draw(CHECK_TOKENS)
+        share = float(self._codec.outlying(draws.values).mean()) if draws.n_tokens else 0.0
+        unlike = share >= OUTLYING_SHARE
+        waiting = sum(s.n_tokens for s in self._young_segments())
+        expected = waiting + int(share * draws.expected)
+        total = sum(s.n_tokens for s in self._writer.segments) + draws.expected
+        room = MOST_CENTROIDS * default_n_centroids(total) - len(self._codec.centroids)
+        learn = unlike and room > 0 and expected >= TRAIN_TOKENS
+        young = unlike and room > 0 and not learn
+        if learn or young != self._young:
+            self.finish()
+        if learn:
+            draws.draw(SAMPLE_TOKENS)
+            values = np.concatenate([self._young_vectors(), *draws.parts])
+            outliers = values[self._codec.outlying(values)]
+            self._adopt(self._codec.extended(outliers, min(room, default_n_centroids(expected))))
+        self._young = young
 
-    def _sample(self, lot: Lot, source: Source) -> tuple[Float32, int]:
-        """(token vectors of a random part of old and new documents, tokens expected in all)."""
-        parts: list[Float32] = [np.zeros((0, self._dim), np.float32)]
-        old_tokens = 0
+    def _young_segments(self) -> list[Segment]:
+        return [segment for segment in self._writer.segments if segment.codec is None]
+
+    def _young_vectors(self) -> Float32:
+        """Token vectors of the young segments."""
         plain = untrained(self._dim, 16)
-        for segment in self._writer.segments:
-            for block in segment.blocks():
-                parts.append(plain.decode(block.columns))
-                old_tokens += len(parts[-1])
-        order = np.random.default_rng(0).permutation(lot.n)
-        new_tokens = seen = 0
-        for rows in chunked(lot.n, 256):
-            vectors = source.sample([int(i) for i in order[rows.start : rows.stop]])
-            parts.append(vectors.values)
-            seen, new_tokens = seen + len(rows), new_tokens + vectors.n_tokens
-            if old_tokens + new_tokens >= SAMPLE_TOKENS:
-                break
-        expected = new_tokens * lot.n // max(seen, 1) * (STREAM_LOTS if lot.goes_on else 1)
-        return np.concatenate(parts), old_tokens + expected
+        blocks = itertools.chain.from_iterable(segment.blocks() for segment in self._young_segments())
+        empty = np.zeros((0, self._dim), np.float32)
+        return np.concatenate([empty, *(plain.decode(block.columns) for block in blocks)])
 
-    def _train(self, sample: Float32, n_tokens: int) -> Codec:
-        """Learn the codec and turn the young segments into residual codes."""
-        codec = ResidualCodec.train(sample, self._writer.manifest.bits, n_tokens)
-        name = self._writer.set_codec(*codec.state())
-        young = [segment for segment in self._writer.segments if segment.codec is None]
+    def _adopt(self, codec: ResidualCodec) -> None:
+        """Make it the index's codec, and turn the young segments into its codes."""
+        name = self._writer.set_codec(*codec.state(), adopt=self._codec is not None)
+        young = self._young_segments()
         if young:
             plain = untrained(codec.dim, 16)
             segment = self._writer.new_segment(_columns(codec), codec=name)
@@ -134,7 +161,37 @@ class Growth:
                 segment.append(block.ids, block.texts, block.metadata, block.lengths, columns)
             segment.finish()
             self._writer.drop_segments([old.name for old in young])
-        return codec
+        self._codec = codec
+
+
+class _Draws:
+    """Token vectors of a lot's documents in random order, as many as are asked for."""
+
+    def __init__(self, lot: Lot, source: Source, dim: int) -> None:
+        self._lot, self._source = lot, source
+        self._order = np.random.default_rng(0).permutation(lot.n)
+        self._seen = 0
+        self.n_tokens = 0
+        self.parts: list[Float32] = [np.zeros((0, dim), np.float32)]
+
+    def draw(self, n_tokens: int) -> None:
+        """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
+        while self._seen < self._lot.n and (self.n_tokens < n_tokens or not self._seen):
+            rows = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
+            vectors = self._source.sample(rows)
+            self.parts.append(vectors.values)
+            self._seen, self.n_tokens = self._seen + len(rows), self.n_tokens + vectors.n_tokens
+
+    @property
+    def values(self) -> Float32:
+        """All that was drawn."""
+        return np.concatenate(self.parts)
+
+    @property
+    def expected(self) -> int:
+        """Tokens that the lot, and what follows it, are expected to have."""
+        lots = STREAM_LOTS if self._lot.goes_on else 1
+        return self.n_tokens * self._lot.n // max(self._seen, 1) * lots
 
 
 def _columns(codec: Codec) -> tuple[Column, ...]:

