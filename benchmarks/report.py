@@ -144,10 +144,10 @@ def readme_export(rows: list[dict[str, Any]]) -> str:
     losses = [row for row in rows if row["part"] == "ndcg"]
     worst = max(losses, key=lambda row: row["loss_percent"])
     return (
-        "Export (`python benchmarks/export.py`): a checkpoint of jina-colbert-v2's size becomes fp32 and int8 "
-        f"in {size['seconds']:.0f} s on two cores, in {size['peak_mb'] / size['checkpoint_mb']:.1f} times its "
-        f"size of memory; a document of 8,192 tokens takes {long['fp32']['more_mb']:.0f} MB over the loaded "
-        f"graph (int8: {long['int8']['more_mb']:.0f}). int8 keeps a mean token cosine of "
+        "Export (`python benchmarks/export.py`): a checkpoint as large as jina-colbert-v2 becomes fp32 and "
+        f"int8 in {size['seconds']:.0f} s on two cores, in {size['peak_mb'] / size['checkpoint_mb']:.1f} "
+        f"times its size of memory; a document of 8,192 tokens takes {long['fp32']['more_mb']:.0f} MB over "
+        f"the loaded graph (int8: {long['int8']['more_mb']:.0f}). int8 keeps a mean token cosine of "
         f"{min(row['cosine_mean'] for row in losses):.4f} or more to fp32 on "
         f"{len({row['collection'] for row in losses})} collections; where it costs most nDCG@10 "
         f"({worst['collection']}, dim {worst['dim']}), that is {worst['loss_percent']:.1f} %."
