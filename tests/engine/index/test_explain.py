@@ -68,3 +68,9 @@ def test_nothing_is_aligned_or_timed_unasked(index, monkeypatch):
     assert index.search("kitten", k=1)[0].id == "cat"
     with pytest.raises(AttributeError, match="perf_counter"):
         index.search("kitten", k=1, explain=True)
+
+
+def test_segments_add_up_in_a_stage(index):
+    index.add(["a bird sings"], ids=["bird"])
+    stages = {stage.name: stage.documents for stage in index.search("kitten", explain=True).stages}
+    assert index.info()["segments"] == 2 and stages["filter"] == stages["score exactly"] == 4
