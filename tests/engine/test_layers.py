@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "codec": {"kernels", "errors"},
     "rerank": {"kernels", "values", "errors"},
     "encoder": {"contract", "rerank", "values", "progress", "threads", "errors"},
-    "index": {"encoder", "codec", "rerank", "values", "progress", "errors"},
+    "index": {"encoder", "codec", "kernels", "rerank", "values", "progress", "errors"},
     "evaluate": {"encoder", "codec", "kernels", "values", "errors"},
     "cli": {"encoder", "index", "rerank", "evaluate", "kernels", "values", "threads", "errors"},
 }
