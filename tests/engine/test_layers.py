@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "rerank": {"kernels", "values", "errors"},
     "layouts": {"contract", "errors"},
     "encoder": {"contract", "layouts", "rerank", "values", "progress", "threads", "errors"},
-    "index": {"encoder", "codec", "rerank", "values", "progress", "threads", "errors"},
+    "index": {"encoder", "codec", "kernels", "rerank", "values", "progress", "threads", "errors"},
     "evaluate": {"encoder", "codec", "kernels", "values", "errors"},
     "cli": {"encoder", "index", "rerank", "evaluate", "kernels", "values", "threads", "errors"},
 }

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.kernels.centroids import CentroidScores
+
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -23,6 +25,14 @@ BITS = (1, 2, 4, 8, 16)
 
 class Scorer(Protocol):
     """One query against stores of one codec."""
+
+    @property
+    def threads(self) -> int | None:
+        """At most so many work for it; None for the CPUs of this process."""
+
+    @property
+    def centroids(self) -> CentroidScores | None:
+        """The query against every centroid; None where the codec has none."""
 
     def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """MaxSim with the documents `rows` (all for None), as the codec keeps them."""
@@ -36,6 +46,12 @@ class ExactScorer:
     """A scorer without a cheap ranking."""
 
     run: Callable[[Columns, Int64, Int64 | None], Float32]
+    threads: int | None = None
+
+    @property
+    def centroids(self) -> CentroidScores | None:
+        """There are none."""
+        return None
 
     def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """See `Scorer`."""

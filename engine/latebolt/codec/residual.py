@@ -11,6 +11,7 @@ dimensions, which a few vector instructions unpack.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -217,8 +218,12 @@ class ResidualScorer:
     """A query against stores of one residual codec: by codes, or by centroids alone."""
 
     def __init__(self, codec: ResidualCodec, query: ResidualQuery, threads: int | None) -> None:
-        self._codec, self._query, self._threads = codec, query, threads
-        self._centroids: CentroidScores | None = None
+        self._codec, self._query, self.threads = codec, query, threads
+
+    @functools.cached_property
+    def centroids(self) -> CentroidScores:
+        """See `base.Scorer`."""
+        return centroid_scores(self._query.table[:, : self._query.n_query])
 
     def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """See `base.Scorer`."""
@@ -226,13 +231,11 @@ class ResidualScorer:
         arrays = ResidualArrays(
             columns["codes"], columns["cell"], columns["norm"], codec.norm_table, codec.levels
         )
-        return maxsim_residual(self._query, arrays, codec.bits, offsets, rows, self._threads)
+        return maxsim_residual(self._query, arrays, codec.bits, offsets, rows, self.threads)
 
     def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """MaxSim with every token replaced by its centroid: 2 bytes read a token instead of all."""
-        if self._centroids is None:
-            self._centroids = centroid_scores(self._query.table[:, : self._query.n_query])
-        return maxsim_centroids(self._centroids, columns["cell"], offsets, rows, self._threads)
+        return maxsim_centroids(self.centroids, columns["cell"], offsets, rows, self.threads)
 
 
 def lloyd_max(values: Float32, levels: int, iterations: int = 30) -> Float32:

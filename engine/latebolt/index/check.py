@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt
 from latebolt.index import layout
 from latebolt.index.files import digest_of
 from latebolt.index.layout import FileRecord, Manifest, SegmentRecord
 from latebolt.index.mapping import map_array
-from latebolt.index.segment import read_alive
+from latebolt.index.segment import check_list_ends, read_alive
 from latebolt.index.storage import read_manifest
 from latebolt.index.texts_reader import TextsReader, connect_immutable
 
@@ -104,7 +105,7 @@ def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int]
         on_file(path, record.bytes)
     for segment in manifest.segments:
         place = folder / layout.SEGMENTS / segment.name
-        for check in (_check_offsets, _check_deleted, _check_texts):
+        for check in (_check_offsets, _check_lists, _check_deleted, _check_texts):
             try:
                 check(place, segment, damaged)
             except IndexCorrupt as error:
@@ -144,13 +145,37 @@ def _check_offsets(place: Path, segment: SegmentRecord, damaged: set[Path]) -> N
     if (offsets[0], offsets[-1]) != (0, segment.n_tokens):
         ends = f"{offsets[0]} and {offsets[-1]}"
         raise IndexCorrupt(path, "first and last", f"0 and {segment.n_tokens}", ends, _SEGMENT_FIX)
-    for start in range(0, segment.n_documents, _BLOCK):
+    _check_ascending(path, "offsets", offsets)
+
+
+def _check_ascending(path: Path, name: str, offsets: npt.NDArray[np.int64]) -> None:
+    for start in range(0, len(offsets), _BLOCK):
         steps = np.diff(offsets[start : start + _BLOCK + 1])
         if np.any(steps < 0):
             row = start + int(np.argmax(steps < 0))
             raise IndexCorrupt(
-                path, f"offsets[{row + 1}]", f"at least {offsets[row]}", offsets[row + 1], _SEGMENT_FIX
+                path, f"{name}[{row + 1}]", f"at least {offsets[row]}", offsets[row + 1], _SEGMENT_FIX
             )
+
+
+def _check_lists(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    paths = [place / name for name in (layout.LISTS, layout.LIST_OFFSETS)]
+    if layout.LISTS not in segment.files or damaged.intersection(paths):
+        return
+    rows, offsets = (map_array(path, segment.files[path.name]) for path in paths)
+    check_list_ends(paths[1], offsets, len(rows))
+    _check_ascending(paths[1], "list_offsets", offsets)
+    begins = np.zeros(len(rows) + 1, np.bool_)
+    begins[offsets] = True
+    for start in range(0, len(rows), _BLOCK):
+        part = rows[max(0, start - 1) : start + _BLOCK].astype(np.int64)
+        # Within a list rows ascend; a list begins anywhere.
+        wrong = part >= segment.n_documents
+        wrong[1:] |= (np.diff(part) <= 0) & ~begins[max(1, start) : start + len(part) - (start > 0)]
+        if wrong.any():
+            entry = max(0, start - 1) + int(np.argmax(wrong))
+            expected = f"an ascending row below {segment.n_documents}"
+            raise IndexCorrupt(paths[0], f"lists[{entry}]", expected, rows[entry], _SEGMENT_FIX)
 
 
 def _check_deleted(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:

@@ -7,6 +7,8 @@ Writer, reader and `latebolt check` take them from here; nothing in this module 
     codecs/<n>/<array>.npy              arrays of a codec, such as centroids
     segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each document
     segments/<n>/<column>.npy           one array per token column of the codec
+    segments/<n>/lists.npy              uint32 [entries], rows with a token of each centroid (large segments)
+    segments/<n>/list_offsets.npy       int64 [centroids + 1], first entry of each centroid
     segments/<n>/texts.sqlite           ids, texts, metadata and words of the segment's documents
     segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -26,18 +29,22 @@ import numpy as np
 from latebolt.errors import IndexCorrupt, InvalidInput
 
 FORMAT: Final = "latebolt-index"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSIONS: Final = (1, 2)
 
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "write.lock"
 CODECS: Final = "codecs"
 SEGMENTS: Final = "segments"
 OFFSETS: Final = "offsets.npy"
+CELLS: Final = "cell.npy"  # the column of centroid numbers, of codecs that have one
+LISTS: Final = "lists.npy"
+LIST_OFFSETS: Final = "list_offsets.npy"
 TEXTS: Final = "texts.sqlite"
 DRAFT_SUFFIX: Final = ".draft"
 
 OFFSETS_DTYPE: Final = "<i8"
 DELETED_DTYPE: Final = "|u1"
+LISTS_DTYPE: Final = "<u4"
 
 TEXTS_APPLICATION_ID: Final = 0x6C617465  # "late", so that file(1) and a reader can tell the database's owner
 TEXTS_VERSION: Final = 2
@@ -88,8 +95,11 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or f"{self.name}.npy" == OFFSETS:
-            raise InvalidInput(f"Column.name should be like 'codes' and not 'offsets', got {self.name!r}.")
+        reserved = [file.removesuffix(".npy") for file in (OFFSETS, LISTS, LIST_OFFSETS)]
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in reserved:
+            raise InvalidInput(
+                f"Column.name should be like 'codes' and not one of {reserved}, got {self.name!r}."
+            )
         if self.width is not None and self.width < 1:
             raise InvalidInput(
                 f"Column.width of {self.name!r} should be None or at least 1, got {self.width}."
@@ -158,10 +168,10 @@ class SegmentRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`manifest.json`: one committed state of the index."""
+    """`manifest.json`: one committed state of the index; see `version_of` for its version."""
 
     format: Literal["latebolt-index"]
-    format_version: Literal[1]
+    format_version: Literal[1, 2]
     generation: Count
     next_number: int
     model: ModelRecord | None
@@ -173,6 +183,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segments: tuple[SegmentRecord, ...] = ()
 
 
+def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2]:
+    """The oldest version that can say this: 2 where a segment has inverted lists, which 1 did not know."""
+    return 2 if any(LISTS in segment.files for segment in segments) else 1
+
+
 def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int, ...] | None]]:
     """The files a segment must have, each with its dtype and shape (None for the database)."""
     files: dict[str, tuple[str | None, tuple[int, ...] | None]] = {
@@ -181,6 +196,10 @@ def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int
     }
     for column in segment.columns:
         files[column.file] = (column.dtype, column.shape(segment.n_tokens))
+    if LISTS in segment.files:  # how long they are is said there alone; their contents must agree with it
+        for name, dtype in ((LISTS, LISTS_DTYPE), (LIST_OFFSETS, OFFSETS_DTYPE)):
+            recorded = segment.files.get(name)
+            files[name] = (dtype, ((recorded and recorded.shape) or ())[:1])
     if segment.deleted is not None:
         files[segment.deleted] = (DELETED_DTYPE, ((segment.n_documents + 7) // 8,))
     return files
@@ -237,9 +256,10 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
         ) from error
     if kind != FORMAT:
         raise IndexCorrupt(path, "format", repr(FORMAT), repr(kind), "This is no latebolt index.")
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         newer = "Install the latebolt version that wrote it, or build the index again."
-        raise IndexCorrupt(path, "format_version", FORMAT_VERSION, version, newer)
+        expected = " or ".join(map(str, FORMAT_VERSIONS))
+        raise IndexCorrupt(path, "format_version", expected, version, newer)
     if head != _MARK + _digest(body):
         raise IndexCorrupt(
             path, "digest", _digest(body).decode(), head[len(_MARK) :].decode(errors="replace"), fix

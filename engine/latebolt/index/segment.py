@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt, InvalidInput
 from latebolt.index import layout
+from latebolt.index.candidates import Lists
 from latebolt.index.documents import decode_metadata
 from latebolt.index.filters import Where, parse_where
 from latebolt.index.layout import Column, FileRecord, SegmentRecord
@@ -112,6 +113,13 @@ class Segment:
         """A token column, mapped and read-only."""
         return self._arrays[f"{name}.npy"]
 
+    @property
+    def lists(self) -> Lists | None:
+        """Inverted lists over the centroids; None where the segment is too small to have them."""
+        if layout.LISTS not in self._arrays:
+            return None
+        return Lists(self._arrays[layout.LISTS], self._arrays[layout.LIST_OFFSETS])
+
     def documents(self, rows: Rows) -> list[Document]:
         """(id, text, metadata) of these rows in this order."""
         return [(d.id, d.text, decode_metadata(d.metadata)) for d in self.texts.documents(rows)]
@@ -164,17 +172,26 @@ def open_segment(folder: Path, record: SegmentRecord) -> Segment:
         FileNotFoundError: a file is gone; the caller knows whether that is damage.
         IndexCorrupt: a file is not the one the manifest names, or offsets do not span the tokens.
     """
-    arrays = {
-        name: map_array(folder / name, record.files[name])
-        for name in (layout.OFFSETS, *(column.file for column in record.columns))
-    }
+    names = [name for name in record.files if name not in (layout.TEXTS, record.deleted)]
+    arrays = {name: map_array(folder / name, record.files[name]) for name in names}
     offsets = arrays[layout.OFFSETS]
     if (offsets[0], offsets[-1]) != (0, record.n_tokens):
         got = f"{offsets[0]} and {offsets[-1]}"
         raise IndexCorrupt(
             folder / layout.OFFSETS, "first and last", f"0 and {record.n_tokens}", got, RESTORE
         )
+    if layout.LISTS in arrays:
+        check_list_ends(folder / layout.LIST_OFFSETS, arrays[layout.LIST_OFFSETS], len(arrays[layout.LISTS]))
     return Segment(folder, record, arrays, TextsReader(folder / layout.TEXTS, record.files[layout.TEXTS]))
+
+
+def check_list_ends(path: Path, list_offsets: Int64, n_entries: int) -> None:
+    """Raise IndexCorrupt unless the inverted lists begin with the first entry and end with the last."""
+    ends = tuple(list_offsets[[0, -1]]) if len(list_offsets) else ()
+    if ends != (0, n_entries):
+        raise IndexCorrupt(
+            path, "first and last", f"0 and {n_entries}", " and ".join(map(str, ends)), RESTORE
+        )
 
 
 def read_alive(folder: Path, record: SegmentRecord) -> Mask:

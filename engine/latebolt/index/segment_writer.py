@@ -18,6 +18,7 @@ from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.documents import Metadata, Row, check_documents
 from latebolt.index.layout import Column, SegmentRecord
+from latebolt.index.lists import lists_wanted, write_lists
 from latebolt.index.texts_reader import Int64
 from latebolt.index.texts_writer import TextsWriter
 
@@ -122,6 +123,8 @@ class SegmentWriter:
         with self._acting():
             records = {layout.OFFSETS: self._offsets.finish()}
             records |= {column.file: self._arrays[column.name].finish() for column in self.columns}
+            if lists_wanted(self.columns, self.n_tokens):
+                records |= write_lists(self.folder, records)
             records[layout.TEXTS], repeated = self._texts.finish()
             files.sync_folder(self.folder)
             self.finished = True

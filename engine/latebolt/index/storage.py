@@ -126,7 +126,7 @@ class Store:
         files.make_folder(folder)
         with writer_lock(folder):
             _refuse_existing(folder)
-            manifest = Manifest(layout.FORMAT, layout.FORMAT_VERSION, 0, 1, model, dim, bits, plain)
+            manifest = Manifest(layout.FORMAT, layout.version_of(()), 0, 1, model, dim, bits, plain)
             for name in (layout.SEGMENTS, layout.CODECS):
                 files.make_folder(folder / name)
             files.publish(folder / layout.MANIFEST, layout.encode_manifest(manifest))
@@ -239,7 +239,7 @@ class Store:
         self._head, self._current = None, _EMPTY
 
 
-_EMPTY: Final = Snapshot(Manifest(layout.FORMAT, layout.FORMAT_VERSION, 0, 1, None, 0, 0, {}), {}, ())
+_EMPTY: Final = Snapshot(Manifest(layout.FORMAT, layout.version_of(()), 0, 1, None, 0, 0, {}), {}, ())
 
 
 def read_manifest(path: Path) -> Manifest:

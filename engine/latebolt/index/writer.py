@@ -242,7 +242,8 @@ class Writer:
                     del self._segments[segment.name]
                 elif segment.name in self._touched:
                     self._write_deleted(segment, generation)
-            self._replace(segments=tuple(segment.record for segment in self.segments))
+            records = tuple(segment.record for segment in self.segments)
+            self._replace(segments=records, format_version=layout.version_of(records))
             used = {segment.codec for segment in self.segments} | {self._manifest.codec}
             self._replace(codecs={n: codec for n, codec in self._manifest.codecs.items() if n in used})
             if self._manifest == self._committed:

@@ -131,6 +131,6 @@ def maxsim_centroids(
     before = (address(scores.table), address(cells), int(cells.dtype == np.uint32))
     width = scores.table.shape[1]
     sums = run_rows(kernel, before, offsets, rows, (), width, _NS_A_ROW * width / 32, n_threads, np.int64)
-    lengths = np.diff(offsets) if rows is None else np.diff(offsets)[rows]
+    lengths = np.diff(offsets) if rows is None else offsets[rows + 1] - offsets[rows]
     exact = scores.low * scores.n_query + scores.step * sums
     return np.where(lengths > 0, exact, 0).astype(np.float32)

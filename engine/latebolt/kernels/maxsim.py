@@ -128,10 +128,11 @@ def run_rows(
 
     ns_a_token: about how long a document token takes, which decides whether several threads pay.
     """
-    lengths = np.diff(offsets)
-    if rows is not None:
+    if rows is None:
+        lengths = np.diff(offsets)
+    else:  # a few of very many: nothing here may take time for every document
         rows = np.ascontiguousarray(rows, np.int64)
-        lengths = lengths[rows]
+        lengths = offsets[rows + 1] - offsets[rows]
     out = np.zeros(len(lengths), dtype)
 
     def work(first: int, last: int) -> None:

@@ -24,11 +24,12 @@ TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply
 CENTROID_PARTS = (
     8  # candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %
 )
+LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
 CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
 load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
 load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")
-store_f32, store_i64 = vector.store_f32, vector.store_i64
+store_f32, store_i64, store_u32 = vector.store_f32, vector.store_i64, vector.store_u32
 
 
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
@@ -295,6 +296,77 @@ def _maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
     return maxsim_centroids
 
 
+def _fill_lists(isa: str) -> Callable[..., None]:
+    def fill_lists(cells, wide, offsets, seen, places, low, high, out, first, last):  # type: ignore[no-untyped-def]
+        """Cells u16 (u32 when wide), offsets; seen int64 [high - low], the last document met in each cell of
+        low..high-1 plus one, 0 at first; places int64 [high - low], where the cell's next entry goes, moved
+        on; out u32, 0 to count only; documents first..last-1."""
+        for doc in range(first, last):
+            for token in range(load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))):
+                cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                if low <= cell < high:
+                    shift = 8 * (cell - low)
+                    if load_i64(seen + shift) != doc + 1:
+                        store_i64(seen + shift, doc + 1)
+                        place = load_i64(places + shift)
+                        store_i64(places + shift, place + 1)
+                        if out != 0:
+                            store_u32(out + 4 * place, doc)
+
+    return fill_lists
+
+
+def _gather_lists(isa: str) -> Callable[..., None]:
+    def gather_lists(  # type: ignore[no-untyped-def]
+        lists, probes, n_probes, allowed, n_documents, scratch, counts, shift, out, first, last
+    ):
+        """Lists u32; probes int64 [n_probes][4]: first and last + 1 position in lists, gain, number of the
+        query token from 1 up, ascending, gains of one token descending; allowed u8 [n_documents] or 0 for
+        all; out float32 [n_documents], the sum of gains; counts int64, how many sums above 0 there are, by
+        sum >> shift. Blocks first..last-1 of LIST_BLOCK documents.
+
+        scratch: int64 [n_probes] positions, int64 [LIST_BLOCK] sums with the token last added below."""
+        sums = scratch + 8 * n_probes
+        for p in range(n_probes):
+            low, high = load_i64(probes + 32 * p), load_i64(probes + 32 * p + 8)
+            while low < high:
+                middle = (low + high) >> 1
+                if load_u32(lists + 4 * middle) < first * LIST_BLOCK:
+                    low = middle + 1
+                else:
+                    high = middle
+            store_i64(scratch + 8 * p, low)
+        for block in range(first, last):
+            start = block * LIST_BLOCK
+            stop = start + LIST_BLOCK if start + LIST_BLOCK < n_documents else n_documents
+            for i in range(stop - start):
+                store_i64(sums + 8 * i, 0)
+            for p in range(n_probes):
+                place, end = load_i64(scratch + 8 * p), load_i64(probes + 32 * p + 8)
+                gain, token = load_i64(probes + 32 * p + 16), load_i64(probes + 32 * p + 24)
+                while place < end:
+                    doc = load_u32(lists + 4 * place)
+                    if doc >= stop:
+                        break
+                    # A damaged list may go back; its sums must not be written elsewhere.
+                    old = load_i64(sums + 8 * (doc - start)) if doc >= start else token
+                    if old & 0xFFFF != token:
+                        store_i64(sums + 8 * (doc - start), ((old >> 16) + gain) << 16 | token)
+                    place += 1
+                store_i64(scratch + 8 * p, place)
+            for i in range(stop - start):
+                total = load_i64(sums + 8 * i) >> 16
+                if total > 0:
+                    if allowed == 0 or load_u8(allowed + start + i) != 0:
+                        at = counts + 8 * (total >> shift)
+                        store_i64(at, load_i64(at) + 1)
+                    else:
+                        total = 0
+                store_f32(out + 4 * (start + i), np.float32(total))
+
+    return gather_lists
+
+
 def _score_table(isa: str) -> Callable[..., None]:
     lanes = WIDTH[isa] * VECTORS
     products = vector.products_f32(WIDTH[isa], VECTORS, TILE)
@@ -320,6 +392,8 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
     "score_table": _score_table,
+    "fill_lists": _fill_lists,
+    "gather_lists": _gather_lists,
 }
 
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {

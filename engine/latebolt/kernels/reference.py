@@ -118,3 +118,28 @@ def maxsim_centroids_reference(
             some = [int(table[cell, column]) for cell in cells[offsets[doc] : offsets[doc + 1]]]
             sums[doc] += max(some, default=0)
     return sums
+
+
+def lists_reference(
+    cells: npt.NDArray[np.integer], offsets: npt.NDArray[np.int64], n_cells: int
+) -> list[list[int]]:
+    """Defines inverted lists: for each cell the documents that have a token in it, ascending, each once."""
+    lists: list[list[int]] = [[] for _ in range(n_cells)]
+    for doc in range(len(offsets) - 1):
+        for cell in sorted(set(cells[offsets[doc] : offsets[doc + 1]].tolist())):
+            lists[cell].append(doc)
+    return lists
+
+
+def gather_reference(
+    lists: list[list[int]], probes: list[tuple[int, int, int]], n_documents: int
+) -> list[int]:
+    """Defines the sums of gains: over query tokens, the largest gain of a probed cell that has the document.
+
+    probes: (cell, gain, query token).
+    """
+    best: list[dict[int, int]] = [{} for _ in range(n_documents)]
+    for cell, gain, token in probes:
+        for doc in lists[cell]:
+            best[doc][token] = max(gain, best[doc].get(token, 0))
+    return [sum(gains.values()) for gains in best]

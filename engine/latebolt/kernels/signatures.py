@@ -6,6 +6,8 @@ N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
     "score_table": 7,
+    "fill_lists": 10,
+    "gather_lists": 11,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
     "maxsim_bytes": 12,  # dim: maxsim_bytes:128
     "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2

@@ -55,6 +55,18 @@ def store_i64(typingctx: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def store_u32(typingctx: Any, address: Any, value: Any) -> Any:
+    """`store_u32(address, value)`: the lower half of one int64."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[0], I32.as_pointer())
+        builder.store(builder.trunc(args[1], I32), place, align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
 def store_f32(typingctx: Any, address: Any, value: Any) -> Any:
     """`store_f32(address, value)`: one float32."""
 

@@ -174,7 +174,7 @@ def test_manifests_come_back_as_they_were(settings: dict[str, Any]) -> None:
         msgspec.json.encode(settings)
     except UnicodeEncodeError:
         return
-    manifest = Manifest(layout.FORMAT, layout.FORMAT_VERSION, 3, 9, None, 8, 2, settings)
+    manifest = Manifest(layout.FORMAT, 1, 3, 9, None, 8, 2, settings)
     assert decode_manifest(encode_manifest(manifest), "m") == manifest
 
 
@@ -211,7 +211,7 @@ def resign(fields: dict[str, Any]) -> bytes:
     ("change", "field"),
     [
         (lambda m: m.update(format="other"), "format"),
-        (lambda m: m.update(format_version=2, novelty=1), "format_version"),
+        (lambda m: m.update(format_version=3, novelty=1), "format_version"),
         (lambda m: m.update(unknown=1), "content"),
         (lambda m: m.update(generation=-1), "content"),
         (lambda m: m.pop("dim"), "content"),

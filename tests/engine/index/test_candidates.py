@@ -1,0 +1,201 @@
+"""Choosing candidates from lists: what is left out is bounded, and a search by lists finds the best."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latebolt import Index, TokenVectors
+from latebolt.errors import IndexCorrupt
+from latebolt.index import lists as writing
+from latebolt.index import rank
+from latebolt.index.candidates import Lists, choose, nearest_cells, plan_probes
+from latebolt.index.check import check_index
+from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
+from latebolt.kernels.lists import count_lists, fill_lists
+
+N_DOCUMENTS = 3000
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 320), st.integers(0, 100))
+def test_nearest_cells(n_cells, n_query, n, seed):
+    dots = np.random.default_rng(seed).standard_normal((n_cells, n_query)).astype(np.float32)
+    scores = centroid_scores(dots)
+    cells, found = nearest_cells(scores, n)
+    assert cells.shape == found.shape == (n_query, min(n, n_cells))
+    for token in range(n_query):
+        column = scores.table[:, token].astype(int)
+        assert found[token].tolist() == sorted(column, reverse=True)[:n] == column[cells[token]].tolist()
+        assert len(set(cells[token].tolist())) == len(cells[token])
+        steps = list(zip(found[token].tolist(), (-cells[token]).tolist(), strict=True))
+        assert steps == sorted(steps, reverse=True)
+
+
+@settings(deadline=None)  # the first example may compile a kernel
+@given(st.integers(1, 12), st.integers(1, 60), st.integers(1, 80), st.integers(0, 1000), st.booleans())
+def test_what_is_left_out_is_bounded(n_query, n_probes, wanted, seed, filtered):
+    rng = np.random.default_rng(seed)
+    scores = centroid_scores(rng.standard_normal((50, n_query)).astype(np.float32))
+    lengths = rng.integers(1, 8, 200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    cells = rng.integers(0, 40, offsets[-1]).astype(np.uint16)  # the last ten centroids have no document
+    counts = count_lists(cells, offsets, 40)
+    lists = Lists(fill_lists(cells, offsets, 0, counts), np.concatenate([[0], np.cumsum(counts)]))
+    allowed = rng.random(200) < 0.5 if filtered else np.ones(200, np.bool_)
+    given_allowed = allowed if filtered else 200
+    chosen, bound = choose(plan_probes(scores, lists.offsets, n_probes), lists, scores, wanted, given_allowed)
+    exact = maxsim_centroids(scores, cells, offsets)
+    assert allowed[chosen].all() and all(a < b for a, b in pairwise(chosen.tolist()))
+    left = np.setdiff1d(np.flatnonzero(allowed), chosen)
+    assert (exact[left] <= bound + 1e-4).all()
+    if len(chosen) < wanted:  # all with a gain were chosen: the others stand in no list that was visited
+        near, found = nearest_cells(scores, n_probes)
+        gaining = near[(found > found[:, -1:]) | (n_probes >= 50)]
+        touched = np.add.reduceat(np.isin(cells, gaining), offsets[:-1]) > 0
+        assert not touched[left].any() or n_probes >= 50
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    rng = np.random.default_rng(3)
+    centres = rng.standard_normal((400, 64)).astype(np.float32)
+    lengths = rng.integers(5, 30, N_DOCUMENTS)
+    lengths[7] = 0
+    values = centres[rng.integers(0, 400, lengths.sum())] + rng.standard_normal((lengths.sum(), 64)) * 0.5
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return TokenVectors(values, np.concatenate([[0], np.cumsum(lengths)]))
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Small segments get lists, and lists are used."""
+    monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
+    monkeypatch.setattr(writing, "_ENTRIES", 5000)
+    monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
+    monkeypatch.setattr(rank, "FIRST_CANDIDATES", 300)
+    monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 4)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Documents whose centroids were looked at, one number a call."""
+    seen: list[int | None] = []
+    real = rank._refined
+
+    def refined(segment, scorer, columns, rows, k):
+        seen.append(None if rows is None else len(rows))
+        return real(segment, scorer, columns, rows, k)
+
+    monkeypatch.setattr(rank, "_refined", refined)
+    return seen
+
+
+def make(path, vectors):
+    index = Index.create(path, None, dim=64)
+    index.add_vectors(None, vectors, metadata=[{"part": i % 30} for i in range(len(vectors))])
+    return index
+
+
+def lists_of(index):
+    return [segment.lists for segment in index._store.snapshot().segments]
+
+
+def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, eager, asked):
+    index = make(tmp_path / "i", vectors)
+    assert lists_of(index) != [None]
+    agree = 0
+    for i in range(20):
+        query = vectors[i * 100][:8]
+        fast, all_ = index.search_vectors(query, k=10), index.search_vectors(query, k=10, exhaustive=True)
+        assert fast[0].id == all_[0].id == str(i * 100)
+        agree += len({hit.id for hit in fast} & {hit.id for hit in all_})
+    assert agree >= 196
+    assert None not in asked and max(asked) < N_DOCUMENTS
+
+
+def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, asked):
+    index = make(tmp_path / "i", vectors)
+    query = vectors[100][:8]
+    best = [hit.id for hit in index.search_vectors(query, k=300)]
+    assert index.delete(best[:250]) == 250
+    del asked[:]
+    assert [hit.id for hit in index.search_vectors(query, k=10)] == best[250:260]
+    assert asked and None not in asked
+    some = index.search_vectors(query, k=10, where="part in (3, 4, 5, 6, 7, 8, 9)")
+    truth = index.search_vectors(query, k=10, where="part in (3, 4, 5, 6, 7, 8, 9)", exhaustive=True)
+    assert [hit.id for hit in some] == [hit.id for hit in truth] and len(some) == 10
+
+
+def test_few_documents_behind_a_filter_are_ranked_without_lists(tmp_path, vectors, eager, asked, monkeypatch):
+    monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 10)
+    index = make(tmp_path / "i", vectors)
+    hits = index.search_vectors(vectors[100][:8], k=10, where="part = 3")
+    assert len(hits) == 10 and asked == [N_DOCUMENTS // 30]
+
+
+def test_a_filter_with_fewer_documents_than_k_gives_them_all(tmp_path, vectors, eager):
+    index = make(tmp_path / "i", vectors)
+    assert len(index.search_vectors(vectors[100][:8], k=500, where="part = 3")) == N_DOCUMENTS // 30
+
+
+def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, monkeypatch):
+    index = make(tmp_path / "i", vectors)
+    query = vectors[100][:8]
+    expected = index.search_vectors(query, k=30)
+    monkeypatch.setattr("latebolt.threads.LEAST_NS", 1)
+    for cpus in (1, 2, 3):
+        monkeypatch.setattr("latebolt.threads.available_cpus", lambda cpus=cpus: cpus)
+        assert index.search_vectors(query, k=30) == expected
+
+
+def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
+    """With one probe a token nothing is certain: there are further rounds."""
+    index = make(tmp_path / "i", vectors)
+    monkeypatch.setattr(rank, "FIRST_PROBES", 1)
+    monkeypatch.setattr(rank, "FIRST_CANDIDATES", 10)
+    index.search_vectors(vectors[100][:8], k=10)
+    assert len(asked) > 1
+
+
+def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):
+    index = make(tmp_path / "i", vectors)
+    index.add_vectors(["late"], vectors[5:6])
+    assert sum(lists is not None for lists in lists_of(index)) == 1
+    index.delete(["17"])
+    index.compact()
+    [lists] = lists_of(index)
+    [segment] = index._store.snapshot().segments
+    cells, offsets = segment.column("cell"), segment.offsets
+    for cell in (0, 3, len(lists.offsets) - 2):
+        documents = np.searchsorted(offsets, np.flatnonzero(cells == cell), side="right") - 1
+        got = lists.rows[lists.offsets[cell] : lists.offsets[cell + 1]]
+        assert got.tolist() == np.unique(documents).tolist()
+    assert check_index(index.path) == []
+
+
+def test_an_index_without_lists_says_version_1_and_one_with_them_2(tmp_path, vectors, eager, monkeypatch):
+    """So that an older reader opens what it can read, and says what is missing for the rest."""
+    monkeypatch.setattr(writing, "LEAST_TOKENS", 10**9)
+    plain = make(tmp_path / "plain", vectors)
+    assert '"format_version": 1,' in (plain.path / "manifest.json").read_text()
+    assert lists_of(plain) == [None]
+    monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
+    plain.compact()
+    plain.delete(["3"])
+    plain.compact()
+    assert '"format_version": 2,' in (plain.path / "manifest.json").read_text()
+    assert lists_of(plain) != [None]
+
+
+def test_lists_that_do_not_span_their_entries_are_refused(tmp_path, vectors, eager):
+    index = make(tmp_path / "i", vectors)
+    [path] = index.path.rglob("list_offsets.npy")
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexCorrupt, match="first and last"):
+        Index.open(index.path)

@@ -1,0 +1,96 @@
+"""Inverted lists against their plain definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latebolt.kernels import lists as module
+from latebolt.kernels.lists import LIST_BLOCK, count_lists, fill_lists, gather
+from latebolt.kernels.reference import gather_reference, lists_reference
+
+
+@settings(deadline=None)  # the first example may compile a kernel
+@given(
+    st.lists(st.lists(st.integers(0, 8), max_size=6), max_size=12),
+    st.sampled_from((np.uint16, np.uint32)),
+    st.integers(0, 9),
+)
+def test_lists_hold_each_document_once(documents, dtype, cut):
+    cells = np.array([cell for document in documents for cell in document], dtype)
+    offsets = np.concatenate([[0], np.cumsum([len(document) for document in documents])]).astype(np.int64)
+    expected = lists_reference(cells, offsets, 9)
+    counts = count_lists(cells, offsets, 9)
+    assert counts.tolist() == [len(rows) for rows in expected]
+    for first, last in ((0, cut), (cut, 9)):  # made in two pieces, as a large segment's are
+        made = fill_lists(cells, offsets, first, counts[first:last])
+        assert made.tolist() == [row for rows in expected[first:last] for row in rows]
+
+
+def probes_of(expected, chosen):
+    """The table `gather` takes for (cell, gain, token) triples, sorted as it wants them."""
+    ends = np.concatenate([[0], np.cumsum([len(rows) for rows in expected])])
+    ordered = sorted(chosen, key=lambda probe: (probe[2], -probe[1]))
+    return np.array([[ends[c], ends[c + 1], gain, token] for c, gain, token in ordered], np.int64)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(0, 8), st.integers(1, 255), st.integers(1, 40)), max_size=30),
+    st.integers(0, 1000),
+)
+def test_gather_takes_the_best_gain_of_each_query_token(n_documents, chosen, seed):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 9, n_documents)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    expected = lists_reference(rng.integers(0, 9, lengths.sum()), offsets, 9)
+    rows = np.array([row for some in expected for row in some], np.uint32)
+    probes = probes_of(expected, chosen).reshape(-1, 4)
+    allowed = rng.random(n_documents) < 0.7
+    want = np.array(gather_reference(expected, chosen, n_documents))
+    sums, counts, shift = gather(rows, probes, n_documents)
+    np.testing.assert_array_equal(sums, want)
+    np.testing.assert_array_equal(counts, np.bincount(want[want > 0] >> shift, minlength=len(counts)))
+    sums, counts, _ = gather(rows, probes, n_documents, allowed)
+    np.testing.assert_array_equal(sums, np.where(allowed, want, 0))
+    assert counts.sum() == np.count_nonzero(sums)
+
+
+@pytest.mark.parametrize("n_documents", (LIST_BLOCK, LIST_BLOCK + 1, 5 * LIST_BLOCK - 7))
+def test_gather_is_the_same_on_any_number_of_threads(rng, monkeypatch, n_documents):
+    monkeypatch.setattr("latebolt.threads.LEAST_NS", 1)
+    offsets = np.arange(0, 4 * n_documents + 1, 4)
+    cells = rng.integers(0, 50, offsets[-1]).astype(np.uint16)
+    counts = count_lists(cells, offsets, 50)
+    rows, ends = fill_lists(cells, offsets, 0, counts), np.concatenate([[0], np.cumsum(counts)])
+    chosen = [(cell, 1 + cell, 1 + cell % 3) for cell in range(20)]
+    probes = np.array(
+        [
+            [ends[c], ends[c + 1], gain, token]
+            for c, gain, token in sorted(chosen, key=lambda p: (p[2], -p[1]))
+        ]
+    )
+    want = np.zeros(n_documents, np.int64)
+    for token in (1, 2, 3):
+        gains = np.where((cells < 20) & (cells % 3 == token - 1), cells.astype(np.int64) + 1, 0)
+        want += gains.reshape(n_documents, 4).max(axis=1)
+    for threads in (1, 2, 3):
+        sums, counted, _ = gather(rows, probes, n_documents, None, threads)
+        np.testing.assert_array_equal(sums, want)
+        assert counted.sum() == np.count_nonzero(want)
+
+
+def test_a_damaged_list_cannot_write_outside(rng):
+    """Rows that descend or are out of range change sums, not memory."""
+    rows = np.array([5, 2**32 - 1, 0, 70_000, 3], np.uint32)
+    sums, _, _ = gather(rows, np.array([[0, 5, 9, 1]]), 40_000, None, 1)
+    assert set(np.flatnonzero(sums)) <= {0, 3, 5}
+
+
+def test_block_size_agrees_with_the_compiled_one():
+    from latebolt.kernels import programs
+
+    assert module.LIST_BLOCK == programs.LIST_BLOCK
