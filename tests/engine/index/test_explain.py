@@ -40,7 +40,7 @@ def test_residual_codes_show_both_rankings(tmp_path, rng):
     index = Index.create(tmp_path / "v", None, dim=64)
     index.add_vectors(None, vectors)
     watch = explain.Watch(wanted=True)
-    index._find(index._store.snapshot(), vectors[5], "", Request(k=3), watch)
+    index._find_all([(vectors[5], "")], Request(k=3), watch)
     seen = {stage.name: stage.documents for stage in watch.stages}
     assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
 
