@@ -44,7 +44,7 @@ CONTENDERS = (
     "torch fp32",
     "torch bf16",
 )
-WIDE = ("latebolt int8", "latebolt fp32", "torch fp32", "torch bf16")
+WIDE = ("latebolt int8", "latebolt fp32", "torch fp32")
 WIDE_LAYERS = 6
 MAX_TOKENS = 512
 
@@ -227,7 +227,7 @@ def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int 
     return encode
 
 
-def wide_module(dtype: str, threads: int) -> Encode:
+def wide_module(threads: int) -> Encode:
     """Our own torch module of the wide encoder, which its graphs are traced from; one text a run."""
     import torch
 
@@ -235,7 +235,7 @@ def wide_module(dtype: str, threads: int) -> Encode:
 
     torch.set_num_threads(threads)
     found = checkpoint.load(ASSETS / "wide_checkpoint")
-    model = module.build(found, heads.choose(found.projections, (128,))).to(getattr(torch, dtype))
+    model = module.build(found, heads.choose(found.projections, (128,)))
     tokenizer = Tokenizer.from_file(str(ASSETS / "wide" / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
 
@@ -256,7 +256,7 @@ def contender(name: str, threads: int, wide: bool) -> Encode:
     if name.startswith("latebolt"):
         return latebolt(precision, threads, "wide" if wide else "model")
     if wide:
-        return wide_module({"fp32": "float32", "bf16": "bfloat16"}[precision], threads)
+        return wide_module(threads)
     if name.startswith("FastEmbed"):
         batch = int(name.split("batch ")[1].split()[0])
         return fastembed(batch, threads, threads if "a process a thread" in name else None)
