@@ -160,12 +160,17 @@ def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, m
 
 
 def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
-    """With one probe a token nothing is certain: there are further rounds."""
+    """Two probes and few candidates miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
-    monkeypatch.setattr(rank, "FIRST_PROBES", 1)
-    monkeypatch.setattr(rank, "CANDIDATES", 10)
-    index.search_vectors(vectors[100][:8], k=10)
-    assert len(asked) > 1
+    monkeypatch.setattr(rank, "FIRST_PROBES", 2)
+    monkeypatch.setattr(rank, "CANDIDATES", 20)
+    monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 2)
+    agree = 0
+    for i in range(20):
+        query = vectors[i * 100][:8]
+        truth = {hit.id for hit in index.search_vectors(query, k=10, exhaustive=True)}
+        agree += len(truth & {hit.id for hit in index.search_vectors(query, k=10)})
+    assert agree >= 190 and len(asked) > 20
 
 
 def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):
