@@ -117,10 +117,31 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def readme_scale(rows: list[dict[str, Any]]) -> str:
+    """Search and storage by number of passages."""
+    lines = [
+        "Searching passages of about 60 tokens made from real ones, dim 128, 2 bit, 2 threads "
+        "(`python benchmarks/scale.py`):",
+        "",
+        "| passages | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
+        "| GB on disk | MB resident |",
+        "| ---: |" + " ---: |" * 7,
+    ]
+    for row in rows:
+        filtered = f"{row['filtered_p50_ms']:.1f}" if "filtered_p50_ms" in row else "–"
+        lines.append(
+            f"| {row['documents']:,} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
+            f"| {row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f} | {row['bytes'] / 1e9:.2f} "
+            f"| {row['resident_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 README_PARTS = {
     "quality": readme_quality,
     "encode": readme_encode,
     "maxsim": readme_maxsim,
+    "scale": readme_scale,
     "cold_start": readme_cold_start,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
