@@ -137,6 +137,26 @@ def readme_search(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def readme_scale(rows: list[dict[str, Any]]) -> str:
+    """Search and storage by number of passages."""
+    lines = [
+        "Searching passages of about 60 tokens made from real ones, dim 128, 2 bit, 2 threads "
+        "(`python benchmarks/scale.py`):",
+        "",
+        "| passages | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
+        "| GB on disk | MB resident |",
+        "| ---: |" + " ---: |" * 7,
+    ]
+    for row in rows:
+        filtered = f"{row['filtered_p50_ms']:.1f}" if "filtered_p50_ms" in row else "–"
+        lines.append(
+            f"| {row['documents']:,} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
+            f"| {row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f} | {row['bytes'] / 1e9:.2f} "
+            f"| {row['resident_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def readme_export(rows: list[dict[str, Any]]) -> str:
     """Cost of an export and of int8, in a paragraph."""
     [size] = [row for row in rows if row["part"] == "size"]
@@ -160,6 +180,7 @@ README_PARTS = {
     "export": readme_export,
     "maxsim": readme_maxsim,
     "search": readme_search,
+    "scale": readme_scale,
     "cold_start": readme_cold_start,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"

@@ -6,8 +6,11 @@ exhaustive top 10, and what the difference costs in nDCG@10 against known answer
 
 Up to --encode-up-to passages every token is encoded like any other. Above, a passage's codes are copied from
 those of the variants it is cut from (cell, codes and norm, token by token), because finding the nearest of
-65,536 centroids for 6e8 tokens would take hours here; what a search sees is the same. Needs 24 GB of disk for
-ten million, and the collections at LATEBOLT_DATA.
+65,536 centroids for 6e8 tokens would take hours here; what a search sees is the same. Ten million:
+
+    python benchmarks/scale.py --sizes 10000000 --work FOLDER_WITH_30_GB
+
+Needs the collections at LATEBOLT_DATA and `pip install 'latebolt[eval]'`.
 """
 
 from __future__ import annotations
@@ -47,12 +50,14 @@ def main() -> None:
     for size in sizes.split(","):
         common = ["--documents", size, "--work", given.work, "--encode-up-to", str(given.encode_up_to)]
         common += ["--queries", str(given.queries), *(["--quick"] if given.quick else [])]
-        row: dict[str, Any] = {}
-        for stage in ("build", "search"):
-            [part] = child(__file__, ["--stage", stage, *common], given.threads)
-            row |= part
-        rows.append(row)
+        built = Path(given.work) / f"{size}.json"  # so that a run cut short does not build again
+        if not built.exists():
+            built.write_text(json.dumps(child(__file__, ["--stage", "build", *common], given.threads)))
+        [row] = json.loads(built.read_text())
+        [found] = child(__file__, ["--stage", "search", *common], given.threads)
+        rows.append(row | found)
         if not given.keep:
+            built.unlink()
             shutil.rmtree(Path(given.work) / size)
     if not given.quick and (RESULTS / "scale.json").exists():
         measured = {row["documents"] for row in rows}
@@ -71,7 +76,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--encode-up-to", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=60, help="of each collection")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--keep", action="store_true", help="leave the indexes in the work folder")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the indexes in the work folder, for another run"
+    )
     for name, kind in (("child", None), ("stage", str), ("documents", int)):
         extra: dict[str, Any] = {"action": "store_true"} if kind is None else {"type": kind}
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **extra)

@@ -48,11 +48,35 @@ class Probes(NamedTuple):
         return int((self.table[:, 1] - self.table[:, 0]).sum())
 
 
-class Candidates(NamedTuple):
-    """Chosen rows int64 [m], ascending; bound: no other allowed document scores more by its centroids."""
+class Gains(NamedTuple):
+    """What each document gains from the visited lists.
 
-    rows: Int64
-    bound: float
+    sums float32 [n_documents], whole numbers, 0 for documents that may not be chosen; counts int64 [n]: how
+    many sums above 0 there are, by sum >> shift. A document scores at most base + step * sum by centroids.
+    """
+
+    sums: Float32
+    counts: Int64
+    shift: int
+    base: float
+    step: float
+
+    def best(self, wanted: int) -> int:
+        """A sum that at least `wanted` documents reach, not many more; 1 where fewer have any."""
+        enough = np.flatnonzero(np.cumsum(self.counts[::-1])[::-1] >= wanted)
+        return max(1, int(enough[-1]) << self.shift) if len(enough) else 1
+
+    def needed(self, score: float) -> int:
+        """The least sum of any document that scores so much by its centroids; below 1 if it may have none."""
+        return round((score - self.base) / self.step)
+
+    def at_least(self, least: int) -> int:
+        """Documents whose sum is at least `least` >= 1, or slightly more."""
+        return int(self.counts[least >> self.shift :].sum())
+
+    def rows(self, least: int) -> Int64:
+        """The documents whose sum is at least `least`, ascending."""
+        return np.flatnonzero(self.sums >= least)
 
 
 def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
@@ -95,25 +119,18 @@ def plan_probes(scores: CentroidScores, list_offsets: Int64, n: int) -> Probes:
     return Probes(np.ascontiguousarray(table, np.int64), int(least.sum()))
 
 
-def choose(
+def visit(
     probes: Probes,
     lists: Lists,
     scores: CentroidScores,
-    wanted: int,
     allowed: npt.NDArray[np.bool_] | int,
     threads: int | None = None,
-) -> Candidates:
-    """The `wanted` documents that gain most in the probed lists; more when several gain as much as the last.
+) -> Gains:
+    """Visit the probed lists.
 
     Args:
         allowed: bool [n_documents], which may be chosen; or n_documents when all may.
-    Returns:
-        Fewer where fewer allowed documents are in a probed list with a gain.
     """
     mask, n_documents = (None, allowed) if isinstance(allowed, int) else (allowed, len(allowed))
-    sums, counts, shift = gather(lists.rows, probes.table, n_documents, mask, threads)
-    above = np.cumsum(counts[::-1])[::-1]
-    enough = np.flatnonzero(above >= wanted)
-    least = max(int(enough[-1]) << shift if len(enough) else 0, 1)
-    rows = np.flatnonzero(sums >= least)
-    return Candidates(rows, scores.low * scores.n_query + scores.step * (probes.floor + least - 1))
+    found = gather(lists.rows, probes.table, n_documents, mask, threads)
+    return Gains(*found, scores.low * scores.n_query + scores.step * probes.floor, scores.step)

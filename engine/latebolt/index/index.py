@@ -292,8 +292,9 @@ class Index:
             k: hits wanted; fewer come back when fewer documents qualify.
             where: only documents whose metadata satisfy it, e.g. 'year >= 2020 and lang = "en"' or
                 {"year": {">=": 2020}, "lang": "en"}.
-            exhaustive: score every document exactly. Otherwise all are ranked by their centroids, and the
-                best are scored exactly until more of them change nothing.
+            exhaustive: score every document exactly. Otherwise documents are ranked by their centroids (in
+                large segments only those that lists by centroid bring up), and the best are scored exactly
+                until more of them change nothing.
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, and which words

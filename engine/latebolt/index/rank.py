@@ -11,16 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
-from latebolt.index.candidates import choose, plan_probes
+from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.search import Rows, Scores, refine, top_k
 from latebolt.index.segment import Segment
 
-# The first round by lists: centroids a query token, candidates at least and a hit wanted. Each further round
-# doubles them.
-FIRST_PROBES: Final = 8
-FIRST_CANDIDATES, CANDIDATES_A_HIT = 4096, 32
-# What an entry of a list costs, in tokens of the pass over all documents: lists serve while that is less.
-TOKENS_AN_ENTRY: Final = 4
+# By lists: centroids a query token in the first round, candidates at least and a hit wanted, and how many
+# times as many are looked at where that settles the answer. 32 settle four of five queries over a million
+# passages without another round (benchmarks/scale.py).
+FIRST_PROBES: Final = 32
+CANDIDATES, CANDIDATES_A_HIT, MOST_TIMES = 1024, 32, 16
+# What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
+TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
 
 def best_rows(
@@ -67,29 +68,34 @@ def _by_lists(
 ) -> tuple[Rows | None, Scores] | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
 
-    Rounds visit more lists and keep more candidates, until nothing left out can rank before what was scored
-    exactly, or a round leaves the top k as it was.
+    Nothing left out could rank before what was scored exactly; or, where that would take too many candidates,
+    a round with twice the probes left the top k as it was.
     """
     lists, scores = segment.lists, scorer.centroids
     if lists is None or scores is None:
         return None
     allowed, n_tokens = _allowed(segment, rows)
-    n_probes, wanted = FIRST_PROBES, max(FIRST_CANDIDATES, CANDIDATES_A_HIT * k)
+    n_probes, wanted = FIRST_PROBES, max(CANDIDATES, CANDIDATES_A_HIT * k)
     best: Scores | None = None
     while True:
         probes = plan_probes(scores, lists.offsets, n_probes)
-        if probes.n_entries * TOKENS_AN_ENTRY >= n_tokens:
+        if TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents >= n_tokens:
             return None
-        chosen, bound = choose(probes, lists, scores, wanted, allowed, scorer.threads)
-        found, exact, least = _refined(segment, scorer, columns, chosen, k)
+        gains = visit(probes, lists, scores, allowed, scorer.threads)
+        least = gains.best(wanted)
+        found, exact, score = _refined(segment, scorer, columns, gains.rows(least), k)
         top = np.sort(exact)[-k:]
-        if len(top) == k and (least >= bound or (best is not None and np.array_equal(top, best))):
-            return found, exact
-        best, n_probes, wanted = top, 2 * n_probes, 2 * wanted
+        if len(top) == k:
+            needed = gains.needed(score)
+            if needed >= least or (best is not None and np.array_equal(top, best)):
+                return found, exact
+            if needed > 0 and gains.at_least(needed) <= MOST_TIMES * wanted:
+                return _refined(segment, scorer, columns, gains.rows(needed), k)[:2]
+        best, n_probes = top, 2 * n_probes
 
 
 def _allowed(segment: Segment, rows: Rows | None) -> tuple[npt.NDArray[np.bool_] | int, int]:
-    """(the rows as `candidates.choose` wants them, tokens they have in all)."""
+    """(the rows as `candidates.visit` wants them, tokens they have in all)."""
     if rows is None:
         return segment.n_documents, segment.n_tokens
     allowed = np.zeros(segment.n_documents, np.bool_)

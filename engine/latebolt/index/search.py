@@ -1,6 +1,6 @@
 """The stages of a search as pure functions of arrays: no files, no models, no threads.
 
-Every document is ranked by its centroids alone; the best are scored exactly, more and more of them until
+Documents are ranked by their centroids alone; the best are scored exactly, more and more of them until
 another round brings nothing new into the top k.
 """
 

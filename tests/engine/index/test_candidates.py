@@ -13,7 +13,7 @@ from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index import lists as writing
 from latebolt.index import rank
-from latebolt.index.candidates import Lists, choose, nearest_cells, plan_probes
+from latebolt.index.candidates import Lists, nearest_cells, plan_probes, visit
 from latebolt.index.check import check_index
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
 from latebolt.kernels.lists import count_lists, fill_lists
@@ -46,17 +46,20 @@ def test_what_is_left_out_is_bounded(n_query, n_probes, wanted, seed, filtered):
     counts = count_lists(cells, offsets, 40)
     lists = Lists(fill_lists(cells, offsets, 0, counts), np.concatenate([[0], np.cumsum(counts)]))
     allowed = rng.random(200) < 0.5 if filtered else np.ones(200, np.bool_)
-    given_allowed = allowed if filtered else 200
-    chosen, bound = choose(plan_probes(scores, lists.offsets, n_probes), lists, scores, wanted, given_allowed)
+    probes = plan_probes(scores, lists.offsets, n_probes)
+    gains = visit(probes, lists, scores, allowed if filtered else 200)
     exact = maxsim_centroids(scores, cells, offsets)
-    assert allowed[chosen].all() and all(a < b for a, b in pairwise(chosen.tolist()))
-    left = np.setdiff1d(np.flatnonzero(allowed), chosen)
-    assert (exact[left] <= bound + 1e-4).all()
-    if len(chosen) < wanted:  # all with a gain were chosen: the others stand in no list that was visited
-        near, found = nearest_cells(scores, n_probes)
-        gaining = near[(found > found[:, -1:]) | (n_probes >= 50)]
-        touched = np.add.reduceat(np.isin(cells, gaining), offsets[:-1]) > 0
-        assert not touched[left].any() or n_probes >= 50
+    assert (exact[allowed] <= gains.base + gains.step * gains.sums[allowed] + 1e-4).all()
+    assert not gains.sums[~allowed].any()
+
+    least = gains.best(wanted)
+    rows = gains.rows(least)
+    assert len(rows) == gains.at_least(least) and all(a < b for a, b in pairwise(rows.tolist()))
+    assert len(rows) >= min(wanted, np.count_nonzero(gains.sums))
+    assert least == 1 or np.count_nonzero(gains.sums > least) < wanted  # no more than there must be
+    score = float(np.median(exact[allowed], axis=0)) if allowed.any() else 0.0
+    if (needed := gains.needed(score)) > 0:
+        assert np.isin(np.flatnonzero(allowed & (exact >= score)), gains.rows(needed)).all()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,9 @@ def eager(monkeypatch):
     monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
     monkeypatch.setattr(writing, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
-    monkeypatch.setattr(rank, "FIRST_CANDIDATES", 300)
+    monkeypatch.setattr(rank, "TOKENS_A_DOCUMENT", 0)
+    monkeypatch.setattr(rank, "FIRST_PROBES", 8)
+    monkeypatch.setattr(rank, "CANDIDATES", 300)
     monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 4)
 
 
@@ -123,11 +128,13 @@ def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, as
     best = [hit.id for hit in index.search_vectors(query, k=300)]
     assert index.delete(best[:250]) == 250
     del asked[:]
-    assert [hit.id for hit in index.search_vectors(query, k=10)] == best[250:260]
-    assert asked and None not in asked
+    fast, all_ = index.search_vectors(query, k=10), index.search_vectors(query, k=10, exhaustive=True)
+    assert None not in asked
+    assert len(fast) == 10 and not {hit.id for hit in fast} & set(best[:250])
+    assert len({hit.id for hit in fast} & {hit.id for hit in all_}) >= 8
     some = index.search_vectors(query, k=10, where="part in (3, 4, 5, 6, 7, 8, 9)")
     truth = index.search_vectors(query, k=10, where="part in (3, 4, 5, 6, 7, 8, 9)", exhaustive=True)
-    assert [hit.id for hit in some] == [hit.id for hit in truth] and len(some) == 10
+    assert len(some) == 10 and len({hit.id for hit in some} & {hit.id for hit in truth}) >= 8
 
 
 def test_few_documents_behind_a_filter_are_ranked_without_lists(tmp_path, vectors, eager, asked, monkeypatch):
@@ -153,12 +160,17 @@ def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, m
 
 
 def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
-    """With one probe a token nothing is certain: there are further rounds."""
+    """Two probes and few candidates miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
-    monkeypatch.setattr(rank, "FIRST_PROBES", 1)
-    monkeypatch.setattr(rank, "FIRST_CANDIDATES", 10)
-    index.search_vectors(vectors[100][:8], k=10)
-    assert len(asked) > 1
+    monkeypatch.setattr(rank, "FIRST_PROBES", 2)
+    monkeypatch.setattr(rank, "CANDIDATES", 20)
+    monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 2)
+    agree = 0
+    for i in range(20):
+        query = vectors[i * 100][:8]
+        truth = {hit.id for hit in index.search_vectors(query, k=10, exhaustive=True)}
+        agree += len(truth & {hit.id for hit in index.search_vectors(query, k=10)})
+    assert agree >= 190 and len(asked) > 20
 
 
 def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):

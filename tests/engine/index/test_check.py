@@ -13,8 +13,9 @@ import pytest
 from store_samples import INFO, add, content, make_store
 
 from latebolt.errors import IndexCorrupt, IndexNotFound
-from latebolt.index import files, layout
+from latebolt.index import files, layout, lists
 from latebolt.index.check import _check_bytes, check_index, named_files
+from latebolt.index.layout import Column
 from latebolt.index.storage import Store, read_manifest
 
 
@@ -177,6 +178,37 @@ def test_contents_that_digests_cannot_vouch_for(path: Path) -> None:
     assert [problem.field for problem in check_index(path)] == ["documents (count, first, last)"]
     with pytest.raises(IndexCorrupt, match=r"texts\.sqlite: documents\.row 3"):
         content(Store.open(path).snapshot())
+
+
+LIST_FAULTS = [
+    # (file, change, field)
+    ("list_offsets.npy", lambda ends: ends.__setitem__(1, 9), "list_offsets[2]"),
+    ("lists.npy", lambda rows: rows.__setitem__(-1, 4), "lists[4]"),
+    ("lists.npy", lambda rows: rows.__setitem__(slice(0, 2), rows[1::-1].copy()), "lists[1]"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "field"), LIST_FAULTS)
+def test_lists_that_digests_cannot_vouch_for(tmp_path: Path, monkeypatch, name, change, field) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(lists, "LEAST_TOKENS", 1)
+    with make_store(tmp_path / "i").writer() as writer:
+        draft = writer.new_segment((Column("cell", "<u2"),))
+        draft.append(["a", "b", "c"], None, None, [2, 1, 2], {"cell": np.array([0, 1, 0, 1, 0], np.uint16)})
+        draft.finish()
+        writer.commit()
+    store = Store.open(tmp_path / "i")
+    assert check_index(tmp_path / "i") == []
+    [record] = store.manifest.segments
+    path = tmp_path / "i" / "segments" / record.name / name
+    array = np.load(path)
+    assert {"lists.npy": [0, 1, 2, 0, 2], "list_offsets.npy": [0, 3, 5]}[name] == array.tolist()
+    change(array)
+    path.unlink()
+    changed = {**record.files, name: files.write_array(path, array)}
+    segment = msgspec.structs.replace(record, files=changed)
+    manifest = msgspec.structs.replace(store.manifest, segments=(segment,))
+    files.publish(tmp_path / "i" / "manifest.json", layout.encode_manifest(manifest))
+    assert [problem.field for problem in check_index(tmp_path / "i")] == [field]
 
 
 def test_a_damaged_page_met_by_a_reader_is_no_plain_sqlite_error(path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from latebolt.kernels import isa
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     CENTROID_PARTS,
     ResidualArrays,
@@ -15,6 +16,8 @@ from latebolt.kernels.maxsim import (
     residual_query,
 )
 from latebolt.kernels.reference import (
+    gather_reference,
+    lists_reference,
     maxsim_centroids_reference,
     maxsim_reference,
     maxsim_residual_reference,
@@ -75,4 +78,13 @@ for dim in (48, 64):
     sums = maxsim_centroids_reference(scores.table, cells, offsets)
     expected = np.where(np.diff(offsets) > 0, scores.low * scores.n_query + scores.step * sums, 0)
     np.testing.assert_allclose(maxsim_centroids(scores, cells, offsets), expected, rtol=1e-6)
+
+    lists = lists_reference(cells, offsets, 13)
+    counts = count_lists(cells, offsets, 13)
+    assert fill_lists(cells, offsets, 0, counts).tolist() == [doc for some in lists for doc in some]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    probes = [(cell, 200 - cell, token) for token in (1, 2) for cell in range(token, 13, 2)]
+    places = np.array([[ends[c], ends[c + 1], gain, token] for c, gain, token in probes])
+    sums, _, _ = gather(fill_lists(cells, offsets, 0, counts), places, 4)
+    assert sums.tolist() == gather_reference(lists, probes, 4)
 print(isa.active())
