@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +20,16 @@ def test_quick(name):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_quick_scale(collections, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "scale.py"), "--quick", "--work", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LATEBOLT_DATA": str(collections)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 and not list(tmp_path.glob("*000*"))
