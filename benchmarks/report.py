@@ -144,15 +144,15 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
         "(`python benchmarks/scale.py`):",
         "",
         "| passages | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
-        "| GB on disk | MB resident |",
-        "| ---: |" + " ---: |" * 7,
+        "| GB on disk | MB resident | of them no file's |",
+        "| ---: |" + " ---: |" * 8,
     ]
     for row in rows:
         filtered = f"{row['filtered_p50_ms']:.1f}" if "filtered_p50_ms" in row else "–"
         lines.append(
             f"| {row['documents']:,} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
             f"| {row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f} | {row['bytes'] / 1e9:.2f} "
-            f"| {row['resident_mb']:.0f} |"
+            f"| {row['resident_mb']:.0f} | {row['own_mb']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +32,18 @@ def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
     )
     assert done.returncode == 1 and done.stderr.startswith("encode_gpu: onnxruntime has no CUDA provider")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("arguments", (["scale", "--work", "{folder}"], ["search"]))
+def test_quick_on_real_collections(collections, tmp_path, arguments):
+    name, *rest = (argument.format(folder=tmp_path) for argument in arguments)
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", *rest],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LATEBOLT_DATA": str(collections)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 and not list(tmp_path.glob("*000*"))

@@ -63,6 +63,12 @@ class Watch:
         yield
         self._seen[name] = (ms + 1e3 * (time.perf_counter() - start), before + documents)
 
+    def count(self, name: str, documents: int) -> None:
+        """Add documents to a stage that has begun, where their number is known only afterwards."""
+        if self.wanted:
+            ms, before = self._seen[name]
+            self._seen[name] = (ms, before + documents)
+
     def scorer(self, scorer: Scorer) -> Scorer:
         """The same scorer, watched."""
         return _WatchedScorer(self, scorer) if self.wanted else scorer

@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from latebolt import threads as pools
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
@@ -28,7 +29,6 @@ from latebolt.index.sources import EncodedTexts, GivenVectors, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.rerank import align, check_query
-from latebolt.threads import available_cpus
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
@@ -357,7 +357,9 @@ class Index:
     ) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._store.snapshot()
-        threads = (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
+        threads = (
+            self._encoder.threads if self._encoder else self._load.get("threads")
+        ) or pools.available_cpus()
 
         def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
             return self._find(snapshot, *query, request, threads, watch)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.candidates import plan_probes, visit
+from latebolt.index.explain import Watch
 from latebolt.index.search import Rows, Scores, refine, top_k
 from latebolt.index.segment import Segment
 
@@ -25,7 +26,7 @@ TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
 
 def best_rows(
-    segment: Segment, scorer: Scorer, rows: Rows | None, k: int, exhaustive: bool
+    segment: Segment, scorer: Scorer, rows: Rows | None, k: int, exhaustive: bool, watch: Watch
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
@@ -38,7 +39,7 @@ def best_rows(
     if exhaustive:
         found = rows, scorer.exact(columns, segment.offsets, rows)
     elif segment.lists is not None:
-        found = _by_lists(segment, scorer, columns, rows, k)
+        found = _by_lists(segment, scorer, columns, rows, k, watch)
     if found is None:
         found = _refined(segment, scorer, columns, rows, k)[:2]
     candidates, scores = found
@@ -64,7 +65,7 @@ def _refined(
 
 
 def _by_lists(
-    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, k: int
+    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, k: int, watch: Watch
 ) -> tuple[Rows | None, Scores] | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
 
@@ -81,9 +82,12 @@ def _by_lists(
         probes = plan_probes(scores, lists.offsets, n_probes)
         if TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents >= n_tokens:
             return None
-        gains = visit(probes, lists, scores, allowed, scorer.threads)
-        least = gains.best(wanted)
-        found, exact, score = _refined(segment, scorer, columns, gains.rows(least), k)
+        with watch.stage("choose by lists"):
+            gains = visit(probes, lists, scores, allowed, scorer.threads)
+            least = gains.best(wanted)
+            chosen = gains.rows(least)
+        watch.count("choose by lists", len(chosen))
+        found, exact, score = _refined(segment, scorer, columns, chosen, k)
         top = np.sort(exact)[-k:]
         if len(top) == k:
             needed = gains.needed(score)

@@ -96,7 +96,7 @@ class Query:
             rows = allowed[segment.name]
             if rows is not None and len(rows) == 0:
                 continue
-            numbers, scores = best_rows(segment, self._scorer(segment), rows, k, exhaustive)
+            numbers, scores = best_rows(segment, self._scorer(segment), rows, k, exhaustive, self._watch)
             found += _found(segment, numbers, scores)
         return found
 

@@ -15,6 +15,8 @@ from latebolt.index import lists as writing
 from latebolt.index import rank
 from latebolt.index.candidates import Lists, nearest_cells, plan_probes, visit
 from latebolt.index.check import check_index
+from latebolt.index.explain import Watch
+from latebolt.index.searching import Request
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
 from latebolt.kernels.lists import count_lists, fill_lists
 
@@ -211,3 +213,11 @@ def test_lists_that_do_not_span_their_entries_are_refused(tmp_path, vectors, eag
     path.write_bytes(data)
     with pytest.raises(IndexCorrupt, match="first and last"):
         Index.open(index.path)
+
+
+def test_an_explanation_shows_the_lists(tmp_path, vectors, eager):
+    index = make(tmp_path / "i", vectors)
+    watch = Watch(wanted=True)
+    index._find_all([(vectors[100][:8], "")], Request(k=3), watch)
+    [stage] = [stage for stage in watch.stages if stage.name == "choose by lists"]
+    assert stage.ms > 0 and 3 <= stage.documents < N_DOCUMENTS
