@@ -17,8 +17,8 @@ from latebolt.index.search import Rows, Scores, refine, top_k
 from latebolt.index.segment import Segment
 
 # By lists: centroids a query token in the first round, candidates at least and a hit wanted, and how many
-# times as many are looked at where that settles the answer. 32 settle four of five queries over a million
-# passages without another round (benchmarks/scale.py).
+# times as many are looked at where that settles the answer. 32 settle three of four queries over a million
+# simulated passages without another round, in a sample of 60.
 FIRST_PROBES: Final = 32
 CANDIDATES, CANDIDATES_A_HIT, MOST_TIMES = 1024, 32, 16
 # What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
