@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.candidates import choose, plan_probes
-from latebolt.index.search import Rows, Scores, refine, top_k
+from latebolt.index.search import Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.segment import Segment
 
 # The first round by lists: centroids a query token, candidates at least and a hit wanted. Each further round
@@ -28,6 +28,8 @@ def best_rows(
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
+    Of a document that was cut into passages the best one stands for it, and k counts documents.
+
     Args:
         rows: int64, ascending, those that may be found; None for all.
         exhaustive: score all of them exactly.
@@ -41,7 +43,7 @@ def best_rows(
     if found is None:
         found = _refined(segment, scorer, columns, rows, k)[:2]
     candidates, scores = found
-    best = top_k(scores, k)
+    best = top_documents(scores, segment.first_rows(candidates), k)
     return best if candidates is None else candidates[best], scores[best]
 
 
@@ -57,7 +59,7 @@ def _refined(
         chosen = positions if rows is None else rows[positions]
         return scorer.exact(columns, segment.offsets, chosen)
 
-    positions, scores = refine(approximate, score, k)
+    positions, scores = refine(approximate, score, k, documents=segment.first_rows(rows))
     least = float(approximate[positions].min(initial=np.inf))
     return positions if rows is None else rows[positions], scores, least
 
@@ -82,7 +84,7 @@ def _by_lists(
             return None
         chosen, bound = choose(probes, lists, scores, wanted, allowed, scorer.threads)
         found, exact, least = _refined(segment, scorer, columns, chosen, k)
-        top = np.sort(exact)[-k:]
+        top = best_scores(exact, segment.first_rows(found), k)
         if len(top) == k and (least >= bound or (best is not None and np.array_equal(top, best))):
             return found, exact
         best, n_probes, wanted = top, 2 * n_probes, 2 * wanted
