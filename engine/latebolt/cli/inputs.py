@@ -1,4 +1,4 @@
-"""Documents from files: .txt and .md cut into passages, .jsonl one document a line, folders, - for stdin.
+"""Documents from files: .txt and .md in passages or whole, .jsonl one document a line, folders, - for stdin.
 
 Text is UTF-8; anything else is an error that names the file and the byte. Lines are read as they are needed,
 and of the other kinds one file at a time, so that a corpus may be larger than memory.
@@ -36,15 +36,17 @@ class Document:
     metadata: dict[str, Any] | None
 
 
-def read_documents(paths: Iterable[str]) -> Iterator[Document]:
+def read_documents(paths: Iterable[str], whole: bool = False) -> Iterator[Document]:
     """Documents of all files, in order, read as they are asked for.
 
+    Args:
+        whole: a .txt or .md file is one document, not one a passage.
     Raises:
         InvalidInput: at once for a file that is missing or of an unknown kind, or a folder without any;
             when it is met for one that is empty or not UTF-8, or a line that is not a document.
     """
     files = [file for name in paths for file in _files_of(name)]
-    return (document for file in files for document in _from_file(file))
+    return (document for file in files for document in _from_file(file, whole))
 
 
 def _files_of(name: str) -> list[Path | None]:
@@ -111,7 +113,7 @@ def decode(data: bytes, name: str, first: int = 0) -> str:
         ) from error
 
 
-def _from_file(path: Path | None) -> Iterator[Document]:
+def _from_file(path: Path | None, whole: bool) -> Iterator[Document]:
     if path is None:
         yield from _from_lines(sys.stdin.buffer, "standard input", as_json=None)
         return
@@ -120,9 +122,9 @@ def _from_file(path: Path | None) -> Iterator[Document]:
             yield from _from_lines(file, str(path), as_json=True)
             return
         text = decode(file.read(), str(path))
-    passages = list(split_passages(text))
-    if not passages:
+    if not text.strip():
         raise InvalidInput(f"{path}: is empty.")
+    passages = [(1, text)] if whole else list(split_passages(text))
     for n, (line, passage) in enumerate(passages):
         name = str(path) if len(passages) == 1 else f"{path}#{n}"
         yield Document(name, passage, {"file": str(path), "line": line})

@@ -18,8 +18,10 @@ def info_command(index: str, as_json: bool) -> None:
     if as_json:
         print_json(info)
         return
+    cut = f"of at most {info['passage_tokens']} tokens, {info['passage_overlap']} of them shared"
     rows = {
         "documents": f"{info['documents']} ({info['deleted']} deleted, not yet compacted)",
+        **({"passages": f"{info['passages']} {cut}"} if info["passage_tokens"] else {}),
         "tokens": f"{info['tokens']}",
         "model": f"{info['model']} {info['precision']}, dim {info['dim']}",
         "store": f"{info['bits']} bits, {info['bytes_per_token']:.0f} bytes a token"

@@ -24,7 +24,7 @@ from latebolt.encoder import model_folder
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
-from latebolt.encoder.text import Span, TextPipeline, TokenIds, check_texts
+from latebolt.encoder.text import Span, TextPipeline, TextTokens, TokenIds, check_texts
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
 from latebolt.rerank import rerank
@@ -237,6 +237,15 @@ class Encoder:
     def count_tokens(self, texts: Sequence[str], kind: str = "document") -> list[int]:
         """Tokens each text has for the encoder, after truncation."""
         return [len(tokens.ids) for tokens in self._text.tokenize(check_texts(texts), kind)]
+
+    def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
+        """Where the tokens and words of texts are, however long these are."""
+        return self._text.text_tokens(check_texts(texts))
+
+    @property
+    def document_room(self) -> int:
+        """Tokens of its own that a document can have before it is cut off."""
+        return self._text.room("document")
 
     def _session(self, n_threads: int) -> Session:
         if self._owner != os.getpid():

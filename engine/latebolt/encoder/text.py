@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,13 @@ class TokenIds:
     attended: int
     keep: npt.NDArray[np.bool_] | None
     truncated: bool
+
+
+class TextTokens(NamedTuple):
+    """All tokens of a text: the characters [start, end) of each, and whether it is the first of a word."""
+
+    spans: list[Span]
+    begins: list[bool]
 
 
 def check_texts(texts: Sequence[str], what: str = "texts", first: int = 0) -> list[str]:
@@ -94,14 +101,33 @@ class TextPipeline:
         rules = self._rules()[kind]
         if max_tokens is None:
             return rules.max_tokens
-        frame = self._contract.frame
-        least = len(frame.prefix) + len(frame.suffix) + (rules.marker is not None) + 1
+        least = self._added(rules) + 1
         if not least <= max_tokens <= self._contract.max_tokens:
             raise InvalidInput(
                 f"max_length should be in {least}..{self._contract.max_tokens} for model "
                 f'"{self._contract.name}", got {max_tokens}.'
             )
         return max_tokens
+
+    def _added(self, rules: TextRules) -> int:
+        """Tokens that are put around a text."""
+        frame = self._contract.frame
+        return len(frame.prefix) + len(frame.suffix) + (rules.marker is not None)
+
+    def room(self, kind: str) -> int:
+        """Tokens of its own that a text may have, markers and prompt not counted."""
+        rules = self._rules()[kind]
+        prompt = self._tokenizer.encode(rules.prompt, add_special_tokens=False)
+        return rules.max_tokens - self._added(rules) - len(prompt.ids)
+
+    def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
+        """All tokens of each checked text by itself: no markers, no prompt, nothing cut off."""
+        found = []
+        for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False):
+            words = encoding.word_ids
+            begins = [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
+            found.append(TextTokens(encoding.offsets, begins))
+        return found
 
     def tokenize(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[TokenIds]:
         """Token ids of every text.

@@ -1,7 +1,8 @@
 """Scores the documents of several segments by their words: BM25 with the statistics of the whole index.
 
 A word's rarity and the average length are those of all live documents together, so that a score depends
-neither on how documents are spread over segments, nor on deleted ones, nor on the filter.
+neither on how documents are spread over segments, nor on deleted ones, nor on the filter. Of documents that
+were cut, passages are what is scored and counted.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int]
         on_file(path, record.bytes)
     for segment in manifest.segments:
         place = folder / layout.SEGMENTS / segment.name
-        for check in (_check_offsets, _check_lists, _check_deleted, _check_texts):
+        for check in (_check_offsets, _check_passages, _check_lists, _check_deleted, _check_texts):
             try:
                 check(place, segment, damaged)
             except IndexCorrupt as error:
@@ -146,6 +146,22 @@ def _check_offsets(place: Path, segment: SegmentRecord, damaged: set[Path]) -> N
         ends = f"{offsets[0]} and {offsets[-1]}"
         raise IndexCorrupt(path, "first and last", f"0 and {segment.n_tokens}", ends, _SEGMENT_FIX)
     _check_ascending(path, "offsets", offsets)
+
+
+def _check_passages(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    path = place / layout.PASSAGES
+    if layout.PASSAGES not in segment.files or path in damaged:
+        return
+    numbers = map_array(path, segment.files[layout.PASSAGES])
+    for start in range(0, len(numbers), _BLOCK):
+        part = numbers[start : start + _BLOCK].astype(np.int64)
+        before = int(numbers[start - 1]) if start else -1
+        following = np.concatenate([[before], part[:-1]]) + 1
+        wrong = (part != 0) & (part != following)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            expected = f"0 or {following[row]}" if following[row] else "0"
+            raise IndexCorrupt(path, f"passages[{start + row}]", expected, part[row], _SEGMENT_FIX)
 
 
 def _check_ascending(path: Path, name: str, offsets: npt.NDArray[np.int64]) -> None:

@@ -37,12 +37,13 @@ class Leaf(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One document, checked, as the database stores it."""
+    """One document or passage of one, checked, as a segment stores it."""
 
     id: str
     text: str | None
     json: str | None
     leaves: tuple[Leaf, ...]
+    passage: int = 0  # its number within the document
 
 
 def leaves(metadata: Metadata | None) -> Iterator[Leaf]:

@@ -14,7 +14,8 @@ from latebolt.values import Hit
 
 
 class Stage(NamedTuple):
-    """One stage of a search: its time, and the documents it looked at (0 where it looks at none)."""
+    """One stage of a search: its time, and the documents (passages of those that were cut) it looked at, 0
+    where it looks at none."""
 
     name: str
     ms: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,25 +57,26 @@ class Growth:
         self._draft: SegmentDraft | None = None
         self._young = False
 
-    def add(self, lot: Lot, source: Source) -> list[str]:
-        """Write a lot's documents in chunks; learn the codec first if it is time.
+    def named(self, lot: Lot) -> Lot:
+        """The lot with an id for each document, checked before the long work and not in its middle."""
+        ids = self._names(lot)
+        check_documents(ids, lot.texts, lot.metadata, lot.first)
+        return replace(lot, ids=ids)
 
-        Returns:
-            Their ids.
-        """
-        names = self._names(lot)
-        check_documents(names, lot.texts, lot.metadata, lot.first)  # before the long work, not in its middle
+    def add(self, lot: Lot, source: Source) -> None:
+        """Write the rows of a named lot in chunks; learn the codec first if it is time."""
+        assert lot.ids is not None
         self._prepare(lot, source)
         for rows in chunked(lot.n):
             vectors = source.vectors(rows)
             self._segment().append(
-                names[rows.start : rows.stop],
+                lot.ids[rows.start : rows.stop],
                 None if lot.texts is None else lot.texts[rows.start : rows.stop],
                 None if lot.metadata is None else lot.metadata[rows.start : rows.stop],
                 vectors.lengths,
                 self._plain.encode(vectors.values),
+                None if lot.passages is None else lot.passages[rows.start : rows.stop],
             )
-        return names
 
     def finish(self) -> None:
         """Complete the segment being written."""
@@ -158,7 +160,7 @@ class Growth:
             segment = self._writer.new_segment(_columns(codec), codec=name)
             for block in itertools.chain.from_iterable(old.blocks() for old in young):
                 columns = codec.encode(plain.decode(block.columns))
-                segment.append(block.ids, block.texts, block.metadata, block.lengths, columns)
+                segment.append(block.ids, block.texts, block.metadata, block.lengths, columns, block.passages)
             segment.finish()
             self._writer.drop_segments([old.name for old in young])
         self._codec = codec

@@ -24,8 +24,9 @@ from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
+from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where
-from latebolt.index.sources import EncodedTexts, GivenVectors, lots_of, one_lot
+from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.rerank import align, check_query
@@ -46,7 +47,13 @@ class Index:
 
     @classmethod
     def create(
-        cls, path: str | Path, encoder: Encoder | None, bits: int = 2, dim: int | None = None
+        cls,
+        path: str | Path,
+        encoder: Encoder | None,
+        bits: int = 2,
+        dim: int | None = None,
+        passage_tokens: int | None = None,
+        passage_overlap: int | None = None,
     ) -> Index:
         """Make an empty index.
 
@@ -56,23 +63,33 @@ class Index:
                 only (`add_vectors`, `search_vectors`), which needs `dim`.
             bits: residual bits a dimension: 1, 2 or 4; 8 = scalar int8, 16 = float16 (no centroids).
             dim: width of the token vectors, the encoder's by default.
+            passage_tokens: cut texts of more tokens, the model's markers not counted, into passages of at
+                most so many, between words. Each is encoded by itself; a search finds the document by its
+                best passage, which is the hit's text. None: a document is one text, of which the model sees
+                the beginning, as much as it takes.
+            passage_overlap: tokens a passage shares with the one before, less where that would split a
+                word; a quarter of `passage_tokens` by default, at most 64.
         Raises:
             IndexExists: something is there already.
-            InvalidInput: bits or dim does not fit.
+            InvalidInput: bits, dim, passage_tokens or passage_overlap does not fit.
         """
         check_bits(bits)
         if encoder is None:
             if dim is None:
                 raise InvalidInput("an index without an encoder needs dim, the width of its token vectors.")
-            model = None
+            if passage_tokens is not None or passage_overlap is not None:
+                raise InvalidInput("passage_tokens needs an encoder, whose tokens they are.")
+            model, cutting = None, None
         else:
             if dim not in (None, encoder.dim):
                 raise InvalidInput(f"dim should be the encoder's {encoder.dim}, got {dim}.")
             dim = encoder.dim
             model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, dim)
+            cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room)
         if dim % 8 or dim <= 0:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
-        return cls(Store.create(path, dim=dim, bits=bits, model=model), encoder)
+        settings = {} if cutting is None else cutting.settings()
+        return cls(Store.create(path, dim=dim, bits=bits, model=model, settings=settings), encoder)
 
     @classmethod
     def open(
@@ -164,7 +181,7 @@ class Index:
         for four times as many.
 
         Args:
-            texts: the documents.
+            texts: the documents; `create` says whether long ones are cut into passages.
             ids: one str a text; an id that exists is replaced. Numbers that are free by default.
             metadata: one JSON object (or None) a text, for `where`.
             show_progress: a bar on stderr.
@@ -179,13 +196,18 @@ class Index:
         first = next(lots, None)
         if first is None:
             return []
-        encoder, names = self.encoder, []
-        total = None if first.goes_on else first.n
-        with self._store.writer() as writer, progress_bar(total, "index", "text", show_progress) as bar:
+        encoder = self.encoder
+        names: list[str] = []
+        cutting = kept_cutting(self._store.manifest.settings)
+        unit = "text" if cutting is None else "passage"
+        total = None if first.goes_on or cutting is not None else first.n
+        with self._store.writer() as writer, progress_bar(total, "index", unit, show_progress) as bar:
             growth = Growth(writer, self._current_codec())
             for lot in itertools.chain([first], lots):
-                assert lot.texts is not None
-                names += growth.add(lot, EncodedTexts(encoder, lot.texts, bar))
+                named = growth.named(lot)
+                names += named.ids or ()
+                rows = named if cutting is None else in_passages(named, encoder, cutting)
+                growth.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
             self._commit(writer, growth)
         return names
 
@@ -196,7 +218,7 @@ class Index:
         texts: Sequence[str] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> list[str]:
-        """Add documents whose token vectors are there already; see `add`.
+        """Add documents whose token vectors are there already, and which are never cut; see `add`.
 
         Args:
             token_vectors: one entry a document, of the index's width, unit length.
@@ -211,9 +233,10 @@ class Index:
         lot = one_lot(texts, ids, metadata, len(token_vectors))
         with self._store.writer() as writer:
             growth = Growth(writer, self._current_codec())
-            names = growth.add(lot, GivenVectors(token_vectors))
+            named = growth.named(lot)
+            growth.add(named, GivenVectors(token_vectors))
             self._commit(writer, growth)
-        return names
+        return list(named.ids or ())
 
     @staticmethod
     def _commit(writer: Writer, growth: Growth) -> None:
@@ -286,6 +309,8 @@ class Index:
         explain: bool = False,
     ) -> list[Hit] | Explanation:
         """The best documents for a query, best first; ties by id.
+
+        A document that was cut into passages comes once, with the score and the text of its best passage.
 
         Args:
             query: a text with at least one word.
@@ -400,9 +425,12 @@ class Index:
         return Hit(found.id, found.score, text, metadata)
 
     def info(self) -> dict[str, Any]:
-        """Figures of the index, for people and programs: documents, tokens, bytes, model, codec."""
+        """Figures of the index, for people and programs: documents, tokens, bytes, model, codec.
+
+        `passages` are the texts encoded: more than the documents where these were cut.
+        """
         snapshot = self._store.snapshot()
-        codec = snapshot.codec
+        codec, cutting = snapshot.codec, kept_cutting(snapshot.settings)
         trained = None if codec is None else self._codec(snapshot, codec.name)
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
         return {
@@ -410,9 +438,12 @@ class Index:
             "documents": snapshot.n_documents,
             "tokens": snapshot.n_tokens,
             "segments": len(snapshot.segments),
-            "deleted": sum(segment.n_deleted for segment in snapshot.segments),
+            "passages": sum(int(np.count_nonzero(segment.alive)) for segment in snapshot.segments),
+            "deleted": sum(segment.count_documents(~segment.alive) for segment in snapshot.segments),
             "dim": snapshot.dim,
             "bits": snapshot.bits,
+            "passage_tokens": None if cutting is None else cutting.tokens,
+            "passage_overlap": None if cutting is None else cutting.overlap,
             "centroids": None if codec is None else len(codec.arrays["centroids"]),
             "bytes_per_token": (trained or plain).bytes_per_token(),
             "bytes": snapshot.n_bytes,

@@ -5,12 +5,17 @@ Writer, reader and `latebolt check` take them from here; nothing in this module 
     manifest.json                       the only file that is ever replaced; it names all the others
     write.lock                          held by the one writer
     codecs/<n>/<array>.npy              arrays of a codec, such as centroids
-    segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each document
+    segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each row
+    segments/<n>/passages.npy           uint32 [n_documents], number of each row's passage (if texts were cut)
     segments/<n>/<column>.npy           one array per token column of the codec
     segments/<n>/lists.npy              uint32 [entries], rows with a token of each centroid (large segments)
     segments/<n>/list_offsets.npy       int64 [centroids + 1], first entry of each centroid
     segments/<n>/texts.sqlite           ids, texts, metadata and words of the segment's documents
     segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
+
+A row is a document, or one passage of a document that was cut: then the rows of a document stand together, in
+order, each with the document's id and metadata, and `passages` counts them from 0. Where a segment has no
+such file, every row is a document.
 
 A file is immutable once a manifest names it, and a number <n> is never used twice, so a path always means
 the same bytes. All paths are relative: the folder can be copied, moved or mounted read-only.
@@ -29,7 +34,7 @@ import numpy as np
 from latebolt.errors import IndexCorrupt, InvalidInput
 
 FORMAT: Final = "latebolt-index"
-FORMAT_VERSIONS: Final = (1, 2)
+FORMAT_VERSIONS: Final = (1, 2, 3)
 
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "write.lock"
@@ -37,12 +42,14 @@ CODECS: Final = "codecs"
 SEGMENTS: Final = "segments"
 OFFSETS: Final = "offsets.npy"
 CELLS: Final = "cell.npy"  # the column of centroid numbers, of codecs that have one
+PASSAGES: Final = "passages.npy"
 LISTS: Final = "lists.npy"
 LIST_OFFSETS: Final = "list_offsets.npy"
 TEXTS: Final = "texts.sqlite"
 DRAFT_SUFFIX: Final = ".draft"
 
 OFFSETS_DTYPE: Final = "<i8"
+PASSAGES_DTYPE: Final = "<u4"
 DELETED_DTYPE: Final = "|u1"
 LISTS_DTYPE: Final = "<u4"
 
@@ -95,7 +102,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        reserved = [file.removesuffix(".npy") for file in (OFFSETS, LISTS, LIST_OFFSETS)]
+        reserved = [file.removesuffix(".npy") for file in (OFFSETS, PASSAGES, LISTS, LIST_OFFSETS)]
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in reserved:
             raise InvalidInput(
                 f"Column.name should be like 'codes' and not one of {reserved}, got {self.name!r}."
@@ -155,7 +162,7 @@ class CodecRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SegmentRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One segment; counts include deleted rows."""
+    """One segment; counts include deleted rows, and n_documents counts rows."""
 
     name: Number
     codec: Number | None
@@ -171,7 +178,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.json`: one committed state of the index; see `version_of` for its version."""
 
     format: Literal["latebolt-index"]
-    format_version: Literal[1, 2]
+    format_version: Literal[1, 2, 3]
     generation: Count
     next_number: int
     model: ModelRecord | None
@@ -183,9 +190,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segments: tuple[SegmentRecord, ...] = ()
 
 
-def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2]:
-    """The oldest version that can say this: 2 where a segment has inverted lists, which 1 did not know."""
-    return 2 if any(LISTS in segment.files for segment in segments) else 1
+def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3]:
+    """The oldest version that can say this: 2 knew inverted lists, 3 passages."""
+    names = {name for segment in segments for name in segment.files}
+    return 3 if PASSAGES in names else 2 if LISTS in names else 1
 
 
 def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int, ...] | None]]:
@@ -196,6 +204,8 @@ def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int
     }
     for column in segment.columns:
         files[column.file] = (column.dtype, column.shape(segment.n_tokens))
+    if PASSAGES in segment.files:
+        files[PASSAGES] = (PASSAGES_DTYPE, (segment.n_documents,))
     if LISTS in segment.files:  # how long they are is said there alone; their contents must agree with it
         for name, dtype in ((LISTS, LISTS_DTYPE), (LIST_OFFSETS, OFFSETS_DTYPE)):
             recorded = segment.files.get(name)

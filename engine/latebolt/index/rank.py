@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.explain import Watch
-from latebolt.index.search import Rows, Scores, refine, top_k
+from latebolt.index.search import Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.segment import Segment
 
 # By lists: centroids a query token in the first round, candidates at least and a hit wanted, and how many
@@ -30,6 +30,8 @@ def best_rows(
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
+    Of a document that was cut into passages the best one stands for it, and k counts documents.
+
     Args:
         rows: int64, ascending, those that may be found; None for all.
         exhaustive: score all of them exactly.
@@ -43,7 +45,7 @@ def best_rows(
     if found is None:
         found = _refined(segment, scorer, columns, rows, k)[:2]
     candidates, scores = found
-    best = top_k(scores, k)
+    best = top_documents(scores, segment.first_rows(candidates), k)
     return best if candidates is None else candidates[best], scores[best]
 
 
@@ -59,7 +61,7 @@ def _refined(
         chosen = positions if rows is None else rows[positions]
         return scorer.exact(columns, segment.offsets, chosen)
 
-    positions, scores = refine(approximate, score, k)
+    positions, scores = refine(approximate, score, k, documents=segment.first_rows(rows))
     least = float(approximate[positions].min(initial=np.inf))
     return positions if rows is None else rows[positions], scores, least
 
@@ -88,7 +90,7 @@ def _by_lists(
             chosen = gains.rows(least)
         watch.count("choose by lists", len(chosen))
         found, exact, score = _refined(segment, scorer, columns, chosen, k)
-        top = np.sort(exact)[-k:]
+        top = best_scores(exact, segment.first_rows(found), k)
         if len(top) == k:
             needed = gains.needed(score)
             if needed >= least or (best is not None and np.array_equal(top, best)):

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
 from latebolt.index.explain import Watch
+from latebolt.index.grouping import rows_of_documents
 from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
 from latebolt.index.rank import best_rows
-from latebolt.index.search import Rows, top_k
+from latebolt.index.search import Rows, top_documents
 from latebolt.index.segment import Segment
 from latebolt.index.storage import Snapshot
 from latebolt.rerank import check_k
@@ -45,7 +46,7 @@ class Request:
 
 
 class Found(NamedTuple):
-    """A document that was found."""
+    """A document that was found, by the row of its best passage."""
 
     score: float
     id: str
@@ -126,10 +127,12 @@ class Query:
         for segment, scores in zip(self._snapshot.segments, words.by_segment, strict=True):
             rows = np.array(sorted(candidates.get(segment.name, ())), np.int64)
             if len(rows):
+                if segment.passages is not None:  # the sum may be best where neither score is
+                    rows = rows_of_documents(segment.passages, rows)
                 columns = {column.name: segment.column(column.name) for column in segment.columns}
                 late = self._scorer(segment).exact(columns, segment.offsets, rows)
                 fused = fuse(late, n_query, scores[rows], words.ceiling)
-                best = top_k(fused, request.k)
+                best = top_documents(fused, segment.first_rows(rows), request.k)
                 found += _found(segment, rows[best], fused[best])
         return found
 
@@ -149,7 +152,7 @@ def _best_words(
     for segment, scores in zip(segments, words.by_segment, strict=True):
         rows = allowed[segment.name]
         having = np.flatnonzero(scores) if rows is None else rows[scores[rows] > 0]
-        best = having[top_k(scores[having], k)]
+        best = having[top_documents(scores[having], segment.first_rows(having), k)]
         found += _found(segment, best, scores[best])
     return found
 

@@ -33,11 +33,13 @@ class Block:
 
     Args:
         documents: as stored, metadata as JSON.
+        passages: number of each one's passage within its document; all 0 where none was cut.
         lengths: int64 [n], tokens a document.
         columns: name -> array of sum(lengths) rows.
     """
 
     documents: list[StoredDocument]
+    passages: list[int]
     lengths: Int64
     columns: dict[str, npt.NDArray[Any]]
 
@@ -114,6 +116,29 @@ class Segment:
         return self._arrays[f"{name}.npy"]
 
     @property
+    def passages(self) -> npt.NDArray[np.uint32] | None:
+        """Uint32 [n_documents], the number of each row's passage; None where every row is a document."""
+        return self._arrays.get(layout.PASSAGES)
+
+    def first_rows(self, rows: Int64 | None) -> Int64 | None:
+        """The first row of the document that each of these rows (None for all) belongs to, which tells
+        documents apart; None where every row is a document."""
+        if self.passages is None:
+            return None
+        if rows is None:
+            rows = np.arange(self.n_documents)
+        return np.asarray(rows - self.passages[rows], np.int64)
+
+    def count_documents(self, rows: Mask) -> int:
+        """Documents, not passages, among the rows of a mask that holds whole documents."""
+        return int(np.count_nonzero(rows if self.passages is None else rows & (self.passages == 0)))
+
+    @property
+    def n_live(self) -> int:
+        """Live documents."""
+        return self.count_documents(self.alive)
+
+    @property
     def lists(self) -> Lists | None:
         """Inverted lists over the centroids; None where the segment is too small to have them."""
         if layout.LISTS not in self._arrays:
@@ -156,13 +181,14 @@ class Segment:
         alive, lengths = self.alive[start:stop], np.diff(self.offsets[start : stop + 1])
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         documents = self.texts.documents_between(start, stop)
+        passages = np.zeros(stop - start, np.int64) if self.passages is None else self.passages[start:stop]
         columns = {column.name: self.column(column.name)[first:last] for column in self.columns}
         if not alive.all():
             documents = [document for document, keep in zip(documents, alive, strict=True) if keep]
             tokens = np.repeat(alive, lengths)
             columns = {name: column[tokens] for name, column in columns.items()}
-            lengths = lengths[alive]
-        return Block(documents, lengths, columns)
+            lengths, passages = lengths[alive], passages[alive]
+        return Block(documents, passages.tolist(), lengths, columns)
 
 
 def open_segment(folder: Path, record: SegmentRecord) -> Segment:

@@ -7,6 +7,7 @@ needs no more than its folder removed.
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class SegmentWriter:
         self.folder, self.codec, self.columns = folder, codec, tuple(columns)
         self.n_documents = self.n_tokens = 0
         self.finished = self.failed = False
+        self._passages = array("I")
         self._closing = contextlib.ExitStack()
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
@@ -72,8 +74,9 @@ class SegmentWriter:
         metadata: Sequence[Metadata | None] | None,
         lengths: npt.ArrayLike,
         columns: Mapping[str, npt.NDArray[Any]],
+        passages: Sequence[int] | None = None,
     ) -> None:
-        """Add documents.
+        """Add documents, or passages of documents.
 
         Args:
             ids: of an id that comes more than once, the last document counts.
@@ -81,11 +84,15 @@ class SegmentWriter:
             metadata: None, or one JSON object or None a document.
             lengths: integers [n], tokens a document.
             columns: one array a column, with sum(lengths) rows.
+            passages: each one's number within its document, whose passages follow each other from 0 on;
+                None where each is a document.
         Raises:
             InvalidInput: nothing was added; messages count documents from the first `append`.
             StorageFull: the segment is lost, the last commit is not.
         """
         rows = check_documents(ids, texts, metadata, self.n_documents)
+        if passages is not None:
+            rows = [row._replace(passage=n) for row, n in zip(rows, passages, strict=True)]
         self.append_rows(rows, lengths, columns)
 
     def append_rows(
@@ -96,10 +103,11 @@ class SegmentWriter:
         n_tokens = int(counts.sum())
         self._check_columns(columns, n_tokens)
         with self._acting():
-            for name, array in self._arrays.items():
-                array.append(columns[name])
+            for name, writer in self._arrays.items():
+                writer.append(columns[name])
             self._offsets.append(self.n_tokens + np.cumsum(counts))
             self._texts.append(rows)
+            self._passages.extend(row.passage for row in rows)
             self.n_documents += len(rows)
             self.n_tokens += n_tokens
 
@@ -107,24 +115,27 @@ class SegmentWriter:
         if set(columns) != set(self._arrays):
             raise InvalidInput(f"columns should be {sorted(self._arrays)}, got {sorted(columns)}.")
         for column in self.columns:
-            array, shape = columns[column.name], column.shape(n_tokens)
-            if array.shape != shape or array.dtype != np.dtype(column.dtype):
+            values, shape = columns[column.name], column.shape(n_tokens)
+            if values.shape != shape or values.dtype != np.dtype(column.dtype):
                 raise InvalidInput(
                     f"column {column.name!r} should be {column.dtype} of shape {shape}, "
-                    f"got {array.dtype.str} of shape {array.shape}."
+                    f"got {values.dtype.str} of shape {values.shape}."
                 )
 
-    def finish(self) -> tuple[SegmentRecord, list[int]]:
+    def finish(self) -> tuple[SegmentRecord, Int64]:
         """Complete and sync all files.
 
         Returns:
-            The record, and the rows that a later row of the same id replaces.
+            The record, and the rows that a later document of the same id replaces.
         """
         with self._acting():
             records = {layout.OFFSETS: self._offsets.finish()}
             records |= {column.file: self._arrays[column.name].finish() for column in self.columns}
             if lists_wanted(self.columns, self.n_tokens):
                 records |= write_lists(self.folder, records)
+            passages = np.array(self._passages, np.uint32)
+            if passages.any():
+                records[layout.PASSAGES] = files.write_array(self.folder / layout.PASSAGES, passages)
             records[layout.TEXTS], repeated = self._texts.finish()
             files.sync_folder(self.folder)
             self.finished = True
@@ -136,7 +147,9 @@ class SegmentWriter:
             columns=self.columns,
             files=records,
         )
-        return record, repeated
+        first_rows = np.arange(self.n_documents) - passages
+        rows, last_rows = repeated.T
+        return record, rows[first_rows[rows] != first_rows[last_rows]]
 
     def close(self) -> None:
         """Give up, unless finished: close all files and leave them to whoever removes the draft."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput
+from latebolt.index.passages import Cutting, cut_text
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
@@ -20,17 +21,20 @@ Metadata = Mapping[str, Any] | None
 
 # Documents of a stream held at a time: enough to draw a fair sample from, some tens of MB of text.
 LOT_DOCUMENTS: Final = 32_768
+# Documents cut into passages at a time: bounds the tokens held.
+CUT_DOCUMENTS: Final = 64
 
 
 @dataclass(frozen=True)
 class Lot:
-    """Some documents of an addition.
+    """Some documents of an addition, or passages of them.
 
     Args:
         first: position of the first in the addition, for messages.
         n: how many.
         texts, ids, metadata: one entry a document, or None for none at all.
         goes_on: more may follow, nobody knows how many.
+        passages: number of each passage within its document; None where each is a document.
     """
 
     first: int
@@ -39,6 +43,7 @@ class Lot:
     ids: Sequence[str] | None
     metadata: Sequence[Metadata] | None
     goes_on: bool = False
+    passages: Sequence[int] | None = None
 
 
 def one_lot(
@@ -84,6 +89,24 @@ def lots_of(
         goes_on = len(part) == LOT_DOCUMENTS
         yield Lot(first, len(part), checked, columns.get("ids"), columns.get("metadata"), goes_on)
         first += len(part)
+
+
+def in_passages(lot: Lot, encoder: Encoder, cutting: Cutting) -> Lot:
+    """A lot of documents with texts and ids as a lot of their passages, which keep id and metadata."""
+    assert lot.texts is not None and lot.ids is not None
+    sources: list[int] = []
+    texts: list[str] = []
+    passages: list[int] = []
+    for start in range(0, lot.n, CUT_DOCUMENTS):
+        part = lot.texts[start : start + CUT_DOCUMENTS]
+        for source, (text, tokens) in enumerate(zip(part, encoder.text_tokens(part), strict=True), start):
+            spans = cut_text(tokens.spans, tokens.begins, cutting) or [(0, len(text))]
+            sources += [source] * len(spans)
+            texts += [text[first:last] for first, last in spans]
+            passages += range(len(spans))
+    metadata = None if lot.metadata is None else [lot.metadata[i] for i in sources]
+    ids = [lot.ids[i] for i in sources]
+    return Lot(lot.first, len(texts), texts, ids, metadata, lot.goes_on, passages)
 
 
 def _check_many(name: str, values: object) -> None:

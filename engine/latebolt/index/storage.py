@@ -81,7 +81,7 @@ class Snapshot:
     @property
     def n_documents(self) -> int:
         """Live documents."""
-        return sum(record.n_documents - record.n_deleted for record in self.manifest.segments)
+        return sum(segment.n_live for segment in self.segments)
 
     @property
     def n_tokens(self) -> int:

@@ -220,16 +220,16 @@ def connect_immutable(path: Path) -> sqlite3.Connection:
 
 def rows_replaced(old: Path, n_old: int, new: Path, n_new: int) -> Int64:
     """Rows of one database whose id also occurs in another; the smaller one is walked."""
-    walked, looked_up = ("old", "new") if n_old <= n_new else ("new", "old")
+    # An id may have many rows on both sides, one a passage: no row is looked at once for each of the others.
+    if n_old <= n_new:
+        condition = "EXISTS (SELECT 1 FROM new.documents AS n WHERE n.id = o.id)"
+    else:
+        condition = "o.id IN (SELECT id FROM new.documents)"
     database = connect_immutable(old)
     try:
         uri = f"{new.absolute().as_uri()}?mode=ro&immutable=1"
         database.execute("ATTACH ? AS new", (uri,))
-        names = {"old": "main.documents", "new": "new.documents"}
-        rows = database.execute(
-            f"SELECT old.row FROM {names[walked]} AS {walked} CROSS JOIN {names[looked_up]} AS {looked_up}"
-            " ON old.id = new.id"
-        ).fetchall()
+        rows = database.execute(f"SELECT o.row FROM main.documents AS o WHERE {condition}").fetchall()
     except sqlite3.DatabaseError as error:
         raise IndexCorrupt(old, "content", "a readable SQLite database", f"'{error}'", RESTORE) from error
     finally:

@@ -6,10 +6,14 @@ Rows are numbered as the segment's documents are. `texts_reader` is the other ha
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from latebolt.index import documents, files, layout
 from latebolt.index.documents import Row
@@ -84,11 +88,11 @@ class TextsWriter:
             self._database.execute("INSERT INTO paths VALUES (?, ?)", (number, path))
         return number
 
-    def finish(self) -> tuple[FileRecord, list[int]]:
+    def finish(self) -> tuple[FileRecord, npt.NDArray[np.int64]]:
         """Index, close and sync the file.
 
         Returns:
-            Its record, and the rows whose id comes again in a later row.
+            Its record, and int64 [n, 2]: each row whose id comes again in a later row, and the last such row.
         """
         with files.writing(self.path):
             if self._words.next_row > self._words.first:
@@ -96,12 +100,13 @@ class TextsWriter:
             for statement in layout.TEXTS_INDEXES:
                 self._database.execute(statement)
             repeated = self._database.execute(
-                "SELECT d.row FROM documents d JOIN (SELECT id, max(row) AS last FROM documents GROUP BY id"
-                " HAVING count(*) > 1) r ON d.id = r.id WHERE d.row < r.last"
-            ).fetchall()
+                "SELECT d.row, r.last FROM documents d JOIN (SELECT id, max(row) AS last FROM documents"
+                " GROUP BY id HAVING count(*) > 1) r ON d.id = r.id WHERE d.row < r.last"
+            )
+            pairs = np.fromiter(itertools.chain.from_iterable(repeated), np.int64).reshape(-1, 2)
             self._database.execute("COMMIT")
             self._database.close()
-        return files.seal(self.path), [row for (row,) in repeated]
+        return files.seal(self.path), pairs
 
     def close(self) -> None:
         """Give up: close the file and leave it to whoever removes the draft."""

@@ -165,12 +165,12 @@ class Writer:
         self._touched.add(record.name)
 
     def _kill(self, segment: Segment, rows: npt.NDArray[np.int64]) -> int:
-        rows = np.unique(rows)
-        rows = rows[segment.alive[rows]]
-        if rows.size:
-            segment.alive[rows] = False
-            self._touched.add(segment.name)
-        return len(rows)
+        if not segment.alive[rows].any():
+            return 0
+        before = segment.n_live
+        segment.alive[rows] = False
+        self._touched.add(segment.name)
+        return before - segment.n_live
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; ids that do not exist are ignored.
@@ -315,10 +315,11 @@ class SegmentDraft:
         metadata: Sequence[Mapping[str, Any] | None] | None,
         lengths: npt.ArrayLike,
         columns: Mapping[str, npt.NDArray[Any]],
+        passages: Sequence[int] | None = None,
     ) -> None:
         """See `segment_writer.SegmentWriter.append`."""
         with self._writer._acting():
-            self.files.append(ids, texts, metadata, lengths, columns)
+            self.files.append(ids, texts, metadata, lengths, columns, passages)
 
     def finish(self) -> None:
         """Complete the segment: from now on the writer's deletions and later segments see its documents.
@@ -332,7 +333,8 @@ class SegmentDraft:
 
 def _rows(block: Block) -> list[Row]:
     return [
-        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata)))) for d in block.documents
+        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata))), passage)
+        for d, passage in zip(block.documents, block.passages, strict=True)
     ]
 
 

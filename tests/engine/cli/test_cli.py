@@ -60,6 +60,23 @@ def test_index_search_info_check_compact(index, tmp_path):
     assert latebolt("index", str(index), "-", stdin="a new line\nanother one\n").returncode == 0
 
 
+def test_long_files_are_found_by_their_passages(tmp_path):
+    (tmp_path / "long.txt").write_text("The minutes of the meeting were read. " * 90 + "A volcano erupted.")
+    (tmp_path / "cat.txt").write_text("a kitten sleeps")
+    asked = ("--passage-tokens", "40", "--passage-overlap", "8")
+    done = latebolt("index", "i", "long.txt", "cat.txt", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [hit] = json.loads(latebolt("search", "i", "volcano", "-k", "1", "--json", cwd=tmp_path).stdout)
+    assert hit["id"] == "long.txt" and "volcano" in hit["text"] and len(hit["text"]) < 400
+    shown = latebolt("info", "i", cwd=tmp_path).stdout
+    assert "documents   2 " in shown and "of at most 40 tokens, 8 of them shared" in shown
+    assert latebolt("index", "i", "long.txt", "--passage-tokens", "40", cwd=tmp_path).returncode == 0
+    info = json.loads(latebolt("info", "i", "--json", cwd=tmp_path).stdout)
+    assert info["documents"] == 2 and info["passages"] > 20
+    done = latebolt("index", "i", "cat.txt", "--passage-overlap", "9", cwd=tmp_path)
+    assert done.returncode == 2 and "passage_overlap 8" in done.stderr
+
+
 def test_jsonl_and_standard_input(tmp_path):
     lines = [json.dumps({"id": str(i), "text": f"text {i}", "year": 2000 + i}) for i in range(5)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))

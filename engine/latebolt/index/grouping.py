@@ -1,0 +1,41 @@
+"""Groups the scores of passages by document: the best passage stands for it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+
+def best_of_each(scores: npt.NDArray[np.floating[Any]], documents: Int64 | None) -> Int64:
+    """Ascending positions of the best score of each document; of equals the first.
+
+    Args:
+        scores: float32 or float64 [n], finite.
+        documents: int64 [n], not negative, which document each score belongs to, in any order; None where
+            each is a document of its own.
+    """
+    if documents is None:
+        return np.arange(len(scores))
+    best = np.full(documents.max(initial=-1) + 1, -np.inf, scores.dtype)
+    np.maximum.at(best, documents, scores)
+    positions = np.flatnonzero(scores == best[documents])
+    _, first = np.unique(documents[positions], return_index=True)
+    return np.sort(positions[first])
+
+
+def rows_of_documents(passages: npt.NDArray[np.integer[Any]], rows: Int64) -> Int64:
+    """Ascending rows of all passages of the documents that some rows belong to.
+
+    Args:
+        passages: integers [n_rows], the number of each row's passage within its document, from 0 on.
+        rows: int64, rows of `passages`.
+    """
+    starts = np.flatnonzero(passages == 0)
+    documents = np.unique(np.searchsorted(starts, rows, side="right")) - 1
+    stops = np.append(starts[1:], len(passages))
+    parts = [np.arange(starts[i], stops[i]) for i in documents]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)

@@ -1,0 +1,100 @@
+"""Cuts long texts into passages at token boundaries: how long, how far they overlap, and where. Pure.
+
+A passage begins and ends between words, as the tokenizer tells them; only a word longer than a passage is cut
+inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from latebolt.errors import InvalidInput
+
+Span = tuple[int, int]
+
+TOKENS_SETTING: Final = "passage_tokens"
+OVERLAP_SETTING: Final = "passage_overlap"
+_MOST_DEFAULT_OVERLAP: Final = 64
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How texts are cut.
+
+    Args:
+        tokens: most tokens of a passage, at least 1; a text of no more is not cut.
+        overlap: most tokens a passage shares with the one before, below `tokens`.
+    """
+
+    tokens: int
+    overlap: int
+
+    def settings(self) -> dict[str, int]:
+        """What an index keeps of it."""
+        return {TOKENS_SETTING: self.tokens, OVERLAP_SETTING: self.overlap}
+
+
+def kept_cutting(settings: Mapping[str, Any]) -> Cutting | None:
+    """What `Cutting.settings` gave; None where texts are not cut."""
+    if TOKENS_SETTING not in settings:
+        return None
+    return Cutting(settings[TOKENS_SETTING], settings[OVERLAP_SETTING])
+
+
+def check_cutting(tokens: int | None, overlap: int | None, room: int) -> Cutting | None:
+    """The cutting asked for, None for none.
+
+    Args:
+        overlap: a quarter of `tokens` by default, at most 64.
+        room: tokens of text that the model takes at once.
+    Raises:
+        InvalidInput: `tokens` is not in 1..room, `overlap` not in 0..tokens - 1, or given alone.
+    """
+    if tokens is None:
+        if overlap is not None:
+            raise InvalidInput("passage_overlap needs passage_tokens, the length of a passage.")
+        return None
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= room:
+        raise InvalidInput(f"passage_tokens should be an int in 1..{room} for this model, got {tokens!r}.")
+    if overlap is None:
+        return Cutting(tokens, min(tokens // 4, _MOST_DEFAULT_OVERLAP))
+    if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap < tokens:
+        raise InvalidInput(
+            f"passage_overlap should be an int in 0..{tokens - 1}, below passage_tokens, got {overlap!r}."
+        )
+    return Cutting(tokens, overlap)
+
+
+def cut_tokens(begins: Sequence[bool], cutting: Cutting) -> list[range]:
+    """The tokens of each passage, in order; one range for a text that is not cut.
+
+    Every passage but the last ends before the last word that does not fit. The next begins `overlap` tokens
+    before that end, or at the first word after, so that an overlap is at most a word shorter than asked.
+
+    Args:
+        begins: whether each token is the first of a word.
+    """
+    n, start = len(begins), 0
+    passages: list[range] = []
+    while n - start > cutting.tokens:
+        full = start + cutting.tokens
+        # Only ends beyond the overlap bring the next passage further than this one.
+        stop = next((i for i in range(full, start + cutting.overlap, -1) if begins[i]), full)
+        passages.append(range(start, stop))
+        back = stop - cutting.overlap
+        start = next((i for i in range(back, stop + 1) if begins[i]), back)
+    return [*passages, range(start, n)]
+
+
+def cut_text(spans: Sequence[Span], begins: Sequence[bool], cutting: Cutting) -> list[Span]:
+    """The characters [start, end) of each passage of a text; none at all for a text that is not cut.
+
+    Args:
+        spans: the characters each token stands for, in order.
+        begins: see `cut_tokens`.
+    """
+    if len(spans) <= cutting.tokens:
+        return []
+    return [(spans[tokens[0]][0], spans[tokens[-1]][1]) for tokens in cut_tokens(begins, cutting)]
