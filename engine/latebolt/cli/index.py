@@ -53,9 +53,9 @@ def index_command(
 
     FILES are .txt and .md (cut into passages), .jsonl (one object a line with "text" and optionally
     "id", "title", "metadata"; other fields become metadata), folders of these, or - for standard input
-    (one text or JSON object a line). With --passage-tokens a file is one document, found by its best passage.
-    A document whose id exists is replaced. All is added in one step:
-    when anything fails, the index stays as it was.
+    (one text or JSON object a line). With --passage-tokens, and later in an index made with it, a .txt or
+    .md file is one document, found by its best passage. A document whose id exists is replaced. All is
+    added in one step: when anything fails, the index stays as it was.
 
     \b
     latebolt index notes.index ~/notes
