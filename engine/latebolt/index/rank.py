@@ -82,7 +82,8 @@ def _by_lists(
     best: Scores | None = None
     while True:
         probes = plan_probes(scores, lists.offsets, n_probes)
-        if TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents >= n_tokens:
+        cost = TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents
+        if cost >= n_tokens or n_probes >= len(lists.offsets) - 1:  # dearer than ranking all, or all lists
             return None
         with watch.stage("choose by lists"):
             gains = visit(probes, lists, scores, allowed, scorer.threads)

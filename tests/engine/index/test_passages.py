@@ -166,6 +166,18 @@ def ids(hits) -> list:
     return [hit.id for hit in hits]
 
 
+def add_passages(
+    index: Index, vectors: TokenVectors, ids: list[str], passages: list[int], texts=None
+) -> None:
+    """Passages with vectors of the test's choice, which no text would give."""
+    with index._store.writer() as writer:
+        growth = growing.Growth(writer, None)
+        lot = sources.Lot(0, len(ids), texts, ids, None, passages=passages)
+        growth.add(lot, sources.GivenVectors(vectors))
+        growth.finish()
+        writer.commit()
+
+
 @pytest.fixture
 def index(tmp_path, encoder) -> Index:
     index = Index.create(tmp_path / "i", encoder, passage_tokens=48, passage_overlap=12)
@@ -194,11 +206,18 @@ def test_hits_are_documents(index, mode, exhaustive):
     assert (one.id, two.id) == ("cat", "long") and ANSWER in two.text
 
 
-def test_the_best_sum_decides_a_hybrid_search(index):
-    """Every passage's sum, though the best by words and the best by meaning may be other passages."""
-    [hit] = index.search("volcano committee minutes", k=1, mode="hybrid")
-    [same] = index.search("volcano committee minutes", k=1, mode="hybrid", exhaustive=True)
-    assert hit == same
+def test_the_best_sum_decides_a_hybrid_search(tmp_path, encoder, rng):
+    """One passage is the best by meaning, another by words; a third is the best by both together."""
+    query = "volcano eruption"
+    [near] = encoder.encode_queries([query])
+    close = near + 0.2 * rng.unit(*near.shape)
+    close /= np.linalg.norm(close, axis=1, keepdims=True)
+    vectors = TokenVectors.from_matrices([near, rng.unit(*near.shape), close])
+    texts = ["mountain", "volcano volcano eruption eruption", "a volcano, an eruption and the rest"]
+    index = Index.create(tmp_path / "i", encoder)
+    add_passages(index, vectors, ["d"] * 3, [0, 1, 2], texts)
+    best = {mode: index.search(query, k=1, mode=mode)[0].text for mode in ("late", "bm25", "hybrid")}
+    assert list(best.values()) == texts
 
 
 def test_what_is_said_of_it(index):
@@ -271,23 +290,19 @@ def test_given_vectors_are_one_row_a_document(index, encoder):
 @pytest.mark.parametrize("lists", [False, True])
 def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch, lists):
     """Passages by the thousand, with and without inverted lists, many of few documents among the best."""
-    monkeypatch.setattr(rank, "FIRST_CANDIDATES", 64)
+    for name, value in (("CANDIDATES", 64), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
+        monkeypatch.setattr(rank, name, value)
     if lists:
         monkeypatch.setattr("latebolt.index.lists.LEAST_TOKENS", 0)
     index = Index.create(tmp_path / "i", None, dim=64)
     n, length = 2000, 8
     centres = rng.unit(200, 64)
     values = centres[rng.integers(0, 200, n * length)] + 0.3 * rng.unit(n * length, 64)
-    values[: 300 * length] = centres[np.tile(np.arange(length), 300)] + 0.1 * rng.unit(300 * length, 64)
+    values[: 300 * length] = centres[np.tile(np.arange(length), 300)]
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     vectors = TokenVectors(values, np.arange(0, n * length + 1, length))
-    passages = np.arange(n) % 100  # 20 documents of 100 passages; the first three are alike and the best
-    with index._store.writer() as writer:
-        growth = growing.Growth(writer, None)
-        lot = sources.Lot(0, n, None, [f"{i // 100:02}" for i in range(n)], None, passages=passages.tolist())
-        growth.add(lot, sources.GivenVectors(vectors))
-        growth.finish()
-        writer.commit()
+    # 20 documents of 100 passages; those of the first three are alike and the best.
+    add_passages(index, vectors, [f"{i // 100:02}" for i in range(n)], [i % 100 for i in range(n)])
     [segment] = index._store.snapshot().segments
     assert len(index) == 20 and (segment.lists is not None) == lists
     assert layout.PASSAGES in segment.record.files
