@@ -215,7 +215,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        facts = prepare(root, 20 if given.quick else 60, ("pubmedqa",) if given.quick else COLLECTIONS)
+        facts = prepare(root, 20 if given.quick else 250, ("pubmedqa",) if given.quick else COLLECTIONS)
         qrels = facts.pop("qrels")
         print(facts, flush=True)
         contenders = [(name, sys.executable) for name in OURS]
