@@ -122,7 +122,7 @@ def readme_search(rows: list[dict[str, Any]]) -> str:
     first = rows[0]
     lines = [
         f"Search, {first['documents']:,} documents, {first['tokens']:,} tokens, {first['threads']} threads, "
-        "the same vectors (`python benchmarks/search.py`):",
+        f"{first['queries']} queries, the same vectors (`python benchmarks/search.py`):",
         "",
         "| | build, s | bytes a token | resident MB | p50, ms | batch, queries/s | nDCG@10 |",
         "| --- |" + " ---: |" * 6,
