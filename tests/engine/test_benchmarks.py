@@ -46,4 +46,5 @@ def test_quick_on_real_collections(collections, tmp_path, arguments):
         env={**os.environ, "LATEBOLT_DATA": str(collections)},
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 3 and not list(tmp_path.glob("*000*"))
+    assert "p50_ms" in done.stdout and len(done.stdout.splitlines()) >= 3
+    assert not list(tmp_path.glob("*000*"))  # what was built is removed
