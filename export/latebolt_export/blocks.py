@@ -59,14 +59,18 @@ class Blocks:
         out = build.add(
             "MultiHeadAttention", queries, keys, values, "", "", bias, domain=node.domain, num_heads=heads
         )
-        hidden = build.add("Shape", node.input[0], start=2)
-        rows = build.add("Concat", self._batch(), build.ints(-1), hidden, axis=0)
-        whole = build.add("Reshape", out, rows)
-        build.add("Slice", whole, self.shared_ints(0), self._tokens(), self.shared_ints(1))
+        self._join(build, node, out)
         blocks = _branch(node, "blocks")
         blocks.node.extend(build.nodes)
         blocks.node[-1].output[0] = blocks.output[0].name
         return _choice(node, fits, short, blocks)
+
+    def _join(self, build: Builder, node: NodeProto, pieces: str) -> None:
+        """Put pieces of the attention's output together and drop the rows that padding made."""
+        hidden = build.add("Shape", node.input[0], start=2)
+        rows = build.add("Concat", self._batch(), build.ints(-1), hidden, axis=0)
+        whole = build.add("Reshape", pieces, rows)
+        build.add("Slice", whole, self.shared_ints(0), self._tokens(), self.shared_ints(1))
 
     def sloped(self, node: NodeProto, slopes: Sequence[float]) -> list[NodeProto]:
         """An If: at once for a text of one stretch, else a Loop over stretches of queries.
@@ -84,10 +88,7 @@ class Blocks:
         always = build.constant(np.array(True))
         stacked = build.add("Loop", steps, always, body=body)  # [stretches, batch, STRETCH, hidden]
         turned = build.add("Transpose", stacked, perm=[1, 0, 2, 3])
-        hidden = build.add("Shape", node.input[0], start=2)
-        rows = build.add("Concat", self._batch(), build.ints(-1), hidden, axis=0)
-        whole = build.add("Reshape", turned, rows)
-        build.add("Slice", whole, self.shared_ints(0), self._tokens(), self.shared_ints(1))
+        self._join(build, node, turned)
         long = _branch(node, "stretches")
         long.node.extend(build.nodes)
         long.node[-1].output[0] = long.output[0].name

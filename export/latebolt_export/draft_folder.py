@@ -17,7 +17,9 @@ def check_target(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise ExportError(f"{out}: exists already. Choose another folder or overwrite it (overwrite=True).")
+        raise ExportError(
+            f"{out}: exists already. Choose another folder or overwrite it (--overwrite, or overwrite=True)."
+        )
     if not (out / contract.FILE_NAME).is_file():
         raise ExportError(f"{out}: is not a model folder, so it is not overwritten. Choose another folder.")
 

@@ -16,6 +16,7 @@ import msgspec
 from latebolt import contract
 from latebolt.contract import PRECISIONS, Contract, Head, Provenance
 from latebolt.errors import InvalidInput
+from latebolt.evaluate import read_collection
 from latebolt_export import heads, siblings, source, texts
 from latebolt_export.budgets import Budgets
 from latebolt_export.codes import check_isa, graph_isa
@@ -60,6 +61,8 @@ class ExportOptions:
             )
         if self.collection is not None and "fp32" not in self.precisions:
             raise InvalidInput("precisions should include fp32, which nDCG on a collection is compared with.")
+        if self.collection is not None:
+            read_collection(self.collection)  # a fault in it should not show after minutes of work
 
 
 def export_model(

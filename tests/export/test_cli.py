@@ -56,11 +56,12 @@ def test_a_budget_of_ones_own_fails_in_one_line(make, tmp_path, run):
         (["--precisions", "fp64"], "precisions should be some of"),
         (["--int8-mean-cosine", "2"], "int8_mean_cosine should be in -1..1"),
         (["--isa", "mmx"], "--isa"),
+        (["--collection", "nowhere"], "nowhere: there is no such folder"),
     ],
 )
 def test_misuse_says_what_is_wrong(make, tmp_path, run, options, expected):
     _, err = run(make("stanford"), tmp_path / "out", *options, code=2)
-    assert expected in err.splitlines()[-1]
+    assert expected in err.splitlines()[-1] and "reading" not in err  # before any work
     assert not (tmp_path / "out").exists()
 
 
