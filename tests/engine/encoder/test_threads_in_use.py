@@ -54,11 +54,22 @@ print(json.dumps({"spent": list(spent.values()), "wall": wall, "idle": idle}))
 @pytest.mark.parametrize("threads", (1, 2))
 def test_two_encoders_at_once_use_no_more_threads_than_each_was_given(threads, n_texts):
     command = [sys.executable, "-c", CHILD, str(threads), str(n_texts)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    total = sum(found["spent"])
-    busy = [seconds for seconds in found["spent"] if seconds > 0.1 * found["wall"]]
-    assert 1 <= len(busy) <= 2 * threads
-    assert total <= 1.05 * 2 * threads * found["wall"]
-    assert sum(busy) > 0.9 * total  # the others only wait, and do not spin
-    assert found["idle"] < 0.05
+    for last in (False, False, True):  # other processes on the machine can spoil a second of measuring
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        broken = faults(json.loads(done.stdout), threads)
+        if not broken or last:
+            break
+    assert not broken
+
+
+def faults(found, threads):
+    """What is wrong with the CPU seconds of each thread, in words."""
+    total, wall = sum(found["spent"]), found["wall"]
+    busy = [seconds for seconds in found["spent"] if seconds > 0.1 * wall]
+    checks = {
+        f"{len(busy)} busy threads": 1 <= len(busy) <= 2 * threads,
+        f"{total} s of CPU in {wall} s": total <= 1.05 * 2 * threads * wall,
+        f"others spent {total - sum(busy)} s": sum(busy) > 0.9 * total,  # they only wait, and do not spin
+        f"{found['idle']} s when idle": found["idle"] < 0.05,
+    }
+    return [fault for fault, fine in checks.items() if not fine]
