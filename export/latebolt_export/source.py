@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts import graphs
+from latebolt.layouts import graphs, hub
 
 if TYPE_CHECKING:
     from latebolt_export.checkpoint import Checkpoint
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-MOST_REASON = 120  # characters of a library's message that are passed on
 SMALL = ("*.json", "artifact.metadata", "README.md", "*_Dense/*")
 SAFE, PICKLED = ("*.safetensors",), ("pytorch_model*.bin",)
 
@@ -82,7 +81,6 @@ def _has_weights(folder: Path) -> bool:
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         weights: tuple[str, ...] = SAFE + PICKLED
@@ -96,9 +94,8 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             if not any(Path(name).match(pattern) for name in names for pattern in (*SAFE, *PICKLED)):
                 weights = ("*.onnx", "*.onnx_data", "*.onnx.data")
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*SMALL, *weights]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:MOST_REASON]
+    except hub.faults() as error:
         raise ExportError(
-            f'"{hub_id}": no folder of that name here, and the hub did not give it ({reason}). Check the '
+            f'"{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. Check the '
             f"name, or download the checkpoint and give its folder."
         ) from error

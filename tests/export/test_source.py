@@ -42,7 +42,9 @@ def test_a_hub_id_is_exported_offline_and_its_commit_kept(cache, tmp_path):
 
 
 def test_what_the_cache_lacks_is_an_error_that_says_so_when_offline(cache, tmp_path):
-    with pytest.raises(ExportError, match=r'"org/other": no folder of that name here, and the hub did not'):
+    with pytest.raises(
+        ExportError, match=r'"org/other": no folder of that name here, and the hub is switched'
+    ):
         export_model("org/other", tmp_path / "out")
     with pytest.raises(ExportError, match=r'"org/colbert": no folder'):
         source.locate("org/colbert", "a" * 40, quiet)

@@ -7,7 +7,6 @@ made, and the folder it belongs to; loads nothing into ONNX Runtime.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from latebolt import contract as contracts
 from latebolt.contract import Contract, Graph
 from latebolt.errors import ModelError
 from latebolt.layouts import folder as foreign
-from latebolt.layouts import graphs, settings
+from latebolt.layouts import graphs, hub, settings
 from latebolt.layouts.digests import remembered_sha256
 
 BUILT_IN = Path(__file__).parent.parent / "models"
@@ -119,14 +118,12 @@ def find(name: str | Path) -> ModelFolder:
 
 def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except hub.faults() as error:
         raise ModelError(
-            f'model "{hub_id}": no folder of that name here, and the hub did not give it ({reason}). '
+            f'model "{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. '
             'Check the name, or use the built-in "starter".'
         ) from error
 
@@ -134,12 +131,8 @@ def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None)
 def _hub_listing(hub_id: str, snapshot: Path) -> list[str]:
     """Files of a repository at a snapshot's commit; those fetched earlier where the hub cannot be asked."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    faults: list[type[Exception]] = [HfHubHTTPError, OfflineModeIsEnabled, OSError]
-    if (httpx := sys.modules.get("httpx")) is not None:
-        faults.append(httpx.HTTPError)  # what huggingface_hub 1.x lets through, and no OSError
     try:
         return list(HfApi().list_repo_files(hub_id, revision=snapshot.name))
-    except tuple(faults):
+    except hub.faults():
         return graphs.listing(snapshot)
