@@ -1,10 +1,11 @@
 """Rewrites a fused graph into the form that runs fastest on ONNX Runtime's CPU provider.
 
-Three measured facts decide it (ONNX Runtime 1.32, MiniLM, 128 tokens, one thread):
+Four measured facts decide it (ONNX Runtime 1.32, MiniLM, 128 tokens, one thread):
 SkipLayerNormalization is a scalar loop there, 200 us against 35 us for a sum and a LayerNormalization
 (Sum, because an Add would be fused back when the session opens); a bias in an Add of its own is folded into
-the integer MatMul, one inside MultiHeadAttention costs a copy; and MultiHeadAttention without a mask is
-flash attention, with memory linear in the length.
+the integer MatMul, one inside MultiHeadAttention costs a copy; one inside BiasGelu is read again for every
+value, 0.48 to 0.60 ns against 0.37 ns for Gelu; and MultiHeadAttention without a mask is flash attention,
+with memory linear in the length.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from latebolt_export.onnx_edit import Wiring, add_constant, set_nodes
 
 
 def split_fused(model: onnx.ModelProto) -> None:
-    """Part skip-normalisations and attention biases into plain nodes, in place."""
+    """Part skip-normalisations and the biases of attention and GELU into plain nodes, in place."""
     wiring = Wiring(model)
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -29,6 +30,8 @@ def split_fused(model: onnx.ModelProto) -> None:
             nodes += _split_norm(node)
         elif node.op_type == "MultiHeadAttention" and len(node.input) > 3 and node.input[3]:
             nodes += _split_bias(model, node, wiring.value(node.input[3]))
+        elif node.op_type == "BiasGelu":
+            nodes += _split_gelu(node)
         else:
             nodes.append(node)
     set_nodes(model, nodes)
@@ -65,6 +68,14 @@ def _split_bias(model: onnx.ModelProto, node: NodeProto, bias: np.ndarray) -> li
         node.input[i] = made[-1].output[0]
     node.input[3] = ""
     return [*made, node]
+
+
+def _split_gelu(node: NodeProto) -> list[NodeProto]:
+    biased = f"{node.name}_biased"
+    return [
+        helper.make_node("Add", node.input, [biased], f"{node.name}_bias"),
+        helper.make_node("Gelu", [biased], node.output, node.name, domain="com.microsoft"),
+    ]
 
 
 def long_texts(model: onnx.ModelProto, kinds: Sequence[Kind]) -> None:
