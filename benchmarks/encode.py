@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +69,52 @@ def texts(n: int) -> list[str]:
 
 def prepare() -> None:
     """Export the model at fp32 and int8, and lay the weights out as FastEmbed reads them; once a machine."""
+    from latebolt_export.starter import build_starter, weights_folder
+
     if not (ASSETS / "model" / "latebolt.json").exists():
-        from importlib import resources
-
-        from latebolt_export import checkpoint, graph, heads, module
-        from latebolt_export.starter import build_starter, weights_folder
-
         ASSETS.mkdir(parents=True, exist_ok=True)
         build_starter(ASSETS / "model", precisions=("fp32", "int8"), overwrite=True)
-        shutil.rmtree(ASSETS / "fastembed", ignore_errors=True)
-        (ASSETS / "fastembed").mkdir()
+    if not (ASSETS / "fastembed" / "config.json").exists():  # written last
+        (ASSETS / "fastembed").mkdir(exist_ok=True)
+        export_plainly(ASSETS / "fastembed" / "model.onnx")
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json"):
             shutil.copy(weights_folder() / name, ASSETS / "fastembed" / name)
-        # The graph FastEmbed's users have: as traced; ONNX Runtime fuses what it can when it loads it.
-        with resources.as_file(
-            resources.files("latebolt_export") / "data" / "starter_head.safetensors"
-        ) as head:
-            found = checkpoint.load(weights_folder(), [head])
-        graph.trace(
-            module.build(found, heads.choose(found.projections, (128,))), ASSETS / "fastembed" / "model.onnx"
-        )
+
+
+def export_plainly(path: Path) -> None:
+    """Write the graph that FastEmbed's users have: as torch traces it, plain operators, nothing fused."""
+    import torch
+
+    names, axes = ["input_ids", "attention_mask"], {0: "batch", 1: "tokens"}
+    ids = torch.ones(2, 16, dtype=torch.int64)
+    torch.onnx.export(
+        torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17, input_names=names,
+        output_names=["embeddings_128"], dynamic_axes=dict.fromkeys([*names, "embeddings_128"], axes),
+    )  # fmt: skip
+
+
+def torch_colbert(attention: str):  # type: ignore[no-untyped-def]
+    """transformers' BertModel with the built-in model's 128-wide head, as a torch module."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import BertModel
+
+    from latebolt_export.starter import weights_folder
+
+    with resources.as_file(resources.files("latebolt_export") / "data" / "starter_head.safetensors") as file:
+        (weight,) = load_file(file).values()
+
+    class Colbert(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = BertModel.from_pretrained(weights_folder(), attn_implementation=attention)
+            self.head = torch.nn.Linear(*weight.shape[::-1], bias=False)
+            self.head.weight.data = weight.float()
+
+        def forward(self, ids, mask):  # type: ignore[no-untyped-def]
+            return self.head(self.bert(ids, attention_mask=mask).last_hidden_state)
+
+    return Colbert().eval()
 
 
 def prepare_wide() -> bool:
@@ -201,14 +228,9 @@ def padded_onnx(threads: int) -> Encode:
 def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int = 16) -> Encode:
     """transformers' BertModel with SDPA, texts sorted by length; on CPUs 16 a batch is best of 1 to 64."""
     import torch
-    from transformers import BertModel
-
-    from latebolt_export.starter import weights_folder
 
     torch.set_num_threads(threads)
-    model = BertModel.from_pretrained(weights_folder(), attn_implementation="sdpa").eval()
-    model = model.to(device, getattr(torch, dtype))
-    head = torch.nn.Linear(384, 128, bias=False, device=device, dtype=getattr(torch, dtype))
+    model = torch_colbert("sdpa").to(device, getattr(torch, dtype))
     tokenizer = _tokenizer()
 
     def encode(some: list[str]) -> int:
@@ -219,8 +241,7 @@ def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int 
                 batch = tokenizer.encode_batch(ordered[start : start + batch_size])
                 mask = torch.tensor([e.attention_mask for e in batch], device=device)
                 ids = torch.tensor([e.ids for e in batch], device=device)
-                vectors = head(model(ids, attention_mask=mask).last_hidden_state)
-                torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+                torch.nn.functional.normalize(model(ids, mask).float(), dim=-1).cpu().numpy()
                 total += int(mask.sum())
         return total
 
