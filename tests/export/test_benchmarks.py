@@ -1,0 +1,44 @@
+"""The graph that peers read in the benchmark of encoding is a plain one, and computes what torch computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from latebolt_export import starter
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def benchmark(name, monkeypatch):
+    """A benchmark's module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
+    if not importlib.util.find_spec(starter.MODULE):
+        pytest.skip(f"needs the weights of {starter.PACKAGE}")
+    encode = benchmark("encode", monkeypatch)
+    encode.export_plainly(tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {node.domain for node in model.graph.node} == {""}
+    assert sum(node.op_type == "Softmax" for node in model.graph.node) == 6
+    ids = np.array([[101, 7592, 2088, 102], [101, 7592, 102, 0]])
+    mask = (ids > 0).astype(np.int64)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (found,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+    with torch.no_grad():
+        expected = encode.torch_colbert("sdpa")(torch.tensor(ids), torch.tensor(mask)).numpy()
+    np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-3, atol=1e-4)
