@@ -128,7 +128,7 @@ def random_store(rng: np.random.Generator, n: int, bits: int) -> ResidualArrays:
         rng.integers(0, 256, (n, DIM * bits // 8), dtype=np.uint8),
         rng.integers(0, N_CENTROIDS, n).astype(np.uint16),
         rng.integers(0, 256, n, dtype=np.uint8),
-        np.linspace(0.9, 1.1, 256, dtype=np.float32),
+        rng.uniform(0.9, 1.1, (256, 2)).astype(np.float32),
         levels,
     )
 

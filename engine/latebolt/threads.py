@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Nanoseconds of work for each thread, below which waking another costs more than it saves.
-LEAST_NS = 250_000
+LEAST_NS = 75_000
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
@@ -55,7 +55,7 @@ def plan_ranges(weights: npt.NDArray[np.int64], parts: int) -> list[tuple[int, i
     """
     total = np.cumsum(weights)
     goals = [total[-1] * i // parts for i in range(1, parts)] if len(total) else []
-    cuts = [0, *np.searchsorted(total, goals).tolist(), len(weights)]
+    cuts = [0, *np.searchsorted(total - weights / 2, goals).tolist(), len(weights)]  # nearest to each goal
     return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
 

@@ -1,8 +1,10 @@
-"""Residual codes: a centroid, 1, 2 or 4 bits a dimension for what is left, and one byte of norm.
+"""Residual codes: a centroid, 1, 2 or 4 bits a dimension for what is left, and one byte of two factors.
 
-vector ~ (centroid[cell] + weights[code] * spread) * inverse norm. `spread` is each dimension's own width, so
-that narrow dimensions get finer steps; scoring pays nothing for it, because it goes into the query. The
-inverse norm makes the decoded vector unit length again; leaving it out costs up to 0.17 nDCG at one bit.
+vector ~ share * centroid + norm * weights[code] * spread. `spread` is each dimension's own width, so that
+narrow dimensions get finer steps; scoring pays nothing for it, because it goes into the query. The byte picks
+(share, norm) out of 256 pairs: they make the decoded vector unit length again, without which up to 0.17 nDCG
+is lost at one bit, and give every residual a width of its own, so that a token far from its centroid has as
+fine codes as a near one. A width of its own takes a fifth off the squared error at 1 bit, two fifths at 4.
 
 Weights lie on a grid of 128 levels, so that scoring is a product of bytes. Byte j of n = dim * bits / 8 holds
 dimensions j, n + j, 2n + j, ... from its lowest bits up: each bit field of neighbouring bytes is neighbouring
@@ -35,10 +37,13 @@ from latebolt.kernels.maxsim import (
     maxsim_residual,
     residual_query,
 )
+from latebolt.kernels.residual import encode_residual
 
-_BLOCK = 16384  # tokens encoded at a time: bounds the temporaries to some tens of MB
+_BLOCK = 16384  # tokens looked at at a time: bounds the temporaries to some tens of MB
 FAR_SHARE = 0.02
+KIND = "residual-2"  # what a store records; "residual" had one factor for centroid and residual
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
+_FACTOR_POINTS = 8192  # pairs of factors looked at to choose 256
 
 
 class ResidualCodec:
@@ -48,10 +53,10 @@ class ResidualCodec:
         centroids: float32 [k, dim], unit length.
         levels: uint8 [2**bits], 0..127, ascending; LEVEL_ZERO adds nothing.
         spread: float32 [dim], above 0: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
-        norm_table: float32 [256], ascending: inverse norms.
+        factors: float32 [256, 2]: pairs that centroid and residual are multiplied by.
         bits: 1, 2 or 4.
-        far: distance to their centroid that all but FAR_SHARE of the training vectors stay below; None for a
-            codec of an earlier version, to which no vector is outlying.
+        unit: root mean square of a residual over `spread` that the levels are made for.
+        far: distance to their centroid that all but FAR_SHARE of the training vectors stay below.
     """
 
     def __init__(
@@ -59,12 +64,13 @@ class ResidualCodec:
         centroids: Float32,
         levels: npt.NDArray[np.uint8],
         spread: Float32,
-        norm_table: Float32,
+        factors: Float32,
         bits: int,
-        far: float | None = None,
+        unit: float,
+        far: float,
     ) -> None:
-        self.far = far
-        self.centroids, self.norm_table, self.bits, self.spread = centroids, norm_table, bits, spread
+        self.unit, self.far = unit, far
+        self.centroids, self.factors, self.bits, self.spread = centroids, factors, bits, spread
         self.dim = centroids.shape[1]
         self._prepared = centroid_levels(centroids)
         self.levels = np.zeros(16, np.uint8)
@@ -82,7 +88,7 @@ class ResidualCodec:
         seed: int = 0,
         place: Callable[[Float32, int], Float32] | None = None,
     ) -> ResidualCodec:
-        """Learn centroids, buckets and norms.
+        """Learn centroids, buckets and factors.
 
         Args:
             sample: float32 [n, dim], unit length, dim a multiple of 8 / bits and of 4.
@@ -103,24 +109,24 @@ class ResidualCodec:
         centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed)
         rng = np.random.default_rng(seed)
         some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
-        residual = some - centroids[nearest(some, centroid_levels(centroids))]
+        cells = nearest(some, centroid_levels(centroids))
+        residual = some - centroids[cells]
         far = float(np.quantile(np.linalg.norm(residual, axis=1), 1 - FAR_SHARE))
         spread = np.maximum(residual.std(axis=0), 1e-6)
-        weights = (place or lloyd_max)((residual / spread).ravel(), 2**bits)
+        scaled = residual / spread
+        width = np.maximum(np.sqrt((scaled**2).mean(axis=1, keepdims=True)), 1e-6)
+        weights = (place or lloyd_max)((scaled / width).ravel(), 2**bits)
         weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
         step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
         spread = (spread * step).astype(np.float32)
-        draft = cls(centroids, levels, spread, np.ones(256, np.float32), bits)
-        norms = 1.0 / np.maximum(np.linalg.norm(draft._approximate(some)[0], axis=1), 1e-6)
-        low, high = np.quantile(norms, [0.0005, 0.9995])
-        table = np.linspace(low, max(high, low + 1e-4), 256, dtype=np.float32)
-        return cls(centroids, levels, spread, table, bits, far)
+        steps_from_zero = levels.astype(np.float32) - LEVEL_ZERO
+        found = encode_residual(some, cells, centroids, spread, steps_from_zero, 1 / step)
+        factors = choose_factors(found.pairs, residual, seed)
+        return cls(centroids, levels, spread, factors, bits, 1 / step, far)
 
     def outlying(self, values: Float32) -> npt.NDArray[np.bool_]:
         """Bool [n]: vectors farther from every centroid than nearly all of those the codec learnt from."""
-        if self.far is None:
-            return np.zeros(len(values), np.bool_)
         return self._distance(values) > self.far
 
     def _distance(self, values: Float32) -> Float32:
@@ -140,14 +146,16 @@ class ResidualCodec:
         """
         new = spherical_kmeans(outliers, min(n_centroids, max(1, len(outliers) // 4)), seed)
         centroids = np.concatenate([self.centroids, new])
-        codec = ResidualCodec(centroids, self.levels, self.spread, self.norm_table, self.bits, self.far)
+        codec = ResidualCodec(
+            centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far
+        )
         # What stays far after learning is the nature of these vectors, and no reason to learn them again.
-        codec.far = max(self.far or 0.0, float(np.quantile(codec._distance(outliers), 1 - FAR_SHARE)))
+        codec.far = max(self.far, float(np.quantile(codec._distance(outliers), 1 - FAR_SHARE)))
         return codec
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
-        """Centroid number, packed codes, norm."""
+        """Centroid number, packed codes, number of the pair of factors."""
         return (
             ("cell", self._cell_dtype, None),
             ("codes", "|u1", self.dim * self.bits // 8),
@@ -158,36 +166,13 @@ class ResidualCodec:
         """Over all columns."""
         return bytes_of(self.columns)
 
-    def _approximate(self, values: Float32) -> tuple[Float32, Int64, npt.NDArray[np.uint8]]:
-        """(centroid + weights, cell, code of each dimension) before the norm."""
-        cell = nearest(values, self._prepared)
-        centre = self.centroids[cell]
-        edges = (self.weights[1:] + self.weights[:-1]) / 2
-        residual = (values - centre) / self.spread
-        if self.bits <= 2:
-            code = np.zeros(values.shape, np.uint8)
-            for edge in edges:
-                code += residual > edge
-        else:
-            code = np.searchsorted(edges, residual).astype(np.uint8)
-        return centre + self.weights[code] * self.spread, cell, code
-
     def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
         """See `base.Codec`."""
-        parts = [self._encode_block(values[i : i + _BLOCK]) for i in range(0, len(values), _BLOCK)]
-        parts = parts or [self._encode_block(values)]
-        return {name: np.concatenate([part[name] for part in parts]) for name, _, _ in self.columns}
-
-    def _encode_block(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
-        approximate, cell, code = self._approximate(values)
-        inverse = 1.0 / np.maximum(np.linalg.norm(approximate, axis=1), 1e-6)
-        step = (self.norm_table[-1] - self.norm_table[0]) / 255
-        norm = np.clip(np.rint((inverse - self.norm_table[0]) / step), 0, 255).astype(np.uint8)
-        fields = code.reshape(len(values), 8 // self.bits, self.dim * self.bits // 8)
-        packed = np.zeros((len(values), fields.shape[2]), np.uint8)
-        for i in range(fields.shape[1]):
-            packed |= fields[:, i] << np.uint8(self.bits * i)
-        return {"cell": cell.astype(self._cell_dtype), "codes": packed, "norm": norm}
+        cells = nearest(values, self._prepared)
+        found = encode_residual(
+            values, cells, self.centroids, self.spread, self.weights, self.unit, self.factors
+        )
+        return {"cell": cells.astype(self._cell_dtype), "codes": found.codes, "norm": found.norms}
 
     def decode(self, columns: Columns) -> Float32:
         """See `base.Codec`."""
@@ -196,8 +181,9 @@ class ResidualCodec:
             codes >> np.uint8(self.bits * i) & np.uint8(2**self.bits - 1) for i in range(8 // self.bits)
         ]
         weights = self.weights[np.concatenate(fields, axis=1)]
-        vectors = self.centroids[np.asarray(columns["cell"])] + weights * self.spread
-        return (vectors * self.norm_table[np.asarray(columns["norm"])][:, None]).astype(np.float32)
+        share, norm = self.factors[np.asarray(columns["norm"])].T[:, :, None]
+        centroids = self.centroids[np.asarray(columns["cell"])]
+        return (share * centroids + norm * (weights * self.spread)).astype(np.float32)
 
     def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ResidualScorer:
         """See `base.Codec`."""
@@ -209,9 +195,10 @@ class ResidualCodec:
             "centroids": self.centroids,
             "levels": self.levels,
             "spread": self.spread,
-            "norm_table": self.norm_table,
+            "factors": self.factors,
         }
-        return arrays, {"kind": "residual", "dim": self.dim, "bits": self.bits, "far": self.far}
+        numbers = {"dim": self.dim, "bits": self.bits, "unit": self.unit, "far": self.far}
+        return arrays, {"kind": KIND, **numbers}
 
 
 class ResidualScorer:
@@ -229,13 +216,35 @@ class ResidualScorer:
         """See `base.Scorer`."""
         codec = self._codec
         arrays = ResidualArrays(
-            columns["codes"], columns["cell"], columns["norm"], codec.norm_table, codec.levels
+            columns["codes"], columns["cell"], columns["norm"], codec.factors, codec.levels
         )
         return maxsim_residual(self._query, arrays, codec.bits, offsets, rows, self.threads)
 
     def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """MaxSim with every token replaced by its centroid: 2 bytes read a token instead of all."""
         return maxsim_centroids(self.centroids, columns["cell"], offsets, rows, self.threads)
+
+
+def choose_factors(pairs: Float32, residuals: Float32, seed: int = 0) -> Float32:
+    """The 256 pairs of factors that come nearest to many (k-means).
+
+    Args:
+        pairs: float32 [n >= 1, 2], the best ones of some vectors; residuals: float32 [n, dim] of these.
+    Returns:
+        float32 [256, 2].
+    """
+    rng = np.random.default_rng(seed)
+    # An error of the second factor moves a vector by so much less as its residual is shorter than a centroid.
+    unit = np.array([1.0, max(float(np.linalg.norm(residuals, axis=1).mean()), 1e-6)], np.float32)
+    unit[1] /= max(float(np.abs(pairs[:, 1]).mean()), 1e-6)
+    points = pairs[rng.permutation(len(pairs))[:_FACTOR_POINTS]] * unit
+    centres = points[np.arange(256) % len(points)]
+    for _ in range(20):
+        nearest_ = ((centres**2).sum(axis=1) - 2 * points @ centres.T).argmin(axis=1)
+        counts = np.bincount(nearest_, minlength=256)
+        sums = np.stack([np.bincount(nearest_, points[:, i], 256) for i in (0, 1)], axis=1)
+        centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
+    return np.ascontiguousarray(centres / unit, np.float32)
 
 
 def lloyd_max(values: Float32, levels: int, iterations: int = 30) -> Float32:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.codec import residual
 from latebolt.codec.base import BITS, Codec
 from latebolt.codec.plain import Float16Codec, Int8Codec
-from latebolt.codec.residual import ResidualCodec
 from latebolt.errors import InvalidInput
 
 
@@ -37,14 +37,18 @@ def restore(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -> 
     Raises:
         InvalidInput: a kind this version does not know.
     """
-    if info["kind"] == "residual":
-        centroids, spread, norms = (
-            np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "spread", "norm_table")
+    if info["kind"] == residual.KIND:
+        centroids, spread, factors = (
+            np.ascontiguousarray(arrays[name], np.float32) for name in ("centroids", "spread", "factors")
         )
-        levels = np.asarray(arrays["levels"], np.uint8)
-        return ResidualCodec(centroids, levels, spread, norms, int(info["bits"]), info.get("far"))
+        levels, bits = np.asarray(arrays["levels"], np.uint8), int(info["bits"])
+        unit, far = float(info["unit"]), float(info["far"])
+        return residual.ResidualCodec(centroids, levels, spread, factors, bits, unit, far)
     if info["kind"] == "float16":
         return Float16Codec(int(info["dim"]))
     if info["kind"] == "int8":
         return Int8Codec(int(info["dim"]))
-    raise InvalidInput(f'codec kind "{info["kind"]}" is unknown to this version. Update latebolt.')
+    raise InvalidInput(
+        f'codec kind "{info["kind"]}" is unknown to this version. '
+        "Use the latebolt version that wrote it, or build the index again."
+    )

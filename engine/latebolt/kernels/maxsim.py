@@ -28,15 +28,15 @@ VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, whic
 class ResidualArrays(NamedTuple):
     """Token vectors as residual codes; see `codec.residual` for their meaning.
 
-    codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens];
-    norm_table float32 [256]; levels uint8 [16], 0..127, the first 2**bits used: a code adds
-    (levels[code] - LEVEL_ZERO) times its dimension's spread.
+    codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens], rows of
+    factors float32 [256, 2]: what the centroid and the residual are multiplied by; levels uint8 [16], 0..127,
+    the first 2**bits used: a code adds (levels[code] - LEVEL_ZERO) times its dimension's spread.
     """
 
     codes: npt.NDArray[np.uint8]
     cells: npt.NDArray[np.unsignedinteger]
     norms: npt.NDArray[np.uint8]
-    norm_table: Float32
+    factors: Float32
     levels: npt.NDArray[np.uint8]
 
 
@@ -271,8 +271,9 @@ def maxsim_residual(
 ) -> Float32:
     """MaxSim against residual codes, without decoding them.
 
-    score = inv_norm * (centroid . q + scale * (dot(levels[codes], int8(q * spread)) - bias)) for each token
-    and query row q; the dot product is exact in int32, so every instruction set gives the same integers.
+    score = share * (centroid . q) + norm * scale * (dot(levels[codes], int8(q * spread)) - bias) for each
+    token and query row q, (share, norm) = factors[norms]; the dot product is exact in int32, so every
+    instruction set gives the same integers.
 
     Args:
         query: see `residual_query`; rounded to int8 where it meets the codes.
@@ -285,9 +286,9 @@ def maxsim_residual(
     before = (
         address(codes), address(scales), address(biases), n_query, address(table),
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
-        address(store.norm_table), address(store.levels),
+        address(store.factors), address(store.levels),
     )  # fmt: skip
-    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 4 * table.shape[1]
+    scratch_bytes = CODE_TILE * (8 + 4 + 4 + dim) + 4 * table.shape[1]
     kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
     cost = n_query * dim / _BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

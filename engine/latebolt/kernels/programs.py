@@ -25,11 +25,15 @@ CENTROID_PARTS = (
     8  # candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %
 )
 LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
+ROUNDS = 2  # of fitting the width of a residual to its codes; more change nothing in the third digit
+# An error of a vector's length changes all its scores one way, one of its direction many ways that cancel.
+LENGTH_COUNTS = np.float32(32)
 CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
 load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
 load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")
-store_f32, store_i64, store_u32 = vector.store_f32, vector.store_i64, vector.store_u32
+store_u8, store_u32, store_i64 = (vector.store_integer(kind) for kind in ("u8", "u32", "i64"))
+store_f32 = vector.store_f32
 
 
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
@@ -172,7 +176,7 @@ def _maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
                     at = t if t < end - CODE_TILE else end - CODE_TILE
                     tile(
                         query + block * dim * lanes, scales + shift, biases + shift,
-                        source + at * dim, scratch, source_scales + 4 * at, best,
+                        source + at * dim, scratch, nothing, source_scales + 4 * at, best,
                     )  # fmt: skip
                     t = at + CODE_TILE
                 total += sum_lanes(best, n_query - block * lanes)
@@ -191,17 +195,19 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_residual(  # type: ignore[no-untyped-def]
-        query, scales, biases, n_query, table, codes, cells, wide, norms, norm_table, weights,
+        query, scales, biases, n_query, table, codes, cells, wide, norms, factors, weights,
         offsets, rows, scratch, out, first, last,
     ):  # fmt: skip
         """Query int8 [n_blocks][dim / 4][lanes][4], scales float32 and biases int32 [n_blocks][lanes],
         table float32 [n_centroids][n_blocks][lanes], codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when
-        wide), norms u8 [n_tokens], norm_table float32 [256], weights u8 [16], offsets, rows as above.
+        wide), norms u8 [n_tokens], factors float32 [256][2] of centroid and residual, weights u8 [16],
+        offsets, rows as above.
 
-        scratch: CODE_TILE row addresses (int64), CODE_TILE norms (float32), CODE_TILE * dim bytes, then
-        n_blocks * lanes maxima (float32)."""
+        scratch: CODE_TILE row addresses (int64), CODE_TILE factors of the centroid and as many of the
+        residual (float32), CODE_TILE * dim bytes, then n_blocks * lanes maxima (float32)."""
         n_blocks = (n_query + lanes - 1) // lanes
-        tile_norms = scratch + 8 * CODE_TILE
+        tile_shares = scratch + 8 * CODE_TILE
+        tile_norms = tile_shares + 4 * CODE_TILE
         plain = tile_norms + 4 * CODE_TILE
         best = plain + CODE_TILE * dim
         for i in range(first, last):
@@ -219,7 +225,9 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
                         unpack(codes + token * n_bytes, weights, plain + j * dim)
                         cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
                         store_i64(scratch + 8 * j, table + 4 * cell * n_blocks * lanes)
-                        store_f32(tile_norms + 4 * j, load_f32(norm_table + 4 * load_u8(norms + token)))
+                        pair = factors + 8 * load_u8(norms + token)
+                        store_f32(tile_shares + 4 * j, load_f32(pair))
+                        store_f32(tile_norms + 4 * j, load_f32(pair + 4))
                     for block in range(n_blocks):
                         shift = 4 * block * lanes
                         if block > 0:
@@ -227,7 +235,7 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
                                 store_i64(scratch + 8 * j, load_i64(scratch + 8 * j) + 4 * lanes)
                         tile(
                             query + block * dim * lanes, scales + shift, biases + shift,
-                            plain, scratch, tile_norms, best + shift,
+                            plain, scratch, tile_shares, tile_norms, best + shift,
                         )  # fmt: skip
                     at += CODE_TILE
                 for block in range(n_blocks):
@@ -235,6 +243,108 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
             store_f32(out + 4 * i, total)
 
     return maxsim_residual
+
+
+def _encode_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
+    n_bytes, n_edges = dim * bits // 8, 2**bits - 1
+    zero, one = np.float32(0), np.float32(1)
+    least = np.float32(1e-6)
+
+    @_inline
+    def weight_of(x: Any, edges: int, steps: int) -> Any:
+        """The weight nearest to x: the least one, and each step up whose edge lies below."""
+        weight = load_f32(steps)
+        for e in range(n_edges):
+            weight += load_f32(steps + 4 * (e + 1)) if x > load_f32(edges + 4 * e) else zero
+        return weight
+
+    def encode_residual(  # type: ignore[no-untyped-def]
+        values, cells, centroids, spread, edges, steps, factors, pairs, codes, norms, scratch, first, last
+    ):
+        """Values float32 [n][dim], cells int64 [n], centroids float32 [n_centroids][dim], spread float32
+        [dim], edges float32 [2**bits - 1] between weights, steps float32 [2**bits + 1], the least weight,
+        from each to the next, and the unit of a residual's width; factors float32 [256][2] or 0; pairs
+        float32 [n][2], the best factors of centroid and residual; codes u8 [n][dim * bits / 8] and, where
+        there are factors, norms u8 [n].
+
+        scratch: float32 [3][dim] and [256], u8 [dim]."""
+        scaled = scratch
+        centre = scaled + 4 * dim
+        residual = centre + 4 * dim
+        errors = residual + 4 * dim
+        plain = errors + 4 * 256
+        for i in range(first, last):
+            value, cell = values + 4 * i * dim, centroids + 4 * load_i64(cells + 8 * i) * dim
+            square = zero
+            for d in range(dim):
+                c = load_f32(cell + 4 * d)
+                r = load_f32(value + 4 * d) - c
+                x = r / load_f32(spread + 4 * d)
+                store_f32(centre + 4 * d, c)
+                store_f32(residual + 4 * d, r)
+                store_f32(scaled + 4 * d, x)
+                square += x * x
+            width = vector.sqrt_f32(square / np.float32(dim)) / load_f32(steps + 4 * (n_edges + 1))
+            for _ in range(ROUNDS):
+                inverse = one / (width if width > least else least)
+                along, length = zero, zero
+                for d in range(dim):
+                    x = load_f32(scaled + 4 * d) * inverse
+                    w = weight_of(x, edges, steps) * load_f32(spread + 4 * d)
+                    along += load_f32(residual + 4 * d) * w
+                    length += w * w
+                width = along / length if length > zero else width
+            inverse = one / (width if width > least else least)
+            cc, cw, ww, vc, vw = zero, zero, zero, zero, zero
+            for d in range(dim):
+                x = load_f32(scaled + 4 * d) * inverse
+                w = weight_of(x, edges, steps) * load_f32(spread + 4 * d)
+                c = load_f32(centre + 4 * d)
+                v = c + load_f32(residual + 4 * d)
+                cc += c * c
+                cw += c * w
+                ww += w * w
+                vc += v * c
+                vw += v * w
+            for d in range(dim):
+                x = load_f32(scaled + 4 * d) * inverse
+                code = 0
+                for e in range(n_edges):
+                    code += 1 if x > load_f32(edges + 4 * e) else 0
+                store_u8(plain + d, code)
+            for j in range(n_bytes):
+                packed = 0
+                for field in range(8 // bits):
+                    packed |= load_u8(plain + field * n_bytes + j) << (bits * field)
+                store_u8(codes + i * n_bytes + j, packed)
+            # The direction of share * centroid + norm * weights that is nearest to the vector's, unit length.
+            share, norm = one, zero
+            area = cc * ww - cw * cw
+            if area > least * cc * ww:
+                share, norm = (vc * ww - vw * cw) / area, (vw * cc - vc * cw) / area
+            size = share * share * cc + norm * norm * ww + np.float32(2) * share * norm * cw
+            size = one / vector.sqrt_f32(size) if size > zero else one
+            share *= size
+            norm *= size
+            store_f32(pairs + 8 * i, share)
+            store_f32(pairs + 8 * i + 4, norm)
+            if factors != 0:
+                along_a, along_b = share * cc + norm * cw, share * cw + norm * ww
+                for k in range(256):
+                    a, b = share - load_f32(factors + 8 * k), norm - load_f32(factors + 8 * k + 4)
+                    length = a * along_a + b * along_b
+                    error = a * a * cc + b * b * ww + np.float32(2) * a * b * cw
+                    store_f32(errors + 4 * k, error + LENGTH_COUNTS * length * length)
+                best = load_f32(errors)
+                for k in range(256):
+                    error = load_f32(errors + 4 * k)
+                    best = error if error < best else best
+                k = 0
+                while k < 255 and load_f32(errors + 4 * k) != best:
+                    k += 1
+                store_u8(norms + i, k)
+
+    return encode_residual
 
 
 def _nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
@@ -399,6 +509,7 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "maxsim_bytes": _maxsim_bytes,  # dim
     "maxsim_residual": _maxsim_residual,  # dim, bits
+    "encode_residual": _encode_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim
     "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32
 }

@@ -28,15 +28,16 @@ def decode_residual_reference(
     codes: npt.NDArray[np.uint8],
     cells: npt.NDArray[np.integer],
     norms: npt.NDArray[np.uint8],
-    norm_table: Float32,
+    factors: Float32,
     centroids: Float32,
     weights: Float32,
     spread: Float32,
     bits: int,
 ) -> Float32:
-    """Defines the residual code: (centroid + weight of each dimension's code * its spread) * inverse norm.
+    """Defines the residual code: share * centroid + norm * (weight of each dimension's code * its spread).
 
-    Byte j of n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its lowest bits up.
+    (share, norm) = factors[norms]. Byte j of n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from
+    its lowest bits up.
     """
     dim = centroids.shape[1]
     n_bytes = dim * bits // 8
@@ -44,8 +45,8 @@ def decode_residual_reference(
     for token in range(len(cells)):
         for d in range(dim):
             code = int(codes[token, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
-            value = centroids[cells[token], d] + weights[code] * spread[d]
-            vectors[token, d] = value * norm_table[norms[token]]
+            share, norm = factors[norms[token]]
+            vectors[token, d] = share * centroids[cells[token], d] + norm * weights[code] * spread[d]
     return vectors
 
 
@@ -56,14 +57,14 @@ def maxsim_residual_reference(
     levels: npt.NDArray[np.uint8],
     codes: npt.NDArray[np.uint8],
     cells: npt.NDArray[np.integer],
-    inverse_norms: Float32,
+    factors: Float32,
     offsets: npt.NDArray[np.int64],
     bits: int,
 ) -> Float32:
     """Defines MaxSim over residual codes: integers exact, then floats.
 
     query_codes int8 [n_query, dim]; query_scales float32 [n_query], both of the query times spread;
-    centroid_scores float32 [n_centroids, n_query]; inverse_norms float32 [n_tokens].
+    centroid_scores float32 [n_centroids, n_query]; factors float32 [n_tokens, 2] of centroid and residual.
     """
     n_query, dim = query_codes.shape
     n_bytes = dim * bits // 8
@@ -76,11 +77,47 @@ def maxsim_residual_reference(
                 for d in range(dim):
                     code = int(codes[t, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
                     exact += int(query_codes[q, d]) * (int(levels[code]) - 64)
-                value = centroid_scores[cells[t], q] + query_scales[q] * np.float32(exact)
-                best = max(best, float(value * inverse_norms[t]))
+                share, norm = factors[t]
+                value = share * centroid_scores[cells[t], q] + norm * (query_scales[q] * np.float32(exact))
+                best = max(best, float(value))
             if offsets[doc] < offsets[doc + 1]:
                 scores[doc] += np.float32(best)
     return scores
+
+
+def encode_residual_reference(
+    value: Float32,
+    centroid: Float32,
+    spread: Float32,
+    weights: Float32,
+    unit: float,
+    factors: Float32,
+    rounds: int,
+    length_counts: float,
+) -> tuple[list[int], int, tuple[float, float]]:
+    """Defines the codes of one vector, the number of its factors, and the best factors (share, norm).
+
+    A width divides the residual: at first its root mean square in units, then `rounds` times the one that
+    makes what the codes say nearest to the residual. The best factors give the nearest direction at unit
+    length; of those there are, the pair is taken whose vector lies nearest to that, when the square of an
+    error in length counts `length_counts` times more.
+    """
+    residual = (value - centroid).astype(np.float64)
+    scaled = residual / spread
+    middles = (weights[1:] + weights[:-1]) / 2
+    width = float(np.sqrt((scaled**2).mean())) / unit
+    for _ in range(rounds):
+        coded = weights[np.searchsorted(middles, scaled / max(width, 1e-6))] * spread
+        width = float(residual @ coded / (coded @ coded)) if coded @ coded > 0 else width
+    codes = np.searchsorted(middles, scaled / max(width, 1e-6))
+    basis = np.stack([centroid, weights[codes] * spread]).astype(np.float64)
+    best = np.array([1.0, 0.0])
+    if np.linalg.det(basis @ basis.T) > 1e-6 * (basis**2).sum(axis=1).prod():
+        best = np.linalg.solve(basis @ basis.T, basis @ value)
+    best /= np.linalg.norm(best @ basis) or 1.0
+    apart = (best - factors.astype(np.float64)) @ basis
+    errors = (apart**2).sum(axis=1) + length_counts * (apart @ (best @ basis)) ** 2
+    return codes.tolist(), int(errors.argmin()), (float(best[0]), float(best[1]))
 
 
 def nearest_reference(

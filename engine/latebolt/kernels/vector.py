@@ -43,27 +43,20 @@ def load_scalar(kind: str) -> Any:
     return load
 
 
-@intrinsic
-def store_i64(typingctx: Any, address: Any, value: Any) -> Any:
-    """`store_i64(address, value)`: one int64."""
+def store_integer(kind: str) -> Any:
+    """Intrinsic `store(address, value)`: the lowest bits of one int64, for kind u8, u32 or i64."""
+    element, _, widens = _SCALARS[kind]
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        builder.store(args[1], builder.inttoptr(args[0], I64.as_pointer()), align=1)
-        return context.get_dummy_value()
+    @intrinsic
+    def store(typingctx: Any, address: Any, value: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            stored = builder.trunc(args[1], element) if widens else args[1]
+            builder.store(stored, builder.inttoptr(args[0], element.as_pointer()), align=1)
+            return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), codegen
+        return types.void(types.int64, types.int64), codegen
 
-
-@intrinsic
-def store_u32(typingctx: Any, address: Any, value: Any) -> Any:
-    """`store_u32(address, value)`: the lower half of one int64."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        place = builder.inttoptr(args[0], I32.as_pointer())
-        builder.store(builder.trunc(args[1], I32), place, align=1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64), codegen
+    return store
 
 
 @intrinsic
@@ -75,6 +68,16 @@ def store_f32(typingctx: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.float32), codegen
+
+
+@intrinsic
+def sqrt_f32(typingctx: Any, value: Any) -> Any:
+    """`sqrt_f32(value)`: float32, as an instruction; NumPy's under numba would call the C library."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.call(declare(builder, "llvm.sqrt.f32", FLOAT, [FLOAT]), args)
+
+    return types.float32(types.float32), codegen
 
 
 def fill_f32(width: int, vectors: int) -> Any:
@@ -269,18 +272,19 @@ def dot4(builder: ir.IRBuilder, total: Any, document: Any, query: Any, width: in
 
 
 def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
-    """Intrinsic `tile(query, scales, biases, document, rows, norms, best)` over `tokens` document tokens.
+    """Intrinsic `tile(query, scales, biases, document, rows, shares, norms, best)` over `tokens` tokens.
 
     query: int8 [dim / 4][width * vectors][4]; scales float32 and biases int32 [width * vectors];
     document: uint8 [tokens][dim], 0..127; rows: int64 [tokens], addresses of float32 [width * vectors];
-    norms: float32 [tokens]; best: float32 [width * vectors],
-    best[lane] = max(best[lane], (rows[t][lane] + scales[lane] * (dot - biases[lane])) * norms[t]).
+    shares, norms: float32 [tokens]; best: float32 [width * vectors],
+    best[lane] = max(best[lane], shares[t] * rows[t][lane] + norms[t] * scales[lane] * (dot - biases[lane])).
     """
 
     @intrinsic
     def tile(
-        typingctx: Any, query: Any, scales: Any, biases: Any, document: Any, rows: Any, norms: Any, best: Any
-    ) -> Any:
+        typingctx: Any, query: Any, scales: Any, biases: Any, document: Any, rows: Any, shares: Any,
+        norms: Any, best: Any,
+    ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             ints, floats = ir.VectorType(I32, width), ir.VectorType(FLOAT, width)
             bytes_ = ir.VectorType(I8, 4 * width)
@@ -291,27 +295,31 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
             zero = ir.Constant(ints, [0] * width)
             sums = loop(builder, const(dim // 4), [zero] * (tokens * vectors), step)
 
-            scales_, best_ = (builder.inttoptr(args[i], floats.as_pointer()) for i in (1, 6))
+            scales_, best_ = (builder.inttoptr(args[i], floats.as_pointer()) for i in (1, 7))
             biases_ = builder.inttoptr(args[2], ints.as_pointer())
             rows_ = builder.inttoptr(args[4], I64.as_pointer())
-            norms_ = builder.inttoptr(args[5], FLOAT.as_pointer())
+            shares_, norms_ = (builder.inttoptr(args[i], FLOAT.as_pointer()) for i in (5, 6))
             fma = declare(builder, f"llvm.fmuladd.v{width}f32", floats, [floats] * 3)
             scored: list[Any] = []
             for t in range(tokens):
                 row = builder.inttoptr(
                     builder.load(builder.gep(rows_, [const(t)]), align=8), floats.as_pointer()
                 )
-                norm = splat(builder, builder.load(builder.gep(norms_, [const(t)]), align=4), width)
+                share, norm = (
+                    splat(builder, builder.load(builder.gep(each, [const(t)]), align=4), width)
+                    for each in (shares_, norms_)
+                )
                 for v in range(vectors):
                     bias = builder.load(builder.gep(biases_, [const(v)]), align=4)
                     exact = builder.sitofp(builder.sub(sums[t * vectors + v], bias), floats)
                     scale = builder.load(builder.gep(scales_, [const(v)]), align=4)
                     centre = builder.load(builder.gep(row, [const(v)]), align=4)
-                    scored.append(builder.fmul(builder.call(fma, [exact, scale, centre]), norm))
+                    residual = builder.fmul(builder.fmul(exact, scale), norm)
+                    scored.append(builder.call(fma, [share, centre, residual]))
             fold_max(builder, best_, scored, vectors)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 7), codegen
+        return types.void(*[types.int64] * 8), codegen
 
     return tile
 

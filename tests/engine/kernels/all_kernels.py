@@ -50,13 +50,13 @@ for dim in (48, 64):
             rng.integers(0, 256, (29, dim * bits // 8)).astype(np.uint8),
             rng.integers(0, 9, 29).astype(np.uint16),
             rng.integers(0, 256, 29).astype(np.uint8),
-            np.linspace(0.8, 1.2, 256, dtype=np.float32),
+            rng.uniform(0.8, 1.2, (256, 2)).astype(np.float32),
             levels,
         )
         nine = rng.standard_normal((9, dim)).astype(np.float32)
         expected = maxsim_residual_reference(
             quantised, scale, nine @ query.T, levels, store.codes,
-            store.cells, store.norm_table[store.norms], offsets, bits,
+            store.cells, store.factors[store.norms], offsets, bits,
         )  # fmt: skip
         np.testing.assert_allclose(
             maxsim_residual(residual_query(query, nine, spread), store, bits, offsets),

@@ -82,7 +82,7 @@ class Store(NamedTuple):
         arrays = self.arrays
         return maxsim_residual_reference(
             codes, scale, self.centroids @ query.T, arrays.levels, arrays.codes,
-            arrays.cells, arrays.norm_table[arrays.norms], offsets, bits,
+            arrays.cells, arrays.factors[arrays.norms], offsets, bits,
         )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def residual_store(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> Store:
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8),
         rng.integers(0, 30, n_tokens).astype(cell_dtype),
         rng.integers(0, 256, n_tokens).astype(np.uint8),
-        np.linspace(0.8, 1.2, 256, dtype=np.float32),
+        rng.uniform(0.8, 1.2, (256, 2)).astype(np.float32),
         levels,
     )
     return Store(arrays, rng.unit(30, dim), (rng.random(dim) / 400 + 0.001).astype(np.float32))
@@ -123,7 +123,7 @@ def test_residual_integers_are_exact(bits, seed, extreme):
     levels[: 2**bits] = (0, 127) * 2 ** (bits - 1) if extreme else rng.integers(0, 128, 2**bits)
     arrays = ResidualArrays(
         rng.integers(0, 256, (n_tokens, dim * bits // 8)).astype(np.uint8), np.zeros(n_tokens, np.uint16),
-        np.zeros(n_tokens, np.uint8), np.ones(256, np.float32), levels,
+        np.zeros(n_tokens, np.uint8), np.ones((256, 2), np.float32), levels,
     )  # fmt: skip
     store = Store(arrays, np.zeros((1, dim), np.float32), np.ones(dim, np.float32))
     offsets = offsets_of((n_tokens,))
