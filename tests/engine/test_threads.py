@@ -20,6 +20,15 @@ def test_ranges_cover_every_item_once(weights, parts):
     assert [i for a, b in ranges for i in range(a, b)] == list(range(len(weights)))
 
 
+def test_ranges_are_cut_nearest_to_equal_weight():
+    def cut(*weights):
+        return threads.plan_ranges(np.array(weights), 2)
+
+    assert cut(5, 5) == [(0, 1), (1, 2)]
+    assert cut(1, 1, 1, 9) == [(0, 3), (3, 4)]
+    assert cut(9, 1, 1, 1) == [(0, 1), (1, 4)]
+
+
 def test_every_item_is_worked_on():
     seen = np.zeros(1000, int)
     names = set()
