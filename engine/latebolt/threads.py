@@ -46,29 +46,38 @@ def pool(workers: int) -> ThreadPoolExecutor:
         return _pools[workers]
 
 
-def plan_ranges(weights: npt.NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
+def plan_ranges(ends: npt.NDArray[np.int64], parts: int) -> list[tuple[int, int]]:
     """Cut items into at most `parts` neighbouring ranges of about equal weight.
 
     Args:
-        weights: int64 [n_items], at least 0 each.
+        ends: int64 [n_items + 1], ascending: item i weighs ends[i + 1] - ends[i].
         parts: at least 1.
     """
-    total = np.cumsum(weights)
-    goals = [total[-1] * i // parts for i in range(1, parts)] if len(total) else []
-    cuts = [0, *np.searchsorted(total - weights / 2, goals).tolist(), len(weights)]  # nearest to each goal
+    first, last = int(ends[0]), int(ends[-1])
+    cuts = [0]
+    for goal in (first + (last - first) * i / parts for i in range(1, parts)):
+        cut = int(np.searchsorted(ends, goal))  # the end before may be nearer
+        cuts.append(cut - 1 if cut > cuts[-1] and goal - ends[cut - 1] < ends[cut] - goal else cut)
+    cuts.append(len(ends) - 1)
     return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
 
-def run(weights: npt.NDArray[np.int64], work: Callable[[int, int], None], threads: int | None = None) -> None:
+def run(
+    ends: npt.NDArray[np.int64],
+    ns_a_unit: float,
+    work: Callable[[int, int], None],
+    threads: int | None = None,
+) -> None:
     """Call work(first, last) over ranges that cover all items, on several threads when it pays.
 
     Args:
-        weights: int64 [n_items], about how many nanoseconds each takes on one thread.
+        ends: int64 [n_items + 1], ascending: where each item's units of work begin and end.
+        ns_a_unit: about how many nanoseconds a unit takes on one thread.
         threads: at most so many; the CPUs of this process by default.
     """
     wanted = threads or available_cpus()
-    parts = max(1, min(wanted, int(weights.sum()) // LEAST_NS))
-    ranges = plan_ranges(weights, parts)
+    parts = max(1, min(wanted, int(float(ends[-1] - ends[0]) * ns_a_unit / LEAST_NS)))
+    ranges = plan_ranges(ends, parts)
     if len(ranges) <= 1:
         for first, last in ranges:
             work(first, last)

@@ -210,7 +210,7 @@ class ResidualScorer:
     @functools.cached_property
     def centroids(self) -> CentroidScores:
         """See `base.Scorer`."""
-        return centroid_scores(self._query.table[:, : self._query.n_query])
+        return centroid_scores(self._query.table, self._query.n_query, self.threads)
 
     def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
         """See `base.Scorer`."""

@@ -406,7 +406,7 @@ class Index:
         query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, watch)
         found = query.find(request)
         with watch.stage("read texts", len(found)):
-            return [self._hit(each) for each in found]
+            return _hits(found)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key = name or ""
@@ -418,11 +418,6 @@ class Index:
                 stored = snapshot.codecs[name]
                 self._codecs[key] = restore(stored.arrays, stored.info)
         return self._codecs[key]
-
-    @staticmethod
-    def _hit(found: Found) -> Hit:
-        [(_, text, metadata)] = found.segment.documents([found.row])
-        return Hit(found.id, found.score, text, metadata)
 
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec.
@@ -451,3 +446,16 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
+
+
+def _hits(found: Sequence[Found]) -> list[Hit]:
+    """What was found with texts and metadata, which are read once a segment."""
+    places: dict[str, list[int]] = {}
+    for place, each in enumerate(found):
+        places.setdefault(each.segment.name, []).append(place)
+    hits: dict[int, Hit] = {}
+    for some in places.values():
+        documents = found[some[0]].segment.documents([found[place].row for place in some])
+        for place, (_, text, metadata) in zip(some, documents, strict=True):
+            hits[place] = Hit(found[place].id, found[place].score, text, metadata)
+    return [hits[place] for place in range(len(found))]

@@ -54,6 +54,7 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
 
 # Candidates of the first round, at least and a hit wanted. On 5,183 abstracts 64 give the exact nDCG@10.
 FIRST_ROUND, PER_HIT = 64, 4
+ROUNDS_AT_ONCE = 8  # so many times the first round is put in order at once: nearly always enough
 
 
 def refine(
@@ -80,16 +81,15 @@ def refine(
     if len(approximate) <= 2 * size:
         everything = np.arange(len(approximate))
         return everything, score(everything)
-    rows, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
-    best: Scores | None = None
+    order = top_k(approximate, ROUNDS_AT_ONCE * size)  # what `top_k` of more rows begins with, too
+    scores, best = np.zeros(0, np.float32), np.zeros(0, np.float32)
     while True:
-        wanted = min(size, len(approximate))
-        ranked = np.argpartition(-approximate, wanted - 1)[:wanted] if wanted < len(approximate) else None
-        candidates = np.arange(len(approximate)) if ranked is None else np.sort(ranked)
-        new = np.setdiff1d(candidates, rows, assume_unique=True)
-        rows, scores = np.concatenate([rows, new]), np.concatenate([scores, score(new)])
+        if size > len(order):
+            order = top_k(approximate, ROUNDS_AT_ONCE * size)
+        scores = np.concatenate([scores, score(order[len(scores) : size])])
+        rows = order[: len(scores)]
         top = best_scores(scores, None if documents is None else documents[rows], k)
         # Many passages of few documents may fill a round: it is no end while it holds too few documents.
-        if ranked is None or (len(top) == k and best is not None and np.array_equal(top, best)):
+        if len(rows) == len(approximate) or (len(top) == k and np.array_equal(top, best)):
             return rows, scores
         best, size = top, 2 * size

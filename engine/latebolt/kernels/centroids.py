@@ -17,7 +17,11 @@ from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_la
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
-_BYTE_PRODUCTS_A_NS, _NS_A_ROW = 400, 0.5  # about, on one thread: they decide whether several pay
+_BYTE_PRODUCTS_A_NS, _NS_A_ROW, _NS_A_DOT = (
+    400,
+    0.5,
+    0.2,
+)  # about, on one thread: they decide whether several pay
 _BLOCK_TOKENS = 1 << 13  # vectors quantised at a time: bounds the temporaries
 
 
@@ -80,8 +84,8 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 
     n_blocks = -(-len(values) // lanes())
     # A block costs as much as scoring its vectors against every centroid.
-    block_ns = lanes() * len(centroids) * dim // _BYTE_PRODUCTS_A_NS + 1
-    threads.run(np.full(n_blocks, block_ns, np.int64), work, n_threads)
+    block_ns = lanes() * len(centroids) * dim / _BYTE_PRODUCTS_A_NS
+    threads.run(np.arange(n_blocks + 1), block_ns, work, n_threads)
     return found
 
 
@@ -97,17 +101,35 @@ class CentroidScores(NamedTuple):
     n_query: int
 
 
-def centroid_scores(dots: Float32) -> CentroidScores:
+def centroid_scores(
+    dots: Float32, n_query: int | None = None, n_threads: int | None = None
+) -> CentroidScores:
     """The byte table of a query's dot products with the centroids, which span low .. low + 255 * step.
 
     Args:
-        dots: float32 [n_centroids, n_query].
+        dots: float32 [n_centroids, n_query], which may be padded with zeros behind the query's own columns.
+        n_query: how many are its own; all by default.
     """
+    n_query = dots.shape[1] if n_query is None else n_query
+    if dots.shape[1] % 8:
+        dots = np.pad(dots, ((0, 0), (0, -dots.shape[1] % 8)))
     low, high = (float(dots.min()), float(dots.max())) if dots.size else (0.0, 1.0)
     step = max(high - low, 1e-9) / 255
-    n_query = dots.shape[1]
-    table = np.zeros((len(dots), max(1, -(-n_query // 32)) * 32), np.uint8)
-    table[:, :n_query] = (dots - np.float32(low - step / 2)) * np.float32(1 / step)  # rounds by truncation
+    dots = np.ascontiguousarray(dots, np.float32)
+    n_padded = dots.shape[1]
+    table = np.zeros((len(dots), max(1, -(-n_padded // 32)) * 32), np.uint8)
+    scales = np.zeros(n_padded, np.float32)
+    scales[:n_query] = 1 / step
+    least = np.array([low - step / 2], np.float32)  # rounds, as bytes are cut off
+    kernel = native.kernel("byte_table")
+
+    def work(first: int, last: int) -> None:
+        kernel(
+            address(dots), n_padded // 8, address(least), address(scales), address(table), table.shape[1],
+            first, last,
+        )  # fmt: skip
+
+    threads.run(np.arange(len(dots) + 1), _NS_A_DOT * n_padded, work, n_threads)
     return CentroidScores(table, low, step, n_query)
 
 

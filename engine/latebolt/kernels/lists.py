@@ -91,5 +91,5 @@ def gather(
     n_blocks = -(-n_documents // LIST_BLOCK)
     entries = int((probes[:, 1] - probes[:, 0]).sum())
     block_ns = LIST_BLOCK * _NS_A_DOCUMENT + entries * _NS_AN_ENTRY / max(1, n_blocks)
-    threads.run(np.full(n_blocks, block_ns, np.int64), work, n_threads)
+    threads.run(np.arange(n_blocks + 1), block_ns, work, n_threads)
     return sums, np.sum(parts, axis=0) if parts else np.zeros(COUNTS, np.int64), shift

@@ -129,11 +129,11 @@ def run_rows(
     ns_a_token: about how long a document token takes, which decides whether several threads pay.
     """
     if rows is None:
-        lengths = np.diff(offsets)
+        ends = offsets
     else:  # a few of very many: nothing here may take time for every document
         rows = np.ascontiguousarray(rows, np.int64)
-        lengths = offsets[rows + 1] - offsets[rows]
-    out = np.zeros(len(lengths), dtype)
+        ends = np.concatenate([[0], np.cumsum(offsets[rows + 1] - offsets[rows])])
+    out = np.zeros(len(ends) - 1, dtype)
 
     def work(first: int, last: int) -> None:
         scratch = np.empty(scratch_bytes // 8 + 1, np.int64)
@@ -142,7 +142,7 @@ def run_rows(
             address(scratch), address(out), first, last,
         )  # fmt: skip
 
-    threads.run((lengths * ns_a_token).astype(np.int64), work, n_threads)
+    threads.run(ends, ns_a_token, work, n_threads)
     return out
 
 
@@ -256,8 +256,8 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
     def work(first: int, last: int) -> None:
         kernel(address(query), len(blocks), address(rows), rows.shape[1], address(out), first, last)
 
-    cost = len(padded) * rows.shape[1] // _FLOAT_PRODUCTS_A_NS + 1
-    threads.run(np.full(len(rows), cost, np.int64), work, n_threads)
+    cost = len(padded) * rows.shape[1] / _FLOAT_PRODUCTS_A_NS
+    threads.run(np.arange(len(rows) + 1), cost, work, n_threads)
     return out
 
 

@@ -477,6 +477,21 @@ def _gather_lists(isa: str) -> Callable[..., None]:
     return gather_lists
 
 
+def _byte_table(isa: str) -> Callable[..., None]:
+    to_bytes = vector.to_bytes(8)
+
+    def byte_table(dots, n_groups, least, scales, out, width, first, last):  # type: ignore[no-untyped-def]
+        """Dots float32 [n][8 * n_groups], least float32 [1], scales float32 [8 * n_groups], out u8
+        [n][width]: (dot - least) * scale, cut off; rows first..last-1."""
+        low = load_f32(least)
+        for row in range(first, last):
+            for group in range(n_groups):
+                at = 32 * group
+                to_bytes(dots + 32 * row * n_groups + at, low, scales + at, out + row * width + 8 * group)
+
+    return byte_table
+
+
 def _score_table(isa: str) -> Callable[..., None]:
     lanes = WIDTH[isa] * VECTORS
     products = vector.products_f32(WIDTH[isa], VECTORS, TILE)
@@ -502,6 +517,7 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
     "score_table": _score_table,
+    "byte_table": _byte_table,
     "fill_lists": _fill_lists,
     "gather_lists": _gather_lists,
 }

@@ -70,5 +70,5 @@ def encode_residual(
             address(found.codes), address(found.norms), address(scratch), first, last,
         )  # fmt: skip
 
-    threads.run(np.full(n, _NS_A_DIMENSION * dim, np.int64), work, n_threads)
+    threads.run(np.arange(n + 1), _NS_A_DIMENSION * dim, work, n_threads)
     return found

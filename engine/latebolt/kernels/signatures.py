@@ -6,6 +6,7 @@ N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
     "score_table": 7,
+    "byte_table": 8,
     "fill_lists": 10,
     "gather_lists": 11,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.

@@ -324,6 +324,28 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
     return tile
 
 
+def to_bytes(width: int) -> Any:
+    """Intrinsic `to_bytes(values, least, scales, out)`: uint8 (value - least) * scale of `width` floats."""
+
+    @intrinsic
+    def convert(typingctx: Any, values: Any, least: Any, scales: Any, out: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            floats = ir.VectorType(FLOAT, width)
+            values_, scales_ = (
+                builder.load(builder.inttoptr(args[i], floats.as_pointer()), align=4) for i in (0, 2)
+            )
+            scaled = builder.fmul(builder.fsub(values_, splat(builder, args[1], width)), scales_)
+            bytes_ = builder.trunc(
+                builder.fptosi(scaled, ir.VectorType(I32, width)), ir.VectorType(I8, width)
+            )
+            builder.store(bytes_, builder.inttoptr(args[3], bytes_.type.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.float32, types.int64, types.int64), codegen
+
+    return convert
+
+
 def widen_f16(isa: str) -> Any:
     """Intrinsic `widen(source, out, groups)`: 4 * groups float16 values become float32."""
 
