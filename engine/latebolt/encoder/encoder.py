@@ -265,9 +265,12 @@ class Encoder:
         """Float32 [n_kept, dim], the token vectors of one tokenised text.
 
         Args:
-            threads: of the run; all of this encoder's by default. Bulk work runs texts side by side on one.
+            threads: of a run on the CPU; all of this encoder's by default. Bulk work runs texts side by side
+                on one.
         """
-        return _kept(self._session(threads or self.threads), tokens)
+        if threads is None or self._device[0] != "cpu":
+            threads = self.threads
+        return _kept(self._session(threads), tokens)
 
     def spans(self, text: str, kind: str) -> list[Span]:
         """For each vector of a text, the characters [start, end) it stands for; (0, 0) for markers.
