@@ -25,14 +25,18 @@ from latebolt.serve.settings import is_loopback
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WORK: Final = "/v1/"
+# Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
+_READING: Final = re.compile(
+    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)|/metrics"
+)
 
 
 def right_needed(method: str, path: str) -> Right | None:
     """What a key must allow for a request; None where no key is asked for."""
     if method == "OPTIONS" or not path.startswith((_WORK, "/metrics")):
         return None
-    changes = path.startswith("/v1/indexes") and not path.endswith("/search")
-    return "write" if changes and method not in ("GET", "HEAD") else "read"
+    reads = method in ("GET", "HEAD") or (method == "POST" and _READING.fullmatch(path))
+    return "read" if reads else "write"
 
 
 class Guard:

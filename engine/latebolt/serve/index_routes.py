@@ -158,4 +158,4 @@ def _search(service: Service, name: str, request: SearchRequest) -> dict[str, An
 
 def _problem(error: InvalidInput) -> Problem:
     """The one field of a checked search request that may still not fit is its filter."""
-    return invalid("where", str(error))
+    return invalid("where", str(error).removeprefix("where: "))

@@ -133,16 +133,16 @@ def _tidy(settings: Settings) -> None:
     Jobs(settings.data_folder / "jobs", indexes).interrupt_unfinished()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Says when a signal has come: from then on new work is refused."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service = service
+        self.service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn."""
-        self._service.is_draining = True
+        self.service.is_draining = True
         super().handle_exit(sig, frame)
 
 
@@ -151,6 +151,16 @@ def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
     # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: None)
+    server = make_server(settings, keys)
+    server.run(sockets=[listener])
+    if server.service.failure is not None:
+        raise server.service.failure
+    log.event("stopped")
+    return 0
+
+
+def make_server(settings: Settings, keys: Keys) -> Server:
+    """One process's server, to be run at a listening socket."""
     service = Service(settings, keys)
 
     def stop() -> None:
@@ -167,12 +177,8 @@ def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(settings.shutdown),
     )
-    server = _Server(config, service)
-    server.run(sockets=[listener])
-    if service.failure is not None:
-        raise service.failure
-    log.event("stopped")
-    return 0
+    server = Server(config, service)
+    return server
 
 
 def _work(settings: Settings, listener: socket.socket) -> None:
