@@ -180,7 +180,7 @@ def test_nothing_unexpected_shows_more_than_an_id(
         assert response.status_code == 500
         assert response.json().keys() == {"detail", "code", "request_id"}
         assert "zanzibar" not in response.text
-            wait_until(lambda: any(record.getMessage() == "error" for record in caplog.records))
+        wait_until(lambda: any(record.getMessage() == "error" for record in caplog.records))
         lines = [log._JsonLines().format(record) for record in caplog.records]
         assert not any("zanzibar" in line or str(tmp_path) in line for line in lines)
         [error] = [json.loads(line) for line in lines if '"event":"error"' in line]

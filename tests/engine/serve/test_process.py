@@ -1,4 +1,4 @@
-"""`latebolt serve` as a process: signals, several workers, what survives a kill, what is refused at the start."""
+"""`latebolt serve` as a process: signals, several workers, what survives a kill, what is refused."""
 
 from __future__ import annotations
 
