@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.types import ASGIApp
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Scope
 
 from latebolt import __version__
 from latebolt.errors import LateboltError
@@ -23,7 +24,7 @@ from latebolt.serve.answers import answer
 from latebolt.serve.guard import Guard, right_needed
 from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.requests import problems, validation_problem
-from latebolt.serve.schemas import Health
+from latebolt.serve.schemas import FILTER, FILTER_REF, Health
 from latebolt.serve.service import Service
 from latebolt.serve.settings import names
 
@@ -123,8 +124,11 @@ def _add_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         words = {404: "there is nothing at this path.", 405: "this path does not take that method."}
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
         detail = words.get(error.status_code, str(error.detail))
-        return tell(request, Problem(error.status_code, detail, headers=error.headers))
+        return tell(request, Problem(error.status_code, detail, headers=headers))
 
     async def on_ours(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
@@ -142,17 +146,30 @@ def _add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_unexpected)
 
 
+def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
+    """All methods that a path takes; the router itself names those of one route only."""
+    found: set[str] = set()
+    for path, methods in app.openapi()["paths"].items():
+        if compile_path(path)[0].match(scope["path"]):
+            found |= {method.upper() for method in methods}
+    return found or {"GET"}
+
+
 def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:
     """The OpenAPI description with what only a running server knows: its model, its limits, its keys."""
     schemas, settings = description["components"]["schemas"], service.settings
-    if "securitySchemes" in description["components"]:
-        return description
     for name in ("VectorsRequest", "RerankRequest"):
         if not settings.any_model:
             known = [service.model_name, *service.aliases]
             schemas[name]["properties"]["model"]["anyOf"][0]["enum"] = known
     for name in ("VectorsRequest", "IndexRequest"):
         schemas[name]["properties"]["dimensions"]["anyOf"][0]["enum"] = service.dims
+    schemas["Filter"] = FILTER
+    where = schemas["SearchRequest"]["properties"]["where"]
+    where["anyOf"] = [FILTER_REF, {"type": "null"}]
+    if service.is_ready:
+        room = service.encoder().document_room
+        schemas["IndexRequest"]["properties"]["passage_tokens"]["anyOf"][0]["maximum"] = room
     schemas["RerankRequest"]["properties"]["documents"]["maxItems"] = settings.max_items
     schemas["VectorsRequest"]["properties"]["input"]["anyOf"][-1]["maxItems"] = settings.max_items
     schemas["DocumentsRequest"]["properties"]["documents"]["maxItems"] = settings.max_documents

@@ -52,9 +52,12 @@ class Indexes:
 
         Raises:
             IndexExists: there is one of that name.
-            InvalidInput: passage_tokens or passage_overlap does not fit the model.
+            InvalidInput: passage_tokens does not fit the model.
         """
         path = self._path(request.name)
+        tokens, overlap = request.passage_tokens, request.passage_overlap
+        if overlap is not None:
+            overlap = None if tokens is None else min(overlap, tokens - 1)
         with self._writing(request.name):
             if path.exists():
                 raise IndexExists("there is an index of that name already.")
@@ -65,8 +68,8 @@ class Indexes:
                     draft,
                     self._encoder_of(dim),
                     request.bits,
-                    passage_tokens=request.passage_tokens,
-                    passage_overlap=request.passage_overlap,
+                    passage_tokens=tokens,
+                    passage_overlap=overlap,
                 ).close()
                 draft.rename(path)
                 files.sync_folder(self._folder)

@@ -60,7 +60,10 @@ QueryText = Annotated[
         }
     ),
 ]
+# Bounds come first: around the validator they would be held to, but not described.
 Whole = Annotated[int, BeforeValidator(_whole)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 EmbeddingType = Literal["float", "base64", "binary", "ubinary"]
 
@@ -89,7 +92,7 @@ class RerankRequest(_Request):
     model: str | None = Field(None, description="The served model's name or one of its aliases.")
     query: QueryText
     documents: list[Text] = Field(min_length=1)
-    top_n: Annotated[Whole, Field(ge=1)] | None = Field(None, description="Results wanted; all by default.")
+    top_n: Positive | None = Field(None, description="Results wanted; all by default.")
     return_documents: bool | None = Field(None, description="Whether results hold the texts; true.")
     truncation: bool | None = Field(
         None, description="Whether texts that are too long are cut (true), or refused."
@@ -107,11 +110,13 @@ class IndexRequest(_Request):
     name: str = Field(pattern=NAME_PATTERN)
     bits: Literal[1, 2, 4, 8, 16] = Field(2, description="Residual bits a dimension; 8 is int8, 16 float16.")
     dimensions: Whole | None = Field(None, description="Width of the vectors, the widest by default.")
-    passage_tokens: Annotated[Whole, Field(ge=1)] | None = Field(
+    passage_tokens: Positive | None = Field(
         None, description="Cut longer texts into passages of at most so many tokens."
     )
-    passage_overlap: Annotated[Whole, Field(ge=0)] | None = Field(
-        None, description="Tokens that a passage shares with the one before."
+    passage_overlap: Natural | None = Field(
+        None,
+        description="Tokens that a passage shares with the one before. At most passage_tokens - 1, more "
+        "counts as that; without passage_tokens it means nothing.",
     )
 
 
@@ -135,13 +140,47 @@ class DeleteRequest(_Request):
     ids: list[str] = Field(min_length=1)
 
 
+_SCALAR: Final = {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]}
+_ORDERED: Final = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+_SCALARS: Final = {"type": "array", "items": _SCALAR}
+FILTER_REF: Final = {"$ref": "#/components/schemas/Filter"}
+# A filter as an object. Its text form has a grammar that no schema can tell, so that stands in words only.
+FILTER: Final = {
+    "type": "object",
+    "title": "Filter",
+    "description": "Fields and what they should be; and, or and not join filters.",
+    "properties": {
+        "and": {"type": "array", "items": FILTER_REF},
+        "or": {"type": "array", "items": FILTER_REF},
+        "not": FILTER_REF,
+    },
+    "additionalProperties": {
+        "anyOf": [
+            *_SCALAR["anyOf"],
+            {
+                "type": "object",
+                "properties": {
+                    **dict.fromkeys(("=", "==", "!="), _SCALAR),
+                    **dict.fromkeys(("<", "<=", ">", ">="), _ORDERED),
+                    **dict.fromkeys(("in", "not in"), _SCALARS),
+                    "exists": {"type": "boolean"},
+                },
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+
+
 class SearchRequest(_Request):
     """A search."""
 
     query: Annotated[str, Field(pattern=_WORD_PATTERN)]
-    k: Annotated[Whole, Field(ge=1, le=1000)] = 10
+    k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
     where: str | dict[str, Any] | None = Field(
-        None, description="Only documents whose metadata satisfy it, e.g. 'year >= 2020'."
+        None,
+        description="Only documents whose metadata satisfy it, as an object or as text, e.g. "
+        '{"year": {">=": 2020}} or \'year >= 2020\'.',
     )
     mode: Literal["late", "bm25", "hybrid"] = "late"
     exhaustive: bool = Field(False, description="Score every document exactly.")

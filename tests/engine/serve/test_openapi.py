@@ -45,7 +45,7 @@ def test_the_description_is_true(described, index: str, method: str, path: str, 
     operation = described[path][method]
 
     @given(operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def hold(case):
         case.call_and_validate(timeout=30)
 
@@ -64,3 +64,8 @@ def test_the_description_names_what_this_server_has(client: httpx.Client):
     assert schemas["VectorsRequest"]["properties"]["dimensions"]["anyOf"][0]["enum"] == [128, 96, 64]
     assert "jina-colbert-v2" in schemas["RerankRequest"]["properties"]["model"]["anyOf"][0]["enum"]
     assert schemas["RerankRequest"]["properties"]["documents"]["maxItems"] == 2048
+
+
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client: httpx.Client):
+    assert client.put("/v1/indexes", json={}).headers["allow"] == "GET, POST"
+    assert client.put("/v1/indexes/a", json={}).headers["allow"] == "DELETE, GET"
