@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from latebolt.errors import InvalidInput
-from latebolt.threads import available_cpus
 
 PREFIX: Final = "LATEBOLT_SERVE_"
 
@@ -78,23 +75,11 @@ class Settings:
             if least is not None and not value >= least:
                 raise InvalidInput(f"{option(field.name)} should be at least {least}, got {value}.")
 
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """The settings that the variables hold, defaults elsewhere.
-
-        Raises:
-            InvalidInput: a variable does not hold what its setting takes.
-        """
-        given: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            text = environ.get(variable(field.name))
-            if text is not None:
-                given[field.name] = _parsed(field.name, text, type(field.default))
-        return cls(**given)
-
     @property
     def process_threads(self) -> int:
         """CPU threads of one process."""
+        from latebolt.threads import available_cpus  # imports NumPy, which `latebolt --help` can do without
+
         return self.threads or max(1, available_cpus() // self.workers)
 
     @property
@@ -131,16 +116,3 @@ def option(name: str) -> str:
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
-
-
-def _parsed(name: str, text: str, kind: type) -> Any:
-    if kind is bool:
-        if text.lower() in ("1", "true", "yes", "on"):
-            return True
-        if text.lower() in ("0", "false", "no", "off", ""):
-            return False
-        raise InvalidInput(f"{variable(name)} should be true or false, got {text!r}.")
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise InvalidInput(f"{variable(name)} should be {kind.__name__}, got {text!r}.") from error

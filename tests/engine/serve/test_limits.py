@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latebolt.cli import run
+from latebolt.cli.serve import serve_command
 from latebolt.errors import InvalidInput
+from latebolt.serve import process
 from latebolt.serve.guard import right_needed
 from latebolt.serve.keys import Keys, parse
 from latebolt.serve.limits import depth_of
-from latebolt.serve.settings import Settings
+from latebolt.serve.settings import Settings, variable
 
 JSON = st.recursive(
     st.one_of(st.none(), st.integers(), st.text(alphabet='[]{}"\\a')),
@@ -99,13 +103,19 @@ def test_the_right_that_a_request_needs(method: str, path: str, right: str | Non
     assert right_needed(method, path) == right
 
 
-def test_settings_come_from_the_environment():
-    settings = Settings.from_environment(
-        {"LATEBOLT_SERVE_PORT": "1", "LATEBOLT_SERVE_ANY_MODEL": "true", "LATEBOLT_SERVE_TIMEOUT": "2.5"}
-    )
-    assert (settings.port, settings.any_model, settings.timeout) == (1, True, 2.5)
-    with pytest.raises(InvalidInput, match="LATEBOLT_SERVE_PORT"):
-        Settings.from_environment({"LATEBOLT_SERVE_PORT": "many"})
+def test_every_setting_is_an_option_and_a_variable(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Settings] = []
+    monkeypatch.setattr(process, "run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setenv("LATEBOLT_SERVE_PORT", "1")
+    monkeypatch.setenv("LATEBOLT_SERVE_ANY_MODEL", "true")
+    monkeypatch.setenv("LATEBOLT_SERVE_TIMEOUT", "2.5")
+    assert run(["serve", "--timeout", "3", "--cache-mb", "0"]) == 0
+    assert seen == [Settings(port=1, any_model=True, timeout=3.0, cache_mb=0)]
+    options = {parameter.name: parameter.envvar for parameter in serve_command.params}
+    assert options == {field.name: variable(field.name) for field in dataclasses.fields(Settings)}
+
+
+def test_a_setting_out_of_range_is_named():
     with pytest.raises(InvalidInput, match="--queue-requests should be at least 1"):
         Settings(queue_requests=0)
 
