@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -214,11 +215,14 @@ class Indexes:
     def _writing(self, name: str) -> Iterator[None]:
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
-            ticket = current_ticket.get()
-            if ticket is not None and ticket.is_cancelled:
-                raise Problem(503, "the request was given up while another one wrote.")
+        # Looked at again and again, so that a request that is given up does not keep its thread waiting.
+        while not lock.acquire(timeout=_RETRY_SECONDS):
+            _check_wanted()
+        try:
+            _check_wanted()
             yield
+        finally:
+            lock.release()
 
     @staticmethod
     def _patiently(write: Callable[[], Any]) -> Any:
@@ -234,4 +238,11 @@ class Indexes:
             except IndexLocked:
                 if time.monotonic() > end:
                     raise
+            _check_wanted()
             time.sleep(_RETRY_SECONDS)
+
+
+def _check_wanted() -> None:
+    ticket = current_ticket.get()
+    if ticket is not None and ticket.is_cancelled:
+        raise CancelledError

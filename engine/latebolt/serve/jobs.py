@@ -29,7 +29,7 @@ State = Literal["queued", "running", "done", "failed", "interrupted"]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _KEPT: Final = 1000  # jobs remembered
-_MOST_WAITING_DOCUMENTS: Final = 200_000
+_MOST_WAITING: Final = 200_000_000  # characters of documents that wait in memory
 
 
 class Job(msgspec.Struct):
@@ -66,17 +66,18 @@ class Jobs:
 
         Raises:
             IndexNotFound: there is no such index.
-            Problem: 429, too many documents wait.
+            Problem: 429, too much waits.
         """
         self._indexes.get(index)
+        size = sum(len(document.text) for document in documents)
         with self._lock:
-            if self._waiting and self._waiting + len(documents) > _MOST_WAITING_DOCUMENTS:
-                raise overloaded(f"{self._waiting} documents wait to be added. Try again later.", 30)
-            self._waiting += len(documents)
+            if self._waiting and self._waiting + size > _MOST_WAITING:
+                raise overloaded("too many documents wait to be added. Try again later.", 30)
+            self._waiting += size
         job = Job(uuid.uuid4().hex, index, "queued", len(documents), time.time(), os.getpid())
         self._write(job)
         self._prune()
-        self._runner.submit(self._run, job, documents)
+        self._runner.submit(self._run, job, documents, size)
         return job.record()
 
     def get(self, id: str) -> dict[str, Any]:
@@ -111,7 +112,7 @@ class Jobs:
             self._ticket.cancel()
             stopped.join()
 
-    def _run(self, job: Job, documents: Sequence[Document]) -> None:
+    def _run(self, job: Job, documents: Sequence[Document], size: int) -> None:
         current_ticket.set(self._ticket)
         try:
             if self._ticket.is_cancelled:
@@ -131,7 +132,7 @@ class Jobs:
             self._end(job, "failed", problem.detail)
         finally:
             with self._lock:
-                self._waiting -= len(documents)
+                self._waiting -= size
 
     def _end(self, job: Job, state: State, detail: str | None = None) -> None:
         job.state, job.detail, job.ended = state, detail, time.time()

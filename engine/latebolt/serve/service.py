@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 # Characters that are tokenised in less time than it takes to wake another thread.
 _FEW_CHARACTERS: Final = 4000
+# Writes that may wait for their turn at an index, or work at different ones.
+_WRITES: Final = 16
 
 
 class Service:
@@ -62,7 +64,7 @@ class Service:
             VectorCache(settings.cache_mb * 1_000_000),
         )
         self.searches = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="latebolt-search")
-        self.writes = ThreadPoolExecutor(4, thread_name_prefix="latebolt-write")
+        self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
         self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder)
         self.jobs = Jobs(settings.data_folder / "jobs", self.indexes)
 

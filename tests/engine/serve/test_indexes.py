@@ -10,6 +10,8 @@ import pytest
 from servers import Running, serving, wait_until
 
 from latebolt import Encoder, Index
+from latebolt.index.lock import writer_lock
+from latebolt.serve import jobs
 
 
 def documents(n: int, first: int = 0) -> list[dict[str, object]]:
@@ -146,8 +148,6 @@ def test_several_writers_of_one_index_take_turns(running: Running, index: str):
 
 def test_a_writer_of_another_process_is_waited_for(running: Running, index: str):
     folder = running.server.service.settings.data_folder / "indexes" / "cities"
-    from latebolt.index.lock import writer_lock
-
     done: list[int] = []
     with writer_lock(folder):
         thread = threading.Thread(
@@ -186,3 +186,30 @@ def test_passages(client: httpx.Client):
     too_long = client.post("/v1/indexes", json={"name": "other", "passage_tokens": 100_000})
     assert too_long.status_code == 422
     client.delete("/v1/indexes/long")
+
+
+def test_a_write_that_is_given_up_while_it_waits_leaves_its_thread(tmp_path: Path):
+    with serving(tmp_path, timeout=0.3) as running:
+        client = running.client
+        client.post("/v1/indexes", json={"name": "a"})
+        client.post("/v1/indexes", json={"name": "b"})
+        with writer_lock(tmp_path / "indexes" / "a"):
+            for _ in range(20):  # more than there are threads for writing
+                late = client.post("/v1/indexes/a/documents", json={"documents": documents(1)})
+                assert late.status_code == 504
+            other = client.post("/v1/indexes/b/documents", json={"documents": documents(1)})
+            assert other.status_code == 200
+        wait_until(
+            lambda: (
+                client.post("/v1/indexes/a/documents", json={"documents": documents(1)}).status_code == 200
+            )
+        )
+
+
+def test_jobs_that_wait_are_bounded(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jobs, "_MOST_WAITING", 100)
+    background = {"background": True}
+    first = client.post(f"{index}/documents", params=background, json={"documents": documents(100)})
+    second = client.post(f"{index}/documents", params=background, json={"documents": documents(100)})
+    assert (first.status_code, second.status_code) == (202, 429)
+    wait_until(lambda: client.get(f"/v1/jobs/{first.json()['id']}").json()["state"] == "done")
