@@ -164,6 +164,7 @@ def test_a_cancelled_ticket_drops_what_has_not_begun(encoder: Encoder, batcher):
         before = metrics.TOKENS.labels("document")._value.get()
         ticket.cancel()
         assert dropped.cancelled()
+        assert engine._lanes.texts["document"] == 1, "what is dropped holds no place"
         blocker.let_go.set()
         kept.result(30)
         ran = metrics.TOKENS.labels("document")._value.get() - before
