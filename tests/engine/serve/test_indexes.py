@@ -71,7 +71,10 @@ def test_an_explained_search_shows_characters_and_stages(client: httpx.Client, i
     assert match["similarity"] > 0.8
 
 
-def test_a_filter_that_cannot_be_read(client: httpx.Client, index: str):
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_filter_that_cannot_be_read(client: httpx.Client, index: str, emptied: bool):
+    if emptied:
+        client.post(f"{index}/documents/delete", json={"ids": ["paris", "berlin", "rome"]})
     response = client.post(f"{index}/search", json={"query": "a", "where": "since >"})
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == "where"
