@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from servers import Running
+from servers import Running, serving
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -32,6 +33,13 @@ OPERATIONS = [
     ("GET", "/ready"),
     ("GET", "/metrics"),
 ]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of its own, since indexes of all kinds are left in it."""
+    with serving(tmp_path_factory.mktemp("openapi")) as each:
+        yield each
 
 
 @pytest.fixture(scope="module")
