@@ -27,7 +27,7 @@ test-export: .venv-export/.ready
 	touch $@
 
 .venv/.dev: .venv/.ready
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,dev]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,serve,dev,dev-serve]'
 	touch $@
 
 # torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.

@@ -13,7 +13,19 @@ import latebolt
 
 ENGINE = Path(latebolt.__file__).parent
 FORBIDDEN = {"torch", "transformers", "optimum"}
-COMMANDS = ["demo", "index", "search", "rerank", "encode", "info", "check", "compact", "eval", "doctor"]
+COMMANDS = [
+    "demo",
+    "index",
+    "search",
+    "rerank",
+    "encode",
+    "info",
+    "check",
+    "compact",
+    "eval",
+    "doctor",
+    "serve",
+]
 
 
 def loaded_after(code: str) -> set[str]:

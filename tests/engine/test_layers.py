@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "encoder": {"contract", "layouts", "rerank", "values", "progress", "threads", "errors"},
     "index": {"encoder", "codec", "kernels", "rerank", "values", "progress", "threads", "errors"},
     "evaluate": {"encoder", "codec", "kernels", "values", "errors"},
-    "cli": {"encoder", "index", "rerank", "evaluate", "kernels", "values", "threads", "errors"},
+    "serve": {"encoder", "index", "rerank", "values", "threads", "errors"},
+    "cli": {"serve", "encoder", "index", "rerank", "evaluate", "kernels", "values", "threads", "errors"},
 }
 
 

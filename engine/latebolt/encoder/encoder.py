@@ -8,6 +8,7 @@ single-threaded runs; a single query gets all threads on one run.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import os
@@ -31,6 +32,8 @@ from latebolt.rerank import rerank
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
+# Gives the vectors of tokenised texts of a kind, "query" or "document", in order; see `Encoder.run_by`.
+Runner = Callable[[list[TokenIds], str], list[Float32]]
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ class Encoder:
         self._file, self._graph = folder.graph_file(precision)
         self._head = self.contract.head(dim)
         self._text = TextPipeline(folder.tokenizer_file, self.contract)
+        self._graph_owner: Encoder | None = None  # whose sessions another width uses
+        self._runner: Runner | None = None
         self._forget_sessions()
         self.truncated_queries = 0
         self._session(threads)
@@ -144,6 +149,28 @@ class Encoder:
         """Equal for encoders whose token vectors may be compared; see `ModelFolder.fingerprint`."""
         return self.folder.fingerprint(self.precision, self.dim)
 
+    def with_dim(self, dim: int) -> Encoder:
+        """The same model at another width; shares tokenizer and loaded graph with this one.
+
+        Raises:
+            ModelError: the model has no such head.
+        """
+        other = copy.copy(self)
+        other.dim, other._head = dim, self.contract.head(dim)
+        other._graph_owner = self._graph_owner or self
+        other._forget_sessions()
+        return other
+
+    def run_by(self, runner: Runner) -> Encoder:
+        """The same encoder, whose texts `runner` takes through the graph, e.g. a queue that several share.
+
+        Args:
+            runner: gives float32 [n_kept, dim] for each of the tokenised texts, as `vectors_of` does.
+        """
+        other = copy.copy(self)
+        other._runner = runner
+        return other
+
     def __repr__(self) -> str:
         return (
             f"Encoder({self.model!r}, precision={self.precision!r}, dim={self.dim}, "
@@ -163,7 +190,7 @@ class Encoder:
         tokens = self._text.tokenize_queries(check_texts(texts, "queries"), full_length)
         with self._lock:
             self.truncated_queries += sum(each.truncated for each in tokens)
-        return self._encode(tokens, lambda vectors: vectors, show_progress=False)
+        return self._encode(tokens, "query", lambda vectors: vectors, show_progress=False)
 
     def encode_documents(
         self,
@@ -192,7 +219,7 @@ class Encoder:
         def finish(vectors: Float32) -> Float32:
             return pool_tokens(vectors, pool_factor, protected)
 
-        return self._encode(tokens, finish, show_progress)
+        return self._encode(tokens, "document", finish, show_progress)
 
     def iter_documents(
         self,
@@ -226,6 +253,25 @@ class Encoder:
         """
         return rerank(self, query, documents, top_k)
 
+    def tokenize(self, texts: Sequence[str], kind: str) -> list[TokenIds]:
+        """Texts as the graph takes them, for `vectors_of`: marked, cut and expanded as the contract says.
+
+        Args:
+            kind: "query" or "document".
+        """
+        return self._text.tokenize(check_texts(texts), kind)
+
+    def vectors_of(self, tokens: TokenIds, threads: int | None = None) -> Float32:
+        """Float32 [n_kept, dim], the token vectors of one tokenised text.
+
+        Args:
+            threads: of a run on the CPU; all of this encoder's by default. Bulk work runs texts side by side
+                on one.
+        """
+        if threads is None or self._device[0] != "cpu":
+            threads = self.threads
+        return _kept(self._session(threads), tokens)
+
     def spans(self, text: str, kind: str) -> list[Span]:
         """For each vector of a text, the characters [start, end) it stands for; (0, 0) for markers.
 
@@ -257,14 +303,23 @@ class Encoder:
             if self._closed:
                 raise InvalidInput(f"this encoder of {self.model} is closed. Load it again.")
             if n_threads not in self._sessions:
-                self._sessions[n_threads] = Session(
-                    self._file, self._graph, self._head, n_threads, self._device
-                )
+                self._sessions[n_threads] = self._load_session(n_threads)
             return self._sessions[n_threads]
 
+    def _load_session(self, n_threads: int) -> Session:
+        if self._graph_owner is not None:
+            return self._graph_owner._session(n_threads).at(self._head)
+        return Session(self._file, self._graph, self._head, n_threads, self._device)
+
     def _encode(
-        self, tokens: list[TokenIds], finish: Callable[[Float32], Float32], show_progress: bool
+        self,
+        tokens: list[TokenIds],
+        kind: str,
+        finish: Callable[[Float32], Float32],
+        show_progress: bool,
     ) -> TokenVectors:
+        if self._runner is not None:
+            return TokenVectors.from_matrices([finish(v) for v in self._runner(tokens, kind)], self.dim)
         results: list[Float32] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
         bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._device[0] == "cpu"
@@ -279,9 +334,7 @@ class Encoder:
                         i = queue.pop()  # atomic; several workers share the queue
                     except IndexError:
                         return
-                    vectors = session.run(tokens[i].ids, tokens[i].attended)
-                    keep = tokens[i].keep
-                    results[i] = finish(vectors if keep is None else vectors[keep])
+                    results[i] = finish(_kept(session, tokens[i]))
                     bar.step(1, len(tokens[i].ids))
 
             queue = order[::-1]  # longest first, popped from the end
@@ -297,3 +350,8 @@ class Encoder:
             else:
                 work(queue)
         return TokenVectors.from_matrices(results, self.dim)
+
+
+def _kept(session: Session, tokens: TokenIds) -> Float32:
+    vectors = session.run(tokens.ids, tokens.attended)
+    return vectors if tokens.keep is None else vectors[tokens.keep]

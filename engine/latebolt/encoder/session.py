@@ -5,6 +5,7 @@ The only module that imports onnxruntime. Takes token ids, gives token vectors; 
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,13 @@ class Session:
         self._shrink = ort.RunOptions()
         arena = "cpu:0" if kind == "cpu" else f"gpu:{number}"
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+
+    def at(self, head: Head) -> Session:
+        """The same loaded graph, giving another of its outputs."""
+        other = copy.copy(self)
+        other._dim = head.dim
+        other._output = other._output_of(head)
+        return other
 
     @property
     def providers(self) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from latebolt.codec.base import Columns, Float32, Int64, Scorer
-from latebolt.rerank import WordMatch
+from latebolt.rerank import TokenMatch, WordMatch
 from latebolt.values import Hit
 
 
@@ -31,11 +31,13 @@ class Explanation:
         stages: in the order in which they began.
         alignments: for each hit, its match of every query word; empty for a hit without a text. The cosines
             are those of fresh token vectors, a hit's score comes from the stored ones.
+        tokens: for each hit, its match of every token of the query, from which `alignments` were made.
     """
 
     hits: list[Hit]
     stages: tuple[Stage, ...]
     alignments: list[list[WordMatch]]
+    tokens: list[list[TokenMatch]]
 
     def record(self) -> dict[str, Any]:
         """As JSON values: hits with their `matches`, and stages."""

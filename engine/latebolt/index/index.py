@@ -29,7 +29,7 @@ from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
-from latebolt.rerank import align, check_query
+from latebolt.rerank import align_tokens, check_query, match_words
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]
@@ -43,7 +43,7 @@ class Index:
 
     def __init__(self, store: Store, encoder: Encoder | None, load: Mapping[str, Any] | None = None) -> None:
         self._store, self._encoder, self._load = store, encoder, dict(load or {})
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[str, tuple[object, Codec]] = {}  # with what each was restored from
 
     @classmethod
     def create(
@@ -115,6 +115,11 @@ class Index:
     def path(self) -> Path:
         """The index's folder."""
         return Path(self._store.path)
+
+    @property
+    def dim(self) -> int:
+        """Width of the token vectors."""
+        return self._store.manifest.dim
 
     @property
     def encoder(self) -> Encoder:
@@ -334,9 +339,10 @@ class Index:
         if not explain:
             return hits
         with watch.stage("align words", len(hits)):
-            found = iter(align(self.encoder, query, [hit.text for hit in hits if hit.text]))
-            alignments = [next(found) if hit.text else [] for hit in hits]
-        return Explanation(hits, watch.stages, alignments)
+            found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
+            tokens = [next(found) if hit.text else [] for hit in hits]
+            alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
+        return Explanation(hits, watch.stages, alignments, tokens)
 
     def search_many(
         self,
@@ -409,15 +415,15 @@ class Index:
             return _hits(found)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
-        key = name or ""
-        if key not in self._codecs:
-            if name is None:
-                bits = snapshot.bits if snapshot.bits >= 8 else 16
-                self._codecs[key] = untrained(snapshot.dim, bits)
+        key, stored = name or "", None if name is None else snapshot.codecs[name]
+        # Compared and not only looked up: someone may have put another index at this path.
+        if key not in self._codecs or self._codecs[key][0] is not stored:
+            if stored is None:
+                codec = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
             else:
-                stored = snapshot.codecs[name]
-                self._codecs[key] = restore(stored.arrays, stored.info)
-        return self._codecs[key]
+                codec = restore(stored.arrays, stored.info)
+            self._codecs[key] = stored, codec
+        return self._codecs[key][1]
 
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec.

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
 from latebolt.index.explain import Watch
+from latebolt.index.filters import parse_where
 from latebolt.index.grouping import rows_of_documents
 from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
 from latebolt.index.rank import best_rows
@@ -32,7 +33,7 @@ class Request:
     """What is wanted of a search; `Index.search` says what the members mean.
 
     Raises:
-        InvalidInput: k is below 1, or there is no such mode.
+        InvalidInput: k is below 1, there is no such mode, or the filter cannot be read.
     """
 
     k: int = 10
@@ -41,6 +42,8 @@ class Request:
     mode: Mode = "late"
 
     def __post_init__(self) -> None:
+        if self.where is not None:
+            parse_where(self.where)  # here too, since an empty index has no segment that would read it
         check_k(self.k)
         check_mode(self.mode)
 

@@ -63,7 +63,7 @@ def test_nothing_is_aligned_or_timed_unasked(index, monkeypatch):
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(module, "align", never)
+    monkeypatch.setattr(module, "align_tokens", never)
     monkeypatch.setattr(explain, "time", None)
     assert index.search("kitten", k=1)[0].id == "cat"
     with pytest.raises(AttributeError, match="perf_counter"):
@@ -74,3 +74,12 @@ def test_segments_add_up_in_a_stage(index):
     index.add(["a bird sings"], ids=["bird"])
     stages = {stage.name: stage.documents for stage in index.search("kitten", explain=True).stages}
     assert index.info()["segments"] == 2 and stages["filter"] == stages["score exactly"] == 4
+
+
+def test_token_matches_add_up_to_the_words_and_the_score(index, encoder):
+    found = index.search("kitten", k=1, explain=True)
+    [tokens], [hit] = found.tokens, found.hits
+    expected = encoder.rerank("kitten", [hit.text])[0].score
+    assert sum(token.similarity for token in tokens) == pytest.approx(expected, rel=1e-5)
+    [best] = [token for token in tokens if "kitten"[slice(*token.query)]]
+    assert hit.text[slice(*best.document)] == found.alignments[0][0].document_word == "cat"

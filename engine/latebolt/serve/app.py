@@ -1,0 +1,181 @@
+"""Puts the server together: the routes, their description, the guard before them, start and stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Scope
+
+from latebolt import __version__
+from latebolt.errors import LateboltError
+from latebolt.serve import index_routes, jina, log, metrics
+from latebolt.serve.answers import answer
+from latebolt.serve.guard import Guard, right_needed
+from latebolt.serve.problems import Problem, problem_of
+from latebolt.serve.requests import problems, validation_problem
+from latebolt.serve.schemas import FILTER, FILTER_REF, Health
+from latebolt.serve.service import Service
+from latebolt.serve.settings import names
+
+PAGE: Final = Path(__file__).parent / "page"
+
+
+def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASGIApp:
+    """The server as an ASGI application.
+
+    Args:
+        failed: called when the model cannot be loaded.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start(failed)
+        yield
+        service.close()
+
+    app = FastAPI(
+        title="latebolt",
+        version=__version__,
+        description="Late-interaction retrieval: token vectors, reranking, named indexes.",
+        lifespan=lifespan,
+        docs_url=None,  # they load scripts from the web
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.include_router(jina.router(service))
+    app.include_router(index_routes.router(service))
+    _add_operations(app, service)
+    _add_handlers(app)
+    plain = app.openapi
+    app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
+    guard = Guard(app, service)
+    if not service.settings.cors:
+        return guard
+    return CORSMiddleware(
+        guard,
+        allow_origins=names(service.settings.cors),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "x-request-id"],
+    )
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get(
+        "/health",
+        tags=["Operations"],
+        summary="The process runs",
+        responses={200: {"model": Health}, **problems()},
+    )
+    async def health() -> Response:
+        return answer({"status": "ok"})
+
+    @app.get(
+        "/ready",
+        tags=["Operations"],
+        summary="The model has answered once, and requests are welcome",
+        responses={200: {"model": Health}, **problems(503)},
+    )
+    async def ready() -> Response:
+        if not service.is_ready:
+            stopping = service.is_draining
+            raise Problem(
+                503,
+                "the server is stopping." if stopping else "the model is being loaded.",
+                "stopping" if stopping else "not_ready",
+            )
+        return answer({"status": "ready"})
+
+    @app.get(
+        "/metrics",
+        tags=["Operations"],
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
+    )
+    async def figures() -> Response:
+        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html", media_type="text/html")
+
+
+def _add_handlers(app: FastAPI) -> None:
+    def tell(request: Request, problem: Problem) -> Response:
+        request.scope["state"]["code"] = problem.code
+        body = problem.body(request.scope["state"]["request_id"])
+        return Response(body, problem.status, problem.headers, "application/json")
+
+    async def on_invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return tell(request, validation_problem(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        words = {404: "there is nothing at this path.", 405: "this path does not take that method."}
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
+        detail = words.get(error.status_code, str(error.detail))
+        return tell(request, Problem(error.status_code, detail, headers=headers))
+
+    async def on_ours(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem.status == 500:
+            id = request.scope["state"]["request_id"]
+            log.event("error", logging.ERROR, request_id=id, **log.error_fields(error))
+        return tell(request, problem)
+
+    async def on_unexpected(request: Request, error: Exception) -> Response:
+        return tell(request, problem_of(error))  # the guard sees the error too, and logs it
+
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(LateboltError, on_ours)
+    app.add_exception_handler(Exception, on_unexpected)
+
+
+def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
+    """All methods that a path takes; the router itself names those of one route only."""
+    found: set[str] = set()
+    for path, methods in app.openapi()["paths"].items():
+        if compile_path(path)[0].match(scope["path"]):
+            found |= {method.upper() for method in methods}
+    return found or {"GET"}
+
+
+def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:
+    """The OpenAPI description with what only a running server knows: its model, its limits, its keys."""
+    schemas, settings = description["components"]["schemas"], service.settings
+    for name in ("VectorsRequest", "RerankRequest"):
+        if not settings.any_model:
+            known = [service.model_name, *service.aliases]
+            schemas[name]["properties"]["model"]["anyOf"][0]["enum"] = known
+    for name in ("VectorsRequest", "IndexRequest"):
+        schemas[name]["properties"]["dimensions"]["anyOf"][0]["enum"] = service.dims
+    schemas["Filter"] = FILTER
+    where = schemas["SearchRequest"]["properties"]["where"]
+    where["anyOf"] = [FILTER_REF, {"type": "null"}]
+    if service.is_ready:
+        room = service.encoder().document_room
+        schemas["IndexRequest"]["properties"]["passage_tokens"]["anyOf"][0]["maximum"] = room
+    schemas["RerankRequest"]["properties"]["documents"]["maxItems"] = settings.max_items
+    schemas["VectorsRequest"]["properties"]["input"]["anyOf"][-1]["maxItems"] = settings.max_items
+    schemas["DocumentsRequest"]["properties"]["documents"]["maxItems"] = settings.max_documents
+    description["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            if service.keys.required and right_needed(method.upper(), path):
+                operation["security"] = [{"key": []}]
+    return description

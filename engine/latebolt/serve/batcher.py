@@ -1,0 +1,255 @@
+"""The engine: threads that take texts of all requests through the graph, so many tokens at a time.
+
+On the CPU every text runs alone on one thread (see `encoder`), so nothing has to wait for a batch to fill:
+an idle server starts at once, and what a busy one makes wait is merged into the next take. `batch_tokens`
+bounds a take, and so how long a query waits. A text that is alone in the server gets all threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.text import TokenIds
+from latebolt.serve import metrics
+from latebolt.serve.cache import VectorCache
+from latebolt.serve.lanes import LANES, Lane, Lanes, Waiting
+from latebolt.serve.problems import Problem, overloaded
+
+Float32 = npt.NDArray[np.float32]
+
+_FIRST_RATE: Final = 20_000.0  # tokens a second, until some have been counted
+
+
+class Ticket:
+    """Whether the work of a request is still wanted. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._works: set[Work] = set()
+        self._lock = threading.Lock()
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more: what has not begun never will."""
+        with self._lock:
+            self.is_cancelled = True
+            works = list(self._works)
+        for work in works:
+            work.future.cancel()
+
+    def _add(self, work: Work) -> None:
+        with self._lock:
+            if self.is_cancelled:
+                raise CancelledError
+            self._works.add(work)
+
+    def _remove(self, work: Work) -> None:
+        with self._lock:
+            self._works.discard(work)
+
+
+# The ticket of the request that this thread or task works for.
+current_ticket: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
+
+
+@dataclass(eq=False)
+class Work:
+    """Tokenised texts of a request, and what is made of each one's vectors."""
+
+    encoder: Encoder
+    lane: Lane
+    tokens: Sequence[TokenIds]
+    finish: Callable[[int, Float32], Any]
+    begun: float
+    future: Future[list[Any]] = field(default_factory=Future)
+    results: list[Any] = field(init=False)
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.results, self.missing = [None] * len(self.tokens), len(self.tokens)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody waits for it any more, or it has failed."""
+        return self.future.done()
+
+
+class Batcher:
+    """Encodes for all requests of a process.
+
+    Args:
+        threads: of the encoder.
+        batch_tokens, queue_tokens: see `Settings`.
+    """
+
+    def __init__(self, threads: int, batch_tokens: int, queue_tokens: int, cache: VectorCache) -> None:
+        self._threads, self._batch_tokens, self._queue_tokens = threads, batch_tokens, queue_tokens
+        self._cache, self._lanes = cache, Lanes()
+        self._changed = threading.Condition()
+        self._busy, self._closing = 0, False
+        self._rate = _FIRST_RATE
+        self._workers = [
+            threading.Thread(target=self._serve, name=f"latebolt-encode-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def submit(
+        self,
+        encoder: Encoder,
+        lane: Lane,
+        tokens: Sequence[TokenIds],
+        finish: Callable[[int, Float32], Any],
+    ) -> Future[list[Any]]:
+        """Encode texts.
+
+        Args:
+            finish: makes the result of text i of its vectors, at once and in a thread of the encoder, so that
+                nobody holds the vectors of a large request. The vectors are read-only.
+        Returns:
+            Results in order; cancelling it drops what has not begun, and so does the current ticket.
+        Raises:
+            Problem: 429, too many tokens wait; 503, the server is stopping.
+        """
+        work = Work(encoder, lane, tokens, finish, time.perf_counter())
+        if not tokens:
+            work.future.set_result([])
+            return work.future
+        ticket = current_ticket.get()
+        if ticket is not None:
+            ticket._add(work)
+            work.future.add_done_callback(lambda _: ticket._remove(work))
+        waiting = Waiting(work, lane, [len(each.ids) for each in tokens], time.monotonic())
+        with self._changed:
+            if self._closing:
+                raise Problem(503, "the server is stopping.", "stopping", {"Retry-After": "1"})
+            held = sum(self._lanes.tokens.values())
+            if held and held + waiting.left > self._queue_tokens:
+                raise overloaded(
+                    f"{held} tokens wait for the encoder, as many as may. Try again later.", held / self._rate
+                )
+            self._lanes.put(waiting)
+            self._show_queue()
+            self._changed.notify(min(len(tokens), self._threads))
+        work.future.add_done_callback(lambda _: self._forget(waiting))
+        return work.future
+
+    def runner(self, encoder: Encoder) -> Callable[[list[TokenIds], str], list[Float32]]:
+        """What `Encoder.run_by` takes: this queue for callers in threads of their own, who wait."""
+
+        def run(tokens: list[TokenIds], kind: str) -> list[Float32]:
+            lane: Lane = "query" if kind == "query" else "document"
+            return self.submit(encoder, lane, tokens, lambda _, vectors: vectors).result()
+
+        return run
+
+    @property
+    def seconds_waiting(self) -> float:
+        """About how long what waits will take."""
+        return sum(self._lanes.tokens.values()) / self._rate
+
+    def close(self) -> None:
+        """Stop when nothing waits any more; take nothing new."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not (batch := self._lanes.take(self._batch_tokens, self._threads)):
+                    if self._closing:
+                        return
+                    self._changed.wait()
+                self._busy += 1
+                alone = self._busy == 1 and not any(self._lanes.texts.values()) and len(batch) == 1
+                self._show_queue()
+            try:
+                self._run(batch, None if alone else 1)
+            finally:
+                with self._changed:
+                    self._busy -= 1
+
+    def _run(self, batch: list[tuple[Work, int]], threads: int | None) -> None:
+        start = time.perf_counter()
+        n_tokens = 0
+        metrics.BATCH_REQUESTS.observe(len({id(work) for work, _ in batch}))
+        for work, i in batch:
+            if work.is_gone:
+                continue
+            if work.missing == len(work.tokens):
+                metrics.STAGE_SECONDS.labels("queue").observe(time.perf_counter() - work.begun)
+            try:
+                vectors, was_run = self._vectors(work, i, threads)
+                result = work.finish(i, vectors)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to its request
+                _settle(work.future, error=error)
+                continue
+            n_tokens += len(work.tokens[i].ids) if was_run else 0
+            self._done(work, i, result)
+        metrics.BATCH_TOKENS.observe(n_tokens)
+        if n_tokens:
+            metrics.TOKENS.labels(batch[0][0].lane).inc(n_tokens)
+            seconds = time.perf_counter() - start
+            self._rate += 0.05 * (n_tokens / seconds * self._threads - self._rate)
+
+    def _vectors(self, work: Work, i: int, threads: int | None) -> tuple[Float32, bool]:
+        tokens = work.tokens[i]
+        if not self._cache.most_bytes:
+            return work.encoder.vectors_of(tokens, threads), True
+        key = self._cache.key(tokens, work.lane, work.encoder.dim)
+        found = self._cache.get(key)
+        if found is not None:
+            metrics.CACHE_HITS.inc()
+            return found, False
+        metrics.CACHE_MISSES.inc()
+        vectors = work.encoder.vectors_of(tokens, threads)
+        vectors.flags.writeable = False  # others will get the same array
+        self._cache.put(key, vectors)
+        metrics.CACHE_BYTES.set(self._cache.bytes)
+        return vectors, True
+
+    def _done(self, work: Work, i: int, result: Any) -> None:
+        work.results[i] = result
+        with self._changed:
+            work.missing -= 1
+            is_last = work.missing == 0
+        if is_last:
+            metrics.STAGE_SECONDS.labels("encode").observe(time.perf_counter() - work.begun)
+            _settle(work.future, work.results)
+
+    def _forget(self, waiting: Waiting) -> None:
+        """Texts of a request that failed or is not wanted any more leave the queue with what they hold."""
+        with self._changed:
+            if waiting.next < len(waiting.tokens):
+                self._lanes.remove(waiting)
+                self._show_queue()
+
+    def _show_queue(self) -> None:
+        for lane in LANES:
+            metrics.QUEUE_TEXTS.labels(lane).set(self._lanes.texts[lane])
+            metrics.QUEUE_TOKENS.labels(lane).set(self._lanes.tokens[lane])
+
+
+def _settle(
+    future: Future[list[Any]], results: list[Any] | None = None, error: Exception | None = None
+) -> None:
+    """Give the outcome to whoever still waits; a future that was cancelled begins nothing."""
+    with contextlib.suppress(InvalidStateError):
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(results or [])

@@ -1,0 +1,270 @@
+"""What stands before the routes: ids, keys, limits, deadlines and clients that leave.
+
+Pure ASGI. Reads the whole body before anything else happens, so that a slow client holds a connection and
+nothing more; then lets the routes work while it watches for the client to leave and the time to run out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from latebolt.serve import log, metrics
+from latebolt.serve.batcher import Ticket, current_ticket
+from latebolt.serve.keys import Right
+from latebolt.serve.problems import Problem, overloaded, problem_of
+from latebolt.serve.service import Service
+from latebolt.serve.settings import is_loopback
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WORK: Final = "/v1/"
+# Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
+_READING: Final = re.compile(
+    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)|/metrics"
+)
+
+
+def right_needed(method: str, path: str) -> Right | None:
+    """What a key must allow for a request; None where no key is asked for."""
+    if method == "OPTIONS" or not path.startswith((_WORK, "/metrics")):
+        return None
+    reads = method in ("GET", "HEAD") or (method == "POST" and _READING.fullmatch(path))
+    return "read" if reads else "write"
+
+
+class Guard:
+    """The outermost application."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; anything else goes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+    def check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Refuse what needs no body to be refused.
+
+        Raises:
+            Problem: it is refused.
+        """
+        path, keys = scope["path"], self.service.keys
+        needed = right_needed(scope["method"], path)
+        if needed is not None and keys.required:
+            right = keys.right_of(headers.get(b"authorization", b"").decode("latin-1"))
+            if right is None:
+                raise Problem(
+                    401,
+                    'a key is needed: send the header "Authorization: Bearer KEY".',
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            if needed == "write" and right == "read":
+                raise Problem(403, "this key may only read. Use one that may write.")
+        elif needed is not None and self.service.settings.is_loopback:
+            # A page of the web must not reach a server without keys through a name that it points here.
+            host = headers.get(b"host", b"").decode("latin-1")
+            if not is_loopback(re.sub(r":\d+$", "", host)):
+                raise Problem(403, "without keys, this server answers to the names of this machine only.")
+        if not path.startswith(_WORK):
+            return
+        if self.service.is_draining:
+            raise Problem(503, "the server is stopping.", "stopping", {"Connection": "close"})
+        if not self.service.is_ready:
+            raise Problem(503, "the model is being loaded.", "not_ready", {"Retry-After": "1"})
+        if self._in_flight > self.service.settings.queue_requests:
+            raise overloaded(
+                f"{self._in_flight - 1} requests are worked on or wait, as many as may. Try again later.",
+                self.service.batcher.seconds_waiting,
+            )
+        if int(headers.get(b"content-length", b"0") or 0) > self.service.settings.max_body_bytes:
+            raise self.too_large()
+
+    def too_large(self) -> Problem:
+        """413; the rest of the body is not read."""
+        most = self.service.settings.max_body_bytes
+        return Problem(413, f"the body may have {most} bytes. Send less at a time.", headers=_CLOSE)
+
+    def count(self, change: int) -> None:
+        """Requests being worked on."""
+        self._in_flight += change
+        metrics.IN_FLIGHT.set(self._in_flight)
+
+
+_CLOSE: Final = {"Connection": "close"}
+
+
+class _Left(Exception):
+    """The client is gone."""
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
+        self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self._headers.get(b"x-request-id", b"").decode("latin-1")
+        self._id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self._status = 0
+        self._code = ""
+        self._bytes = 0
+        self._ticket = Ticket()
+        scope.setdefault("state", {})["request_id"] = self._id
+
+    async def run(self) -> None:
+        start = time.perf_counter()
+        counts = self._scope["path"].startswith(_WORK)
+        self._guard.count(counts)
+        try:
+            await self._answer()
+        except _Left:
+            metrics.DISCONNECTED.inc()
+            self._code = "disconnected"
+        finally:
+            self._guard.count(-counts)
+            self._log(time.perf_counter() - start)
+
+    async def _answer(self) -> None:
+        try:
+            self._guard.check(self._scope, self._headers)
+            body = await self._body()
+            await self._work(body)
+        except _Left:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place that answers for whatever went wrong
+            problem = problem_of(error)
+            if problem.status == 500:
+                log.event(
+                    "error",
+                    logging.ERROR,
+                    request_id=self._id,
+                    route=self._route(),
+                    **log.error_fields(error),
+                )
+            await self._tell(problem)
+
+    async def _body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 413, it is too large; 408, it takes too long.
+        """
+        most = self._guard.service.settings.max_body_bytes
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(self._guard.service.settings.body_timeout):
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Left
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > most:
+                        raise self._guard.too_large()
+                    parts.append(part)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Problem(408, "the body took too long to arrive.", headers=_CLOSE) from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _work(self, body: bytes) -> None:
+        """Let the routes answer, unless the client leaves or the time runs out before."""
+        current_ticket.set(self._ticket)
+        work = asyncio.ensure_future(self._guard.app(self._scope, _once(body), self._pass_on))
+        left = asyncio.ensure_future(self._wait_for_leaving())
+        try:
+            await asyncio.wait(
+                {work, left},
+                timeout=self._guard.service.settings.timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if work.done():
+                work.result()
+            elif left.done():
+                raise _Left
+            elif self._status:  # the answer is on its way and has its own time
+                await work
+            else:
+                raise Problem(504, "the request took too long and was given up.", headers=_CLOSE)
+        finally:
+            left.cancel()
+            if not work.done():
+                self._ticket.cancel()
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    async def _wait_for_leaving(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _pass_on(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode())]
+        else:
+            self._bytes += len(message.get("body", b""))
+        try:
+            async with asyncio.timeout(self._guard.service.settings.body_timeout):
+                await self._send(message)
+        except TimeoutError:  # the client does not read
+            raise _Left from None
+
+    async def _tell(self, problem: Problem) -> None:
+        if self._status:  # too late for another answer; the server closes the connection
+            return
+        self._code = problem.code
+        body = problem.body(self._id)
+        headers = {**problem.headers, "Content-Type": "application/json", "Content-Length": str(len(body))}
+        raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        await self._pass_on({"type": "http.response.start", "status": problem.status, "headers": raw})
+        await self._pass_on({"type": "http.response.body", "body": body})
+
+    def _route(self) -> str:
+        """The pattern of the path, which holds nothing of the request."""
+        return getattr(self._scope.get("route"), "path", "") or "other"
+
+    def _log(self, seconds: float) -> None:
+        route = self._route()
+        metrics.REQUESTS.labels(route, self._status or "none").inc()
+        metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+        code = self._code or self._scope["state"].get("code", "")
+        if code:
+            metrics.ERRORS.labels(code).inc()
+        fields = {"code": code} if code else {}
+        log.event(
+            "request",
+            logging.INFO,
+            request_id=self._id,
+            method=self._scope["method"],
+            route=route,
+            status=self._status,
+            ms=round(1e3 * seconds, 2),
+            bytes=self._bytes,
+            **fields,
+        )
+
+
+def _once(body: bytes) -> Callable[[], Any]:
+    """A `receive` that gives the body, and then never says anything."""
+    given = False
+
+    async def receive() -> Message:
+        nonlocal given
+        if given:
+            await asyncio.Event().wait()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

@@ -1,0 +1,161 @@
+"""The endpoints of named indexes and of jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from latebolt.errors import InvalidInput
+from latebolt.serve import metrics
+from latebolt.serve.answers import answer, matches_json
+from latebolt.serve.problems import Problem, invalid
+from latebolt.serve.requests import JsonRoute, problems
+from latebolt.serve.schemas import (
+    NAME_PATTERN,
+    AddedResponse,
+    DeletedResponse,
+    DeleteRequest,
+    DocumentsRequest,
+    IndexesResponse,
+    IndexInfo,
+    IndexRequest,
+    JobBody,
+    JobsResponse,
+    SearchRequest,
+    SearchResponse,
+)
+from latebolt.serve.service import Service
+
+Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
+
+
+def router(service: Service) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(route_class=JsonRoute, tags=["Indexes"])
+    indexes, jobs = service.indexes, service.jobs
+
+    @routes.post(
+        "/v1/indexes",
+        status_code=201,
+        summary="Make an index",
+        responses={201: {"model": IndexInfo}, **problems(409, 413, 415, 422, 429, 503, 504)},
+    )
+    async def create(request: IndexRequest) -> Response:
+        dim = service.encoder(request.dimensions).dim
+        return answer(await service.in_thread(service.writes, indexes.create, request, dim), 201)
+
+    @routes.get(
+        "/v1/indexes",
+        summary="All indexes",
+        responses={200: {"model": IndexesResponse}, **problems(429, 503, 504)},
+    )
+    async def all_indexes() -> Response:
+        found = await service.in_thread(service.searches, indexes.all)
+        return answer({"object": "list", "data": found})
+
+    @routes.get(
+        "/v1/indexes/{name}",
+        summary="An index in figures",
+        responses={200: {"model": IndexInfo}, **problems(404, 409, 422, 429, 503, 504)},
+    )
+    async def describe(name: Name) -> Response:
+        return answer(await service.in_thread(service.searches, indexes.describe, name))
+
+    @routes.delete(
+        "/v1/indexes/{name}",
+        status_code=204,
+        summary="Delete an index with all it holds",
+        responses=problems(404, 409, 422, 429, 503, 504),
+    )
+    async def delete(name: Name) -> Response:
+        await service.in_thread(service.writes, indexes.delete, name)
+        return Response(status_code=204)
+
+    @routes.post(
+        "/v1/indexes/{name}/documents",
+        summary="Add documents, or replace those of the same ids",
+        description="Answers when all of them are on disk; none is where it does not answer with 200. With "
+        "background=true it answers at once with a job, and they are on disk when that is done.",
+        responses={
+            200: {"model": AddedResponse},
+            202: {"model": JobBody, "description": "A job"},
+            **problems(404, 409, 413, 415, 422, 429, 503, 504),
+        },
+    )
+    async def add(
+        name: Name, request: DocumentsRequest, background: Annotated[bool, Query()] = False
+    ) -> Response:
+        documents, most = request.documents, service.settings.max_documents
+        if len(documents) > most:
+            raise invalid("documents", f"has {len(documents)} entries, at most {most} are taken at a time.")
+        if background:
+            return answer(await service.in_thread(service.writes, jobs.begin, name, documents), 202)
+        ids = await service.in_thread(service.writes, indexes.add, name, documents)
+        return answer({"index": name, "added": len(ids), "ids": ids})
+
+    @routes.post(
+        "/v1/indexes/{name}/documents/delete",
+        summary="Delete documents; unknown ids are ignored",
+        responses={200: {"model": DeletedResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
+    )
+    async def remove(name: Name, request: DeleteRequest) -> Response:
+        found = await service.in_thread(service.writes, indexes.remove, name, request.ids)
+        return answer({"index": name, "deleted": found})
+
+    @routes.post(
+        "/v1/indexes/{name}/search",
+        summary="The best documents for a query",
+        responses={200: {"model": SearchResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
+    )
+    async def search(name: Name, request: SearchRequest) -> Response:
+        return answer(await service.in_thread(service.searches, _search, service, name, request))
+
+    @routes.get(
+        "/v1/jobs",
+        tags=["Jobs"],
+        summary="Jobs, newest first",
+        responses={200: {"model": JobsResponse}, **problems(429, 503, 504)},
+    )
+    async def all_jobs() -> Response:
+        return answer({"object": "list", "data": await service.in_thread(service.searches, jobs.all)})
+
+    @routes.get(
+        "/v1/jobs/{id}",
+        tags=["Jobs"],
+        summary="How far a job is",
+        responses={200: {"model": JobBody}, **problems(404, 422, 429, 503, 504)},
+    )
+    async def job(id: str) -> Response:
+        return answer(jobs.get(id))
+
+    return routes
+
+
+def _search(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
+    index = service.indexes.get(name)
+    arguments = (request.query, request.k, request.where, request.exhaustive, request.mode)
+    with metrics.stage("search"):
+        try:
+            if not request.explain:
+                hits = [hit.record() for hit in index.search(*arguments)]
+                return {"index": name, "object": "list", "hits": hits}
+            found = index.search(*arguments, explain=True)
+        except InvalidInput as error:
+            raise _problem(error) from error
+    hits = [
+        {**hit.record(), "matches": matches_json(request.query, hit.text or "", matches)}
+        for hit, matches in zip(found.hits, found.tokens, strict=True)
+    ]
+    return {
+        "index": name,
+        "object": "list",
+        "hits": hits,
+        "stages": [stage._asdict() for stage in found.stages],
+    }
+
+
+def _problem(error: InvalidInput) -> Problem:
+    """The one field of a checked search request that may still not fit is its filter."""
+    return invalid("where", str(error).removeprefix("where: "))

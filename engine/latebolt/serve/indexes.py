@@ -1,0 +1,248 @@
+"""Named indexes in the data folder: made, listed, described, deleted, changed and searched.
+
+A name is checked against one pattern before anything meets the file system. One thread of one process writes
+to an index at a time: threads of this process take turns, another process's writer is waited for. Readers see
+whole commits, and notice a new one, made by whichever process, at their next search.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from latebolt.encoder.encoder import Encoder
+from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
+from latebolt.index import files
+from latebolt.index.index import Index
+from latebolt.index.lock import writer_lock
+from latebolt.serve import metrics
+from latebolt.serve.batcher import current_ticket
+from latebolt.serve.problems import Problem
+from latebolt.serve.schemas import NAME_PATTERN, Document, IndexRequest
+
+_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
+_RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
+_GIVE_UP_SECONDS: Final = 20.0
+_DELETED: Final = ".deleted-"  # no index's name begins with a dot
+
+
+class Indexes:
+    """The indexes of a folder. Thread-safe.
+
+    Args:
+        encoder_of: the encoder of a width.
+    """
+
+    def __init__(self, folder: Path, encoder_of: Callable[[int], Encoder]) -> None:
+        self._folder, self._encoder_of = folder, encoder_of
+        self._open: dict[str, tuple[object, Index]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def create(self, request: IndexRequest, dim: int) -> dict[str, Any]:
+        """Make an empty index and describe it.
+
+        Raises:
+            IndexExists: there is one of that name.
+            InvalidInput: passage_tokens does not fit the model.
+        """
+        path = self._path(request.name)
+        tokens, overlap = request.passage_tokens, request.passage_overlap
+        if overlap is not None:
+            overlap = None if tokens is None else min(overlap, tokens - 1)
+        with self._writing(request.name):
+            if path.exists():
+                raise IndexExists("there is an index of that name already.")
+            # Made aside and moved: an index of that name is never half there.
+            draft = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
+            try:
+                Index.create(
+                    draft,
+                    self._encoder_of(dim),
+                    request.bits,
+                    passage_tokens=tokens,
+                    passage_overlap=overlap,
+                ).close()
+                draft.rename(path)
+                files.sync_folder(self._folder)
+            except OSError as error:
+                if path.exists():
+                    raise IndexExists("there is an index of that name already.") from error
+                raise
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return self.describe(request.name)
+
+    def names(self) -> list[str]:
+        """Names of all indexes."""
+        return sorted(p.name for p in self._folder.iterdir() if _NAME.match(p.name) and p.is_dir())
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """An index in figures."""
+        info = self.get(name).info()
+        metrics.DOCUMENTS.labels(name).set(info["documents"])
+        kept = (
+            "documents",
+            "passages",
+            "tokens",
+            "bytes",
+            "deleted",
+            "generation",
+            "bits",
+            "passage_tokens",
+            "passage_overlap",
+            "precision",
+        )
+        model = info["model"] and Path(info["model"]).name  # a folder's place is nobody's business
+        return {
+            "name": name,
+            "object": "index",
+            "dimensions": info["dim"],
+            "model": model,
+            **{key: info[key] for key in kept},
+        }
+
+    def all(self) -> list[dict[str, Any]]:
+        """All indexes in figures; those that cannot be opened are left out."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.describe(name))
+            except IndexUnusable:
+                continue
+        return found
+
+    def delete(self, name: str) -> None:
+        """Delete an index with all it holds.
+
+        Raises:
+            IndexNotFound: there is none.
+        """
+        path = self._path(name)
+        with self._writing(name):
+            grave = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
+            if not path.is_dir():
+                raise IndexNotFound("there is no index of that name.")
+
+            def bury() -> None:
+                with writer_lock(path):
+                    path.rename(grave)
+
+            self._patiently(bury)
+            self._forget(name)
+        shutil.rmtree(grave, ignore_errors=True)
+        metrics.DOCUMENTS.labels(name).set(0)
+
+    def add(self, name: str, documents: Sequence[Document]) -> list[str]:
+        """Add or replace documents in one commit, which is on disk when this returns."""
+        ids = [document.id for document in documents]
+        texts = [document.text for document in documents]
+        metadata = [document.metadata for document in documents]
+        with self._writing(name), metrics.stage("write"):
+            index = self.get(name)
+            self._patiently(lambda: index.add(texts, ids, metadata))
+            metrics.DOCUMENTS.labels(name).set(len(index))
+        return ids
+
+    def remove(self, name: str, ids: Sequence[str]) -> int:
+        """Delete documents; says how many of them there were."""
+        with self._writing(name), metrics.stage("write"):
+            index = self.get(name)
+            found = self._patiently(lambda: index.delete(ids))
+            metrics.DOCUMENTS.labels(name).set(len(index))
+        return found
+
+    def get(self, name: str) -> Index:
+        """An open index.
+
+        Raises:
+            IndexNotFound: there is none of that name.
+            ModelMismatch: it was made with another model.
+        """
+        path = self._path(name)
+        try:
+            status = path.stat()
+        except OSError as error:
+            self._forget(name)
+            raise IndexNotFound("there is no index of that name.") from error
+        # Another process may have deleted it and made another one of that name.
+        stamp = (status.st_dev, status.st_ino)
+        with self._lock:
+            held = self._open.get(name)
+        if held is not None and held[0] == stamp and held[1].dim == held[1].encoder.dim:
+            return held[1]
+        width = Index.open(path).dim
+        try:
+            encoder = self._encoder_of(width)
+        except Problem as error:
+            raise Problem(409, "the index has a width that this model has not.", "model_mismatch") from error
+        index = Index.open(path, encoder)
+        with self._lock:
+            self._open[name] = stamp, index
+        return index
+
+    def close(self) -> None:
+        """Release all indexes."""
+        with self._lock:
+            for _, index in self._open.values():
+                index.close()
+            self._open.clear()
+
+    def sweep(self) -> None:
+        """Remove what deletions and creations that were cut short have left. For the time before a start."""
+        for left in self._folder.glob(f"{_DELETED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.match(name):
+            raise IndexNotFound("there is no index of that name.")
+        return self._folder / name
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._open.pop(name, None)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        # Looked at again and again, so that a request that is given up does not keep its thread waiting.
+        while not lock.acquire(timeout=_RETRY_SECONDS):
+            _check_wanted()
+        try:
+            _check_wanted()
+            yield
+        finally:
+            lock.release()
+
+    @staticmethod
+    def _patiently(write: Callable[[], Any]) -> Any:
+        """Write, or wait until the other process that does has finished.
+
+        Raises:
+            IndexLocked: it takes too long.
+        """
+        end = time.monotonic() + _GIVE_UP_SECONDS
+        while True:
+            try:
+                return write()
+            except IndexLocked:
+                if time.monotonic() > end:
+                    raise
+            _check_wanted()
+            time.sleep(_RETRY_SECONDS)
+
+
+def _check_wanted() -> None:
+    ticket = current_ticket.get()
+    if ticket is not None and ticket.is_cancelled:
+        raise CancelledError

@@ -1,0 +1,69 @@
+"""Logs as JSON lines on stderr. Never a text, a key, a message of an exception or a path of a request.
+
+An error is logged by its type and the place in this package where it came up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from typing import Any, Final
+
+import msgspec
+
+from latebolt.errors import InvalidInput
+
+logger = logging.getLogger("latebolt.serve")
+
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{stamp}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "process": record.process,
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[1] is not None:
+            line.update(error_fields(record.exc_info[1]))
+        return msgspec.json.encode(line).decode()
+
+
+def set_up(level: str) -> None:
+    """Send the logs of the server, of the library and of uvicorn to stderr as JSON lines.
+
+    Raises:
+        InvalidInput: there is no such level.
+    """
+    if level not in _LEVELS:
+        raise InvalidInput(f"--log-level should be one of {', '.join(_LEVELS)}, got {level!r}.")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    for name in ("latebolt", "uvicorn"):
+        target = logging.getLogger(name)
+        target.handlers, target.propagate = [handler], False
+        target.setLevel(level.upper())
+    # Requests are logged by the guard, with their ids; uvicorn's own lines would hold paths.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel("WARNING")
+
+
+def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
+    """One line."""
+    logger.log(level, name, extra={"fields": fields})
+
+
+def error_fields(error: BaseException) -> dict[str, Any]:
+    """What a log says of an error: its type and the innermost place in latebolt."""
+    places = [
+        f"{frame.f_globals.get('__name__')}:{line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__", "")).startswith("latebolt.")
+    ]
+    return {"error": type(error).__name__, "at": places[-1] if places else ""}

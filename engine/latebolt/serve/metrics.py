@@ -1,0 +1,88 @@
+"""Figures for Prometheus. With several processes they are kept in files and added up when somebody asks.
+
+`PROMETHEUS_MULTIPROC_DIR` has to be set before this module is imported; `process` sees to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+disable_created_metrics()  # when each series began is nobody's question
+
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_TOKENS: Final = (1, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048, 8192)
+
+REQUESTS = Counter("latebolt_requests", "Requests answered.", ["route", "status"])
+REQUEST_SECONDS = Histogram(
+    "latebolt_request_seconds", "From the first byte to the last.", ["route"], buckets=_SECONDS
+)
+IN_FLIGHT = Gauge(
+    "latebolt_requests_in_flight", "Requests worked on or waiting.", multiprocess_mode="livesum"
+)
+ERRORS = Counter("latebolt_errors", "Answers that are no result, by their code.", ["code"])
+DISCONNECTED = Counter("latebolt_disconnected", "Requests whose client left before the answer.")
+STAGE_SECONDS = Histogram(
+    "latebolt_stage_seconds",
+    "queue: until a request's first text is taken; encode: until its last is done; search; write; answer.",
+    ["stage"],
+    buckets=_SECONDS,
+)
+QUEUE_TEXTS = Gauge(
+    "latebolt_queue_texts", "Texts waiting for the encoder.", ["lane"], multiprocess_mode="livesum"
+)
+QUEUE_TOKENS = Gauge(
+    "latebolt_queue_tokens", "Tokens waiting for the encoder.", ["lane"], multiprocess_mode="livesum"
+)
+BATCH_TOKENS = Histogram(
+    "latebolt_batch_tokens", "Tokens that a thread of the encoder took at a time.", buckets=_TOKENS
+)
+BATCH_REQUESTS = Histogram(
+    "latebolt_batch_requests",
+    "Requests whose texts were taken together.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32),
+)
+TOKENS = Counter("latebolt_tokens", "Tokens taken through the graph.", ["lane"])
+CACHE_HITS = Counter("latebolt_cache_hits", "Texts whose vectors were known.")
+CACHE_MISSES = Counter("latebolt_cache_misses", "Texts whose vectors were not known.")
+CACHE_BYTES = Gauge("latebolt_cache_bytes", "Memory of known vectors.", multiprocess_mode="livesum")
+DOCUMENTS = Gauge("latebolt_documents", "Documents of an index.", ["index"], multiprocess_mode="mostrecent")
+JOBS = Counter("latebolt_jobs", "Jobs that ended, by how.", ["state"])
+READY = Gauge("latebolt_ready", "Processes whose model has answered.", multiprocess_mode="livesum")
+
+
+def exposition() -> bytes:
+    """All figures, in the text format of Prometheus."""
+    if MULTIPROCESS not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Add the time of a block to a stage."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        STAGE_SECONDS.labels(name).observe(time.perf_counter() - start)

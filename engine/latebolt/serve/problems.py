@@ -1,0 +1,133 @@
+"""What goes wrong, as answers of the contract: `{"detail", "code", "request_id"}` and, for 422, `errors`.
+
+The one table from errors to status codes. No path, trace or text of a document leaves here: messages of ours
+that may hold one are replaced, and values of a request are shown only where they are numbers or flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from latebolt import errors
+
+_MOST_ERRORS: Final = 20  # of one request that are told
+_LONGEST: Final = 400  # characters of a message
+
+CODES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "validation_error",
+    429: "overloaded",
+    500: "internal_error",
+    503: "unavailable",
+    504: "timeout",
+}
+
+
+class Problem(errors.LateboltError):
+    """An answer that is not a result.
+
+    Args:
+        detail: one sentence for the caller, and the way out.
+        code: a word for programs; the status's own by default.
+        headers: further ones of the answer.
+        faults: for 422, which fields do not fit.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        faults: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.code = status, detail, code or CODES[status]
+        self.headers, self.faults = dict(headers or {}), list(faults)
+
+    def body(self, request_id: str) -> bytes:
+        """The answer's JSON."""
+        content: dict[str, Any] = {"detail": self.detail, "code": self.code, "request_id": request_id}
+        if self.status == 422:
+            content["errors"] = self.faults
+        return msgspec.json.encode(content)
+
+
+def invalid(field: str, message: str, value: Any = None, kind: str = "value_error") -> Problem:
+    """422 for one field."""
+    return invalid_fields([fault(field, message, value, kind)])
+
+
+def fault(field: str, message: str, value: Any, kind: str) -> dict[str, Any]:
+    """One entry of `errors`."""
+    return {"field": field[:_LONGEST], "message": message[:_LONGEST], "type": kind, "input": shown(value)}
+
+
+def invalid_fields(faults: Sequence[Mapping[str, Any]]) -> Problem:
+    """422 for several fields; the first ones are told."""
+    first = faults[0]
+    detail = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])
+    return Problem(422, detail, faults=faults[:_MOST_ERRORS])
+
+
+def shown(value: Any) -> Any:
+    """What an error may repeat of a request: numbers and flags; of anything else only what it is."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else "a large number"
+    if isinstance(value, str):
+        return f"a string of {len(value)} characters"
+    return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else None
+
+
+def overloaded(detail: str, seconds: float) -> Problem:
+    """429 with the time after which to try again."""
+    return Problem(429, detail, headers={"Retry-After": str(max(1, min(60, round(seconds))))})
+
+
+def problem_of(error: Exception) -> Problem:
+    """The answer to an error that a request met; 500 for one that nobody expected."""
+    if isinstance(error, Problem):
+        return error
+    for kind, status, code, detail in _TABLE:
+        if isinstance(error, kind):
+            return Problem(status, detail, code)
+    if isinstance(error, errors.InvalidInput):
+        text = str(error)[:_LONGEST]
+        field = text.split(" ", 1)[0].split(":")[0].split("[")[0]
+        known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens") else ""
+        return Problem(422, text, faults=[fault(known, text, None, "value_error")])
+    return Problem(500, "an error of ours; the request id finds it in the server's log.")
+
+
+# First fit; details are constants since the errors' own messages name folders.
+_TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
+    (errors.IndexNotFound, 404, "index_not_found", "there is no index of that name."),
+    (errors.IndexExists, 409, "index_exists", "there is an index of that name already."),
+    (
+        errors.IndexLocked,
+        409,
+        "index_locked",
+        "another process is writing to this index. Try again when it has finished.",
+    ),
+    (
+        errors.ModelMismatch,
+        409,
+        "model_mismatch",
+        "the index was made with another model than the one served here.",
+    ),
+    (errors.StorageFull, 503, "storage_full", "the server's disk is full; nothing has changed."),
+    (errors.IndexCorrupt, 500, "index_corrupt", 'the index is damaged; "latebolt check" says where.'),
+)

@@ -1,0 +1,246 @@
+"""Runs the server: checks what must hold before it listens, then one process, or several and who minds them.
+
+Processes share the listening socket and the model's file in the page cache; each has a graph and an engine of
+its own. SIGTERM lets what runs finish, refuses what is new, and ends with exit code 0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+from filelock import FileLock, Timeout
+from prometheus_client.multiprocess import mark_process_dead
+
+from latebolt.encoder import model_folder
+from latebolt.errors import InvalidInput, LateboltError
+from latebolt.serve import log, metrics
+from latebolt.serve.app import make_app
+from latebolt.serve.keys import Keys
+from latebolt.serve.service import Service
+from latebolt.serve.settings import Settings
+
+_FAILED: Final = 3  # exit code of a process whose model cannot be loaded
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG: Final = 2048
+_KEEP_ALIVE_SECONDS: Final = 75  # longer than the common load balancers keep theirs
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends it.
+
+    Returns:
+        The exit code.
+    Raises:
+        InvalidInput: the settings do not go together, or another server has the data folder.
+        ModelError: there is no such model.
+    """
+    log.set_up(settings.log_level)
+    keys = _keys(settings)
+    _check_reach(settings, keys)
+    contract = model_folder.find(settings.model).contract
+    if settings.precision:
+        contract.graph(settings.precision)
+    with _owned(settings.data_folder), _listening(settings) as listener:
+        _tidy(settings)
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        log.event(
+            "listening",
+            url=f"http://{shown}:{port}",
+            workers=settings.workers,
+            keys="needed"
+            if keys.required
+            else "none: only this machine can reach the server"
+            if settings.is_loopback
+            else "none: everybody who reaches this address may read and write",
+        )
+        if settings.workers == 1:
+            return _serve(settings, keys, listener)
+        return _supervise(settings, listener)
+
+
+def _keys(settings: Settings) -> Keys:
+    return Keys(settings.keys, Path(settings.keys_file).expanduser() if settings.keys_file else None)
+
+
+def _check_reach(settings: Settings, keys: Keys) -> None:
+    if keys.required or settings.is_loopback or settings.without_keys:
+        return
+    raise InvalidInput(
+        f"--host {settings.host} reaches beyond this machine, and there is no key. Give --keys-file, "
+        "listen at 127.0.0.1, or insist with --without-keys."
+    )
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Hold the data folder against another server."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".server.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise InvalidInput(f"{folder}: another server has this folder. Stop it, or give --data.") from error
+    except OSError as error:
+        raise LateboltError(f"{folder}: cannot be used as data folder ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host.strip("[]"), settings.port))
+        except OSError as error:
+            raise LateboltError(
+                f"cannot listen at {settings.host}, port {settings.port} ({error.strerror}). "
+                "Choose another one with --host and --port."
+            ) from error
+        listener.listen(_BACKLOG)
+        yield listener
+
+
+def _tidy(settings: Settings) -> None:
+    from latebolt.serve.indexes import Indexes
+    from latebolt.serve.jobs import Jobs
+
+    def no_encoder(_: int) -> Any:
+        raise AssertionError("nothing is encoded here")
+
+    indexes = Indexes(settings.data_folder / "indexes", no_encoder)
+    indexes.sweep()
+    Jobs(settings.data_folder / "jobs", indexes).interrupt_unfinished()
+
+
+class Server(uvicorn.Server):
+    """Says when a signal has come: from then on new work is refused."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        self.service.is_draining = True
+        super().handle_exit(sig, frame)
+
+
+def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
+    """One process, until a signal."""
+    # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
+    for sig in _SIGNALS:
+        signal.signal(sig, lambda *_: None)
+    server = make_server(settings, keys)
+    server.run(sockets=[listener])
+    if server.service.failure is not None:
+        raise server.service.failure
+    log.event("stopped")
+    return 0
+
+
+def make_server(settings: Settings, keys: Keys) -> Server:
+    """One process's server, to be run at a listening socket."""
+    service = Service(settings, keys)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        make_app(service, failed=stop),
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(settings.shutdown),
+    )
+    server = Server(config, service)
+    return server
+
+
+def _work(settings: Settings, listener: socket.socket) -> None:
+    """A process of several."""
+    log.set_up(settings.log_level)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:  # a parent that was killed cannot say so
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, name="latebolt-parent", daemon=True).start()
+    try:
+        code = _serve(settings, _keys(settings), listener)
+    except Exception as error:  # noqa: BLE001 - told by the exit code and in the log
+        log.event("process failed", logging.ERROR, **log.error_fields(error))
+        code = _FAILED
+    raise SystemExit(code)
+
+
+def _supervise(settings: Settings, listener: socket.socket) -> int:
+    """Several processes; one that dies is replaced, one whose model cannot be loaded ends them all."""
+    stopping = threading.Event()
+    for sig in _SIGNALS:
+        signal.signal(sig, lambda *_: stopping.set())
+    figures = tempfile.mkdtemp(prefix="latebolt-metrics-")
+    os.environ[metrics.MULTIPROCESS] = figures
+    context = multiprocessing.get_context("spawn")
+
+    def begin() -> BaseProcess:
+        process = context.Process(target=_work, args=(settings, listener), name="latebolt-worker")
+        process.start()
+        return process
+
+    processes = [begin() for _ in range(settings.workers)]
+    try:
+        code = _mind(processes, begin, stopping, figures)
+    finally:
+        for process in processes:
+            process.terminate()
+        end = time.monotonic() + 2 * settings.shutdown + 5
+        for process in processes:
+            process.join(max(0.1, end - time.monotonic()))
+            process.kill()
+        shutil.rmtree(figures, ignore_errors=True)
+    log.event("stopped")
+    return code
+
+
+def _mind(
+    processes: list[BaseProcess], begin: Callable[[], BaseProcess], stopping: threading.Event, figures: str
+) -> int:
+    while not stopping.is_set():
+        wait([process.sentinel for process in processes], timeout=0.5)
+        for i, process in enumerate(processes):
+            if process.exitcode is None or stopping.is_set():
+                continue
+            if process.exitcode == _FAILED:
+                return 1
+            log.event("process died", logging.ERROR, died=process.pid, exit=process.exitcode)
+            mark_process_dead(process.pid, figures)
+            stopping.wait(1.0)  # one that dies at once must not keep a processor busy
+            processes[i] = begin()
+    return 0

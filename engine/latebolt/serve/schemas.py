@@ -1,0 +1,400 @@
+"""What requests hold and what answers look like, for validation and for the OpenAPI description.
+
+Requests are checked strictly: a number in quotes is no number. Fields nobody knows are ignored, as Jina does.
+Answers are written without these models, which only describe them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+_TEXT_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    ]
+}
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+# Python's own idea of white space, which the encoder's check of a query uses.
+_WORD_PATTERN: Final = r"\S"
+
+
+def _text_of(value: Any) -> Any:
+    return value["text"] if isinstance(value, dict) and isinstance(value.get("text"), str) else value
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 3.0 is an integer too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Text = Annotated[str, BeforeValidator(_text_of), WithJsonSchema(_TEXT_SCHEMA)]
+Texts = Annotated[
+    list[Text],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+    WithJsonSchema(
+        {"anyOf": [*_TEXT_SCHEMA["anyOf"], {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}
+    ),
+]
+QueryText = Annotated[
+    str,
+    BeforeValidator(_text_of),
+    Field(pattern=_WORD_PATTERN),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _WORD_PATTERN},
+                {
+                    "type": "object",
+                    "properties": {"text": {"type": "string", "pattern": _WORD_PATTERN}},
+                    "required": ["text"],
+                },
+            ]
+        }
+    ),
+]
+# Bounds come first: around the validator they would be held to, but not described.
+Whole = Annotated[int, BeforeValidator(_whole)]
+Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Id = Annotated[str, Field(min_length=1, max_length=1024)]
+EmbeddingType = Literal["float", "base64", "binary", "ubinary"]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class VectorsRequest(_Request):
+    """Texts to token vectors."""
+
+    model: str | None = Field(None, description="The served model's name or one of its aliases.")
+    input: Texts = Field(description="A text, or a list of texts.")
+    input_type: Literal["query", "document"] | None = Field(None, description="What they are; documents.")
+    embedding_type: EmbeddingType | Annotated[list[EmbeddingType], Field(min_length=1)] | None = Field(
+        None,
+        description="float (the default), base64 (float32, little-endian, of each vector), binary or ubinary "
+        "(signs of each vector, packed in bytes). A list gives an object by type.",
+    )
+    dimensions: Whole | None = Field(None, description="Width of the vectors, the widest by default.")
+
+
+class RerankRequest(_Request):
+    """Passages to order by a query."""
+
+    model: str | None = Field(None, description="The served model's name or one of its aliases.")
+    query: QueryText
+    documents: list[Text] = Field(min_length=1)
+    top_n: Positive | None = Field(None, description="Results wanted; all by default.")
+    return_documents: bool | None = Field(None, description="Whether results hold the texts; true.")
+    truncation: bool | None = Field(
+        None, description="Whether texts that are too long are cut (true), or refused."
+    )
+    explain: bool = Field(
+        False,
+        description="An extension: results hold `matches`, what each token of the query matched. Their "
+        "similarities sum up to the score.",
+    )
+
+
+class IndexRequest(_Request):
+    """A new index."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    bits: Literal[1, 2, 4, 8, 16] = Field(2, description="Residual bits a dimension; 8 is int8, 16 float16.")
+    dimensions: Whole | None = Field(None, description="Width of the vectors, the widest by default.")
+    passage_tokens: Positive | None = Field(
+        None, description="Cut longer texts into passages of at most so many tokens."
+    )
+    passage_overlap: Natural | None = Field(
+        None,
+        description="Tokens that a passage shares with the one before. At most passage_tokens - 1, more "
+        "counts as that; without passage_tokens it means nothing.",
+    )
+
+
+class Document(_Request):
+    """One document."""
+
+    id: Id = Field(description="A document with this id is replaced.")
+    text: str
+    metadata: dict[str, Any] | None = Field(None, description="What `where` compares.")
+
+
+class DocumentsRequest(_Request):
+    """Documents to add or replace."""
+
+    documents: list[Document] = Field(min_length=1)
+
+
+class DeleteRequest(_Request):
+    """Documents to delete."""
+
+    ids: list[str] = Field(min_length=1)
+
+
+_SCALAR: Final = {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]}
+_ORDERED: Final = {"anyOf": [{"type": "string"}, {"type": "number"}]}
+_SCALARS: Final = {"type": "array", "items": _SCALAR}
+FILTER_REF: Final = {"$ref": "#/components/schemas/Filter"}
+# A filter as an object. Its text form has a grammar that no schema can tell, so that stands in words only.
+FILTER: Final = {
+    "type": "object",
+    "title": "Filter",
+    "description": "Fields and what they should be; and, or and not join filters.",
+    "properties": {
+        "and": {"type": "array", "items": FILTER_REF},
+        "or": {"type": "array", "items": FILTER_REF},
+        "not": FILTER_REF,
+    },
+    "additionalProperties": {
+        "anyOf": [
+            *_SCALAR["anyOf"],
+            {
+                "type": "object",
+                "properties": {
+                    **dict.fromkeys(("=", "==", "!="), _SCALAR),
+                    **dict.fromkeys(("<", "<=", ">", ">="), _ORDERED),
+                    **dict.fromkeys(("in", "not in"), _SCALARS),
+                    "exists": {"type": "boolean"},
+                },
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+
+
+class SearchRequest(_Request):
+    """A search."""
+
+    query: Annotated[str, Field(pattern=_WORD_PATTERN)]
+    k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
+    where: str | dict[str, Any] | None = Field(
+        None,
+        description="Only documents whose metadata satisfy it, as an object or as text, e.g. "
+        '{"year": {">=": 2020}} or \'year >= 2020\'.',
+    )
+    mode: Literal["late", "bm25", "hybrid"] = "late"
+    exhaustive: bool = Field(False, description="Score every document exactly.")
+    explain: bool = Field(False, description="Hits hold `matches`, and the answer `stages`.")
+
+
+class Fault(BaseModel):
+    """What does not fit in one field."""
+
+    field: str
+    message: str
+    type: str
+    input: Any = Field(description="Numbers and flags as they are; of anything else only what it is.")
+
+
+class ProblemBody(BaseModel):
+    """An answer that is no result."""
+
+    detail: str
+    code: str
+    request_id: str
+
+
+class ValidationBody(ProblemBody):
+    """An answer to a request that does not fit."""
+
+    errors: list[Fault]
+
+
+class Usage(BaseModel):
+    """Tokens that the model was given."""
+
+    total_tokens: int
+    prompt_tokens: int
+
+
+_Matrix = list[list[float]]
+
+
+class VectorsByType(BaseModel):
+    """Vectors of a text in several types."""
+
+    float: _Matrix | None = None
+    base64: list[str] | None = None
+    binary: list[list[int]] | None = None
+    ubinary: list[list[int]] | None = None
+
+
+class Vectors(BaseModel):
+    """Token vectors of one text, one entry a token."""
+
+    object: Literal["embeddings"]
+    index: int
+    embeddings: _Matrix | list[str] | VectorsByType
+
+
+class VectorsResponse(BaseModel):
+    """Token vectors of all texts, in order."""
+
+    model: str
+    object: Literal["list"]
+    data: list[Vectors]
+    usage: Usage
+
+
+class Part(BaseModel):
+    """Characters of a text: [start, end) in Unicode code points."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Match(BaseModel):
+    """A token of the query and the token it matched best; null for markers, which no characters stand for."""
+
+    query: Part | None
+    document: Part | None
+    similarity: float
+
+
+class TextOnly(BaseModel):
+    """A document of a rerank request."""
+
+    text: str
+
+
+class RerankResult(BaseModel):
+    """One passage. `index` is its position in the request."""
+
+    index: int
+    relevance_score: float
+    document: TextOnly | None = None
+    matches: list[Match] | None = None
+
+
+class RerankResponse(BaseModel):
+    """Passages, best first."""
+
+    model: str
+    object: Literal["list"]
+    results: list[RerankResult]
+    usage: Usage
+
+
+class Model(BaseModel):
+    """The served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    dimensions: list[int]
+    precision: str
+    max_tokens: int
+    aliases: list[str]
+
+
+class ModelsResponse(BaseModel):
+    """The models; one."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class IndexInfo(BaseModel):
+    """An index."""
+
+    name: str
+    object: Literal["index"]
+    documents: int
+    passages: int
+    tokens: int
+    bytes: int
+    deleted: int
+    generation: int
+    dimensions: int
+    bits: int
+    passage_tokens: int | None
+    passage_overlap: int | None
+    model: str | None
+    precision: str | None
+
+
+class IndexesResponse(BaseModel):
+    """All indexes, by name."""
+
+    object: Literal["list"]
+    data: list[IndexInfo]
+
+
+class AddedResponse(BaseModel):
+    """Documents that are on disk."""
+
+    index: str
+    added: int
+    ids: list[str]
+
+
+class DeletedResponse(BaseModel):
+    """How many of the documents there were."""
+
+    index: str
+    deleted: int
+
+
+class JobBody(BaseModel):
+    """An addition in the background: all its documents are on disk when it is done, none before."""
+
+    id: str
+    object: Literal["job"]
+    index: str
+    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    documents: int
+    created: float
+    ended: float | None
+    detail: str | None
+
+
+class JobsResponse(BaseModel):
+    """Jobs, newest first."""
+
+    object: Literal["list"]
+    data: list[JobBody]
+
+
+class SearchHit(BaseModel):
+    """A document that was found."""
+
+    id: str
+    score: float
+    text: str | None
+    metadata: dict[str, Any] | None
+    matches: list[Match] | None = None
+
+
+class Stage(BaseModel):
+    """A stage of a search and its time."""
+
+    name: str
+    ms: float
+    documents: int
+
+
+class SearchResponse(BaseModel):
+    """Hits, best first."""
+
+    index: str
+    object: Literal["list"]
+    hits: list[SearchHit]
+    stages: list[Stage] | None = None
+
+
+class Health(BaseModel):
+    """A word on the server's state."""
+
+    status: str

@@ -1,0 +1,181 @@
+"""What one server process holds: the model at its widths, the engine, indexes, jobs, and whether it is ready.
+
+Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.encoder import model_folder
+from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.text import TokenIds
+from latebolt.rerank import maxsim
+from latebolt.serve import log, metrics
+from latebolt.serve.batcher import Batcher
+from latebolt.serve.cache import VectorCache
+from latebolt.serve.indexes import Indexes
+from latebolt.serve.jobs import Jobs
+from latebolt.serve.keys import Keys
+from latebolt.serve.lanes import Lane
+from latebolt.serve.problems import Problem, invalid
+from latebolt.serve.settings import Settings, names
+from latebolt.values import TokenVectors
+
+Float32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+# Characters that are tokenised in less time than it takes to wake another thread.
+_FEW_CHARACTERS: Final = 4000
+# Writes that may wait for their turn at an index, or work at different ones.
+_WRITES: Final = 16
+
+
+class Service:
+    """One process of the server. `start` loads the model in the background."""
+
+    def __init__(self, settings: Settings, keys: Keys) -> None:
+        self.settings, self.keys = settings, keys
+        self.folder = model_folder.find(settings.model)
+        self.contract = self.folder.contract
+        if settings.precision:
+            self.contract.graph(settings.precision)
+        self.dims = [head.dim for head in self.contract.heads]
+        self.aliases = [alias for alias in names(settings.aliases) if alias != self.model_name]
+        self.begun = time.time()
+        self.is_draining = False
+        self.failure: Exception | None = None
+        self._encoders: dict[int, Encoder] = {}
+        self._ready = threading.Event()
+        self.batcher = Batcher(
+            settings.process_threads,
+            settings.batch_tokens,
+            settings.queue_tokens,
+            VectorCache(settings.cache_mb * 1_000_000),
+        )
+        self.searches = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="latebolt-search")
+        self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
+        self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder)
+        self.jobs = Jobs(settings.data_folder / "jobs", self.indexes)
+
+    @property
+    def model_name(self) -> str:
+        """The served model's name in answers."""
+        return self.contract.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model has answered once and the server is not stopping."""
+        return self._ready.is_set() and not self.is_draining
+
+    def start(self, failed: Callable[[], None] = lambda: None) -> None:
+        """Load the model and let it answer once, in the background.
+
+        Args:
+            failed: called when that is not possible; `failure` says why.
+        """
+
+        def warm_up() -> None:
+            start = time.perf_counter()
+            try:
+                self._load()
+            except Exception as error:  # noqa: BLE001 - whoever runs the server raises it again
+                self.failure = error
+                log.event("model not loaded", logging.ERROR, **log.error_fields(error))
+                failed()
+                return
+            self._ready.set()
+            metrics.READY.set(1)
+            log.event("ready", model=self.model_name, seconds=round(time.perf_counter() - start, 3))
+
+        threading.Thread(target=warm_up, name="latebolt-warm-up", daemon=True).start()
+
+    def _load(self) -> None:
+        settings = self.settings
+        encoder = Encoder.load(
+            settings.model,
+            settings.precision or None,
+            device=settings.device,
+            threads=settings.process_threads,
+        )
+        encoder.warmup()
+        self._encoders = {dim: encoder.with_dim(dim) for dim in self.dims}
+        queued = self._index_encoder(encoder.dim)
+        maxsim(queued.encode_queries(["warm up"])[0], queued.encode_documents(["warm up"]))
+        self.precision = encoder.precision
+
+    def encoder(self, dim: int | None = None) -> Encoder:
+        """The model at a width.
+
+        Raises:
+            Problem: 422, there is no such width.
+        """
+        if dim is not None and dim not in self.dims:
+            widths = ", ".join(map(str, self.dims))
+            raise invalid("dimensions", f"should be one of the model's widths: {widths}.", dim)
+        return self._encoders[self.dims[0] if dim is None else dim]
+
+    def _index_encoder(self, dim: int) -> Encoder:
+        """An encoder for indexes, whose texts wait in the same queue as everyone's."""
+        encoder = self.encoder(dim)
+        return encoder.run_by(self.batcher.runner(encoder))
+
+    def check_model(self, name: str | None) -> None:
+        """Refuse a request for a model that is not served.
+
+        Raises:
+            Problem: 404.
+        """
+        if name is None or self.settings.any_model or name in (self.model_name, *self.aliases):
+            return
+        raise Problem(
+            404,
+            f'this server has the model "{self.model_name}" only. Ask for it, or leave "model" out.',
+            "model_not_found",
+        )
+
+    async def tokenize(self, encoder: Encoder, texts: Sequence[str], kind: Lane) -> list[TokenIds]:
+        """Texts as the graph takes them; many are done beside the event loop."""
+        if sum(map(len, texts)) < _FEW_CHARACTERS:
+            return encoder.tokenize(texts, kind)
+        return await self.in_thread(self.searches, encoder.tokenize, texts, kind)
+
+    async def encode(
+        self,
+        encoder: Encoder,
+        kind: Lane,
+        tokens: Sequence[TokenIds],
+        finish: Callable[[int, Float32], Any],
+    ) -> list[Any]:
+        """See `Batcher.submit`; cancelling it drops what has not begun."""
+        return await asyncio.wrap_future(self.batcher.submit(encoder, kind, tokens, finish))
+
+    @staticmethod
+    async def in_thread(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function in a thread, with the ticket of this request."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(pool, context.run, function, *arguments)
+
+    def close(self) -> None:
+        """Let what runs finish, within the time there is for it, and close the indexes."""
+        self.is_draining = True
+        self.jobs.close(self.settings.shutdown)
+        self.searches.shutdown(cancel_futures=True)
+        self.writes.shutdown(cancel_futures=True)
+        self.batcher.close()
+        self.indexes.close()
+
+
+def score(query: Float32, vectors: Float32) -> float:
+    """MaxSim of a query with one document."""
+    return float(maxsim(query, TokenVectors(vectors, np.array([0, len(vectors)])))[0])

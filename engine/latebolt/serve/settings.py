@@ -1,0 +1,118 @@
+"""Every setting of the server in one table: the command's options and the environment variables come from it.
+
+A setting `queue_requests` is the option --queue-requests and the variable LATEBOLT_SERVE_QUEUE_REQUESTS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from latebolt.errors import InvalidInput
+
+PREFIX: Final = "LATEBOLT_SERVE_"
+
+# What Jina's clients ask for when nobody tells them a model, and the model this project is named after.
+_ALIASES: Final = (
+    "jina-colbert-v2,jina-colbert-v1-en,jina-reranker-v1-base-en,jina-reranker-v2-base-multilingual"
+)
+
+
+def _setting(default: Any, help: str, least: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "least": least})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server runs; its fields are the table.
+
+    Raises:
+        InvalidInput: a number is out of range.
+    """
+
+    host: str = _setting("127.0.0.1", "Address to listen at.")
+    port: int = _setting(8080, "Port to listen at; 0 for a free one.", 0)
+    workers: int = _setting(1, "Processes, each with a model of its own.", 1)
+    data: str = _setting("latebolt-data", "Folder of the indexes and jobs; made if it is missing.")
+
+    model: str = _setting("starter", "Built-in name, folder, or hub id.")
+    precision: str = _setting("", "Of the encoder: fp32, fp16 or int8; the fastest by default.")
+    device: str = _setting("cpu", "cpu, cuda, cuda:N or auto.")
+    threads: int = _setting(0, "CPU threads of a process; 0 for its share of all.", 0)
+    aliases: str = _setting(_ALIASES, "Other names of the model in requests, with commas.")
+    any_model: bool = _setting(False, "Answer requests for every model's name with the model there is.")
+
+    keys: str = _setting("", "Keys in place of a file: 'KEY' or 'KEY read', with commas. Use the variable.")
+    keys_file: str = _setting(
+        "", "File of keys, one a line, each with 'read' or 'write' (the default) after it."
+    )
+    without_keys: bool = _setting(False, "Listen beyond this machine although there is no key.")
+    cors: str = _setting("", "Origins whose pages may call the server, with commas; none by default.")
+
+    max_body_bytes: int = _setting(32_000_000, "Bytes of a request's body.", 1)
+    max_depth: int = _setting(32, "Levels of nesting of a request's JSON.", 1)
+    max_items: int = _setting(2048, "Texts of a request.", 1)
+    max_documents: int = _setting(50_000, "Documents of one addition to an index.", 1)
+    max_vectors: int = _setting(131_072, "Token vectors in one answer.", 1)
+    timeout: float = _setting(60.0, "Seconds until a request is given up with 504.", 0.001)
+    body_timeout: float = _setting(
+        30.0, "Seconds that a client may take to send a body, or to read an answer.", 0.001
+    )
+    queue_requests: int = _setting(512, "Requests worked on or waiting; more are refused with 429.", 1)
+    queue_tokens: int = _setting(4_000_000, "Tokens waiting for the encoder; more are refused with 429.", 1)
+    batch_tokens: int = _setting(512, "Tokens a thread of the encoder takes from the queue at a time.", 1)
+    search_threads: int = _setting(8, "Searches that run side by side.", 1)
+    cache_mb: int = _setting(64, "Memory for token vectors of texts seen before; 0 for none.", 0)
+    shutdown: float = _setting(30.0, "Seconds that running requests and jobs have after SIGTERM.", 0)
+    log_level: str = _setting("info", "debug, info, warning or error.")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            least, value = field.metadata["least"], getattr(self, field.name)
+            if least is not None and not value >= least:
+                raise InvalidInput(f"{option(field.name)} should be at least {least}, got {value}.")
+
+    @property
+    def process_threads(self) -> int:
+        """CPU threads of one process."""
+        from latebolt.threads import available_cpus  # imports NumPy, which `latebolt --help` can do without
+
+        return self.threads or max(1, available_cpus() // self.workers)
+
+    @property
+    def data_folder(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.data).expanduser().absolute()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+
+def names(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def option(name: str) -> str:
+    """The option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()

@@ -1,0 +1,101 @@
+"""A server that really listens, in a thread of the test's process or as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from latebolt.serve.keys import Keys
+from latebolt.serve.process import Server, make_server
+from latebolt.serve.settings import Settings
+
+PATIENCE = 30.0
+
+
+@dataclass
+class Running:
+    """A server in this process."""
+
+    url: str
+    server: Server
+    client: httpx.Client
+
+
+@contextlib.contextmanager
+def serving(data: Path, keys: str = "", **settings: Any) -> Iterator[Running]:
+    """A server in a thread, ready to answer."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(512)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        chosen = Settings(data=str(data), keys=keys, **{"threads": 2, "shutdown": 5.0, **settings})
+        server = make_server(chosen, Keys(keys, Path(chosen.keys_file) if chosen.keys_file else None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+                wait_until(lambda: is_ready(client))
+                yield Running(url, server, client)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextlib.contextmanager
+def process(
+    data: Path, *arguments: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """`latebolt serve` as a process, ready to answer; killed at the end if it still runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "latebolt",
+        "serve",
+        "--data",
+        str(data),
+        "--port",
+        str(port),
+        *arguments,
+    ]
+    running = subprocess.Popen(
+        command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_until(lambda: is_ready(client) or running.poll() is not None)
+            yield running, client
+    finally:
+        if running.poll() is None:
+            running.send_signal(signal.SIGKILL)
+        running.communicate()
+
+
+def is_ready(client: httpx.Client) -> bool:
+    """Whether /ready says so."""
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Wait until something holds; fail when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)

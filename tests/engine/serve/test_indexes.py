@@ -1,0 +1,218 @@
+"""Named indexes and jobs over HTTP, held against the library."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from servers import Running, serving, wait_until
+
+from latebolt import Encoder, Index
+from latebolt.index.lock import writer_lock
+from latebolt.serve import jobs
+
+
+def documents(n: int, first: int = 0) -> list[dict[str, object]]:
+    return [
+        {"id": f"d{i}", "text": f"document number {i} about topic {i % 7}", "metadata": {"n": i}}
+        for i in range(first, first + n)
+    ]
+
+
+def ids(response: httpx.Response) -> list[str]:
+    return [hit["id"] for hit in response.json()["hits"]]
+
+
+def test_an_index_from_its_making_to_its_end(client: httpx.Client):
+    made = client.post("/v1/indexes", json={"name": "life", "bits": 4, "dimensions": 64})
+    assert made.status_code == 201
+    assert (made.json()["bits"], made.json()["dimensions"], made.json()["documents"]) == (4, 64, 0)
+    assert client.post("/v1/indexes", json={"name": "life"}).json()["code"] == "index_exists"
+    added = client.post("/v1/indexes/life/documents", json={"documents": documents(5)})
+    assert added.json() == {"index": "life", "added": 5, "ids": [f"d{i}" for i in range(5)]}
+    assert [each["name"] for each in client.get("/v1/indexes").json()["data"]] == ["life"]
+    again = [{**documents(1)[0], "text": "replaced by zebras"}]
+    client.post("/v1/indexes/life/documents", json={"documents": again})
+    client.post("/v1/indexes/life/documents", json={"documents": again})
+    assert client.get("/v1/indexes/life").json()["documents"] == 5
+    found = client.post("/v1/indexes/life/search", json={"query": "zebras", "k": 1}).json()["hits"]
+    assert (found[0]["id"], found[0]["text"], found[0]["metadata"]) == ("d0", "replaced by zebras", {"n": 0})
+    removed = client.post("/v1/indexes/life/documents/delete", json={"ids": ["d0", "nobody"]})
+    assert removed.json() == {"index": "life", "deleted": 1}
+    assert "d0" not in ids(client.post("/v1/indexes/life/search", json={"query": "zebras"}))
+    assert client.delete("/v1/indexes/life").status_code == 204
+    assert client.get("/v1/indexes/life").json()["code"] == "index_not_found"
+    assert client.get("/v1/indexes").json()["data"] == []
+    remade = client.post("/v1/indexes", json={"name": "life"})
+    assert (remade.json()["dimensions"], remade.json()["documents"]) == (128, 0)
+    client.delete("/v1/indexes/life")
+
+
+@pytest.mark.parametrize("mode", ["late", "bm25", "hybrid"])
+def test_a_search_is_the_librarys(running: Running, index: str, encoder: Encoder, mode: str):
+    request = {"query": "capital of Germany", "k": 2, "where": "since > 1000", "mode": mode}
+    hits = running.client.post(f"{index}/search", json=request).json()["hits"]
+    folder = running.server.service.settings.data_folder / "indexes" / "cities"
+    with Index.open(folder, encoder) as opened:
+        expected = opened.search("capital of Germany", 2, "since > 1000", mode=mode)  # type: ignore[arg-type]
+    assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
+    assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected])
+
+
+def test_an_explained_search_shows_characters_and_stages(client: httpx.Client, index: str):
+    query = "capital of Germany"
+    answer = client.post(f"{index}/search", json={"query": query, "k": 2, "explain": True}).json()
+    assert answer["stages"][0]["name"] == "encode the query"
+    [match] = [m for m in answer["hits"][0]["matches"] if m["query"] and m["query"]["text"] == "Germany"]
+    text = answer["hits"][0]["text"]
+    assert text[match["document"]["start"] : match["document"]["end"]] == "Germany"
+    assert match["similarity"] > 0.8
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_a_filter_that_cannot_be_read(client: httpx.Client, index: str, emptied: bool):
+    if emptied:
+        client.post(f"{index}/documents/delete", json={"ids": ["paris", "berlin", "rome"]})
+    response = client.post(f"{index}/search", json={"query": "a", "where": "since >"})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "where"
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "..", "UP", "a/b", "a.b", "", "-a", "a" * 65, "a\n", ".deleted-1", "é"]
+)
+def test_names_that_are_none(client: httpx.Client, name: str):
+    assert client.post("/v1/indexes", json={"name": name}).status_code == 422
+    path = httpx.URL(client.base_url).copy_with(
+        raw_path=b"/v1/indexes/" + b"".join(b"%%%02x" % b for b in name.encode())
+    )
+    assert client.get(path).status_code in (404, 422) if name else True
+
+
+def test_an_index_of_another_model_is_refused(running: Running, tmp_path: Path):
+    folder = running.server.service.settings.data_folder / "indexes" / "foreign"
+    Index.create(folder, None, dim=32).close()
+    response = running.client.post("/v1/indexes/foreign/search", json={"query": "a"})
+    assert (response.status_code, response.json()["code"]) == (409, "model_mismatch")
+    assert running.client.delete("/v1/indexes/foreign").status_code == 204
+
+
+def test_a_job_adds_while_searches_are_answered(client: httpx.Client, index: str):
+    job = client.post(f"{index}/documents", params={"background": True}, json={"documents": documents(300)})
+    assert (job.status_code, job.json()["documents"]) == (202, 300)
+    path = f"/v1/jobs/{job.json()['id']}"
+    searches = 0
+    while client.get(path).json()["state"] in ("queued", "running"):
+        assert "berlin" in ids(client.post(f"{index}/search", json={"query": "capital of Germany"}))
+        searches += 1
+    assert searches > 3
+    ended = client.get(path).json()
+    assert (ended["state"], ended["detail"]) == ("done", None)
+    assert ended["ended"] >= ended["created"]
+    assert client.get(index).json()["documents"] == 303
+    assert client.get("/v1/jobs").json()["data"][0]["id"] == ended["id"]
+
+
+def test_a_job_that_fails_says_why(client: httpx.Client, index: str):
+    client.post("/v1/indexes", json={"name": "brief"})
+    background = {"background": True}
+    client.post(f"{index}/documents", params=background, json={"documents": documents(200)})
+    job = client.post("/v1/indexes/brief/documents", params=background, json={"documents": documents(1)})
+    client.delete("/v1/indexes/brief")
+    path = f"/v1/jobs/{job.json()['id']}"
+    wait_until(lambda: client.get(path).json()["ended"] is not None)
+    ended = client.get(path).json()
+    assert (ended["state"], ended["detail"]) == ("failed", "there is no index of that name.")
+
+
+def test_jobs_that_are_none(client: httpx.Client):
+    assert client.get("/v1/jobs/none").json()["code"] == "job_not_found"
+    path = "/v1/indexes/none/documents"
+    lost = client.post(path, params={"background": True}, json={"documents": documents(1)})
+    assert lost.json()["code"] == "index_not_found"
+
+
+def test_several_writers_of_one_index_take_turns(running: Running, index: str):
+    def add(n: int) -> None:
+        path = f"{running.url}{index}/documents"
+        statuses.append(httpx.post(path, json={"documents": documents(3, 10 * n)}, timeout=60).status_code)
+
+    statuses: list[int] = []
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 8
+    assert running.client.get(index).json()["documents"] == 27
+
+
+def test_a_writer_of_another_process_is_waited_for(running: Running, index: str):
+    folder = running.server.service.settings.data_folder / "indexes" / "cities"
+    done: list[int] = []
+    with writer_lock(folder):
+        thread = threading.Thread(
+            target=lambda: done.append(
+                httpx.post(f"{running.url}{index}/documents", json={"documents": documents(1)}).status_code
+            )
+        )
+        thread.start()
+        thread.join(0.3)
+        assert not done
+    thread.join()
+    assert done == [200]
+
+
+def test_an_addition_whose_client_left_changes_nothing(tmp_path: Path):
+    with serving(tmp_path, cache_mb=0) as running:
+        client = running.client
+        client.post("/v1/indexes", json={"name": "a"})
+        many = [{"id": str(i), "text": "many words " * 100} for i in range(600)]
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/indexes/a/documents", json={"documents": many}, timeout=0.5)
+        wait_until(lambda: running.server.service.batcher.seconds_waiting == 0, 5)
+        assert client.post("/v1/indexes/a/documents", json={"documents": documents(2)}).status_code == 200
+        assert client.get("/v1/indexes/a").json()["documents"] == 2
+
+
+def test_passages(client: httpx.Client):
+    made = client.post("/v1/indexes", json={"name": "long", "passage_tokens": 20, "passage_overlap": 5})
+    assert (made.json()["passage_tokens"], made.json()["passage_overlap"]) == (20, 5)
+    text = "filler words here and there. " * 20 + "The zebra is striped. " + "more filler words. " * 20
+    client.post("/v1/indexes/long/documents", json={"documents": [{"id": "a", "text": text}]})
+    answer = client.post("/v1/indexes/long/search", json={"query": "striped zebra", "explain": True}).json()
+    [hit] = answer["hits"]
+    assert "zebra" in hit["text"]
+    assert len(hit["text"]) < len(text)
+    too_long = client.post("/v1/indexes", json={"name": "other", "passage_tokens": 100_000})
+    assert too_long.status_code == 422
+    client.delete("/v1/indexes/long")
+
+
+def test_a_write_that_is_given_up_while_it_waits_leaves_its_thread(tmp_path: Path):
+    with serving(tmp_path, timeout=0.3) as running:
+        client = running.client
+        client.post("/v1/indexes", json={"name": "a"})
+        client.post("/v1/indexes", json={"name": "b"})
+        with writer_lock(tmp_path / "indexes" / "a"):
+            for _ in range(20):  # more than there are threads for writing
+                late = client.post("/v1/indexes/a/documents", json={"documents": documents(1)})
+                assert late.status_code == 504
+            other = client.post("/v1/indexes/b/documents", json={"documents": documents(1)})
+            assert other.status_code == 200
+        wait_until(
+            lambda: (
+                client.post("/v1/indexes/a/documents", json={"documents": documents(1)}).status_code == 200
+            )
+        )
+
+
+def test_jobs_that_wait_are_bounded(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jobs, "_MOST_WAITING", 100)
+    background = {"background": True}
+    first = client.post(f"{index}/documents", params=background, json={"documents": documents(100)})
+    second = client.post(f"{index}/documents", params=background, json={"documents": documents(100)})
+    assert (first.status_code, second.status_code) == (202, 429)
+    wait_until(lambda: client.get(f"/v1/jobs/{first.json()['id']}").json()["state"] == "done")

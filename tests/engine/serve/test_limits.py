@@ -1,0 +1,135 @@
+"""Depth of nesting, keys and settings: what is decided without a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latebolt.cli import run
+from latebolt.cli.serve import serve_command
+from latebolt.errors import InvalidInput
+from latebolt.serve import process
+from latebolt.serve.guard import right_needed
+from latebolt.serve.keys import Keys, parse
+from latebolt.serve.limits import depth_of
+from latebolt.serve.settings import Settings, variable
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.integers(), st.text(alphabet='[]{}"\\a')),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(alphabet='[{"\\'), inner, max_size=3),
+)
+
+
+def depth(value: object) -> int:
+    if isinstance(value, dict):
+        return 1 + max(map(depth, value.values()), default=0)
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+@given(JSON)
+def test_depth_is_that_of_the_parsed_value(value: object):
+    assert depth_of(json.dumps(value).encode(), enough=0) == depth(value)
+
+
+@pytest.mark.parametrize("body", [b'"\\' * 500_000, b'["' * 500_000, b"[{" * 500_000, b'"' * 1_000_001])
+def test_depth_of_malice_is_found_in_time(body: bytes):
+    start = time.perf_counter()
+    depth_of(body, enough=0)
+    assert time.perf_counter() - start < 2
+
+
+def test_keys_of_a_text():
+    keys = Keys("", None)
+    assert not keys.required
+    keys = Keys("reader read, writer write\nplain # a comment", None)
+    assert keys.required
+    for header, right in [
+        ("Bearer reader", "read"),
+        ("bearer writer", "write"),
+        ("Bearer plain", "write"),
+        ("Bearer wrong", None),
+        ("Basic writer", None),
+        ("Bearer", None),
+        ("", None),
+    ]:
+        assert keys.right_of(header) == right
+
+
+def test_a_line_that_does_not_fit_is_told_without_the_key():
+    with pytest.raises(InvalidInput, match="line 2") as refused:
+        parse("good\nsecretkey admin", "keys.txt")
+    assert "secretkey" not in str(refused.value)
+
+
+def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path):
+    file = tmp_path / "keys"
+    file.write_text("old\n")
+    keys = Keys("", file)
+    assert keys.right_of("Bearer old") == "write"
+    file.write_text("newer read\n")
+    assert keys.right_of("Bearer old") is None
+    assert keys.right_of("Bearer newer") == "read"
+    file.write_text("")  # half written: the keys in force stay
+    assert keys.right_of("Bearer newer") == "read"
+    file.unlink()
+    assert keys.right_of("Bearer newer") == "read"
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        Keys("", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "right"),
+    [
+        ("GET", "/health", None),
+        ("GET", "/", None),
+        ("GET", "/metrics", "read"),
+        ("POST", "/v1/rerank", "read"),
+        ("POST", "/v1/indexes/a/search", "read"),
+        ("GET", "/v1/indexes/a", "read"),
+        ("POST", "/v1/indexes", "write"),
+        ("DELETE", "/v1/indexes/search", "write"),
+        ("POST", "/v1/indexes/a/documents", "write"),
+        ("POST", "/v1/indexes/search/documents", "write"),
+        ("OPTIONS", "/v1/rerank", None),
+    ],
+)
+def test_the_right_that_a_request_needs(method: str, path: str, right: str | None):
+    assert right_needed(method, path) == right
+
+
+def test_every_setting_is_an_option_and_a_variable(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Settings] = []
+    monkeypatch.setattr(process, "run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setenv("LATEBOLT_SERVE_PORT", "1")
+    monkeypatch.setenv("LATEBOLT_SERVE_ANY_MODEL", "true")
+    monkeypatch.setenv("LATEBOLT_SERVE_TIMEOUT", "2.5")
+    assert run(["serve", "--timeout", "3", "--cache-mb", "0"]) == 0
+    assert seen == [Settings(port=1, any_model=True, timeout=3.0, cache_mb=0)]
+    options = {parameter.name: parameter.envvar for parameter in serve_command.params}
+    assert options == {field.name: variable(field.name) for field in dataclasses.fields(Settings)}
+
+
+def test_a_setting_out_of_range_is_named():
+    with pytest.raises(InvalidInput, match="--queue-requests should be at least 1"):
+        Settings(queue_requests=0)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("a.b", False),
+    ],
+)
+def test_loopback(host: str, loopback: bool):
+    assert Settings(host=host).is_loopback == loopback

@@ -1,0 +1,79 @@
+"""The description at /openapi.json is true: schemathesis makes requests from it and looks for lies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from servers import Running, serving
+
+schemathesis = pytest.importorskip("schemathesis")
+
+
+OPERATIONS = [
+    ("POST", "/v1/multi-vector"),
+    ("POST", "/v1/multi-embeddings"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/v1/rerank"),
+    ("GET", "/v1/models"),
+    ("POST", "/v1/indexes"),
+    ("GET", "/v1/indexes"),
+    ("GET", "/v1/indexes/{name}"),
+    ("DELETE", "/v1/indexes/{name}"),
+    ("POST", "/v1/indexes/{name}/documents"),
+    ("POST", "/v1/indexes/{name}/documents/delete"),
+    ("POST", "/v1/indexes/{name}/search"),
+    ("GET", "/v1/jobs"),
+    ("GET", "/v1/jobs/{id}"),
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server of its own, since indexes of all kinds are left in it."""
+    with serving(tmp_path_factory.mktemp("openapi")) as each:
+        yield each
+
+
+@pytest.fixture(scope="module")
+def described(running: Running):
+    return schemathesis.openapi.from_url(f"{running.url}/openapi.json")
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+@pytest.mark.parametrize(("method", "path"), OPERATIONS)
+def test_the_description_is_true(described, index: str, method: str, path: str, mode):
+    operation = described[path][method]
+
+    @given(operation.as_strategy(generation_mode=mode))
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    def hold(case):
+        case.call_and_validate(timeout=30)
+
+    with contextlib.suppress(Unsatisfiable):  # nothing about it could be wrong
+        hold()
+
+
+def test_every_operation_is_held_to_its_description(client: httpx.Client):
+    paths = client.get("/openapi.json").json()["paths"]
+    described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert described == set(OPERATIONS)
+
+
+def test_the_description_names_what_this_server_has(client: httpx.Client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["VectorsRequest"]["properties"]["dimensions"]["anyOf"][0]["enum"] == [128, 96, 64]
+    assert "jina-colbert-v2" in schemas["RerankRequest"]["properties"]["model"]["anyOf"][0]["enum"]
+    assert schemas["RerankRequest"]["properties"]["documents"]["maxItems"] == 2048
+
+
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client: httpx.Client):
+    assert client.put("/v1/indexes", json={}).headers["allow"] == "GET, POST"
+    assert client.put("/v1/indexes/a", json={}).headers["allow"] == "DELETE, GET"
