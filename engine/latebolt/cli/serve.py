@@ -13,16 +13,17 @@ from latebolt.serve.settings import Settings, option, variable
 
 def _with_settings(function: Any) -> Any:
     for field in reversed(dataclasses.fields(Settings)):
-        flag = isinstance(field.default, bool)
+        flag, several = (isinstance(field.default, kind) for kind in (bool, tuple))
         function = click.option(
             option(field.name),
             field.name,
-            type=None if flag else type(field.default),
+            type=None if flag else str if several else type(field.default),
             is_flag=flag,
+            multiple=several,
             default=field.default,
             envvar=variable(field.name),
             show_envvar=True,
-            show_default=field.default not in ("", False) and len(str(field.default)) < 40,
+            show_default=field.default not in ("", (), False) and len(str(field.default)) < 40,
             help=field.metadata["help"],
         )(function)
     return function
@@ -35,6 +36,7 @@ def serve_command(**given: Any) -> int:
 
     \b
     latebolt serve
+    latebolt serve --index docs=./my-index
     latebolt serve --model ./model --host 0.0.0.0 --keys-file keys.txt --workers 4
     """
     settings = Settings(**given)

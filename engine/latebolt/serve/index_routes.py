@@ -13,7 +13,6 @@ from latebolt.serve.answers import answer, matches_json
 from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.requests import JsonRoute, problems
 from latebolt.serve.schemas import (
-    NAME_PATTERN,
     AddedResponse,
     DeletedResponse,
     DeleteRequest,
@@ -27,6 +26,7 @@ from latebolt.serve.schemas import (
     SearchResponse,
 )
 from latebolt.serve.service import Service
+from latebolt.serve.settings import NAME_PATTERN
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
 

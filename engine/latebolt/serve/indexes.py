@@ -7,12 +7,11 @@ whole commits, and notice a new one, made by whichever process, at their next se
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,23 +25,26 @@ from latebolt.index.lock import writer_lock
 from latebolt.serve import metrics
 from latebolt.serve.batcher import current_ticket
 from latebolt.serve.problems import Problem
-from latebolt.serve.schemas import NAME_PATTERN, Document, IndexRequest
+from latebolt.serve.schemas import Document, IndexRequest
+from latebolt.serve.settings import INDEX_NAME
 
-_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
 _DELETED: Final = ".deleted-"  # no index's name begins with a dot
 
 
 class Indexes:
-    """The indexes of a folder. Thread-safe.
+    """The indexes of a folder, and those that lie elsewhere. Thread-safe.
 
     Args:
         encoder_of: the encoder of a width.
+        given: name -> folder of an index that lies elsewhere; it hides one of that name in the folder.
     """
 
-    def __init__(self, folder: Path, encoder_of: Callable[[int], Encoder]) -> None:
-        self._folder, self._encoder_of = folder, encoder_of
+    def __init__(
+        self, folder: Path, encoder_of: Callable[[int], Encoder], given: Mapping[str, Path] | None = None
+    ) -> None:
+        self._folder, self._encoder_of, self._given = folder, encoder_of, dict(given or {})
         self._open: dict[str, tuple[object, Index]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -84,7 +86,8 @@ class Indexes:
 
     def names(self) -> list[str]:
         """Names of all indexes."""
-        return sorted(p.name for p in self._folder.iterdir() if _NAME.match(p.name) and p.is_dir())
+        own = {p.name for p in self._folder.iterdir() if INDEX_NAME.match(p.name) and p.is_dir()}
+        return sorted(own | self._given.keys())
 
     def describe(self, name: str) -> dict[str, Any]:
         """An index in figures."""
@@ -126,8 +129,13 @@ class Indexes:
 
         Raises:
             IndexNotFound: there is none.
+            Problem: 409, it lies elsewhere, and is not the server's to delete.
         """
         path = self._path(name)
+        if name in self._given:
+            raise Problem(
+                409, "the index was given to the server when it was started. Start it without.", "index_given"
+            )
         with self._writing(name):
             grave = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
             if not path.is_dir():
@@ -203,9 +211,9 @@ class Indexes:
             shutil.rmtree(left, ignore_errors=True)
 
     def _path(self, name: str) -> Path:
-        if not _NAME.match(name):
+        if not INDEX_NAME.match(name):
             raise IndexNotFound("there is no index of that name.")
-        return self._folder / name
+        return self._given.get(name, self._folder / name)
 
     def _forget(self, name: str) -> None:
         with self._lock:

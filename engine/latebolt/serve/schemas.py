@@ -10,13 +10,14 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from latebolt.serve.settings import NAME_PATTERN
+
 _TEXT_SCHEMA: Final = {
     "anyOf": [
         {"type": "string"},
         {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     ]
 }
-NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 # Python's own idea of white space, which the encoder's check of a query uses.
 _WORD_PATTERN: Final = r"\S"
 

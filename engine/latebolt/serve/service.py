@@ -20,6 +20,7 @@ import numpy.typing as npt
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
+from latebolt.errors import InvalidInput, LateboltError
 from latebolt.rerank import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Batcher
@@ -65,7 +66,7 @@ class Service:
         )
         self.searches = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="latebolt-search")
         self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
-        self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder)
+        self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder, settings.given_indexes)
         self.jobs = Jobs(settings.data_folder / "jobs", self.indexes)
 
     @property
@@ -113,6 +114,11 @@ class Service:
         queued = self._index_encoder(encoder.dim)
         maxsim(queued.encode_queries(["warm up"])[0], queued.encode_documents(["warm up"]))
         self.precision = encoder.precision
+        for name in self.settings.given_indexes:  # one that does not fit is found now, not by a request
+            try:
+                self.indexes.get(name)
+            except LateboltError as error:
+                raise InvalidInput(f"--index {name}: {error}") from error
 
     def encoder(self, dim: int | None = None) -> Encoder:
         """The model at a width.

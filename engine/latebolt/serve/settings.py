@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from typing import Any, Final
 from latebolt.errors import InvalidInput
 
 PREFIX: Final = "LATEBOLT_SERVE_"
+NAME_PATTERN: Final = "^[a-z0-9][a-z0-9_-]{0,63}$"
+INDEX_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 
 # What Jina's clients ask for when nobody tells them a model, and the model this project is named after.
 _ALIASES: Final = (
@@ -37,6 +40,10 @@ class Settings:
     port: int = _setting(8080, "Port to listen at; 0 for a free one.", 0)
     workers: int = _setting(1, "Processes, each with a model of its own.", 1)
     data: str = _setting("latebolt-data", "Folder of the indexes and jobs; made if it is missing.")
+
+    index: tuple[str, ...] = _setting(
+        (), "NAME=FOLDER: an index that lies elsewhere. May be given again; in the variable, with spaces."
+    )
 
     model: str = _setting("starter", "Built-in name, folder, or hub id.")
     precision: str = _setting("", "Of the encoder: fp32, fp16 or int8; the fastest by default.")
@@ -74,6 +81,25 @@ class Settings:
             least, value = field.metadata["least"], getattr(self, field.name)
             if least is not None and not value >= least:
                 raise InvalidInput(f"{option(field.name)} should be at least {least}, got {value}.")
+        if len(self.given_indexes) < len(self.index):
+            raise InvalidInput("--index: a name is given twice. Every index needs a name of its own.")
+
+    @property
+    def given_indexes(self) -> dict[str, Path]:
+        """Name -> folder of the indexes that lie elsewhere.
+
+        Raises:
+            InvalidInput: one is not NAME=FOLDER.
+        """
+        found: dict[str, Path] = {}
+        for each in self.index:
+            name, _, folder = each.partition("=")
+            if not INDEX_NAME.match(name) or not folder:
+                raise InvalidInput(
+                    f'--index should be NAME=FOLDER, got "{each}". A name has up to 64 of a-z, 0-9, _ and -.'
+                )
+            found[name] = Path(folder).expanduser().absolute()
+        return found
 
     @property
     def process_threads(self) -> int:

@@ -10,8 +10,12 @@ import pytest
 from servers import Running, serving, wait_until
 
 from latebolt import Encoder, Index
+from latebolt.errors import InvalidInput
 from latebolt.index.lock import writer_lock
 from latebolt.serve import jobs
+from latebolt.serve.keys import Keys
+from latebolt.serve.service import Service
+from latebolt.serve.settings import Settings
 
 
 def documents(n: int, first: int = 0) -> list[dict[str, object]]:
@@ -216,3 +220,35 @@ def test_jobs_that_wait_are_bounded(client: httpx.Client, index: str, monkeypatc
     second = client.post(f"{index}/documents", params=background, json={"documents": documents(100)})
     assert (first.status_code, second.status_code) == (202, 429)
     wait_until(lambda: client.get(f"/v1/jobs/{first.json()['id']}").json()["state"] == "done")
+
+
+def test_an_index_that_lies_elsewhere(tmp_path: Path, encoder: Encoder):
+    with Index.create(tmp_path / "mine", encoder) as index:
+        index.add(["Paris is in France.", "Berlin is in Germany."], ["p", "b"])
+    given = (f"cities={tmp_path / 'mine'}",)
+    with serving(tmp_path / "data", index=given) as running:
+        path, client = "/v1/indexes/cities", running.client
+        assert [each["name"] for each in client.get("/v1/indexes").json()["data"]] == ["cities"]
+        assert ids(client.post(f"{path}/search", json={"query": "Germany", "k": 1})) == ["b"]
+        assert client.post(f"{path}/documents", json={"documents": documents(1)}).status_code == 200
+        assert client.post("/v1/indexes", json={"name": "cities"}).json()["code"] == "index_exists"
+        refused = client.delete(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "index_given")
+    with Index.open(tmp_path / "mine") as index:
+        assert len(index) == 3
+
+
+@pytest.mark.parametrize("given", ["cities", "cities=", "Cities=x", "a/b=x", "=x"])
+def test_what_is_no_name_and_folder_is_refused(given: str):
+    with pytest.raises(InvalidInput, match="--index should be NAME=FOLDER"):
+        Settings(index=(given,))
+
+
+def test_an_index_given_twice_or_missing_is_named(tmp_path: Path):
+    with pytest.raises(InvalidInput, match="a name is given twice"):
+        Settings(index=("a=x", "a=y"))
+    service = Service(Settings(data=str(tmp_path), index=(f"gone={tmp_path}/gone",)), Keys("", None))
+    failed = threading.Event()
+    service.start(failed.set)
+    assert failed.wait(30) and "--index gone: there is no index" in str(service.failure)
+    service.close()
