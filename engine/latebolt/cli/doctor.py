@@ -52,8 +52,11 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
-    names = ["maxsim_float32", "maxsim_float16", "score_table"]
-    names += [f"maxsim_residual:{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
+    names = ["maxsim_float32", "maxsim_float16", "score_table", "score_table:1", "byte_table"]
+    names += ["fill_lists", "gather_lists"]
+    shapes = [f"{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
+    names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1")]
+    names += [f"encode_residual:{shape}" for shape in shapes]
     names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
     names += ["maxsim_centroids:32"]
     if warm:

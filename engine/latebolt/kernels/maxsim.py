@@ -65,8 +65,22 @@ def lanes() -> int:
     return isa.WIDTH[isa.active()] * VECTORS
 
 
-def _padded_query(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
-    """The checked query with zero rows up to whole blocks, and how many rows are its own."""
+def _vectors(n_padded: int) -> int:
+    """Vectors that a block of a padded query has: one where all of it fits in one."""
+    return 1 if n_padded == isa.WIDTH[isa.active()] else VECTORS
+
+
+def _shaped(name: str, n_padded: int) -> str:
+    """The kernel of that name for a padded query."""
+    separator = "x" if ":" in name else ":"
+    return f"{name}{separator}1" if _vectors(n_padded) == 1 else name
+
+
+def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple[Float32, int]:
+    """The checked query with zero rows up to whole blocks, and how many rows are its own.
+
+    narrow: a short query may have a block of one vector.
+    """
     matrix = np.asarray(query, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != dim:
         raise InvalidInput(f"the query should be [n_query, {dim}], got shape {matrix.shape}.")
@@ -75,7 +89,9 @@ def _padded_query(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
     if not np.isfinite(matrix).all():
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise InvalidInput(f"the query's token {row} has a value that is not finite.")
-    padded = np.zeros((-(-len(matrix) // lanes()) * lanes(), dim), np.float32)
+    width = isa.WIDTH[isa.active()]
+    block = width if narrow and len(matrix) <= width else lanes()
+    padded = np.zeros((-(-len(matrix) // block) * block, dim), np.float32)
     padded[: len(matrix)] = matrix
     return padded, len(matrix)
 
@@ -97,7 +113,8 @@ def quantise_query(padded: Float32) -> QuantisedQuery:
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    return QuantisedQuery(_into_lanes(codes), scale.astype(np.float32), biases)
+    block = isa.WIDTH[isa.active()] * _vectors(len(padded))
+    return QuantisedQuery(_into_lanes(codes, block), scale.astype(np.float32), biases)
 
 
 def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
@@ -105,11 +122,11 @@ def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
     scale = np.maximum(np.abs(values).max(axis=1, initial=0.0, keepdims=True), 1e-30) / np.float32(127)
     codes = np.zeros((-(-len(values) // lanes()) * lanes(), values.shape[1]), np.int8)
     codes[: len(values)] = np.rint(values / scale)
-    return _into_lanes(codes)
+    return _into_lanes(codes, lanes())
 
 
-def _into_lanes(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    grouped = codes.reshape(-1, lanes(), codes.shape[1] // 4, 4).transpose(0, 2, 1, 3)
+def _into_lanes(codes: npt.NDArray[np.int8], block: int) -> npt.NDArray[np.int8]:
+    grouped = codes.reshape(-1, block, codes.shape[1] // 4, 4).transpose(0, 2, 1, 3)
     return np.ascontiguousarray(grouped)
 
 
@@ -238,7 +255,7 @@ def residual_query(
     Raises:
         InvalidInput: the query's width or a value does not fit.
     """
-    padded, n_query = _padded_query(query, centroids.shape[1])
+    padded, n_query = _padded_query(query, centroids.shape[1], narrow=True)
     table = score_table(padded, centroids, n_threads)
     return ResidualQuery(quantise_query(padded * spread), table, n_query)
 
@@ -248,10 +265,10 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
 
     Not NumPy's matrix product: its threads wait for each other, which takes milliseconds on a busy machine.
     """
-    blocks = padded.reshape(-1, lanes(), padded.shape[1])
+    blocks = padded.reshape(-1, isa.WIDTH[isa.active()] * _vectors(len(padded)), padded.shape[1])
     query = np.ascontiguousarray(blocks.transpose(0, 2, 1))
     out = np.empty((len(rows), len(padded)), np.float32)
-    kernel = native.kernel("score_table")
+    kernel = native.kernel(_shaped("score_table", len(padded)))
 
     def work(first: int, last: int) -> None:
         kernel(address(query), len(blocks), address(rows), rows.shape[1], address(out), first, last)
@@ -288,7 +305,8 @@ def maxsim_residual(
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
         address(store.factors), address(store.levels),
     )  # fmt: skip
-    scratch_bytes = CODE_TILE * (8 + 4 + 4 + dim) + 4 * table.shape[1]
-    kernel = native.kernel(f"maxsim_residual:{dim}x{bits}")
-    cost = n_query * dim / _BYTE_PRODUCTS_A_NS
+    n_tile = CODE_TILE * VECTORS // _vectors(table.shape[1])
+    scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
+    kernel = native.kernel(_shaped(f"maxsim_residual:{dim}x{bits}", table.shape[1]))
+    cost = table.shape[1] * dim / _BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

@@ -4,7 +4,8 @@ Each function scores documents first..last-1 of a store against one query and wr
 document. What it must compute is defined in `reference.py`; which arguments it takes is in its
 docstring, addresses first. Query lanes: float32 [n_blocks][dim][lanes], padded with zeros; padded lanes
 never score. `scratch` is float32 [lanes + TILE * dim], private to the calling thread. A name may carry
-what is fixed when it is compiled, as in `maxsim_residual:128x2` (dim, bits).
+what is fixed when it is compiled, as in `maxsim_residual:128x2` (dim, bits). With `x1` behind it a block of
+query lanes is one vector and not two, for queries that fit: half the work.
 """
 
 from __future__ import annotations
@@ -186,12 +187,12 @@ def _maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
     return maxsim_bytes
 
 
-def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
-    width = WIDTH[isa]
-    lanes, n_bytes = width * VECTORS, dim * bits // 8
-    tile = vector.tile_u8(width, VECTORS, CODE_TILE, dim, isa)
+def _maxsim_residual(isa: str, dim: int, bits: int, vectors: int = VECTORS) -> Callable[..., None]:
+    width, n_tile = WIDTH[isa], CODE_TILE * VECTORS // vectors
+    lanes, n_bytes = width * vectors, dim * bits // 8
+    tile = vector.tile_u8(width, vectors, n_tile, dim, isa)
     unpack = vector.unpack_codes(dim, bits, isa)
-    fill, sum_lanes = vector.fill_f32(width, VECTORS), _sum_lanes(lanes)
+    fill, sum_lanes = vector.fill_f32(width, vectors), _sum_lanes(lanes)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_residual(  # type: ignore[no-untyped-def]
@@ -203,13 +204,13 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
         wide), norms u8 [n_tokens], factors float32 [256][2] of centroid and residual, weights u8 [16],
         offsets, rows as above.
 
-        scratch: CODE_TILE row addresses (int64), CODE_TILE factors of the centroid and as many of the
-        residual (float32), CODE_TILE * dim bytes, then n_blocks * lanes maxima (float32)."""
+        scratch: n_tile row addresses (int64), n_tile factors of the centroid and as many of the residual
+        (float32), n_tile * dim bytes, then n_blocks * lanes maxima (float32)."""
         n_blocks = (n_query + lanes - 1) // lanes
-        tile_shares = scratch + 8 * CODE_TILE
-        tile_norms = tile_shares + 4 * CODE_TILE
-        plain = tile_norms + 4 * CODE_TILE
-        best = plain + CODE_TILE * dim
+        tile_shares = scratch + 8 * n_tile
+        tile_norms = tile_shares + 4 * n_tile
+        plain = tile_norms + 4 * n_tile
+        best = plain + n_tile * dim
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
@@ -219,7 +220,7 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
                     fill(best + 4 * block * lanes, lowest)
                 at = start
                 while at < stop:
-                    for j in range(CODE_TILE):
+                    for j in range(n_tile):
                         # Past the end the last token is scored again: a maximum may see it twice.
                         token = at + j if at + j < stop else stop - 1
                         unpack(codes + token * n_bytes, weights, plain + j * dim)
@@ -231,13 +232,13 @@ def _maxsim_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
                     for block in range(n_blocks):
                         shift = 4 * block * lanes
                         if block > 0:
-                            for j in range(CODE_TILE):
+                            for j in range(n_tile):
                                 store_i64(scratch + 8 * j, load_i64(scratch + 8 * j) + 4 * lanes)
                         tile(
                             query + block * dim * lanes, scales + shift, biases + shift,
                             plain, scratch, tile_shares, tile_norms, best + shift,
                         )  # fmt: skip
-                    at += CODE_TILE
+                    at += n_tile
                 for block in range(n_blocks):
                     total += sum_lanes(best + 4 * block * lanes, n_query - block * lanes)
             store_f32(out + 4 * i, total)
@@ -492,10 +493,10 @@ def _byte_table(isa: str) -> Callable[..., None]:
     return byte_table
 
 
-def _score_table(isa: str) -> Callable[..., None]:
-    lanes = WIDTH[isa] * VECTORS
-    products = vector.products_f32(WIDTH[isa], VECTORS, TILE)
-    single = vector.products_f32(WIDTH[isa], VECTORS, 1)
+def _score_table(isa: str, vectors: int = VECTORS) -> Callable[..., None]:
+    lanes, n_tile = WIDTH[isa] * vectors, TILE * VECTORS // vectors
+    products = vector.products_f32(WIDTH[isa], vectors, n_tile)
+    single = vector.products_f32(WIDTH[isa], vectors, 1)
 
     def score_table(query, n_blocks, rows, dim, out, first, last):  # type: ignore[no-untyped-def]
         """Query lanes, their blocks, rows float32 [n][dim], dim, out float32 [n][n_blocks][lanes], range."""
@@ -503,9 +504,9 @@ def _score_table(isa: str) -> Callable[..., None]:
         for block in range(n_blocks):
             q, place = query + 4 * block * dim * lanes, out + 4 * block * lanes
             row = first
-            while row + TILE <= last:
+            while row + n_tile <= last:
                 products(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
-                row += TILE
+                row += n_tile
             while row < last:
                 single(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
                 row += 1
@@ -524,7 +525,8 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
 
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "maxsim_bytes": _maxsim_bytes,  # dim
-    "maxsim_residual": _maxsim_residual,  # dim, bits
+    "maxsim_residual": _maxsim_residual,  # dim, bits, vectors of query lanes where it is not VECTORS
+    "score_table": _score_table,  # vectors of query lanes
     "encode_residual": _encode_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim
     "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32

@@ -11,7 +11,7 @@ N_ARGUMENTS = {
     "gather_lists": 11,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
     "maxsim_bytes": 12,  # dim: maxsim_bytes:128
-    "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2
+    "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2; x1 for short queries
     "encode_residual": 13,  # dim, bits: encode_residual:128x2
     "nearest_centroid": 11,  # dim: nearest_centroid:128
     "maxsim_centroids": 9,  # query tokens, rounded up to 32: maxsim_centroids:32

@@ -15,7 +15,9 @@ from latebolt.kernels.maxsim import (
     maxsim_residual,
     residual_query,
 )
+from latebolt.kernels.programs import LENGTH_COUNTS, ROUNDS
 from latebolt.kernels.reference import (
+    encode_residual_reference,
     gather_reference,
     lists_reference,
     maxsim_centroids_reference,
@@ -23,6 +25,7 @@ from latebolt.kernels.reference import (
     maxsim_residual_reference,
     nearest_reference,
 )
+from latebolt.kernels.residual import encode_residual
 
 rng = np.random.default_rng(0)
 offsets = np.array([0, 0, 3, 20, 29])
@@ -54,16 +57,24 @@ for dim in (48, 64):
             levels,
         )
         nine = rng.standard_normal((9, dim)).astype(np.float32)
-        expected = maxsim_residual_reference(
-            quantised, scale, nine @ query.T, levels, store.codes,
-            store.cells, store.factors[store.norms], offsets, bits,
-        )  # fmt: skip
-        np.testing.assert_allclose(
-            maxsim_residual(residual_query(query, nine, spread), store, bits, offsets),
-            expected,
-            rtol=1e-5,
-            atol=1e-4,
+        for n_query in (4, 40):  # one vector of lanes, and several blocks of two
+            expected = maxsim_residual_reference(
+                quantised[:n_query], scale[:n_query], nine @ query[:n_query].T, levels, store.codes,
+                store.cells, store.factors[store.norms], offsets, bits,
+            )  # fmt: skip
+            prepared = residual_query(query[:n_query], nine, spread)
+            np.testing.assert_allclose(
+                maxsim_residual(prepared, store, bits, offsets), expected, rtol=1e-5, atol=1e-4
+            )
+        coded = encode_residual(
+            values, np.arange(29) % 9, nine, spread, np.arange(2**bits) - 1.5, 3.0, store.factors
         )
+        for i in range(29):
+            *_, pair = encode_residual_reference(
+                values[i], nine[i % 9], spread, np.arange(2**bits) - 1.5, 3.0, store.factors, ROUNDS,
+                float(LENGTH_COUNTS),
+            )  # fmt: skip
+            np.testing.assert_allclose(coded.pairs[i], pair, rtol=1e-2, atol=1e-2)
     centroids = rng.standard_normal((13, dim)).astype(np.float32)
     prepared = centroid_levels(centroids)
     scaled = values * prepared.spread
