@@ -61,7 +61,7 @@ export class Hits {
       const taken = links.filter((link) => word === null || link.query === word);
       const strength = Math.max(0, ...taken.map((link) => strengthOf(link.similarity)));
       element.style.setProperty("--strength", strength.toFixed(3));
-      element.classList.toggle("off", !taken.length);
+      element.classList.toggle("taken", word !== null && taken.length > 0);
     }
     this.#light(word === null ? null : [word]);
     this.hits.forEach((hit) => {
@@ -76,7 +76,8 @@ export class Hits {
     const links = this.hits.map((hit) => bestOf(hit.links.filter((each) => each.query === word))).filter(Boolean);
     if (!links.length) return `${name} matched no word, only punctuation or markers.`;
     const best = bestOf(links);
-    const where = links.length === this.hits.length ? "every hit" : `${links.length} of ${count(this.hits.length, "hit")}`;
+    const all = count(this.hits.length, "hit");
+    const where = links.length === this.hits.length ? "every hit" : `${links.length} of ${all}`;
     return `${name} matched a word in ${where}, best “${best.text}” with ${best.similarity.toFixed(2)}.`;
   }
 
@@ -113,8 +114,7 @@ export class Hits {
     const body = make("div", { className: "body" }, meta, ...this.#text(hit));
     if (hit.metadata && Object.keys(hit.metadata).length) body.append(metadataOf(hit.metadata));
     if (hit.links.length) body.append(this.#table(hit));
-    const rank = make("span", { className: "rank" }, String(i + 1));
-    rank.setAttribute("aria-label", `Rank ${i + 1}`);
+    const rank = make("span", { className: "rank" }, make("span", { className: "unseen" }, "Rank "), String(i + 1));
     return make("li", { tabIndex: -1 }, rank, body);
   }
 
@@ -123,7 +123,8 @@ export class Hits {
     const [start, end] = excerptOf(hit.text, hit.links);
     const paragraph = make("p", { className: "text" });
     const draw = (from, to) => {
-      paragraph.replaceChildren(from > 0 ? "… " : "", ...this.#shaded(hit, from, to), to < hit.text.length ? " …" : "");
+      const [before, after] = [from > 0 ? "… " : "", to < hit.text.length ? " …" : ""];
+      paragraph.replaceChildren(before, ...this.#shaded(hit, from, to), after);
     };
     draw(start, end);
     if (end - start === hit.text.length) return [paragraph];

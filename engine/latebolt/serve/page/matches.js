@@ -48,7 +48,8 @@ export function excerptOf(text, links) {
   let bestSum = -1;
   for (const { start } of links) {
     const end = start - BEFORE + EXCERPT;
-    const sum = links.reduce((s, each) => s + (each.start >= start && each.end <= end ? strengthOf(each.similarity) : 0), 0);
+    const shown = links.filter((each) => each.start >= start && each.end <= end);
+    const sum = shown.reduce((all, each) => all + strengthOf(each.similarity), 0);
     if (sum > bestSum) [bestStart, bestSum] = [Math.max(0, start - BEFORE), sum];
   }
   if (bestStart > 0) {

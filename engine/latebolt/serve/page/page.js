@@ -64,6 +64,7 @@ function asked(number) {
 async function run(more = false) {
   clearTimeout(typing);
   running.abort();
+  more &&= byId("query").value === hits.query; // else it has been typed on since
   const mine = (running = new AbortController());
   const request = asked(more ? hits.length + AT_A_TIME : AT_A_TIME);
   ["where", "k", "query", "passages"].forEach((field) => request && complain(field, ""));
@@ -84,7 +85,7 @@ async function run(more = false) {
     if (mine !== running || error.name === "AbortError") return;
     clearTimeout(slow);
     settle();
-    refuse(error);
+    refuse(error, more);
   } finally {
     clearTimeout(slow);
   }
@@ -126,7 +127,8 @@ function summary(request, stages, roundTrip) {
   const looked = (name) => stages.find((stage) => stage.name === name)?.documents;
   const candidates = looked("score words") ?? looked("rank by centroids") ?? looked("score exactly") ?? 0;
   const inside = milliseconds(stages.reduce((sum, stage) => sum + stage.ms, 0));
-  return `${count(hits.length, "hit")} of ${count(candidates, "candidate")} in ${inside} ms, ${way} with the way there and back`;
+  const found = `${count(hits.length, "hit")} of ${count(candidates, "candidate")} in ${inside} ms`;
+  return `${found}, ${way} with the way there and back`;
 }
 
 function drawStages(stages) {
@@ -138,10 +140,13 @@ function drawStages(stages) {
   byId("stages").querySelector("tbody").replaceChildren(...rows);
 }
 
-// Says what is wrong beside the field it is about; otherwise above the hits.
-function refuse(error) {
-  hits.clear();
-  byId("more").hidden = byId("stages").hidden = true;
+// Says what is wrong beside the field it is about; otherwise above the hits, of which those stay to which more
+// were to come.
+function refuse(error, more) {
+  if (!more) {
+    hits.clear();
+    byId("more").hidden = byId("stages").hidden = true;
+  }
   tell(byId("summary"), "");
   if (error.status === 401) wantKey(error);
   const places = { query: "query", where: "where", k: "k", documents: "passages" };
@@ -187,7 +192,7 @@ function countPassages() {
 function later() {
   clearTimeout(typing);
   running.abort();
-  typing = setTimeout(() => run(), TYPING_MS);
+  typing = setTimeout(() => byId("query").value.trim() && run(), TYPING_MS);
 }
 
 form.addEventListener("submit", (event) => {

@@ -55,15 +55,16 @@ export class Server {
   #draw(model, figures, indexes) {
     tell(byId("model"), `${model.id}, ${model.precision}`);
     const documents = indexes.reduce((sum, index) => sum + index.documents, 0);
+    const waiting = figures.queue_texts;
     const asked = figures.cache_hits + figures.cache_misses;
     const errors = Object.entries(figures.errors).map(([code, number]) => `${code} ${number.toLocaleString("en")}`);
     this.#facts({
       Model: model.id,
       Precision: model.precision,
       Dimensions: model.dimensions.join(", "),
-      Documents: indexes.length ? `${documents.toLocaleString("en")} in ${count(indexes.length, "index", "indexes")}` : "none",
+      Documents: `${documents.toLocaleString("en")} in ${count(indexes.length, "index", "indexes")}`,
       "In progress": count(figures.in_flight, "request"),
-      Queue: figures.queue_texts ? `${count(figures.queue_texts, "text")}, ${count(figures.queue_tokens, "token")}` : "empty",
+      Queue: waiting ? `${count(waiting, "text")}, ${count(figures.queue_tokens, "token")}` : "empty",
       "Cache hits": asked ? `${Math.round((100 * figures.cache_hits) / asked)} % of texts` : "no texts yet",
       Errors: errors.length ? errors.join(", ") : "none",
     });
@@ -84,7 +85,8 @@ export class Server {
     const time = (ms) => (ms === null ? "–" : milliseconds(ms));
     const rows = Object.entries(kinds).map(([kind, { requests, p50_ms, p95_ms }]) => {
       const cells = [requests.toLocaleString("en"), time(p50_ms), time(p95_ms)];
-      return make("tr", {}, make("th", { scope: "row" }, KINDS[kind] || kind), ...cells.map((cell) => make("td", {}, cell)));
+      const name = make("th", { scope: "row" }, KINDS[kind]);
+      return make("tr", {}, name, ...cells.map((cell) => make("td", {}, cell)));
     });
     byId("requests").tBodies[0].replaceChildren(...rows);
   }
