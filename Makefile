@@ -15,6 +15,7 @@ lint: .venv/.dev
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# The tests of the server's page want a browser: apt-get install chromium chromium-driver. Without it they are skipped.
 test-engine: .venv/.dev
 	.venv/bin/pytest tests/engine $(TEST_ARGS)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Scope
 
@@ -21,14 +20,14 @@ from latebolt import __version__
 from latebolt.errors import LateboltError
 from latebolt.serve import index_routes, jina, log, metrics
 from latebolt.serve.answers import answer
+from latebolt.serve.figures import figures
 from latebolt.serve.guard import Guard, right_needed
+from latebolt.serve.page_files import PageFiles
 from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.requests import problems, validation_problem
-from latebolt.serve.schemas import FILTER, FILTER_REF, Health
+from latebolt.serve.schemas import FILTER, FILTER_REF, Figures, Health
 from latebolt.serve.service import Service
 from latebolt.serve.settings import names
-
-PAGE: Final = Path(__file__).parent / "page"
 
 
 def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASGIApp:
@@ -56,6 +55,7 @@ def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASG
     app.include_router(jina.router(service))
     app.include_router(index_routes.router(service))
     _add_operations(app, service)
+    _add_page(app)
     _add_handlers(app)
     plain = app.openapi
     app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
@@ -103,12 +103,33 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
     )
-    async def figures() -> Response:
+    async def exposition() -> Response:
         return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
+    @app.get(
+        "/metrics.json",
+        tags=["Operations"],
+        summary="Figures for people, in short",
+        responses={200: {"model": Figures}, **problems()},
+    )
+    async def short_figures() -> Response:
+        return answer(figures(metrics.collected()))
+
+
+def _add_page(app: FastAPI) -> None:
+    files = PageFiles()
+
     @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return FileResponse(PAGE / "index.html", media_type="text/html")
+    async def page(request: Request) -> Response:
+        return await file_of_page(request, "index.html")
+
+    # The page names its files relative to itself: a proxy may put the server below a path.
+    @app.get("/page/{name}", include_in_schema=False)
+    async def file_of_page(request: Request, name: str) -> Response:
+        found = files.answer(request, name)
+        if found is None:
+            raise HTTPException(404)
+        return found
 
 
 def _add_handlers(app: FastAPI) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from prometheus_client import (
@@ -18,6 +18,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
 )
@@ -71,11 +72,20 @@ READY = Gauge("latebolt_ready", "Processes whose model has answered.", multiproc
 
 def exposition() -> bytes:
     """All figures, in the text format of Prometheus."""
+    return generate_latest(_registry())
+
+
+def collected() -> Iterable[Metric]:
+    """All figures, as objects."""
+    return _registry().collect()
+
+
+def _registry() -> CollectorRegistry:
     if MULTIPROCESS not in os.environ:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    return generate_latest(registry)
+    return registry
 
 
 @contextlib.contextmanager

@@ -399,3 +399,23 @@ class Health(BaseModel):
     """A word on the server's state."""
 
     status: str
+
+
+class KindFigures(BaseModel):
+    """Requests of one kind and their times; null where there were none."""
+
+    requests: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class Figures(BaseModel):
+    """The server in figures, since its start."""
+
+    requests: dict[str, KindFigures]
+    in_flight: int
+    queue_texts: int
+    queue_tokens: int
+    cache_hits: int
+    cache_misses: int
+    errors: dict[str, int]

@@ -1,0 +1,58 @@
+// Asks the server, and turns whatever goes wrong into a sentence and the field it belongs to.
+
+const KEY = "latebolt-key";
+
+export class Refusal extends Error {
+  // fields: [{field, message}] of a request that does not fit; status 0: the server could not be reached.
+  constructor(message, status = 0, fields = []) {
+    super(message);
+    this.status = status;
+    this.fields = fields;
+  }
+}
+
+export function hasKey() {
+  return Boolean(sessionStorage.getItem(KEY));
+}
+
+export function keepKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
+// GET, or POST where there is a body. Aborting the signal raises an AbortError, which is no refusal.
+export async function ask(path, body, signal) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  const options = { headers, signal, cache: "no-store", credentials: "omit" };
+  if (body !== undefined) {
+    headers["Content-Type"] = "application/json";
+    Object.assign(options, { method: "POST", body: JSON.stringify(body) });
+  }
+  let response, content;
+  try {
+    response = await fetch(path, options);
+    content = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (response) throw new Refusal(`The server answered ${response.status}, and not in JSON.`, response.status);
+    throw new Refusal("The server does not answer. Is it running?");
+  }
+  if (!response.ok) throw refusal(response, content);
+  return content;
+}
+
+function refusal(response, content) {
+  let message = sentence(content.detail || `the server answered ${response.status}.`);
+  if (response.status === 401) {
+    message = hasKey() ? "The server does not know this key." : "The server wants a key.";
+  }
+  const fields = (content.errors || []).map((each) => ({ field: each.field, message: sentence(each.message) }));
+  return new Refusal(message, response.status, fields);
+}
+
+function sentence(text) {
+  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
+}
