@@ -82,14 +82,17 @@ def refine(
         everything = np.arange(len(approximate))
         return everything, score(everything)
     order = top_k(approximate, ROUNDS_AT_ONCE * size)  # what `top_k` of more rows begins with, too
-    scores, best = np.zeros(0, np.float32), np.zeros(0, np.float32)
+    scores = np.zeros(0, np.float32)
     while True:
-        if size > len(order):
-            order = top_k(approximate, ROUNDS_AT_ONCE * size)
-        scores = np.concatenate([scores, score(order[len(scores) : size])])
+        wanted = 2 * size  # the first two rounds at once: one alone shows no change
+        if wanted > len(order):
+            order = top_k(approximate, ROUNDS_AT_ONCE * wanted)
+        scores = np.concatenate([scores, score(order[len(scores) : wanted])])
         rows = order[: len(scores)]
-        top = best_scores(scores, None if documents is None else documents[rows], k)
+        belongs = None if documents is None else documents[rows]
+        top = best_scores(scores, belongs, k)
+        before = best_scores(scores[:size], None if belongs is None else belongs[:size], k)
         # Many passages of few documents may fill a round: it is no end while it holds too few documents.
-        if len(rows) == len(approximate) or (len(top) == k and np.array_equal(top, best)):
+        if len(rows) == len(approximate) or (len(top) == k and np.array_equal(top, before)):
             return rows, scores
-        best, size = top, 2 * size
+        size = wanted
