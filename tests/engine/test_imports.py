@@ -46,7 +46,7 @@ for _ in range(40):
     def use():
         ready.wait()
         try:
-            msgspec.convert({{}}, kind)
+            msgspec.convert(dict.fromkeys(kind.__struct_fields__[::-1]), kind)
         except msgspec.ValidationError:
             pass
     threads = [threading.Thread(target=use) for _ in range(8)]
