@@ -176,6 +176,45 @@ def readme_export(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def readme_serve(rows: list[dict[str, Any]]) -> str:
+    """Requests a second and latencies by clients, the overhead, and what the rough load left."""
+    loads = [row for row in rows if "of_embedded" in row]
+    lines = [
+        f"`latebolt serve`, {rows[0]['threads']} threads, another process as clients on the same cores, "
+        "texts never seen unless it says so; rerank is 1 query x 50 passages (`python benchmarks/serve.py`):",
+        "",
+        "| | cache | clients | requests/s | of embedded | p50, ms | p95, ms | p99, ms |",
+        "| --- | --- |" + " ---: |" * 6,
+    ]
+    for row in loads:
+        lines.append(
+            f"| {row['work']} | {row['cache']} | {row['clients']} | {row['requests_per_s']:.1f} "
+            f"| {row['of_embedded']:.2f} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {row['p99_ms']:.1f} |"
+        )
+    found = {row["work"]: row for row in rows}
+    if "overhead" in found:
+        one = found["overhead"]
+        lines += [
+            "",
+            f"One search at an idle server takes {one['p50_ms']:.1f} ms, {one['overhead_p50_ms']:.1f} ms "
+            "more than in the library (medians).",
+        ]
+    if "mixed" in found:
+        one = found["mixed"]
+        start, minute, end = one["start"], one["after_a_minute"], one["end"]
+        statuses = ", ".join(f"{n:,} {name}" for name, n in one["classes"].items())
+        lines += [
+            "",
+            f"After {one['seconds']:.0f} s of slow, huge, malformed and leaving clients beside normal ones "
+            f"({statuses}): {start['resident_MB']} MB resident at the start, {minute['resident_MB']} after a "
+            f"minute, {end['resident_MB']} at the end; {start['threads']}, {minute['threads']} and "
+            f"{end['threads']} threads; {start['descriptors']}, {minute['descriptors']} and "
+            f"{end['descriptors']} descriptors. Of {one['acknowledged']:,} acknowledged documents, "
+            f"{one['lost']} were missing after kill -9 and a new start.",
+        ]
+    return "\n".join(lines)
+
+
 README_PARTS = {
     "quality": readme_quality,
     "encode": readme_encode,
@@ -184,6 +223,7 @@ README_PARTS = {
     "search": readme_search,
     "scale": readme_scale,
     "cold_start": readme_cold_start,
+    "serve": readme_serve,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
 

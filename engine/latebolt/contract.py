@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -178,6 +178,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return found
 
 
+# Made here, under the import's lock: msgspec (0.22) describes a type at its first use, and a second thread
+# that comes meanwhile takes half a description and crashes the process.
+_DECODER: Final = msgspec.json.Decoder(Contract)
+
+
 def read(folder: Path) -> Contract:
     """The checked contract of a model folder.
 
@@ -186,7 +191,7 @@ def read(folder: Path) -> Contract:
     """
     path = folder / FILE_NAME
     try:
-        contract = msgspec.json.decode(path.read_bytes(), type=Contract)
+        contract = _DECODER.decode(path.read_bytes())
     except FileNotFoundError as error:
         if not folder.is_dir():
             raise ModelError(

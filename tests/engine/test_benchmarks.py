@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -32,6 +33,22 @@ def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
     )
     assert done.returncode == 1 and done.stderr.startswith("encode_gpu: onnxruntime has no CUDA provider")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_server_keeps_its_word_under_rough_clients():
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "serve.py"), "--quick"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [ast.literal_eval(line) for line in done.stdout.splitlines() if line.startswith("{'work'")]
+    found = {row["work"]: row for row in rows}
+    assert found.keys() == {"overhead", "search", "rerank", "mixed"}
+    assert all(row["requests_per_s"] > 0 and not row["refused"] for row in rows if "refused" in row)
+    mixed = found["mixed"]
+    assert mixed["lost"] == 0 < mixed["acknowledged_before_kill"]
+    assert mixed["thrown_out"] > 0 and mixed["own_faults"] == {} and mixed["classes"]["4xx"] > 0
+    assert mixed["end"]["descriptors"] <= mixed["start"]["descriptors"] + 10
 
 
 @pytest.mark.slow

@@ -35,6 +35,33 @@ def loaded_after(code: str) -> set[str]:
     return set(done.stdout.split("\n")[-2].split())
 
 
+FIRST_USES = """
+import importlib, sys, threading, msgspec
+from latebolt.{module} import {name}
+module = sys.modules["latebolt.{module}"]
+sys.setswitchinterval(1e-6)
+for _ in range(40):
+    kind = importlib.reload(module).{name}
+    ready = threading.Barrier(8)
+    def use():
+        ready.wait()
+        try:
+            msgspec.convert(dict.fromkeys(kind.__struct_fields__[::-1]), kind)
+        except msgspec.ValidationError:
+            pass
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+"""
+
+
+@pytest.mark.parametrize("place", ["contract.Contract", "index.layout.Manifest"])
+def test_types_are_ready_before_threads_meet_at_them(place):
+    module, _, name = place.rpartition(".")
+    done = subprocess.run([sys.executable, "-c", FIRST_USES.format(module=module, name=name)])
+    assert done.returncode == 0
+
+
 def test_importing_latebolt_loads_nothing_heavy():
     loaded = loaded_after("import latebolt")
     assert not loaded & {*FORBIDDEN, "numpy", "numba", "llvmlite", "onnxruntime", "tokenizers", "click"}

@@ -190,6 +190,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segments: tuple[SegmentRecord, ...] = ()
 
 
+# Made here, under the import's lock: msgspec (0.22) describes a type at its first use, and a second thread
+# that comes meanwhile takes half a description and crashes the process.
+_DESCRIBED: Final = msgspec.json.Decoder(Manifest)
+
+
 def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3]:
     """The oldest version that can say this: 2 knew inverted lists, 3 passages."""
     names = {name for segment in segments for name in segment.files}

@@ -173,7 +173,7 @@ def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
     for path, methods in app.openapi()["paths"].items():
         if compile_path(path)[0].match(scope["path"]):
             found |= {method.upper() for method in methods}
-    return found or {"GET"}
+    return found | {"HEAD"} if "GET" in found else found or {"GET", "HEAD"}
 
 
 def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:

@@ -191,7 +191,7 @@ class Batcher:
             if work.is_gone:
                 continue
             if work.missing == len(work.tokens):
-                metrics.STAGE_SECONDS.labels("queue").observe(time.perf_counter() - work.begun)
+                metrics.of(metrics.STAGE_SECONDS, "queue").observe(time.perf_counter() - work.begun)
             try:
                 vectors, was_run = self._vectors(work, i, threads)
                 result = work.finish(i, vectors)
@@ -202,7 +202,7 @@ class Batcher:
             self._done(work, i, result)
         metrics.BATCH_TOKENS.observe(n_tokens)
         if n_tokens:
-            metrics.TOKENS.labels(batch[0][0].lane).inc(n_tokens)
+            metrics.of(metrics.TOKENS, batch[0][0].lane).inc(n_tokens)
             seconds = time.perf_counter() - start
             self._rate += 0.05 * (n_tokens / seconds * self._threads - self._rate)
 
@@ -228,7 +228,7 @@ class Batcher:
             work.missing -= 1
             is_last = work.missing == 0
         if is_last:
-            metrics.STAGE_SECONDS.labels("encode").observe(time.perf_counter() - work.begun)
+            metrics.of(metrics.STAGE_SECONDS, "encode").observe(time.perf_counter() - work.begun)
             _settle(work.future, work.results)
 
     def _forget(self, waiting: Waiting) -> None:
@@ -240,8 +240,8 @@ class Batcher:
 
     def _show_queue(self) -> None:
         for lane in LANES:
-            metrics.QUEUE_TEXTS.labels(lane).set(self._lanes.texts[lane])
-            metrics.QUEUE_TOKENS.labels(lane).set(self._lanes.tokens[lane])
+            metrics.of(metrics.QUEUE_TEXTS, lane).set(self._lanes.texts[lane])
+            metrics.of(metrics.QUEUE_TOKENS, lane).set(self._lanes.tokens[lane])
 
 
 def _settle(

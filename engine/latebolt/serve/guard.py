@@ -121,6 +121,8 @@ class _Exchange:
         self._bytes = 0
         self._ticket = Ticket()
         scope.setdefault("state", {})["request_id"] = self._id
+        # HEAD is answered as GET is, without the body; routes need not know of it.
+        self._asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
     async def run(self) -> None:
         start = time.perf_counter()
@@ -182,7 +184,7 @@ class _Exchange:
     async def _work(self, body: bytes) -> None:
         """Let the routes answer, unless the client leaves or the time runs out before."""
         current_ticket.set(self._ticket)
-        work = asyncio.ensure_future(self._guard.app(self._scope, _once(body), self._pass_on))
+        work = asyncio.ensure_future(self._guard.app(self._asked, _once(body), self._pass_on))
         left = asyncio.ensure_future(self._wait_for_leaving())
         try:
             await asyncio.wait(
@@ -214,6 +216,8 @@ class _Exchange:
             self._status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode())]
         else:
+            if self._scope["method"] == "HEAD":
+                message["body"] = b""
             self._bytes += len(message.get("body", b""))
         try:
             async with asyncio.timeout(self._guard.service.settings.body_timeout):
@@ -233,15 +237,15 @@ class _Exchange:
 
     def _route(self) -> str:
         """The pattern of the path, which holds nothing of the request."""
-        return getattr(self._scope.get("route"), "path", "") or "other"
+        return getattr(self._asked.get("route"), "path", "") or "other"
 
     def _log(self, seconds: float) -> None:
         route = self._route()
-        metrics.REQUESTS.labels(route, self._status or "none").inc()
-        metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+        metrics.of(metrics.REQUESTS, route, self._status or "none").inc()
+        metrics.of(metrics.REQUEST_SECONDS, route).observe(seconds)
         code = self._code or self._scope["state"].get("code", "")
         if code:
-            metrics.ERRORS.labels(code).inc()
+            metrics.of(metrics.ERRORS, code).inc()
         fields = {"code": code} if code else {}
         log.event(
             "request",

@@ -50,6 +50,9 @@ class Job(msgspec.Struct):
         return {"object": "job", **{k: v for k, v in msgspec.structs.asdict(self).items() if k in shown}}
 
 
+_DECODER: Final = msgspec.json.Decoder(Job)  # made under the import's lock; see `contract`
+
+
 class Jobs:
     """The jobs of a data folder; this process runs its own, one at a time."""
 
@@ -148,7 +151,7 @@ class Jobs:
     @staticmethod
     def _read(path: Path) -> Job | None:
         try:
-            job = msgspec.json.decode(path.read_bytes(), type=Job)
+            job = _DECODER.decode(path.read_bytes())
         except (OSError, msgspec.DecodeError):  # pruned meanwhile, or cut short by a power cut
             return None
         if job.ended is None and not _is_alive(job.process):

@@ -51,7 +51,8 @@ def set_up(level: str) -> None:
         target.setLevel(level.upper())
     # Requests are logged by the guard, with their ids; uvicorn's own lines would hold paths.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("uvicorn.error").setLevel("WARNING")
+    errors = logging.getLogger("uvicorn.error")
+    errors.setLevel(max(logging.WARNING, logging.getLogger("uvicorn").level))
 
 
 def event(name: str, level: int = logging.INFO, **fields: Any) -> None:

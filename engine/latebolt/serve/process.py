@@ -31,6 +31,7 @@ from latebolt.encoder import model_folder
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.serve import log, metrics
 from latebolt.serve.app import make_app
+from latebolt.serve.connection import connection_class
 from latebolt.serve.keys import Keys
 from latebolt.serve.service import Service
 from latebolt.serve.settings import Settings
@@ -168,6 +169,7 @@ def make_server(settings: Settings, keys: Keys) -> Server:
 
     config = uvicorn.Config(
         make_app(service, failed=stop),
+        http=connection_class(settings.body_timeout),
         lifespan="on",
         ws="none",
         log_config=None,

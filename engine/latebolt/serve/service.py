@@ -64,7 +64,7 @@ class Service:
             settings.queue_tokens,
             VectorCache(settings.cache_mb * 1_000_000),
         )
-        self.searches = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="latebolt-search")
+        self.searches = ThreadPoolExecutor(settings.searches, thread_name_prefix="latebolt-search")
         self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
         self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder, settings.given_indexes)
         self.jobs = Jobs(settings.data_folder / "jobs", self.indexes)

@@ -66,12 +66,14 @@ class Settings:
     max_vectors: int = _setting(131_072, "Token vectors in one answer.", 1)
     timeout: float = _setting(60.0, "Seconds until a request is given up with 504.", 0.001)
     body_timeout: float = _setting(
-        30.0, "Seconds that a client may take to send a body, or to read an answer.", 0.001
+        30.0, "Seconds that a client may take to send a head, or a body, or to read an answer.", 0.001
     )
     queue_requests: int = _setting(512, "Requests worked on or waiting; more are refused with 429.", 1)
     queue_tokens: int = _setting(4_000_000, "Tokens waiting for the encoder; more are refused with 429.", 1)
     batch_tokens: int = _setting(512, "Tokens a thread of the encoder takes from the queue at a time.", 1)
-    search_threads: int = _setting(8, "Searches that run side by side.", 1)
+    search_threads: int = _setting(
+        0, "Searches that run side by side; 0 for one more than CPU threads. More wait for one another.", 0
+    )
     cache_mb: int = _setting(64, "Memory for token vectors of texts seen before; 0 for none.", 0)
     shutdown: float = _setting(30.0, "Seconds that running requests and jobs have after SIGTERM.", 0)
     log_level: str = _setting("info", "debug, info, warning or error.")
@@ -107,6 +109,11 @@ class Settings:
         from latebolt.threads import available_cpus  # imports NumPy, which `latebolt --help` can do without
 
         return self.threads or max(1, available_cpus() // self.workers)
+
+    @property
+    def searches(self) -> int:
+        """Searches of one process that run side by side."""
+        return self.search_threads or self.process_threads + 1
 
     @property
     def data_folder(self) -> Path:

@@ -57,6 +57,16 @@ def test_without_keys_only_names_of_this_machine_are_answered(client: httpx.Clie
     assert client.get("/v1/models", headers={"Host": "[::1]:1234"}).status_code == 200
 
 
+def test_head_is_answered_as_get_without_the_body(client: httpx.Client):
+    for path in ("/health", "/ready", "/v1/models", "/"):
+        asked, full = client.head(path), client.get(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert asked.headers["content-length"] == full.headers["content-length"] == str(len(full.content))
+    refused = client.head("/v1/rerank")
+    assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")
+    assert client.post("/health").headers["allow"] == "GET, HEAD"
+
+
 def test_request_ids(client: httpx.Client):
     assert client.get("/health", headers={"X-Request-ID": "a.b-c_1"}).headers["x-request-id"] == "a.b-c_1"
     made = [

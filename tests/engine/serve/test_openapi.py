@@ -76,5 +76,5 @@ def test_the_description_names_what_this_server_has(client: httpx.Client):
 
 
 def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client: httpx.Client):
-    assert client.put("/v1/indexes", json={}).headers["allow"] == "GET, POST"
-    assert client.put("/v1/indexes/a", json={}).headers["allow"] == "DELETE, GET"
+    assert client.put("/v1/indexes", json={}).headers["allow"] == "GET, HEAD, POST"
+    assert client.put("/v1/indexes/a", json={}).headers["allow"] == "DELETE, GET, HEAD"
