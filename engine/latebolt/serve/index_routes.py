@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from latebolt.errors import InvalidInput
+from latebolt.index.hybrid import Mode
 from latebolt.serve import metrics
 from latebolt.serve.answers import answer, matches_json
 from latebolt.serve.problems import Problem, invalid
@@ -27,6 +29,8 @@ from latebolt.serve.schemas import (
 )
 from latebolt.serve.service import Service
 from latebolt.serve.settings import NAME_PATTERN
+from latebolt.serve.together import Together
+from latebolt.values import Hit
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
 
@@ -35,6 +39,12 @@ def router(service: Service) -> APIRouter:
     """The routes."""
     routes = APIRouter(route_class=JsonRoute, tags=["Indexes"])
     indexes, jobs = service.indexes, service.jobs
+
+    async def run(how: _How, queries: list[str]) -> list[list[Hit]]:
+        return await service.in_thread(service.searches, _search, service, how, queries)
+
+    # One thread is left for an explained search, or a look at an index.
+    together = Together(run, max(1, service.settings.searches - 1))
 
     @routes.post(
         "/v1/indexes",
@@ -110,7 +120,11 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": SearchResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
     )
     async def search(name: Name, request: SearchRequest) -> Response:
-        return answer(await service.in_thread(service.searches, _search, service, name, request))
+        if request.explain:
+            return answer(await service.in_thread(service.searches, _explain, service, name, request))
+        how = _How(name, request.k, msgspec.json.encode(request.where), request.exhaustive, request.mode)
+        hits = await together.ask(how, request.query)
+        return answer({"index": name, "object": "list", "hits": [hit.record() for hit in hits]})
 
     @routes.get(
         "/v1/jobs",
@@ -133,14 +147,30 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-def _search(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
+class _How(NamedTuple):
+    """What searches must have in common to be answered together; `where` as JSON."""
+
+    index: str
+    k: int
+    where: bytes
+    exhaustive: bool
+    mode: Mode
+
+
+def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
+    index = service.indexes.get(how.index)
+    with metrics.stage("search"):
+        try:
+            return index.search_many(queries, how.k, msgspec.json.decode(how.where), how.exhaustive, how.mode)
+        except InvalidInput as error:
+            raise _problem(error) from error
+
+
+def _explain(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
     index = service.indexes.get(name)
     arguments = (request.query, request.k, request.where, request.exhaustive, request.mode)
     with metrics.stage("search"):
         try:
-            if not request.explain:
-                hits = [hit.record() for hit in index.search(*arguments)]
-                return {"index": name, "object": "list", "hits": hits}
             found = index.search(*arguments, explain=True)
         except InvalidInput as error:
             raise _problem(error) from error

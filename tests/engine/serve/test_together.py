@@ -1,0 +1,119 @@
+"""Searches that wait are answered together, each with its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+
+from latebolt.serve import together
+from latebolt.serve.together import Together
+
+current = contextvars.ContextVar("current", default="nobody")
+
+
+class Runs:
+    """Answers queries when `go` is called, and remembers which were answered together."""
+
+    def __init__(self, runs: int = 1) -> None:
+        self.seen: list[tuple[str, list[str]]] = []
+        self.contexts: list[str] = []
+        self._gates: list[asyncio.Future[None]] = []
+        self.together = Together(self._run, runs)
+
+    async def _run(self, key: str, queries: list[str]) -> list[str]:
+        self.seen.append((key, queries))
+        self.contexts.append(current.get())
+        gate = asyncio.get_running_loop().create_future()
+        self._gates.append(gate)
+        await gate
+        if "fails" in queries:
+            raise ValueError("no")
+        return [f"{key}: {query}" for query in queries]
+
+    def ask(self, key: str, query: str) -> asyncio.Task[str]:
+        return asyncio.ensure_future(self.together.ask(key, query))
+
+    async def go(self) -> None:
+        await asyncio.sleep(0.001)
+        gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.set_result(None)
+        await asyncio.sleep(0.001)
+
+
+def test_what_waits_is_answered_together_in_turn():
+    async def main() -> None:
+        runs = Runs()
+        asked = [runs.ask("a", "1"), runs.ask("a", "2"), runs.ask("b", "3"), runs.ask("a", "4")]
+        await asyncio.sleep(0.001)
+        assert runs.seen == [("a", ["1"])]  # an idle server waits for nobody
+        await runs.go()
+        await runs.go()
+        await runs.go()
+        assert runs.seen == [("a", ["1"]), ("a", ["2", "4"]), ("b", ["3"])]
+        assert await asyncio.gather(*asked) == ["a: 1", "a: 2", "b: 3", "a: 4"]
+
+    asyncio.run(main())
+
+
+def test_a_key_that_many_ask_for_leaves_the_others_their_turn(monkeypatch):
+    monkeypatch.setattr(together, "_MOST", 2)
+
+    async def main() -> None:
+        runs = Runs()
+        asked = [runs.ask("a", str(i)) for i in range(6)] + [runs.ask("b", "x")]
+        for _ in range(5):
+            await runs.go()
+        assert [key for key, _ in runs.seen] == ["a", "a", "b", "a", "a"]
+        assert max(len(queries) for _, queries in runs.seen) == 2
+        assert (await asyncio.gather(*asked))[-1] == "b: x"
+
+    asyncio.run(main())
+
+
+def test_an_error_is_the_answer_to_its_run_only():
+    async def main() -> None:
+        runs = Runs()
+        asked = [runs.ask("a", "1"), runs.ask("a", "fails"), runs.ask("a", "2"), runs.ask("b", "3")]
+        for _ in range(4):
+            await runs.go()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert (found[0], found[3]) == ("a: 1", "b: 3")
+        assert isinstance(found[1], ValueError) and isinstance(found[2], ValueError)
+
+    asyncio.run(main())
+
+
+def test_who_leaves_is_dropped_and_takes_nobody_along():
+    async def main() -> None:
+        runs = Runs()
+        current.set("first")
+        asked = [runs.ask("a", "1"), runs.ask("a", "2"), runs.ask("a", "3"), runs.ask("b", "4")]
+        await asyncio.sleep(0.001)
+        for gone in (asked[0], asked[1], asked[3]):
+            gone.cancel()
+        for _ in range(3):
+            await runs.go()
+        assert runs.seen == [("a", ["1"]), ("a", ["3"])]
+        assert runs.contexts == ["nobody", "nobody"]
+        assert await asked[2] == "a: 3"
+        with pytest.raises(asyncio.CancelledError):
+            await asked[0]
+
+    asyncio.run(main())
+
+
+def test_as_many_run_as_may():
+    async def main() -> None:
+        runs = Runs(2)
+        asked = [runs.ask("a", str(i)) for i in range(5)]
+        await asyncio.sleep(0.001)
+        assert [queries for _, queries in runs.seen] == [["0"], ["1"]]
+        await runs.go()
+        await runs.go()
+        assert runs.seen[2:] == [("a", ["2", "3", "4"])]
+        await asyncio.gather(*asked)
+
+    asyncio.run(main())
