@@ -150,7 +150,7 @@ def router(service: Service) -> APIRouter:
 class _How(NamedTuple):
     """What searches must have in common to be answered together; `where` as JSON."""
 
-    index: str
+    name: str
     k: int
     where: bytes
     exhaustive: bool
@@ -158,7 +158,7 @@ class _How(NamedTuple):
 
 
 def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
-    index = service.indexes.get(how.index)
+    index = service.indexes.get(how.name)
     with metrics.stage("search"):
         try:
             return index.search_many(queries, how.k, msgspec.json.decode(how.where), how.exhaustive, how.mode)

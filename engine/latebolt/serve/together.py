@@ -1,19 +1,19 @@
 """Searches that wait are answered together: one run for those that ask the same index in the same way.
 
-An idle server runs a search at once, by itself and with all threads. While as many run as may, what arrives
-waits and makes the next runs, in which a query costs less: they are encoded and scored side by side.
+An idle server runs a search at once, by itself and with all threads. What arrives while that runs waits, and
+makes the next run, in which a query costs less: they are encoded and scored side by side. Searches that ask
+something else run beside it, so that a long one holds up nobody but its own kind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final
 
-# Queries of a run: more cost no less each, and everyone waits for the last.
-_MOST: Final = 16
+# Queries of a run: more cost hardly less each, and everyone waits for the last.
+_MOST: Final = 64
 
 
 class Together:
@@ -21,13 +21,14 @@ class Together:
 
     Args:
         run: answers queries that have a key in common; its error is the answer to all of them.
-        runs: at a time.
+        runs: at a time; one of a key.
     """
 
     def __init__(self, run: Callable[[Any, list[str]], Awaitable[list[Any]]], runs: int) -> None:
-        self._run, self._free = run, runs
+        self._run, self._runs = run, runs
+        self._running: set[Hashable] = set()
         # Of each key those who wait, the longest first; keys take turns.
-        self._waiting: OrderedDict[Hashable, list[tuple[str, asyncio.Future[Any]]]] = OrderedDict()
+        self._waiting: dict[Hashable, list[tuple[str, asyncio.Future[Any]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, key: Hashable, query: str) -> Any:
@@ -38,13 +39,14 @@ class Together:
         return await future
 
     def _begin(self) -> None:
-        while self._free and self._waiting:
-            key, waiting = self._waiting.popitem(last=False)
-            wanted = [each for each in waiting if not each[1].done()]
+        for key in [key for key in self._waiting if key not in self._running]:
+            if len(self._running) == self._runs:
+                return
+            wanted = [each for each in self._waiting.pop(key) if not each[1].done()]
             if len(wanted) > _MOST:
                 self._waiting[key] = wanted[_MOST:]
             if wanted:
-                self._free -= 1
+                self._running.add(key)
                 # In a context of its own: whoever asked first may leave without taking the others along.
                 task = asyncio.create_task(self._answer(key, wanted[:_MOST]), context=contextvars.Context())
                 self._tasks.add(task)
@@ -61,5 +63,5 @@ class Together:
                 if not future.done():
                     future.set_exception(error)
         finally:
-            self._free += 1
+            self._running.remove(key)
             self._begin()
