@@ -320,7 +320,7 @@ def mixed(data: Path, texts: Path, threads: int, seconds: float, patience: float
         load = clients(running, {**task, "seed": 1})
         began = time.monotonic()
         time.sleep(min(60.0, seconds / 3))
-        row["after_a_minute"] = running.held()
+        row["early"] = running.held()  # after a minute, or a third of a short run
         found = outcome(load)
         print(f"mixed load: {time.monotonic() - began:.0f} s", flush=True)
         running.rest()
