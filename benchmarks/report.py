@@ -231,8 +231,8 @@ def readme_serve(rows: list[dict[str, Any]]) -> str:
             f"({statuses}): {start['resident_MB']} MB resident at the start, {minute['resident_MB']} after "
             f"{min(60.0, one['seconds'] / 3):.0f} s, {end['resident_MB']} at the end; {start['threads']}, "
             f"{minute['threads']} and {end['threads']} threads; {start['descriptors']}, "
-            f"{minute['descriptors']} and {end['descriptors']} descriptors. Of {one['acknowledged']:,} acknowledged documents, "
-            f"{one['lost']} were missing after kill -9 and a new start.",
+            f"{minute['descriptors']} and {end['descriptors']} descriptors. Of {one['acknowledged']:,} "
+            f"acknowledged documents, {one['lost']} were missing after kill -9 and a new start.",
         ]
     return "\n".join(lines)
 
