@@ -20,7 +20,7 @@ import numpy.typing as npt
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
-from latebolt.errors import InvalidInput, LateboltError
+from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
 from latebolt.rerank import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Batcher
@@ -114,11 +114,14 @@ class Service:
         queued = self._index_encoder(encoder.dim)
         maxsim(queued.encode_queries(["warm up"])[0], queued.encode_documents(["warm up"]))
         self.precision = encoder.precision
-        for name in self.settings.given_indexes:  # one that does not fit is found now, not by a request
+        # One that does not fit is found now, not by a request.
+        for name, folder in self.settings.given_indexes.items():
             try:
                 self.indexes.get(name)
+            except IndexNotFound as error:
+                raise InvalidInput(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
-                raise InvalidInput(f"--index {name}: {error}") from error
+                raise InvalidInput(f"--index {name}={folder}: {error}") from error
 
     def encoder(self, dim: int | None = None) -> Encoder:
         """The model at a width.

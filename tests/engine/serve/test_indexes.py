@@ -250,5 +250,6 @@ def test_an_index_given_twice_or_missing_is_named(tmp_path: Path):
     service = Service(Settings(data=str(tmp_path), index=(f"gone={tmp_path}/gone",)), Keys("", None))
     failed = threading.Event()
     service.start(failed.set)
-    assert failed.wait(30) and "--index gone: there is no index" in str(service.failure)
+    assert failed.wait(30)
+    assert f"--index gone={tmp_path}/gone: there is no index in that folder" in str(service.failure)
     service.close()
