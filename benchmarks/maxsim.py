@@ -102,7 +102,7 @@ def rows_of(threads: int, quick: bool) -> list[dict[str, object]]:
             if "residual" not in name and "centroids" not in name:  # those score other, random vectors
                 np.testing.assert_allclose(got, exact, rtol=0.02)
             time.sleep(0.2)  # the threads of the library before spin on for a while
-            times = measure(run, 5 if quick else 25)  # type: ignore[arg-type]
+            times = measure(run, 5 if quick else 25, settle_s=0.3)  # type: ignore[arg-type]
             ns = times["median_ms"] * 1e6 / n
             rows.append(
                 {

@@ -60,14 +60,14 @@ def query_lanes(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
     return np.ascontiguousarray(blocks.transpose(0, 2, 1)), n_query
 
 
-def lanes() -> int:
-    """Query tokens a block holds."""
-    return isa.WIDTH[isa.active()] * VECTORS
+def lanes(vectors: int = VECTORS) -> int:
+    """Query tokens a block of so many vectors holds."""
+    return isa.WIDTH[isa.active()] * vectors
 
 
 def _vectors(n_padded: int) -> int:
     """Vectors that a block of a padded query has: one where all of it fits in one."""
-    return 1 if n_padded == isa.WIDTH[isa.active()] else VECTORS
+    return 1 if n_padded == lanes(1) else VECTORS
 
 
 def _shaped(name: str, n_padded: int) -> str:
@@ -89,8 +89,7 @@ def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple
     if not np.isfinite(matrix).all():
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise InvalidInput(f"the query's token {row} has a value that is not finite.")
-    width = isa.WIDTH[isa.active()]
-    block = width if narrow and len(matrix) <= width else lanes()
+    block = lanes(1) if narrow and len(matrix) <= lanes(1) else lanes()
     padded = np.zeros((-(-len(matrix) // block) * block, dim), np.float32)
     padded[: len(matrix)] = matrix
     return padded, len(matrix)
@@ -113,8 +112,7 @@ def quantise_query(padded: Float32) -> QuantisedQuery:
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    block = isa.WIDTH[isa.active()] * _vectors(len(padded))
-    return QuantisedQuery(_into_lanes(codes, block), scale.astype(np.float32), biases)
+    return QuantisedQuery(_into_lanes(codes, lanes(_vectors(len(padded)))), scale.astype(np.float32), biases)
 
 
 def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
@@ -265,7 +263,7 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
 
     Not NumPy's matrix product: its threads wait for each other, which takes milliseconds on a busy machine.
     """
-    blocks = padded.reshape(-1, isa.WIDTH[isa.active()] * _vectors(len(padded)), padded.shape[1])
+    blocks = padded.reshape(-1, lanes(_vectors(len(padded))), padded.shape[1])
     query = np.ascontiguousarray(blocks.transpose(0, 2, 1))
     out = np.empty((len(rows), len(padded)), np.float32)
     kernel = native.kernel(_shaped("score_table", len(padded)))

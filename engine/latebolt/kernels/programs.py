@@ -22,14 +22,17 @@ from latebolt.kernels.signatures import N_ARGUMENTS
 
 VECTORS = 2  # vector registers of query lanes
 TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
+CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 CENTROID_PARTS = (
     8  # candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %
 )
 LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
-ROUNDS = 2  # of fitting the width of a residual to its codes; more change nothing in the third digit
-# An error of a vector's length changes all its scores one way, one of its direction many ways that cancel.
+# Of fitting the width of a residual to its codes: at 2 bits the first adds 0.0002 of cosine, the second
+# 0.00003, a third nothing.
+ROUNDS = 2
+# How much more an error of a vector's length counts, which changes all its scores one way, than one of its
+# direction: 0 leaves the worst hundredth 0.028 off, 32 leaves 0.011, and the cosine stays the same.
 LENGTH_COUNTS = np.float32(32)
-CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
 load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
 load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")

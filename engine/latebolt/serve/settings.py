@@ -72,7 +72,7 @@ class Settings:
     queue_tokens: int = _setting(4_000_000, "Tokens waiting for the encoder; more are refused with 429.", 1)
     batch_tokens: int = _setting(512, "Tokens a thread of the encoder takes from the queue at a time.", 1)
     search_threads: int = _setting(
-        0, "Searches that run side by side; 0 for one more than CPU threads. More wait for one another.", 0
+        0, "Runs of searches side by side; 0 for one more than CPU threads. More wait for one another.", 0
     )
     cache_mb: int = _setting(64, "Memory for token vectors of texts seen before; 0 for none.", 0)
     shutdown: float = _setting(30.0, "Seconds that running requests and jobs have after SIGTERM.", 0)
@@ -112,7 +112,7 @@ class Settings:
 
     @property
     def searches(self) -> int:
-        """Searches of one process that run side by side."""
+        """Runs of searches of one process that go on side by side; see `together`."""
         return self.search_threads or self.process_threads + 1
 
     @property
