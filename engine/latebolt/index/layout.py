@@ -190,8 +190,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     segments: tuple[SegmentRecord, ...] = ()
 
 
-# Made here, under the import's lock: msgspec (0.22) describes a type at its first use, and a second thread
-# that comes meanwhile takes half a description and crashes the process.
+# Made at import, as in `contract`, for threads that meet at the first use.
 _DESCRIBED: Final = msgspec.json.Decoder(Manifest)
 
 
