@@ -77,7 +77,7 @@ def readme_codec(rows: list[dict[str, Any]]) -> str:
     kept = [row for row in rows if row["weights"].startswith("Lloyd-Max")]
     collections = list(dict.fromkeys(row["collection"] for row in kept))
     lines = [
-        "What the codes lose in nDCG@10 against float32, mean of three codecs ± their standard deviation "
+        "What the codes lose in nDCG@10 against float32, mean over several seeds ± their standard deviation "
         "(`python benchmarks/codec.py`):",
         "",
         "| | bytes a token | " + " | ".join(collections) + " |",
