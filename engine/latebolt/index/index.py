@@ -7,7 +7,7 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -25,6 +25,7 @@ from latebolt.index.growing import Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
 from latebolt.index.passages import check_cutting, kept_cutting
+from latebolt.index.reading import Entry, entries, entries_of
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
@@ -280,6 +281,22 @@ class Index:
             return untrained(manifest.dim, manifest.bits)
         snapshot = self._store.snapshot()
         return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
+
+    # Reading back
+
+    def get(self, ids: Sequence[str]) -> list[Entry | None]:
+        """The documents of these ids, (id, text, metadata), in this order; None for one that is not there."""
+        if isinstance(ids, str | bytes):
+            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
+        return entries_of(self._store.snapshot(), ids)
+
+    def documents(self, where: Where = None) -> Iterator[Entry]:
+        """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
+
+        Raises:
+            InvalidInput: a filter that cannot be read; names the position.
+        """
+        yield from entries(self._store.snapshot(), where)
 
     # Searching
 
