@@ -34,7 +34,9 @@ try:
     )
     from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 except ImportError as error:
-    raise RuntimeUnavailable('llama-index-core is not installed. Run "pip install llama-index-core".') from error
+    raise RuntimeUnavailable(
+        'llama-index-core is not installed. Run "pip install llama-index-core".'
+    ) from error
 
 _COMPARISONS = {
     FilterOperator.EQ: "=",
@@ -233,7 +235,10 @@ class LateboltRerank(BaseNodePostprocessor):
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=asked) as event:
             texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
-            best = [self._scored(nodes[int(h.id)], h.score) for h in self._encoder.rerank(query, texts, self.top_n)]
+            best = [
+                self._scored(nodes[int(h.id)], h.score)
+                for h in self._encoder.rerank(query, texts, self.top_n)
+            ]
             event.on_end(payload={EventPayload.NODES: best})
         return best
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from latebolt import Encoder, Index
+
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # read when Haystack is imported
 
 TEXTS = {
     "zip": "ZipFile.extractall unpacks an archive",

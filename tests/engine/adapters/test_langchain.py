@@ -50,7 +50,9 @@ def test_async_batches_and_chains_give_the_same(index):
 def test_settings_of_the_retriever_and_of_a_call(index):
     retriever = LateboltRetriever(index=index, k=4, where="since >= 2003", mode="hybrid")
     assert {d.id for d in retriever.invoke(QUERY)} == {"zip", "spawn", "json"}
-    assert [d.id for d in retriever.invoke(QUERY, where={"kind": "function", "since": {"<": 2010}})] == ["json"]
+    assert [d.id for d in retriever.invoke(QUERY, where={"kind": "function", "since": {"<": 2010}})] == [
+        "json"
+    ]
     assert len(retriever.invoke(QUERY, k=1)) == 1
     assert [d.id for d in retriever.invoke("whitespace", mode="bm25", where=None)] == ["split"]
     exact = index.search(QUERY, k=4, where="since >= 2003", mode="hybrid", exhaustive=True)
