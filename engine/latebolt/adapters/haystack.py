@@ -1,9 +1,10 @@
 """Haystack: components that rank documents and retrieve them from an index.
 
-The surfaces are those of haystack-ai 3.4: `run` and `run_async`, `warm_up`, `to_dict` and `from_dict`, Haystack's
-filters; the ranker has the members of the `SentenceTransformersSimilarityRanker` that earlier versions had.
+The surfaces are those of haystack-ai 3.4: `run` and `run_async`, `warm_up`, `to_dict` and `from_dict`,
+Haystack's filters; the ranker has the members of the `SentenceTransformersSimilarityRanker` that earlier
+versions had.
 
-`Pipeline.loads` imports only modules it is told to trust: `Pipeline.loads(yaml, allowed_modules=["latebolt"])`.
+Haystack imports only modules it is told to trust: `Pipeline.loads(yaml, allowed_modules=["latebolt"])`.
 """
 
 from __future__ import annotations
@@ -255,8 +256,8 @@ class LateboltRetriever:
 def where_of(filters: dict[str, Any]) -> dict[str, Any]:
     """Haystack's filters as `Index.search` takes them.
 
-    As in Haystack, a missing field is None: it is `!=` to any value and `not in` any list, and `== None` holds
-    for it. Texts compare by code point, so dates should have one format.
+    As in Haystack, a missing field is None: it is `!=` to any value and `not in` any list, and `== None`
+    holds for it. Texts compare by code point, so dates should have one format.
 
     Raises:
         FilterError: a part is missing, an operator is unknown, or a field is neither "id" nor "meta.*".

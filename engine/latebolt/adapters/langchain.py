@@ -173,7 +173,7 @@ class LateboltRerank(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """Copies of the best documents, best first, with `metadata["relevance_score"]`; the originals stay."""
+        """Copies of the best documents, best first, with `metadata["relevance_score"]`."""
         return [
             (document := documents[found["index"]]).model_copy(
                 update={"metadata": {**document.metadata, SCORE: found[SCORE]}}

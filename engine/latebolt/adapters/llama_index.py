@@ -1,7 +1,7 @@
 """LlamaIndex: a retriever over an index, and a node postprocessor that reranks.
 
 The surfaces are those of llama-index-core 0.14: `BaseRetriever` (sync and async, query engines, recursive
-retrieval), `MetadataFilters`, and `BaseNodePostprocessor` with the members of its `SentenceTransformerRerank`.
+retrieval), `MetadataFilters`, and `BaseNodePostprocessor` with the members of `SentenceTransformerRerank`.
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def _node_of(hit: Hit) -> BaseNode:
 def where_of(filters: MetadataFilters) -> dict[str, Any]:
     """LlamaIndex's filters as `Index.search` takes them, nested ones too.
 
-    As in LlamaIndex's own store, != and nin hold for a node without the key, and a condition NOT holds when none
-    of its filters does.
+    As in LlamaIndex's own store, != and nin hold for a node without the key, and a condition NOT holds when
+    none of its filters does.
 
     Raises:
         InvalidInput: a part of a text is asked for (text_match), which `mode="bm25"` is for.
@@ -206,12 +206,12 @@ class LateboltRerank(BaseNodePostprocessor):
         **base: Any,
     ) -> None:
         encoder = encoder_of(model)
-        super().__init__(
-            top_n=check_k(top_n, "top_n"),
-            model=encoder.model,
-            keep_retrieval_score=keep_retrieval_score,
-            **base,
-        )
+        fields: dict[str, Any] = {
+            "model": encoder.model,
+            "top_n": check_k(top_n, "top_n"),
+            "keep_retrieval_score": keep_retrieval_score,
+        }
+        super().__init__(**fields, **base)
         self._encoder = encoder
 
     @classmethod
@@ -227,7 +227,7 @@ class LateboltRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         query = query_bundle.query_str
-        asked = {
+        asked: dict[str, Any] = {
             EventPayload.NODES: nodes,
             EventPayload.MODEL_NAME: self.model,
             EventPayload.QUERY_STR: query,
@@ -235,10 +235,8 @@ class LateboltRerank(BaseNodePostprocessor):
         }
         with self.callback_manager.event(CBEventType.RERANKING, payload=asked) as event:
             texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
-            best = [
-                self._scored(nodes[int(h.id)], h.score)
-                for h in self._encoder.rerank(query, texts, self.top_n)
-            ]
+            hits = self._encoder.rerank(query, texts, self.top_n)
+            best = [self._scored(nodes[int(hit.id)], hit.score) for hit in hits]
             event.on_end(payload={EventPayload.NODES: best})
         return best
 

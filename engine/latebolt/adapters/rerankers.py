@@ -73,7 +73,7 @@ class LateboltRanker(BaseRanker):
         for position, document in enumerate(documents):
             if document.text is None:
                 raise InvalidInput(
-                    f"docs[{position}] is a {document.document_type} without text, which this model cannot read."
+                    f"docs[{position}] is of type {document.document_type} and has no text to read."
                 )
         hits = self.model.rerank(query, [document.text for document in documents])
         results = [Result(documents[int(hit.id)], hit.score, rank) for rank, hit in enumerate(hits, start=1)]
@@ -84,7 +84,7 @@ class LateboltRanker(BaseRanker):
         return self.model.rerank(query, [doc])[0].score
 
     def as_langchain_compressor(self, k: int = 10) -> Any:
-        """The model as a LangChain compressor that keeps k documents; `latebolt.adapters.langchain` has it."""
+        """The model as a LangChain compressor that keeps k documents: `LateboltRerank`."""
         from latebolt.adapters.langchain import LateboltRerank
 
         return LateboltRerank(model=self.model, top_n=k)
@@ -109,6 +109,6 @@ def Reranker(  # noqa: N802 - the name of what it takes the place of
     """
     if model_type is not None and model_type.lower() not in ("colbert", "colbertranker", "latebolt"):
         raise InvalidInput(
-            f'model_type should be "colbert" here, got "{model_type}". Others are loaded by rerankers.Reranker.'
+            f'model_type should be "colbert" here, got "{model_type}". Load others by rerankers.Reranker.'
         )
     return LateboltRanker(model_name, verbose=verbose, **settings)

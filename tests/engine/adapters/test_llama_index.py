@@ -139,7 +139,7 @@ def test_filters_can_be_nested_and_say_what_they_cannot_do(index):
     with pytest.raises(InvalidInput, match=r"'kind'.*text_match.*bm25"):
         LateboltRetriever(index, filters=text).retrieve(QUERY)
     bare = MetadataFilters(filters=[MetadataFilter(key="tags", value="zip", operator=OP.ALL)])
-    with pytest.raises(InvalidInput, match="'tags'.*list"):
+    with pytest.raises(InvalidInput, match=r"'tags'.*list"):
         LateboltRetriever(index, filters=bare).retrieve(QUERY)
 
 

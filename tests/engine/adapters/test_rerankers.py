@@ -55,11 +55,11 @@ def test_async_gives_the_same(ranker):
 
 
 def test_what_does_not_fit_is_named(ranker):
-    with pytest.raises(InvalidInput, match="doc_ids.*4.*got 1"):
+    with pytest.raises(InvalidInput, match=r"doc_ids.*4.*got 1"):
         ranker.rank(QUERY, list(TEXTS.values()), doc_ids=["zip"])
-    with pytest.raises(InvalidInput, match="metadata.*4.*got 1"):
+    with pytest.raises(InvalidInput, match=r"metadata.*4.*got 1"):
         ranker.rank(QUERY, list(TEXTS.values()), metadata=[{}])
-    with pytest.raises(InvalidInput, match=r"docs\[1\] is a image without text"):
+    with pytest.raises(InvalidInput, match=r"docs\[1\] is of type image and has no text"):
         ranker.rank(QUERY, [Document("a text"), Document(document_type="image", base64="")], doc_ids=[1, 2])
     with pytest.raises(InvalidInput, match="empty"):
         ranker.rank("", ["a text"])
