@@ -43,7 +43,7 @@ class Graph(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> tuple[TheirEncoder, MultiVectorEncoder]:
-    """Random weights as a checkpoint in Stanford's layout for theirs, and as an ONNX graph of torch's for ours."""
+    """The same random weights: for theirs a checkpoint in Stanford's layout, for ours an ONNX graph."""
     torch.manual_seed(11)
     config = BertConfig(
         vocab_size=len(vocabulary()), hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=4,

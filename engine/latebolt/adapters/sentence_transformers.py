@@ -71,7 +71,8 @@ class MultiVectorEncoder:
         self.prompts = {"query": "", "document": ""} | (prompts or {})
         if default_prompt_name is not None and default_prompt_name not in self.prompts:
             raise InvalidInput(
-                f"default_prompt_name {default_prompt_name!r} should be one of the prompts {list(self.prompts)}."
+                f"default_prompt_name should be one of the prompts {list(self.prompts)}, "
+                f"got {default_prompt_name!r}."
             )
         self.default_prompt_name = default_prompt_name
         self.similarity_fn_name = similarity_fn_name or "maxsim"
