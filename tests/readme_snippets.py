@@ -1,4 +1,4 @@
-"""The code blocks of README.md, and how they are run: all in one folder, in order, as they stand.
+"""The code blocks of README.md and docs/, and how they are run: as they stand, in order, a folder a page.
 
 A block runs where everything that it imports is installed, what latebolt's adapters import for it included.
 The engine's environment and the exporter's each run what they can. `<!-- not run: why -->` on the line before
@@ -28,6 +28,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
+PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 ADAPTERS = "latebolt.adapters."
 LIMIT_S = 300
 
@@ -39,23 +40,26 @@ _SERVER = re.compile(r"\b(?:127\.0\.0\.1|localhost):8080\b")
 
 @dataclass(frozen=True)
 class Snippet:
-    """A block: "python" or "sh", its code, the line it begins at, and why it is not run, if it is not."""
+    """A block: its page, "python" or "sh", its code, its first line, and why it is not run, if it is not."""
 
+    page: str
     kind: str
     code: str
     line: int
     not_run: str | None
 
     def __str__(self) -> str:
-        return f"{self.kind}-line-{self.line}"
+        return f"{self.page}-line-{self.line}-{self.kind}"
 
 
-def snippets(path: Path = README) -> list[Snippet]:
-    text = path.read_text(encoding="utf-8")
-    return [
-        Snippet(m["kind"], m["code"], text.count("\n", 0, m.start("code")) + 1, m["why"])
-        for m in _BLOCK.finditer(text)
-    ]
+def snippets(*pages: Path) -> list[Snippet]:
+    found = []
+    for page in pages or PAGES:
+        text = page.read_text(encoding="utf-8")
+        for m in _BLOCK.finditer(text):
+            line = text.count("\n", 0, m.start("code")) + 1
+            found.append(Snippet(page.name, m["kind"], m["code"], line, m["why"]))
+    return found
 
 
 def imported(code: str) -> set[str]:
@@ -90,8 +94,12 @@ def _needed(source: str) -> set[str]:
     return found
 
 
-def run(snippet: Snippet, folder: Path) -> None:
-    """Run a block in a folder; skips the test where it cannot be run, and fails where it fails."""
+def run(snippet: Snippet, root: Path) -> None:
+    """Run a block in its page's folder; skips the test where it cannot be run, and fails where it fails."""
+    folder = root / snippet.page
+    if not folder.is_dir():
+        folder.mkdir()
+        write_what_they_name(folder)
     if snippet.not_run is not None:
         pytest.skip(snippet.not_run)
     if snippet.kind == "python":
@@ -209,7 +217,7 @@ def _wait_until_ready(process: subprocess.Popen, port: int) -> None:
 
 
 def write_what_they_name(folder: Path) -> None:
-    """The files that the README's commands read."""
+    """The files that commands of the pages read."""
     from latebolt import Encoder, Index
 
     notes = folder / "notes"

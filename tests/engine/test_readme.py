@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and its beginning is short."""
+"""The code of the README and of docs/ runs as it stands, and the README's beginning is short."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readme_snippets import README, Snippet, commands, imported, promises, run, snippets, write_what_they_name
+from readme_snippets import PAGES, README, Snippet, commands, imported, promises, run, snippets
 
 SNIPPETS = snippets()
 TESTS = Path(__file__).parents[1]
@@ -17,9 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("readme")
-    write_what_they_name(made)
-    return made
+    return tmp_path_factory.mktemp("pages")
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
@@ -28,13 +26,14 @@ def test_it_runs_as_it_stands(snippet, folder):
 
 
 def test_the_first_example_comes_early():
-    first = next(snippet for snippet in SNIPPETS if snippet.kind == "python")
+    first = next(snippet for snippet in snippets(README) if snippet.kind == "python")
     assert first.line < 30 and len(promises(first.code)) == 2
 
 
 def test_every_block_is_looked_at():
-    fences = re.findall(r"^```(\w+)$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    assert [snippet.kind for snippet in SNIPPETS] == fences
+    for page in PAGES:
+        fences = re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert [snippet.kind for snippet in snippets(page)] == fences
 
 
 def test_what_is_not_installed_here_is_what_some_test_imports():
@@ -62,18 +61,21 @@ def test_every_command_it_names_exists():
 def test_a_block_that_fails_or_breaks_its_promise_is_seen(folder):
     for code in ("raise SystemExit(3)", 'print("two")  # one', 'print("b")  # a\nprint("a")  # b'):
         with pytest.raises(AssertionError):
-            run(Snippet("python", code, 1, None), folder)
-    run(Snippet("python", 'print("one", "two")  # one, ...', 1, None), folder)
+            run(Snippet("x.md", "python", code, 1, None), folder)
+    run(Snippet("x.md", "python", 'print("one", "two")  # one, ...', 1, None), folder)
     with pytest.raises(AssertionError, match=r"no-such\.index"):
-        run(Snippet("sh", 'latebolt search no-such.index "a"', 1, None), folder)
+        run(Snippet("x.md", "sh", 'latebolt search no-such.index "a"', 1, None), folder)
     with pytest.raises(pytest.skip.Exception, match="a server"):
-        run(Snippet("python", "raise SystemExit(3)", 1, "needs a server"), folder)
+        run(Snippet("x.md", "python", "raise SystemExit(3)", 1, "needs a server"), folder)
 
 
 def test_how_blocks_are_read(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n\n<!-- not run: no net -->\n```sh\nb\n```\n\n```python\nc\n```\n```json\n{}\n```\n")
-    assert snippets(page) == [Snippet("sh", "b\n", 5, "no net"), Snippet("python", "c\n", 9, None)]
+    assert snippets(page) == [
+        Snippet("page.md", "sh", "b\n", 5, "no net"),
+        Snippet("page.md", "python", "c\n", 9, None),
+    ]
     lines = "pip install 'x[y]'  # z\ncurl a -d '{\n \"b\": 1}'\nlatebolt c \\\n  -k 3\n"
     assert list(commands(lines)) == [
         ["pip", "install", "x[y]"], ["curl", "a", "-d", '{\n "b": 1}'], ["latebolt", "c", "-k", "3"]

@@ -1,17 +1,15 @@
-"""The README's blocks once more, here with the frameworks that bring torch and with the exporter."""
+"""The blocks of the README and of docs/ once more, with frameworks that bring torch and the exporter."""
 
 from __future__ import annotations
 
 import pytest
 
-from readme_snippets import run, snippets, write_what_they_name
+from readme_snippets import run, snippets
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("readme")
-    write_what_they_name(made)
-    return made
+    return tmp_path_factory.mktemp("pages")
 
 
 # The commands that need no exporter have run in the engine's environment.

@@ -67,6 +67,17 @@ def test_padded_arrays_and_documents_without_tokens(model):
     for row, matrix in zip(padded, documents, strict=True):
         row[: len(matrix)] = matrix
     np.testing.assert_array_equal(model.similarity(queries, padded), model.similarity(queries, documents))
+    # Rows of zeros would be a better match than any token of these, and would count as tokens of a query.
+    away = [-np.abs(matrix) for matrix in documents]
+    toward = [np.abs(matrix) for matrix in queries]
+    padded_away = np.pad(away[0], ((0, 5), (0, 0)))[None]
+    np.testing.assert_array_equal(model.similarity(toward, padded_away), model.similarity(toward, away[:1]))
+    assert model.similarity(toward, padded_away) < 0
+    padded_query = np.pad(queries[0], ((0, 5), (0, 0)))[None]
+    mean = model.similarity(queries, documents, length_normalize=True)
+    np.testing.assert_allclose(
+        model.similarity(padded_query, documents, length_normalize=True), mean, rtol=1e-6
+    )
     empty = documents[0][:0]
     assert model.similarity(queries, [documents[0], empty])[0, 1] == -1e9
     assert model.similarity_pairwise(queries, [empty]).tolist() == [-1e9]
