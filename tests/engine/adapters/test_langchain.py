@@ -97,6 +97,8 @@ def test_documents_go_in_and_come_out(tmp_path, encoder):
     again = LateboltRetriever(index=tmp_path / "i", k=9)  # another process opens the folder
     assert {d.id for d in again.invoke(QUERY)} == {"zip", "split", "json"}
     assert again.add_documents([Document("a text of no name")]) not in ([], ["None"])
+    with pytest.raises(InvalidInput, match=r"ids\[1\]"):
+        again.add_documents([*documents("zip"), Document("a text of no name")])
 
 
 @pytest.mark.parametrize(

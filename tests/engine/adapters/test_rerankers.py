@@ -70,6 +70,8 @@ def test_the_loader_has_the_name_and_the_arguments_of_the_package(encoder):
     assert (ranker.model.dim, ranker.model.threads) == (64, 1)
     with pytest.raises(InvalidInput, match="cross-encoder"):
         Reranker("starter", model_type="cross-encoder")
+    with pytest.raises(InvalidInput, match="an Encoder or the name of a model, got int"):
+        LateboltRanker(3)
     with pytest.raises(ModelError, match="no-such-model"):
         Reranker("./no-such-model")
 
