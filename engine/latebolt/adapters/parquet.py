@@ -108,15 +108,17 @@ def check_columns(given: list[str], *wanted: str) -> None:
             )
 
 
-def strings(table: pa.Table, name: str) -> list[str]:
-    """A column of strings, or of integers as strings.
+def strings(table: pa.Table, name: str, integers: bool = False) -> list[str]:
+    """A column of strings.
 
+    Args:
+        integers: may stand for strings.
     Raises:
         InvalidInput: it is missing, of another type, or has a null; names the row.
     """
     check_columns(table.column_names, name)
     column = table.column(name)
-    if pa.types.is_integer(column.type):
+    if integers and pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) and len(column):
         raise InvalidInput(f"column {name!r} should be of strings, got {column.type}.")
@@ -192,7 +194,7 @@ def read_parts(folder: str | Path) -> Iterator[PartOfVectors]:
         except (FileNotFoundError, pa.ArrowException) as error:
             raise IndexCorrupt(path, "content", "a part", str(error), "Run the job again.") from error
         yield PartOfVectors(
-            strings(table, stamp.id),
+            strings(table, stamp.id, integers=True),
             vectors_of(table, stamp.model.dim),
             strings(table, stamp.text),
             metadata_of(table, stamp.text, stamp.id),

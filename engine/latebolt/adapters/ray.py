@@ -40,6 +40,7 @@ try:
     import pyarrow as pa
     import ray
     import ray.data
+    import ray.exceptions
 except ImportError as error:
     raise RuntimeUnavailable("Ray Data is not installed. Run \"pip install 'latebolt[cpu,ray]'\".") from error
 
@@ -176,13 +177,14 @@ def write_parts(
     `latebolt.adapters.parquet.add_parts(index, out)`.
 
     Args:
-        dataset: rows with a text, an id (a string or an integer), and metadata: a column `metadata` of structs
-            or of JSON objects, or else all other columns. It is read twice: first the ids alone.
+        dataset: rows with a text, an id (a string or an integer), and metadata: a column `metadata` of
+            structs or of JSON objects, or else all other columns. It is read twice: first the ids alone.
         out: a folder that every worker reaches under this name.
         index: write parts of this index, with its model and its centroids; without it, Parquet files.
         encode: arguments of `EncodeTexts`. With `index` the model is the index's, and only `device`,
             `threads` and `text_column` are left to choose.
-        workers: actors, or the fewest and the most of them.
+        workers: the most actors, or the fewest and the most of them. The fewest are held from the start, so
+            they have to leave a CPU for reading.
         rows_per_part: texts a part, and so what a killed worker may have to do again.
         ray_remote_args: of each actor, e.g. {"num_cpus": 4}, {"num_gpus": 1}.
         show_progress: a bar on stderr.
@@ -197,9 +199,11 @@ def write_parts(
     options = _options(encode, index)
     if not isinstance(rows_per_part, int) or rows_per_part < 1:
         raise InvalidInput(f"rows_per_part should be an int of at least 1, got {rows_per_part!r}.")
-    least, most = (workers, workers) if isinstance(workers, int) else workers
+    least, most = (1, workers) if isinstance(workers, int) else workers
+    remote = dict(ray_remote_args or {})
+    _check_cpus(least, remote.get("num_cpus", 1))
     files.make_folder(folder)
-    with writer_lock(folder), _quiet(dataset):
+    with writer_lock(folder), _settings(dataset):
         names = dataset.columns() or []
         if names:
             parquet.check_columns(names, options.get("text_column", "text"), id_column)
@@ -223,7 +227,7 @@ def write_parts(
                 batch_size=rows_per_part,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
-                **(ray_remote_args or {}),
+                **remote,
             )
             with progress_bar(None, "encode", "text", show_progress) as bar, _own_errors():
                 for row in written.iter_rows():
@@ -237,6 +241,18 @@ def write_parts(
         parts.write_listing(folder, parts.listing(kind, model, texts, tokens, listed))
     reused = sum(row["reused"] for row in done)
     return Summary(str(folder), kind, texts, tokens, len(listed), reused, time.perf_counter() - started)
+
+
+def _check_cpus(workers: int, cpus: float) -> None:
+    """Raise InvalidInput where actors would hold every CPU, so that nothing could be read for them."""
+    if not ray.is_initialized():
+        ray.init()
+    there = ray.cluster_resources().get("CPU", 0)
+    if there < workers * cpus + 1:
+        raise InvalidInput(
+            f"the cluster has {there:g} CPUs, and {workers} workers of {cpus:g} leave none to read the "
+            f"data. Ask for fewer workers, or give each less, e.g. num_cpus 0.5."
+        )
 
 
 def _options(encode: Mapping[str, Any] | None, index: str | Path | None) -> dict[str, Any]:
@@ -264,15 +280,23 @@ def _model(folder: Path, index: str | Path | None, options: Mapping[str, Any]) -
 
 
 @contextlib.contextmanager
-def _quiet(dataset: ray.data.Dataset) -> Iterator[None]:
-    """Ray Data without bars of its own, and blocks in order, so that a second run makes the same parts."""
+def _settings(dataset: ray.data.Dataset) -> Iterator[None]:
+    """Ray Data as this job needs it: blocks in order, so that a second run makes the same parts, errors of
+    workers as they were raised, and no bars beside ours."""
     context = dataset.context
-    before = context.execution_options.preserve_order, context.enable_progress_bars
-    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    wanted = [
+        (context.execution_options, "preserve_order", True),
+        (context, "raise_original_map_exception", True),
+        (context, "enable_progress_bars", False),
+    ]
+    before = [getattr(place, name) for place, name, _ in wanted]
+    for place, name, value in wanted:
+        setattr(place, name, value)
     try:
         yield
     finally:
-        context.execution_options.preserve_order, context.enable_progress_bars = before
+        for (place, name, _), value in zip(wanted, before, strict=True):
+            setattr(place, name, value)
 
 
 @contextlib.contextmanager
@@ -280,16 +304,9 @@ def _own_errors() -> Iterator[None]:
     """Raise a worker's error of ours as itself, instead of Ray's account of it."""
     try:
         yield
-    except LateboltError:
-        raise
-    except Exception as error:
-        seen: BaseException | None = error
-        while seen is not None:
-            if isinstance(cause := getattr(seen, "cause", None), LateboltError):
-                raise cause from None
-            if isinstance(seen, LateboltError):
-                raise seen from None
-            seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, LateboltError):
+            raise error.cause from None
         raise
 
 
@@ -305,7 +322,7 @@ def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:
         return
     seen: set[str] = set()
     for batch in ids.iter_batches(batch_format="pyarrow"):
-        for id in parquet.strings(batch, column):
+        for id in parquet.strings(batch, column, integers=True):
             if _hash(id) in twice and id in seen:
                 raise InvalidInput(
                     f"column {column!r} has the id {id!r} twice. Give every document an id of its own."
@@ -320,7 +337,7 @@ class _HashIds:
         self.column = column
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        hashes = [_hash(id) for id in parquet.strings(batch, self.column)]
+        hashes = [_hash(id) for id in parquet.strings(batch, self.column, integers=True)]
         return pa.table({"hash": pa.array(hashes, pa.uint64())})
 
 
@@ -344,7 +361,7 @@ class _WritePart:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         table = batch.replace_schema_metadata(None).combine_chunks()
-        name = f"part-{self._digest(table)}" + ("" if self._template else ".parquet")
+        name = f"part-{self._digest(table)}" + (".parquet" if self._template is None else "")
         path = self._folder / name
         reused = path.exists()
         if not reused:
@@ -352,7 +369,10 @@ class _WritePart:
             attempt = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
             draft = self._folder / f".{path.stem}.{attempt}.draft"
             try:
-                self._write_index(table, draft) if self._template else self._write_parquet(table, draft)
+                if self._template is None:
+                    self._write_parquet(table, draft)
+                else:
+                    self._write_index(self._template, table, draft)
                 self._publish(draft, path)
             finally:
                 files.remove(draft)
@@ -372,17 +392,17 @@ class _WritePart:
         with files.writing(draft):
             draft.touch(exist_ok=False)  # a folder that cannot be written is told before the work
         encoder, columns = self._encode.encoder, (self._encode.text_column, self._id_column)
-        parquet.strings(table, self._id_column)
+        parquet.strings(table, self._id_column, integers=True)
         encoded = self._encode(table)
         tokens = int(np.sum(encoded.column(parquet.LENGTHS).to_numpy(), dtype=np.int64))
         model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, encoder.dim)
         parquet.write_part(encoded, parquet.Stamp(model, tokens, *columns), draft)
 
-    def _write_index(self, table: pa.Table, draft: Path) -> None:
-        assert self._template is not None
+    def _write_index(self, template: Index, table: pa.Table, draft: Path) -> None:
         text, id = self._encode.text_column, self._id_column
-        with self._template.new_part(draft) as part:
-            texts, ids = parquet.strings(table, text), parquet.strings(table, id)
+        with template.new_part(draft) as part:
+            texts = parquet.strings(table, text)
+            ids = parquet.strings(table, id, integers=True)
             part.add(texts, ids, parquet.metadata_of(table, text, id))
 
     def _publish(self, draft: Path, path: Path) -> None:

@@ -18,7 +18,6 @@ from latebolt.index import files, layout
 from latebolt.index.layout import Count, ModelRecord
 
 LISTING: Final = "parts.json"
-KINDS: Final = ("parquet", "index")
 
 # Names come from a file and become paths: only plain ones may pass.
 PartName = Annotated[str, msgspec.Meta(pattern=r"^part-[0-9a-f]{32}(\.parquet)?$")]
@@ -73,6 +72,11 @@ def read_listing(folder: Path) -> Listing:
         raise IndexCorrupt(path, "content", "a list of parts", str(error), "Run the job again.") from error
 
 
+def is_vectors(folder: Path) -> bool:
+    """Whether a finished job has left Parquet files of vectors there."""
+    return (folder / LISTING).exists() and read_listing(folder).kind == "parquet"
+
+
 def part_folders(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """The indexes that paths stand for: each is one, or a folder of parts.
 
@@ -89,7 +93,7 @@ def part_folders(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         if listed.kind != "index":
             raise InvalidInput(
                 f'{path}: its parts are of kind "{listed.kind}". Read them with '
-                f"latebolt.adapters.parquet.read_parts and add them with Index.add_vectors."
+                f"latebolt.adapters.parquet.read_parts and add them with Index.add_vectors, or use add_parts."
             )
         found += [path / name for name in listed.parts]
     return found
