@@ -203,7 +203,7 @@ def write_parts(
     remote = dict(ray_remote_args or {})
     _check_cpus(least, remote.get("num_cpus", 1))
     files.make_folder(folder)
-    with writer_lock(folder), _settings(dataset):
+    with writer_lock(folder), _settings(dataset), _own_errors():
         names = dataset.columns() or []
         if names:
             parquet.check_columns(names, options.get("text_column", "text"), id_column)
@@ -229,7 +229,7 @@ def write_parts(
                 compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
                 **remote,
             )
-            with progress_bar(None, "encode", "text", show_progress) as bar, _own_errors():
+            with progress_bar(None, "encode", "text", show_progress) as bar:
                 for row in written.iter_rows():
                     done.append(row)
                     bar.step(row["texts"], row["tokens"])
@@ -305,17 +305,18 @@ def _own_errors() -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, LateboltError):
-            raise error.cause from None
-        raise
+        if not isinstance(error.cause, LateboltError):
+            raise
+        # Ours are of one line; Ray has written below it how it can be told to try again.
+        error.cause.args = (str(error.cause).partition("\n")[0],)
+        raise error.cause from None
 
 
 def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:
     """Raise InvalidInput for an id that comes twice; holds eight bytes an id."""
     ids = dataset.select_columns([column])
-    with _own_errors():
-        hashed = ids.map_batches(_HashIds(column), batch_format="pyarrow")
-        found = [batch["hash"] for batch in hashed.iter_batches(batch_format="numpy", batch_size=None)]
+    hashed = ids.map_batches(_HashIds(column), batch_format="pyarrow")
+    found = [batch["hash"] for batch in hashed.iter_batches(batch_format="numpy", batch_size=None)]
     hashes = np.sort(np.concatenate([np.zeros(0, np.uint64), *found]))
     twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     if not twice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def encode_on_ray(files: tuple[str, ...], out: str, given: set[str], **options: 
     _connect(options["address"], options["workers"], options["cpus_per_worker"])
     import ray
 
-    # Loud enough to hide our own lines: plans, bars, and warnings about bars.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Loud enough to hide our own lines: plans, bars, and pages about an error that we tell in one.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     cpus = options["cpus_per_worker"]
     fit = max(1, int((ray.cluster_resources().get("CPU", 1) - 1) / cpus))
     if kind == "lines":
@@ -91,19 +92,22 @@ def _connect(address: str | None, workers: int | None, cpus: float) -> None:
     """Join a cluster, or start one on this machine with CPUs for the workers and one to read for them."""
     import ray
 
-    # Ray's core calls it an error that Ray Data's actors can be restarted, at every start.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    address = address or os.environ.get("RAY_ADDRESS")
     try:
-        if address or os.environ.get("RAY_ADDRESS"):
+        if address:
+            host, separator, port = address.rpartition(":")
+            if separator and "://" not in address and port.isdecimal():
+                # Ray would try for minutes.
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             ray.init(address=address, **quiet)
         else:
             wanted = max(os.cpu_count() or 1, int((workers or 1) * cpus) + 1)
             ray.init(num_cpus=wanted, include_dashboard=False, **quiet)
-    except ConnectionError as error:
+    except OSError as error:
         raise LateboltError(
-            f"no Ray cluster answers at {address or os.environ['RAY_ADDRESS']} ({error}). Start one with "
-            f'"ray start --head", or leave --address out to work on this machine.'
+            f'no Ray cluster answers at {address} ({error}). Start one with "ray start --head", or leave '
+            f"--address out to work on this machine."
         ) from error
 
 
