@@ -182,6 +182,18 @@ def test_a_part_of_centroids_that_the_index_extended_since(tmp_path, rng):
     assert all(state(index.path)[id] == document for id, document in codes.items())
 
 
+def test_a_part_of_centroids_that_another_index_extended(tmp_path, rng):
+    index = Index.create(tmp_path / "i", None, bits=2, dim=DIM)
+    like = near_one_place(rng, 10, 1000)
+    index.add_vectors(names("x", 10), like)
+    other = Index.open(shutil.copytree(index.path, tmp_path / "other"))
+    other.add_vectors(names("u", 40), vectors(rng, 40, 500))
+    part = filled(other, tmp_path / "p", names("p", 10), like)
+    with pytest.raises(InvalidInput, match="centroids that"):
+        index.adopt(part.path)
+    assert len(index) == 10
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_stores_without_centroids(tmp_path, rng, bits):
     index = Index.create(tmp_path / "i", None, bits=bits, dim=DIM)
