@@ -18,7 +18,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 
 from latebolt.adapters import parquet
+from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.index import files, parts
@@ -190,6 +191,8 @@ def write_parts(
         show_progress: a bar on stderr.
     Raises:
         InvalidInput: a column is missing or holds something else, or two rows have one id.
+        ModelError: there is no such model.
+        LateboltError: a worker cannot load it.
         IndexNotFound: there is no such index.
         StorageFull: a disk is full; run it again when it is not.
         IndexLocked: another job writes to the folder.
@@ -197,6 +200,7 @@ def write_parts(
     started = time.perf_counter()
     folder = Path(out).absolute()
     options = _options(encode, index)
+    _check_model(options)
     if not isinstance(rows_per_part, int) or rows_per_part < 1:
         raise InvalidInput(f"rows_per_part should be an int of at least 1, got {rows_per_part!r}.")
     least, most = (1, workers) if isinstance(workers, int) else workers
@@ -213,7 +217,6 @@ def write_parts(
         if index is not None:
             with Index.open(index) as opened, opened.new_part(folder / TEMPLATE):
                 pass
-        model = _model(folder, index, options)
         done: list[dict[str, Any]] = []
         if names:
             written = dataset.repartition(target_num_rows_per_block=rows_per_part).map_batches(
@@ -238,7 +241,7 @@ def write_parts(
         texts, tokens = (sum(row[name] for row in done) for name in ("texts", "tokens"))
         kind: Literal["parquet", "index"] = "parquet" if index is None else "index"
         _remove_others(folder, set(listed))
-        parts.write_listing(folder, parts.listing(kind, model, texts, tokens, listed))
+        parts.write_listing(folder, parts.listing(kind, _model(done, options), texts, tokens, listed))
     reused = sum(row["reused"] for row in done)
     return Summary(str(folder), kind, texts, tokens, len(listed), reused, time.perf_counter() - started)
 
@@ -261,21 +264,35 @@ def _options(encode: Mapping[str, Any] | None, index: str | Path | None) -> dict
     if index is not None:
         if unfit := sorted(set(options) - {"device", "threads", "text_column"}):
             raise InvalidInput(f"{unfit[0]}: is decided by the index {index}. Leave it out.")
-        record = Index.open(index).model
+        with Index.open(index) as opened:
+            record = opened.model
         if record is None:
             raise InvalidInput(f"{index}: was made without a model, so texts cannot be encoded for it.")
         options |= {"model": record.source, "precision": record.precision, "dim": record.dim}
     return options
 
 
-def _model(folder: Path, index: str | Path | None, options: Mapping[str, Any]) -> ModelRecord:
-    """What the workers will encode with, which is loaded here once to refuse what cannot work."""
-    names = ("model", "precision", "dim")
-    encoder = Encoder.load(
-        **{name: options[name] for name in names if options.get(name) is not None}, threads=1
-    )
-    if index is not None:
-        Index.open(folder / TEMPLATE, encoder).close()
+def _check_model(options: Mapping[str, Any]) -> None:
+    """Raise ModelError here, where it is read, for a model, width or precision that there is not."""
+    contract = model_folder.find(options.get("model", "starter")).contract
+    contract.head(options.get("dim"))
+    if options.get("precision") is not None:
+        contract.graph(options["precision"])
+
+
+def _model(done: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> ModelRecord:
+    """What the workers have encoded with."""
+    found = {row["model"] for row in done}
+    if len(found) > 1:
+        used = " and ".join(sorted(msgspec.json.decode(each)["precision"] for each in found))
+        raise InvalidInput(f"some workers encoded with {used}. Name the precision that all of them have.")
+    if found:
+        return msgspec.json.decode(found.pop(), type=ModelRecord)
+    names = ("model", "precision", "dim", "device")
+    return _record(Encoder.load(**{name: options[name] for name in names if name in options}))
+
+
+def _record(encoder: Encoder) -> ModelRecord:
     return ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, encoder.dim)
 
 
@@ -310,6 +327,12 @@ def _own_errors() -> Iterator[None]:
         # Ours are of one line; Ray has written below it how it can be told to try again.
         error.cause.args = (str(error.cause).partition("\n")[0],)
         raise error.cause from None
+    except ray.exceptions.RayActorError as error:
+        # Of a worker that did not come up there is only the text of its error.
+        told = re.findall(r"^latebolt\.errors\.\w+: (.*)", str(error), re.MULTILINE)
+        if not told:
+            raise
+        raise LateboltError(f"a worker cannot encode: {told[-1]}") from error
 
 
 def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:
@@ -378,7 +401,9 @@ class _WritePart:
             finally:
                 files.remove(draft)
         texts, tokens = self._count(path)
-        return pa.table({"part": [name], "texts": [texts], "tokens": [tokens], "reused": [reused]})
+        model = msgspec.json.encode(_record(self._encode.encoder)).decode()
+        counts = {"texts": [texts], "tokens": [tokens], "reused": [reused]}
+        return pa.table({"part": [name], "model": [model], **counts})
 
     def _digest(self, table: pa.Table) -> str:
         """Of the rows and of whatever decides what becomes of them."""
@@ -392,12 +417,11 @@ class _WritePart:
     def _write_parquet(self, table: pa.Table, draft: Path) -> None:
         with files.writing(draft):
             draft.touch(exist_ok=False)  # a folder that cannot be written is told before the work
-        encoder, columns = self._encode.encoder, (self._encode.text_column, self._id_column)
+        columns = self._encode.text_column, self._id_column
         parquet.strings(table, self._id_column, integers=True)
         encoded = self._encode(table)
         tokens = int(np.sum(encoded.column(parquet.LENGTHS).to_numpy(), dtype=np.int64))
-        model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, encoder.dim)
-        parquet.write_part(encoded, parquet.Stamp(model, tokens, *columns), draft)
+        parquet.write_part(encoded, parquet.Stamp(_record(self._encode.encoder), tokens, *columns), draft)
 
     def _write_index(self, template: Index, table: pa.Table, draft: Path) -> None:
         text, id = self._encode.text_column, self._id_column

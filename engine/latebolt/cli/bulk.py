@@ -92,6 +92,8 @@ def _connect(address: str | None, workers: int | None, cpus: float) -> None:
     """Join a cluster, or start one on this machine with CPUs for the workers and one to read for them."""
     import ray
 
+    if ray.is_initialized():
+        return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     address = address or os.environ.get("RAY_ADDRESS")
     try:

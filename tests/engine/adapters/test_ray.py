@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import shutil
@@ -25,7 +26,8 @@ import ray.data
 from latebolt import Encoder, Index
 from latebolt.adapters.parquet import add_parts, read_parts, vectors_of
 from latebolt.adapters.ray import EncodeTexts, write_parts
-from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, ModelError, ModelMismatch
+from latebolt.cli import run as command_line
+from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError, ModelError, ModelMismatch
 from latebolt.index.check import check_index
 from latebolt.index.lock import writer_lock
 
@@ -218,6 +220,16 @@ def test_a_second_run_encodes_what_is_missing_only(data, tmp_path):
     assert write_parts(data, out, encode={"dim": 64}, rows_per_part=60, ray_remote_args=HALF).reused == 0
 
 
+def test_no_texts_are_no_parts(cluster, encoder, tmp_path):
+    empty = ray.data.from_arrow(rows(0))
+    for index in (None, Index.create(tmp_path / "i", encoder)):
+        out = tmp_path / f"out{index is None}"
+        done = write_parts(empty, out, None if index is None else index.path, ray_remote_args=HALF)
+        assert (done.texts, done.parts) == (0, 0)
+        opened = Index.open(tmp_path / "i") if index is not None else Index.create(tmp_path / "j", encoder)
+        assert (opened.adopt(out) if index is not None else add_parts(opened, out)) == 0
+
+
 def test_a_young_index_learns_from_its_parts(data, encoder, tmp_path):
     index = Index.create(tmp_path / "i", encoder)
     write_parts(data, tmp_path / "parts", index.path, rows_per_part=60, ray_remote_args=HALF)
@@ -248,6 +260,12 @@ def test_misuse_is_told_before_anything_is_encoded(data, index, tmp_path):
         assert not (out / "parts.json").exists()
     with pytest.raises(ModelError, match="77"):
         write_parts(data, out, encode={"dim": 77})
+    with pytest.raises(ModelError, match="fp32"):
+        write_parts(data, out, encode={"precision": "fp32"})
+    with pytest.raises(
+        LateboltError, match='a worker cannot encode: device "cuda": the installed onnxruntime'
+    ):
+        write_parts(data, out, encode={"device": "cuda"}, ray_remote_args=HALF)
     with pytest.raises(IndexNotFound):
         write_parts(data, out, index=tmp_path / "nothing")
     with writer_lock(out), pytest.raises(IndexLocked):
@@ -258,11 +276,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "latebolt", *arguments], capture_output=True, text=True)
 
 
-def last_line(done: subprocess.CompletedProcess) -> str:
-    return done.stderr.rstrip("\n").rpartition("\n")[2]
+def last_line(output: str) -> str:
+    return output.rstrip("\n").rpartition("\n")[2]
 
 
-def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path):
+def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path, capfd):
     index = shutil.copytree(trained, tmp_path / "i")
     (tmp_path / "lines").mkdir()
     for n in range(2):
@@ -270,10 +288,13 @@ def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path):
             json.dumps({"_id": f"{n}-{i}", "title": "Title", "text": text, "n": i, "tags": ["a"]})
             for i, text in enumerate(texts(8))
         ]
-        (tmp_path / "lines" / f"{n}.jsonl").write_text("\n".join(lines) + "\n")
-    ray_options = ("--on", "ray", "--address", cluster, "--cpus-per-worker", "0.5", "--rows-per-part", "5")
+        with gzip.open(tmp_path / "lines" / f"{n}.jsonl.gz", "wt") as file:
+            file.write("\n".join(lines) + "\n")
     parts = str(tmp_path / "parts")
-    done = run("encode", *ray_options, "--index", str(index), str(tmp_path / "lines"), parts, "--json")
+    ray_options = ("--on", "ray", "--cpus-per-worker", "0.5", "--rows-per-part", "5")
+    # From a process of its own, which joins the cluster.
+    joining = ("--address", cluster, "--index", str(index), "--json")
+    done = run("encode", *ray_options, *joining, str(tmp_path / "lines"), parts)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["texts"] == 16 and record["tokens"] > 16 and record["parts"] >= 4 and record["seconds"] > 0
@@ -282,24 +303,26 @@ def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path):
     [hit] = Index.open(index).search("horse", k=1, where='n = 7 and tags = "a" and id = "1-7"')
     assert hit.text == "Title\n" + texts(8)[7]
 
+    # From this one, which is there already.
     pq.write_table(pa.table({"key": [1, 2], "body": ["a cat", "a dog"]}), tmp_path / "c.parquet")
+    (tmp_path / "bad.jsonl").write_text('{"id": 1, "text": "a"}\n{"text": "b"}\n')
     columns = ("--text-column", "body", "--id-column", "key")
     vectors = str(tmp_path / "vectors")
-    done = run("encode", *ray_options, *columns, str(tmp_path / "c.parquet"), vectors)
-    assert done.returncode == 0 and "2 texts" in last_line(done), done.stderr
-    done = run("adopt", str(index), vectors)
-    assert done.returncode == 0 and "2 adopted" in done.stderr, done.stderr
-
-    (tmp_path / "bad.jsonl").write_text('{"id": 1, "text": "a"}\n{"text": "b"}\n')
-    for arguments, code, message in (
-        ((str(tmp_path / "c.parquet"), vectors), 2, "no column 'text'; it has body, key"),
-        ((str(tmp_path / "bad.jsonl"), vectors), 2, """bad.jsonl, the line '{"text": "b"}': has no "id"."""),
-        ((str(tmp_path / "nothing"), vectors), 2, "there is no such file"),
-        ((str(tmp_path / "lines"), str(tmp_path / "c.parquet"), vectors), 2, "two folders"),
+    assert command_line(["encode", *ray_options, *columns, str(tmp_path / "c.parquet"), vectors]) == 0
+    assert "2 texts" in last_line(capfd.readouterr().err)
+    assert command_line(["adopt", str(index), vectors]) == 0
+    assert "2 adopted" in last_line(capfd.readouterr().err)
+    for arguments, message in (
+        ((str(tmp_path / "c.parquet"), vectors), "no column 'text'; it has body, key"),
+        ((str(tmp_path / "bad.jsonl"), vectors), """bad.jsonl, the line '{"text": "b"}': has no "id"."""),
+        ((str(tmp_path / "nothing"), vectors), "there is no such file"),
+        ((str(tmp_path / "lines"), str(tmp_path / "c.parquet"), vectors), "two folders"),
+        (("--index", str(index), "--dim", "64", str(tmp_path / "lines"), parts), "dim: is decided by"),
+        (("--id-column", "key", str(tmp_path / "lines"), parts), "--id-column is for Parquet"),
     ):
-        done = run("encode", *ray_options, *arguments)
-        assert done.returncode == code and message in last_line(done), done.stderr
-        assert "Traceback" not in done.stderr
+        assert command_line(["encode", *ray_options, *arguments]) == 2
+        told = capfd.readouterr().err
+        assert message in last_line(told) and "Traceback" not in told
 
 
 def test_the_command_line_without_a_cluster(tmp_path):
@@ -311,6 +334,6 @@ def test_the_command_line_without_a_cluster(tmp_path):
     assert "latebolt adopt my.index" in run("encode", "--help").stdout
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
     done = run("encode", "--on", "ray", "--address", "127.0.0.1:1", str(tmp_path / "a.jsonl"), "out")
-    assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:1" in last_line(done)
+    assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:1" in last_line(done.stderr)
     done = run("adopt", str(tmp_path / "nothing"), str(tmp_path))
     assert done.returncode == 1 and "there is no latebolt index here" in done.stderr
