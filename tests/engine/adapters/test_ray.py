@@ -30,6 +30,7 @@ from latebolt.cli import run as command_line
 from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError, ModelError, ModelMismatch
 from latebolt.index.check import check_index
 from latebolt.index.lock import writer_lock
+from latebolt.index.storage import Store
 
 pytestmark = pytest.mark.slow
 HALF = {"num_cpus": 0.5}  # two workers leave a CPU of two for reading
@@ -165,6 +166,8 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing_in_an_index(data, ind
     assert killer.killed and done.texts == 240 and done.kind == "index"
     assert not list(out.glob(".part-*")), "what the dead worker left is gone"
     assert {p.name for p in out.glob("part-*")} == set(json.loads((out / "parts.json").read_text())["parts"])
+    columns = {s.columns for part in out.glob("part-*") for s in Store.open(part).snapshot().segments}
+    assert columns == {Store.open(index.path).snapshot().segments[0].columns}, "codes, not vectors"
     assert index.adopt(out) == 240
     assert check_index(index.path) == [] and len(index) == 640
     with Index.open(twin, encoder) as local:
