@@ -29,8 +29,9 @@ import numpy as np
 from latebolt.adapters import parquet
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
-from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
+from latebolt.errors import IndexCorrupt, InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.index import files, parts
+from latebolt.index.check import verify_index
 from latebolt.index.index import Index
 from latebolt.index.layout import ModelRecord
 from latebolt.index.lock import writer_lock
@@ -387,7 +388,7 @@ class _WritePart:
         table = batch.replace_schema_metadata(None).combine_chunks()
         name = f"part-{self._digest(table)}" + (".parquet" if self._template is None else "")
         path = self._folder / name
-        reused = path.exists()
+        reused = self._is_whole(path)
         if not reused:
             # A name of this attempt's own: one that was taken for dead may still be writing.
             attempt = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
@@ -438,6 +439,20 @@ class _WritePart:
             if not path.exists():  # else another attempt at the same batch was faster
                 raise
         files.sync_folder(self._folder)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Whether an earlier attempt has left the part; a damaged one is removed."""
+        try:
+            if self._template is None:
+                parquet.read_stamp(path)
+            else:
+                verify_index(path)
+        except FileNotFoundError:  # IndexNotFound is one
+            return False
+        except IndexCorrupt:
+            files.remove(path)
+            return False
+        return True
 
     def _count(self, path: Path) -> tuple[int, int]:
         """Texts and tokens of a part."""

@@ -209,6 +209,7 @@ def test_a_second_run_encodes_what_is_missing_only(data, tmp_path):
     (out / "parts.json").unlink()
     lost, *kept = listed["parts"]
     (out / lost).unlink()
+    (out / kept[0]).write_bytes((out / kept[0]).read_bytes()[:-9])
     stale, draft = out / f"part-{'0' * 32}.parquet", out / f".part-{'1' * 32}.host-1-2.draft"
     mine = out / "notes.txt"
     for file in (stale, draft, mine):
@@ -216,7 +217,7 @@ def test_a_second_run_encodes_what_is_missing_only(data, tmp_path):
     with pytest.raises(IndexNotFound, match="finishes when it is run again"):
         list(read_parts(out))
     again = write_parts(data, out, rows_per_part=60, ray_remote_args=HALF)
-    assert again.reused == len(kept) == 3
+    assert again.reused == len(kept) - 1 == 2
     assert json.loads((out / "parts.json").read_text()) == listed
     assert not stale.exists() and not draft.exists() and mine.exists()
     # Other vectors are other parts.
