@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import shutil
 from functools import partial
 from pathlib import Path
@@ -277,6 +278,12 @@ def test_any_changed_byte_of_a_part_is_refused(index, tmp_path, rng):
     (part / "manifest.json").unlink()  # a writer that did not come to its end
     with pytest.raises(IndexNotFound):
         index.adopt(part)
+
+
+def test_the_error_of_damage_can_be_sent_by_a_worker():
+    error = IndexCorrupt("a/file", "size", "3 bytes", "2 bytes", "Restore it.")
+    sent = pickle.loads(pickle.dumps(error))
+    assert type(sent) is IndexCorrupt and str(sent) == str(error) and sent.field == "size"
 
 
 def test_one_writer_at_a_time(index, tmp_path, rng):
