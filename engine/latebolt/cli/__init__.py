@@ -23,6 +23,7 @@ _COMMANDS = {
     "search": "search",
     "rerank": "search",
     "encode": "encode",
+    "adopt": "adopt",
     "serve": "serve",
     "info": "maintain",
     "check": "maintain",
