@@ -7,7 +7,7 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -28,6 +28,7 @@ from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
+from latebolt.index.stored import BLOCK_TOKENS, StoredDocuments, walk
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, check_query, match_words
 from latebolt.values import Hit, TokenVectors
@@ -280,6 +281,26 @@ class Index:
             return untrained(manifest.dim, manifest.bits)
         snapshot = self._store.snapshot()
         return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
+
+    # Reading
+
+    def iter_documents(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[StoredDocuments]:
+        """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
+
+        What memory holds does not grow with the index. Additions and deletions meanwhile do not show.
+
+        Args:
+            max_tokens: about so many in a block; a document with more is a block of its own.
+        Yields:
+            The next documents. Of an index that cuts texts: passages, of which those of one document are
+            neighbours, though a block may end between them.
+        Raises:
+            InvalidInput: max_tokens below 1.
+        """
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise InvalidInput(f"max_tokens should be an int of at least 1, got {max_tokens!r}.")
+        snapshot = self._store.snapshot()
+        return walk(snapshot, lambda name: self._codec(snapshot, name), max_tokens)
 
     # Searching
 
