@@ -23,6 +23,7 @@ _COMMANDS = {
     "search": "search",
     "rerank": "search",
     "encode": "encode",
+    "push": "push",
     "serve": "serve",
     "info": "maintain",
     "check": "maintain",

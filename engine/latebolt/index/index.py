@@ -123,6 +123,11 @@ class Index:
         return self._store.manifest.dim
 
     @property
+    def model(self) -> ModelRecord | None:
+        """What the index recorded of the encoder it was made with; None if it holds vectors only."""
+        return self._store.manifest.model
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder, loaded on first use.
 

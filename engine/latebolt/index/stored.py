@@ -1,4 +1,4 @@
-"""Documents of an index as its readers get them back: id, text, metadata, and token vectors from the codes."""
+"""Documents of an index as a reader gets them back: id, text, metadata, and token vectors from codes."""
 
 from __future__ import annotations
 
