@@ -193,9 +193,11 @@ class Collection(Points):
         """
         config = client.get_collection(name).config
         found = config.params.vectors
-        vectors: dict[str | None, models.VectorParams] = (
-            {None: found} if isinstance(found, models.VectorParams) else {**(found or {})}
-        )
+        vectors: dict[str | None, models.VectorParams] = {}
+        if isinstance(found, models.VectorParams):
+            vectors[None] = found
+        else:
+            vectors.update((name_, params) for name_, params in (found or {}).items())
         multi = [key for key, params in vectors.items() if params.multivector_config is not None]
         tokens = TOKENS if TOKENS in multi else next(iter(key for key in multi if key != FIRST), None)
         if tokens not in multi or (tokens != TOKENS and len(multi) > 1):

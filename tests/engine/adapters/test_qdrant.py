@@ -1,5 +1,5 @@
-"""Collections and edge shards against Qdrant's own engines: the client's local one, in memory and on disk, and
-the server's in `qdrant_edge`. What a connection adds is in test_qdrant_url.py."""
+"""Collections and edge shards against Qdrant's own engines: the client's local one, in memory and on disk,
+and the server's in `qdrant_edge`. What a connection adds is in test_qdrant_url.py."""
 
 from __future__ import annotations
 

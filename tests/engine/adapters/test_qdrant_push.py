@@ -204,10 +204,10 @@ def test_prune_removes_points_of_others_too(index):
 def test_a_target_that_does_not_fit_is_refused(make, index, tmp_path, encoder):
     narrow = Index.create(tmp_path / "narrow", encoder.with_dim(64))
     target = make(index)
-    with pytest.raises(InvalidInput, match="size 128, and .* has 64"):
+    with pytest.raises(InvalidInput, match=r"size 128, and .* has 64"):
         push(narrow, target)
     cut = Index.create(tmp_path / "cut", encoder, passage_tokens=8)
-    with pytest.raises(InvalidInput, match="passages=False, and .* cuts its texts"):
+    with pytest.raises(InvalidInput, match=r"passages=False, and .* cuts its texts"):
         push(cut, target)
 
 

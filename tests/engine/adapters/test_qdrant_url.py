@@ -1,5 +1,5 @@
-"""A collection behind a URL: requests of the real client, tried again while the server is away, and the command
-line that copies an index there. The server is a stand-in, see `qdrant_stand_in`."""
+"""A collection behind a URL: requests of the real client, tried again while the server is away, and the
+command line that copies an index there. The server is a stand-in, see `qdrant_stand_in`."""
 
 from __future__ import annotations
 
