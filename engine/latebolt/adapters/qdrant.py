@@ -89,11 +89,16 @@ _BACKOFF: Final = tenacity.wait_random_exponential(multiplier=0.25, max=10)
 class Collection(Points):
     """A collection of documents; made by `create` or `open`. As thread-safe as its client.
 
+    A server refuses multivectors of 1,048,576 values or more. Of a document with as many (8,192 tokens at 128
+    dimensions), the neighbouring token vectors that are most alike are joined until it has fewer.
+
     Attributes:
         client, name: as given.
         patience: seconds that a request is tried again for, while the server cannot be reached or says
             that it is busy; with growing pauses, or those the server asks for.
     """
+
+    most_values = (1 << 20) - 1
 
     def __init__(
         self,

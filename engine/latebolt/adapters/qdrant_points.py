@@ -106,6 +106,30 @@ def first_stage_of(matrix: Float32, kind: FirstStage) -> Float32:
     return pool_tokens(np.ascontiguousarray(matrix), POOL_FACTOR, 0)
 
 
+def shortened(matrix: Float32, most: int) -> Float32:
+    """At most so many token vectors: of the neighbours that are most alike, two become their normalised mean.
+
+    Args:
+        matrix: float32 [n, dim], unit length.
+        most: at least 1.
+    """
+    while len(matrix) > most:
+        alike = (matrix[:-1] * matrix[1:]).sum(axis=1)
+        taken = np.zeros(len(matrix), np.bool_)
+        left: list[int] = []
+        for i in np.argsort(-alike, kind="stable"):
+            if not taken[i] and not taken[i + 1]:
+                taken[i : i + 2] = True
+                left.append(int(i))
+                if len(left) == len(matrix) - most:
+                    break
+        means = matrix[left] + matrix[np.array(left) + 1]
+        joined = matrix.copy()
+        joined[left] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        matrix = np.delete(joined, np.array(left) + 1, axis=0)
+    return matrix
+
+
 def check_first_stage(kind: str | None) -> None:
     """Raise InvalidInput for a first stage that there is not."""
     if kind not in (None, "mean", "pooled"):
@@ -181,6 +205,8 @@ class Points(ABC):
         first_stage: what a search begins with; None for MaxSim alone.
         passages: whether documents are cut, so that a search has to tell documents apart.
     """
+
+    most_values: int | None = None  # that a multivector may hold; documents with more are shortened
 
     def __init__(
         self,
@@ -288,6 +314,8 @@ class Points(ABC):
         digest: str | None = None,
     ) -> NewPoint:
         """A document, or a passage of one, as the point to be written for it."""
+        if self.most_values is not None:
+            matrix = shortened(matrix, self.most_values // self.dim)
         payload: dict[str, Any] = {ID: id, TEXT: text, METADATA: metadata}
         if self.passages:
             payload[PASSAGE] = passage

@@ -133,6 +133,15 @@ def _create(engine: QdrantClient, name: str, body: dict[str, Any]) -> bool:
     return engine.create_collection(name, wanted.vectors, metadata=wanted.metadata)
 
 
+def _upsert(engine: QdrantClient, name: str, body: dict[str, Any]) -> Any:
+    points = models.PointsList(**body).points
+    for point in points:
+        for vector in point.vector.values() if isinstance(point.vector, dict) else [point.vector]:
+            if isinstance(vector[0], list) and sum(map(len, vector)) >= 1 << 20:
+                raise ValueError("Total size of all vectors must be less than 1048576")
+    return engine.upsert(name, points)
+
+
 def _index(engine: QdrantClient, name: str, body: dict[str, Any]) -> Any:
     wanted = models.CreateFieldIndex(**body)
     with warnings.catch_warnings():
@@ -178,7 +187,7 @@ _ANSWERS: dict[tuple[str, str], Callable[[QdrantClient, str, dict[str, Any]], An
     ("GET", ""): lambda engine, name, _: engine.get_collection(name),
     ("PUT", ""): _create,
     ("PUT", "/index"): _index,
-    ("PUT", "/points"): lambda engine, name, body: engine.upsert(name, models.PointsList(**body).points),
+    ("PUT", "/points"): _upsert,
     ("POST", "/points"): _retrieve,
     ("POST", "/points/scroll"): _scroll,
     ("POST", "/points/count"): lambda engine, name, body: engine.count(

@@ -16,7 +16,7 @@ import latebolt
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_points import NewPoint, batches, point_id
+from latebolt.adapters.qdrant_points import NewPoint, batches, point_id, shortened
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput, ModelMismatch
 
 TEXTS = [
@@ -150,6 +150,22 @@ def test_quantised_vectors_are_compared_again_as_floats(engine, encoder, quantiz
         np.testing.assert_allclose([h.score for h in hits], [h.score for h in expected], atol=1e-3)
 
 
+def test_more_than_k_quantised_vectors_are_compared_again(tmp_path, rng):
+    vectors = TokenVectors.from_matrices([rng.unit(20, 64) for _ in range(400)])
+    made = Shard.create(tmp_path / "s", dim=64, quantization="binary")
+    made.add_vectors([str(i) for i in range(400)], vectors)
+    made.optimize()
+    shared = {1.0: 0, None: 0}
+    for query in (rng.unit(6, 64) for _ in range(20)):
+        wanted = set(np.argsort(-latebolt.maxsim(query, vectors))[:10].tolist())
+        for oversampling in shared:
+            again = edge.QuantizationSearchParams(rescore=True, oversampling=oversampling)
+            params = None if oversampling is None else edge.SearchParams(quantization=again)
+            hits = made.search_vectors(query, k=10, search_params=params)
+            shared[oversampling] += len(wanted & {int(hit.id) for hit in hits})
+    assert shared[None] > shared[1.0] + 20
+
+
 @pytest.mark.parametrize("first_stage", [None, "mean"])
 def test_filters_of_qdrant_pass_through(engine, encoder, first_stage):
     made = engine.create(encoder, first_stage=first_stage)
@@ -275,6 +291,17 @@ def test_requests_are_bounded_by_their_size():
     assert sum(small) == 1000 and max(small) == 256
     long_text = NewPoint("x", {"text": "x" * 3_000_000}, np.zeros((1, 8), np.float32))
     assert [len(batch) for batch in batches([long_text, long_text])] == [1, 1]
+
+
+def test_shortened_documents_keep_what_is_not_alike(rng):
+    matrix = rng.unit(100, 32)
+    assert shortened(matrix, 100) is matrix
+    for most in (99, 60, 50, 13, 1):
+        fewer = shortened(matrix, most)
+        assert fewer.shape == (most, 32) and fewer.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(fewer, axis=1), 1, atol=1e-5)
+    twice = np.repeat(matrix, 2, axis=0)
+    np.testing.assert_allclose(shortened(twice, 100), matrix, atol=1e-6)
 
 
 # Collections of others, and token vectors by hand

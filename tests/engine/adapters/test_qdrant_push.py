@@ -155,10 +155,14 @@ def test_given_vectors_are_not_replaced_by_the_models(make, index, rng):
 
 def test_an_index_of_vectors_needs_no_model(make, tmp_path, rng):
     index = Index.create(tmp_path / "v", None, bits=4, dim=32)
-    index.add_vectors(list("abc"), TokenVectors.from_matrices([rng.unit(3, 32)] * 3))
+    vectors = TokenVectors.from_matrices([rng.unit(3, 32)] * 3)
+    index.add_vectors(list("abc"), vectors)
     assert default_vectors(index) == "codes"
     target = make(index)
     assert push(index, target).from_codes == 3
+    index.add_vectors(list("abc"), vectors, [None, "now with a text", None])
+    assert push(index, target).sent == 1
+    assert texts_of(target)["b"] == ("now with a text", None)
     with pytest.raises(InvalidInput, match=r'no model .* Use vectors="codes"'):
         push(index, target, "texts")
     with pytest.raises(InvalidInput, match='"texts" or "codes"'):
@@ -191,6 +195,16 @@ def test_documents_cut_into_passages_come_once(make, tmp_path, encoder):
     assert all(hit.text == "the cat sleeps" for hit in target.search_vectors(matrix, k=9) if hit.id == "long")
     target.delete(["long"])
     assert len(target) == 2 and sum(len(page) for page in target.point_ids()) == 2
+
+
+def test_a_document_of_many_passages_leaves_room_for_others(make, tmp_path, encoder):
+    index = Index.create(tmp_path / "cut", encoder, passage_tokens=6, passage_overlap=0)
+    index.add(["the cat sleeps now. " * 40, "a dog barks", "a train"], ["cats", "dog", "train"])
+    target = make(index)
+    assert push(index, target).documents > 30
+    [matrix] = encoder.encode_queries(["a sleeping cat"])
+    assert target.search_vectors(matrix, k=2)[0].id == "cats"
+    assert sorted(hit.id for hit in target.search_vectors(matrix, k=3)) == ["cats", "dog", "train"]
 
 
 def test_prune_removes_points_of_others_too(index):

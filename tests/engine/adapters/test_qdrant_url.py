@@ -21,6 +21,7 @@ from qdrant_stand_in import stand_in
 from latebolt import Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
 from latebolt.adapters.qdrant_edge import Shard
+from latebolt.adapters.qdrant_points import point_id
 from latebolt.adapters.qdrant_push import push
 from latebolt.errors import ModelMismatch
 
@@ -70,6 +71,16 @@ def test_requests_stay_small_and_numbers_short(server, client, rng):
     hits = made.search_vectors(query, k=40)
     assert [int(hit.id) for hit in hits] == np.argsort(-expected).tolist()
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(expected)[::-1], atol=1e-4)
+
+
+def test_a_document_larger_than_a_server_takes_is_shortened(server, client, rng):
+    made = Collection.create(client, "docs", dim=128)
+    long_one = rng.unit(8192, 128)
+    long_one[4001] = long_one[4000]  # the neighbours most alike
+    made.add_vectors(["long"], TokenVectors.from_matrices([long_one]))
+    [record] = server.engine.retrieve("docs", [point_id("long")], with_vectors=True)
+    expected = np.delete(long_one, 4001, axis=0)
+    np.testing.assert_allclose(np.array(record.vector), expected, atol=1e-6)
 
 
 def test_a_request_is_tried_again_while_the_server_is_away(server, client, encoder, caplog):
@@ -171,19 +182,37 @@ def test_push_to_a_path_and_to_a_shard(index, encoder, tmp_path):
         assert opened.search("unpack a zip file", k=1)[0].id == "zip"
 
 
-def test_push_goes_on_after_kill_9(server, tmp_path, rng):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
+def test_push_goes_on_after_it_was_stopped(server, tmp_path, rng, sent, code):
     vectors = TokenVectors.from_matrices([rng.unit(200, 128) for _ in range(120)])
     index = Index.create(tmp_path / "big", None, bits=16, dim=128)
     index.add_vectors([str(i) for i in range(120)], vectors)
     command = [sys.executable, "-m", "latebolt", "push", str(index.path), "--url", server.url, "--json"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    server.faults = [None, None, lambda: running.send_signal(signal.SIGKILL)]
-    assert running.wait(60) == -signal.SIGKILL
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server.faults = [None, None, lambda: running.send_signal(sent)]
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert ("run the same command again to go on" in told) == (sent == signal.SIGINT)
     there = server.engine.count("big").count
     assert 0 < there < 120
-    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert (told["kept"], told["sent"]) == (there, 120 - there)
+    done = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert (done["kept"], done["sent"]) == (there, 120 - there)
     assert server.engine.count("big").count == 120
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "command"),
+    [
+        ("qdrant_client", "qdrant-client", ["--path", "x"]),
+        ("qdrant_edge", "qdrant-edge-py", ["--to", "qdrant-edge", "--path", "x"]),
+    ],
+)
+def test_a_missing_package_is_named(index, module, package, command, tmp_path):
+    arguments = ["push", str(index.path), *command]
+    code = f"import sys; sys.modules[{module!r}] = None; from latebolt.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"{package} is not installed. Run \"pip install 'latebolt[" in done.stderr
 
 
 def test_what_goes_wrong_is_said(server, index, encoder, tmp_path):
