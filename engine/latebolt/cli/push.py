@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--path", type=click.Path(), help="Of local storage or of the shard, instead of --url.")
 @click.option("--collection", help="Its name; made if it is not there.  [default: INDEX's name]")
 @click.option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="Of the server.")
-@click.option("--grpc", is_flag=True, help="Send by gRPC, which is faster; the server's port 6334.")
+@click.option("--grpc", is_flag=True, help="Send by gRPC instead of HTTP, to the server's port 6334.")
 @click.option(
     "--vectors",
     type=click.Choice(["texts", "codes"]),

@@ -19,11 +19,11 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from qdrant_stand_in import stand_in
 
 from latebolt import Index, TokenVectors
-from latebolt.adapters.qdrant import Collection
+from latebolt.adapters.qdrant import Collection, is_transient, told
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.adapters.qdrant_points import point_id
 from latebolt.adapters.qdrant_push import push
-from latebolt.errors import ModelMismatch
+from latebolt.errors import LateboltError, ModelMismatch
 
 TEXTS = ["ZipFile.extractall unpacks an archive", "str.split cuts a string at whitespace", "a socket listens"]
 IDS = ["zip", "split", "socket"]
@@ -123,6 +123,24 @@ def test_errors_of_the_client_are_its_own(server, client, encoder):
     down = QdrantClient(url="http://127.0.0.1:1", check_compatibility=False)
     with pytest.raises(ResponseHandlingException):
         Collection.open(down, "docs", encoder)
+
+
+def test_a_server_that_is_down_is_told_over_grpc_too(encoder):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        down = QdrantClient(
+            url="http://127.0.0.1", grpc_port=port, prefer_grpc=True, check_compatibility=False, timeout=5
+        )
+        with pytest.raises(LateboltError, match="cannot be reached"), told("http://127.0.0.1"):
+            Collection.open(down, "docs", encoder)
+        made = Collection(down, "docs", 128, encoder, None)
+        made.patience = 0.3
+        start = time.perf_counter()
+        with pytest.raises(Exception, match="UNAVAILABLE") as caught:
+            made.add(TEXTS, ids=IDS)
+        assert is_transient(caught.value) and time.perf_counter() - start < 10
+        down.close()
 
 
 def test_passages_are_grouped_by_the_server(server, client, encoder, tmp_path):
