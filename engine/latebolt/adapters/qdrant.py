@@ -46,7 +46,6 @@ from latebolt.adapters.qdrant_points import (
     NewPoint,
     Points,
     check_first_stage,
-    check_model,
     made_for,
 )
 from latebolt.encoder.encoder import Encoder
@@ -107,10 +106,10 @@ class Collection(Points):
         dim: int,
         encoder: Encoder | None,
         first_stage: FirstStage | None,
-        passages: bool = False,
+        mark: Mapping[str, Any] | None = None,
         tokens_name: str | None = None,
     ) -> None:
-        super().__init__(f'Qdrant collection "{name}"', dim, encoder, first_stage, passages)
+        super().__init__(f'Qdrant collection "{name}"', dim, encoder, first_stage, mark or {})
         self.client, self.name, self.patience = client, name, 120.0
         self._using = tokens_name
         options = client.init_options
@@ -177,14 +176,14 @@ class Collection(Points):
             vectors_config=config,
             shard_number=shard_number,
             replication_factor=replication_factor,
-            **{"metadata": made.mark, **(options or {})},
+            **{"metadata": {MARK: made.mark}, **(options or {})},
         )
-        if made.passages:
+        if made.mark["passages"]:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Payload indexes have no effect in the local")
                 client.create_payload_index(name, ID, models.PayloadSchemaType.KEYWORD)
         using = None if first_stage is None else TOKENS
-        return cls(client, name, made.dim, encoder, first_stage, made.passages, using)
+        return cls(client, name, made.dim, encoder, first_stage, made.mark, using)
 
     @classmethod
     def open(cls, client: QdrantClient, name: str, encoder: Encoder | None = None) -> Collection:
@@ -210,13 +209,11 @@ class Collection(Points):
                 f'Qdrant collection "{name}": should have one multivector, or one called "{TOKENS}", got '
                 f"{', '.join(map(repr, multi)) or 'none'}. Make another collection with Collection.create."
             )
-        size = int(vectors[tokens].size)
-        mark = dict(config.metadata or {}).get(MARK) or {}
-        check_model(f'Qdrant collection "{name}"', size, mark, encoder)
+        mark = dict(config.metadata or {}).get(MARK)
         first: FirstStage | None = None
         if tokens is not None and FIRST in vectors:
             first = "pooled" if FIRST in multi else "mean"
-        return cls(client, name, size, encoder, first, bool(mark.get("passages")), tokens)
+        return cls(client, name, int(vectors[tokens].size), encoder, first, mark, tokens)
 
     def __len__(self) -> int:
         only = _where(PASSAGE, models.MatchValue(value=0)) if self.passages else None

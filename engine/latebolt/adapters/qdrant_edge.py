@@ -9,7 +9,7 @@ Surface: qdrant-edge-py 0.9, a beta whose interface moves between releases.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +26,17 @@ from latebolt.adapters.qdrant_points import (
     NewPoint,
     Points,
     check_first_stage,
-    check_model,
     made_for,
 )
 from latebolt.encoder.encoder import Encoder
-from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput, RuntimeUnavailable
+from latebolt.errors import (
+    IndexExists,
+    IndexNotFound,
+    IndexUnusable,
+    InvalidInput,
+    ModelMismatch,
+    RuntimeUnavailable,
+)
 from latebolt.index.index import Index
 from latebolt.values import Hit
 
@@ -65,10 +71,10 @@ class Shard(Points):
         dim: int,
         encoder: Encoder | None,
         first_stage: FirstStage | None,
-        passages: bool = False,
+        mark: Mapping[str, Any] | None = None,
         tokens_name: str | None = None,
     ) -> None:
-        super().__init__(f"Qdrant edge shard {path}", dim, encoder, first_stage, passages)
+        super().__init__(f"Qdrant edge shard {path}", dim, encoder, first_stage, mark or {})
         self.path, self.shard, self._using = path, shard, tokens_name
 
     @classmethod
@@ -110,9 +116,9 @@ class Shard(Points):
             vectors = {TOKENS: tokens, FIRST: vector(first_stage == "pooled")}
         folder.mkdir(parents=True, exist_ok=True)
         shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
-        (folder / _MARK_FILE).write_text(json.dumps(made.mark), encoding="utf-8")
+        (folder / _MARK_FILE).write_text(json.dumps({MARK: made.mark}), encoding="utf-8")
         using = None if first_stage is None else TOKENS
-        return cls(folder, shard, made.dim, encoder, first_stage, made.passages, using)
+        return cls(folder, shard, made.dim, encoder, first_stage, made.mark, using)
 
     @classmethod
     def open(cls, path: str | Path, encoder: Encoder | None = None) -> Shard:
@@ -139,10 +145,9 @@ class Shard(Points):
                 f'{folder}: should have one multivector, or one called "{TOKENS}", got '
                 f"{', '.join(map(repr, multi)) or 'none'}. Make another shard with Shard.create."
             )
-        size, mark = int(vectors[tokens]["size"]), {}
+        mark = None
         if (folder / _MARK_FILE).exists():
             mark = json.loads((folder / _MARK_FILE).read_text(encoding="utf-8"))[MARK]
-        check_model(str(folder), size, mark, encoder)
         first: FirstStage | None = None
         if tokens and FIRST in vectors:
             first = "pooled" if FIRST in multi else "mean"
@@ -152,7 +157,11 @@ class Shard(Points):
             raise IndexUnusable(
                 f"{folder}: cannot be opened ({error}). See that no other process has it open."
             ) from error
-        return cls(folder, shard, size, encoder, first, bool(mark.get("passages")), tokens or None)
+        try:
+            return cls(folder, shard, int(vectors[tokens]["size"]), encoder, first, mark, tokens or None)
+        except ModelMismatch:
+            shard.close()
+            raise
 
     def close(self) -> None:
         """Write everything to disk and let go of the folder."""

@@ -142,12 +142,11 @@ class Made:
 
     Args:
         dim: size of its token vectors.
-        passages: documents come cut into passages.
-        mark: what it keeps of this, JSON values.
+        mark: what it keeps beside that: "model", its "fingerprint", and whether documents come cut into
+            "passages".
     """
 
     dim: int
-    passages: bool
     mark: dict[str, Any]
 
 
@@ -175,23 +174,16 @@ def made_for(encoder: Encoder | None, dim: int | None, like: Index | None) -> Ma
                 "vectors."
             )
         mark |= {"model": encoder.model, "fingerprint": encoder.fingerprint}
-    return Made(next(iter(given.values())), passages, {MARK: mark})
+    return Made(next(iter(given.values())), mark)
 
 
-def check_model(place: str, size: int, mark: Mapping[str, Any], encoder: Encoder | None) -> None:
-    """Raise ModelMismatch unless a collection can hold an encoder's vectors."""
-    if encoder is None:
-        return
-    if size != encoder.dim:
+def check_model(place: str, mark: Mapping[str, Any], model: str | None, fingerprint: str | None) -> None:
+    """Raise ModelMismatch where a collection was made for another model than a given one."""
+    wanted = mark.get("fingerprint")
+    if None not in (wanted, fingerprint) and wanted != fingerprint:
         raise ModelMismatch(
-            f"{place}: holds token vectors of size {size}, and the encoder gives {encoder.dim}. Load the "
-            f"encoder with dim={size}, or make another collection."
-        )
-    fingerprint = mark.get("fingerprint")
-    if fingerprint is not None and fingerprint != encoder.fingerprint:
-        raise ModelMismatch(
-            f'{place}: was made for model "{mark.get("model")}", and "{encoder.model}" gives other vectors. '
-            "Use the model it was made for, or make another collection."
+            f'{place}: was made for model "{mark.get("model")}", and "{model}" gives other vectors. Use the '
+            "model it was made for, or make another collection."
         )
 
 
@@ -203,7 +195,9 @@ class Points(ABC):
         dim: size of its token vectors.
         encoder: for texts and queries; None where only vectors go in and out.
         first_stage: what a search begins with; None for MaxSim alone.
-        passages: whether documents are cut, so that a search has to tell documents apart.
+        mark: what it was made for, see `Made`; nothing of a collection that was made by hand.
+    Raises:
+        ModelMismatch: `encoder` gives vectors of another size, or is not the model it was made for.
     """
 
     most_values: int | None = None  # that a multivector may hold; documents with more are shortened
@@ -214,9 +208,17 @@ class Points(ABC):
         dim: int,
         encoder: Encoder | None,
         first_stage: FirstStage | None,
-        passages: bool,
+        mark: Mapping[str, Any],
     ) -> None:
-        self.place, self.dim, self.first_stage, self.passages = place, dim, first_stage, passages
+        if encoder is not None:
+            if encoder.dim != dim:
+                raise ModelMismatch(
+                    f"{place}: holds token vectors of size {dim}, and the encoder gives {encoder.dim}. Load "
+                    f"the encoder with dim={dim}, or make another collection."
+                )
+            check_model(place, mark, encoder.model, encoder.fingerprint)
+        self.place, self.dim, self.first_stage, self.mark = place, dim, first_stage, mark
+        self.passages = bool(mark.get("passages"))  # documents are cut, and a search has to tell them apart
         self._encoder = encoder
 
     @property

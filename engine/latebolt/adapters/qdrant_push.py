@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_points import Float32, NewPoint, Points, point_id
+from latebolt.adapters.qdrant_points import Float32, NewPoint, Points, check_model, point_id
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
 from latebolt.index.stored import StoredDocuments
@@ -85,7 +85,8 @@ def push(
         show_progress: a bar on stderr.
     Raises:
         InvalidInput: the target does not fit the index, or vectors="texts" for an index without a model.
-        ModelMismatch: the model found under the name that the index recorded is another one.
+        ModelMismatch: the target was made for another model than the index, or the model found under the
+            name that the index recorded is another one.
         What the target raises when a request fails for good. Called again, the copy goes on from there.
     """
     started = time.perf_counter()
@@ -111,6 +112,8 @@ def _check_target(index: Index, target: Points, cuts: bool) -> None:
             f"{target.place}: holds token vectors of size {target.dim}, and {index.path} has {index.dim}. "
             "Name another collection."
         )
+    if index.model is not None:
+        check_model(target.place, target.mark, index.model.source, index.model.fingerprint)
     if target.passages != cuts:
         raise InvalidInput(
             f"{target.place}: was made with passages={target.passages}, and {index.path} "

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import qdrant_edge as edge
 from qdrant_client import QdrantClient, models
 
-from latebolt import Index, TokenVectors
+from latebolt import Encoder, Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.adapters.qdrant_points import Points
 from latebolt.adapters.qdrant_push import default_vectors, push
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, ModelMismatch
 
 TEXTS = [
     f"note {i}: the {noun} is {what}"
@@ -220,6 +222,10 @@ def test_a_target_that_does_not_fit_is_refused(make, index, tmp_path, encoder):
     target = make(index)
     with pytest.raises(InvalidInput, match=r"size 128, and .* has 64"):
         push(narrow, target)
+    other = copy.copy(encoder)
+    other.__class__ = type("Other", (Encoder,), {"fingerprint": "other"})
+    with pytest.raises(ModelMismatch, match='made for model "starter"'):
+        push(Index.create(tmp_path / "other", other), target)
     cut = Index.create(tmp_path / "cut", encoder, passage_tokens=8)
     with pytest.raises(InvalidInput, match=r"passages=False, and .* cuts its texts"):
         push(cut, target)
