@@ -76,12 +76,12 @@ def run(
         threads: at most so many; the CPUs of this process by default.
     """
     wanted = threads or available_cpus()
-    parts = max(1, min(wanted, int(float(ends[-1] - ends[0]) * ns_a_unit / LEAST_NS)))
-    ranges = plan_ranges(ends, parts)
-    if len(ranges) <= 1:
-        for first, last in ranges:
-            work(first, last)
+    parts = min(wanted, int(float(ends[-1] - ends[0]) * ns_a_unit / LEAST_NS))
+    if parts <= 1 or len(ends) <= 2:
+        if len(ends) > 1:
+            work(0, len(ends) - 1)
         return
+    ranges = plan_ranges(ends, parts)
     others = [pool(wanted).submit(work, first, last) for first, last in ranges[1:]]
     try:
         work(*ranges[0])

@@ -6,6 +6,7 @@ manifest or of a file that it names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -105,7 +106,7 @@ def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int]
         on_file(path, record.bytes)
     for segment in manifest.segments:
         place = folder / layout.SEGMENTS / segment.name
-        for check in (_check_offsets, _check_passages, _check_lists, _check_deleted, _check_texts):
+        for check in _CHECKS:
             try:
                 check(place, segment, damaged)
             except IndexCorrupt as error:
@@ -223,6 +224,35 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
         raise IndexCorrupt(path, "content", "a sound SQLite database", f"'{error}'", _SEGMENT_FIX) from error
     finally:
         database.close()
+
+
+def _check_owners(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    """Passages that follow each other belong to one document."""
+    path, numbers_path = place / layout.TEXTS, place / layout.PASSAGES
+    if layout.PASSAGES not in segment.files or damaged.intersection((path, numbers_path)):
+        return
+    numbers = map_array(numbers_path, segment.files[layout.PASSAGES])
+    before = None
+    with contextlib.closing(connect_immutable(path)) as database:
+        try:
+            for row, id in database.execute("SELECT row, id FROM documents ORDER BY row"):
+                if 0 < row < len(numbers) and numbers[row] and id != before:
+                    raise IndexCorrupt(
+                        path, f"documents.row {row}, id", f"'{before}'", f"'{id}'", _SEGMENT_FIX
+                    )
+                before = id
+        except sqlite3.DatabaseError as error:
+            raise IndexCorrupt(path, "content", "readable", f"'{error}'", _SEGMENT_FIX) from error
+
+
+_CHECKS: Final = (
+    _check_offsets,
+    _check_passages,
+    _check_lists,
+    _check_deleted,
+    _check_texts,
+    _check_owners,
+)
 
 
 def _problem(error: IndexCorrupt) -> Problem:

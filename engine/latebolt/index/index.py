@@ -481,13 +481,13 @@ class Index:
 
 
 def _hits(found: Sequence[Found]) -> list[Hit]:
-    """What was found with texts and metadata, which are read once a segment."""
+    """What was found with ids, texts and metadata, which are read once a segment."""
     places: dict[str, list[int]] = {}
     for place, each in enumerate(found):
         places.setdefault(each.segment.name, []).append(place)
     hits: dict[int, Hit] = {}
     for some in places.values():
         documents = found[some[0]].segment.documents([found[place].row for place in some])
-        for place, (_, text, metadata) in zip(some, documents, strict=True):
-            hits[place] = Hit(found[place].id, found[place].score, text, metadata)
+        for place, (id, text, metadata) in zip(some, documents, strict=True):
+            hits[place] = Hit(id, found[place].score, text, metadata)
     return [hits[place] for place in range(len(found))]

@@ -5,6 +5,7 @@ Filters and deletions are applied before anything is cut to k.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -52,7 +53,6 @@ class Found(NamedTuple):
     """A document that was found, by the row of its best passage."""
 
     score: float
-    id: str
     segment: Segment
     row: int
 
@@ -92,7 +92,7 @@ class Query:
             found = _best_words(self._snapshot.segments, self._words(), allowed, request.k)
         else:
             found = self._both(allowed, request)
-        return sorted(found, key=lambda each: (-each.score, each.id))[: request.k]
+        return _ordered(found, request.k)
 
     def _late(self, allowed: Mapping[str, Rows | None], k: int, exhaustive: bool) -> list[Found]:
         found: list[Found] = []
@@ -161,7 +161,22 @@ def _best_words(
 
 
 def _found(segment: Segment, rows: Rows, scores: npt.NDArray[Any]) -> list[Found]:
-    ids = segment.ids(rows)
-    return [
-        Found(float(score), id, segment, int(row)) for score, id, row in zip(scores, ids, rows, strict=True)
-    ]
+    return [Found(score, segment, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
+
+
+def _ordered(found: list[Found], k: int) -> list[Found]:
+    """The k best, best first, ties by id. Ids are read only where there are ties, which are rare."""
+    found = sorted(found, key=lambda each: -each.score)
+    ties = {a.score for a, b in itertools.pairwise(found[: k + 1]) if a.score == b.score}
+    if ties:
+        rows: dict[Segment, list[int]] = {}
+        for each in found:
+            if each.score in ties:
+                rows.setdefault(each.segment, []).append(each.row)
+        ids = {
+            (segment, row): id
+            for segment, some in rows.items()
+            for row, id in zip(some, segment.ids(np.array(some, np.int64)), strict=True)
+        }
+        found.sort(key=lambda each: (-each.score, ids.get((each.segment, each.row), "")))
+    return found[:k]

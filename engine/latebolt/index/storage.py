@@ -101,6 +101,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._manifest_path = os.path.join(path, layout.MANIFEST)  # noqa: PTH118 - a str, joined once
         self._process, self._lock = os.getpid(), threading.Lock()
         self._head: bytes | None = None
         self._current = _EMPTY
@@ -161,7 +162,7 @@ class Store:
             self._process, self._lock = os.getpid(), threading.Lock()
         with self._lock:
             for _ in range(_TRIES):
-                content = _read_manifest(self.path, layout.MANIFEST_HEAD_BYTES)
+                content = _read_manifest_head(self.path, self._manifest_path)
                 if content == self._head:
                     return self._current
                 content = _read_manifest(self.path)
@@ -252,10 +253,26 @@ def read_manifest(path: Path) -> Manifest:
     return layout.decode_manifest(_read_manifest(path), path / layout.MANIFEST)
 
 
-def _read_manifest(path: Path, n_bytes: int = -1) -> bytes:
+def _read_manifest(path: Path) -> bytes:
+    with _explained(path), (path / layout.MANIFEST).open("rb") as file:
+        return file.read()
+
+
+def _read_manifest_head(path: Path, manifest: str) -> bytes:
+    """The first bytes of the manifest, whose name the caller has put together: every search asks for them."""
+    with _explained(path):
+        descriptor = os.open(manifest, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say that there is no index where there is no manifest."""
     try:
-        with (path / layout.MANIFEST).open("rb", buffering=0 if n_bytes > 0 else -1) as file:
-            return file.read(n_bytes)
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IndexNotFound(
             f'{path}: there is no latebolt index here (no {layout.MANIFEST}). Make one with "latebolt index".'

@@ -20,6 +20,7 @@ from latebolt import __version__
 from latebolt.errors import LateboltError
 from latebolt.serve import index_routes, jina, log, metrics
 from latebolt.serve.answers import answer
+from latebolt.serve.direct import Direct
 from latebolt.serve.figures import figures
 from latebolt.serve.guard import Guard, right_needed
 from latebolt.serve.page_files import PageFiles
@@ -52,14 +53,15 @@ def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASG
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(jina.router(service))
-    app.include_router(index_routes.router(service))
+    routers = [jina.router(service), index_routes.router(service)]
+    for router in routers:
+        app.include_router(router)
     _add_operations(app, service)
     _add_page(app)
     _add_handlers(app)
     plain = app.openapi
     app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
-    guard = Guard(app, service)
+    guard = Guard(Direct(app, routers, service.settings.max_depth), service)
     if not service.settings.cors:
         return guard
     return CORSMiddleware(

@@ -61,26 +61,30 @@ class JsonRoute(APIRoute):
 
 class _JsonRequest(Request):
     async def load(self) -> None:
-        """Read and parse the body.
-
-        Raises:
-            Problem: 415, it is not said to be JSON; 422, it is not, or nested too deep.
-        """
-        kind = self.headers.get("content-type", "").split(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Problem(415, 'the body should be JSON, with the header "Content-Type: application/json".')
-        body = await self.body()
+        """Read and parse the body, see `parse_json`."""
         most: int = self.app.state.service.settings.max_depth
-        if depth_of(body, most) > most:
-            raise invalid("", f"the body is nested more than {most} levels deep.")
-        try:
-            self._json = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise invalid("", "the body is not JSON in UTF-8.", None, "json_invalid") from error
+        kind = self.headers.get("content-type", "").encode("latin-1")
+        self._json = parse_json(kind, await self.body(), most)
 
     async def json(self) -> Any:
         """The parsed body."""
         return self._json
+
+
+def parse_json(content_type: bytes, body: bytes, max_depth: int) -> Any:
+    """The content of a body.
+
+    Raises:
+        Problem: 415, it is not said to be JSON; 422, it is not, or nested too deep.
+    """
+    if content_type.split(b";")[0].strip().lower() != b"application/json":
+        raise Problem(415, 'the body should be JSON, with the header "Content-Type: application/json".')
+    if depth_of(body, max_depth) > max_depth:
+        raise invalid("", f"the body is nested more than {max_depth} levels deep.")
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid("", "the body is not JSON in UTF-8.", None, "json_invalid") from error
 
 
 def validation_problem(error: RequestValidationError) -> Problem:

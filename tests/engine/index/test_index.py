@@ -88,6 +88,8 @@ def test_where(index):
 def test_ties_are_settled_by_id(index):
     index.add(["same text"] * 30, ids=[f"{i:02}" for i in range(30)][::-1])
     assert ids(index.search("text", k=5)) == ["00", "01", "02", "03", "04"]
+    index.add(["same text"], ids=["-1"])
+    assert ids(index.search("text", k=2)) == ["-1", "00"] and ids(index.search("text", k=31))[-1] == "29"
 
 
 def test_growing_up(tmp_path, encoder, monkeypatch):

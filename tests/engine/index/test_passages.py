@@ -378,3 +378,14 @@ def test_passages_that_do_not_follow_each_other_are_found(tmp_path, numbers, fie
     manifest = msgspec.structs.replace(manifest, segments=(segment,))
     files.publish(path / "manifest.json", layout.encode_manifest(manifest))
     assert [problem.field for problem in check_index(path)] == ([field] if field else [])
+
+
+def test_passages_of_two_documents_that_should_be_one_are_found(tmp_path):
+    path = tmp_path / "i"
+    make_store(path)
+    with Store.open(path).writer() as writer:
+        draft = writer.new_segment(COLUMNS)
+        draft.append(["d", "d", "e"], ["a", "b", "c"], None, [1] * 3, tokens_of("d", 3), [0, 1, 2])
+        writer.commit()
+    [problem] = check_index(path)
+    assert problem.field == "documents.row 2, id" and "'d'" in str(problem) and "'e'" in str(problem)
