@@ -99,7 +99,10 @@ class Shard(Points):
         folder = Path(path)
         made = made_for(encoder, dim, like)
         check_first_stage(first_stage)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        others = folder.exists() and (
+            not folder.is_dir() or {p.name for p in folder.iterdir()} - {_MARK_FILE}
+        )
+        if others:
             raise IndexExists(f"{folder}: is not an empty folder. Open the shard, or choose another path.")
 
         def vector(multi: bool, **given: Any) -> edge.EdgeVectorParams:
@@ -115,10 +118,16 @@ class Shard(Points):
             tokens = vector(True, hnsw_config=graphless, **kept)
             vectors = {TOKENS: tokens, FIRST: vector(first_stage == "pooled")}
         folder.mkdir(parents=True, exist_ok=True)
-        shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
+        # The mark first: a shard without one, of a creation cut short, would be taken for somebody else's.
         (folder / _MARK_FILE).write_text(json.dumps({MARK: made.mark}), encoding="utf-8")
+        shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
         using = None if first_stage is None else TOKENS
         return cls(folder, shard, made.dim, encoder, first_stage, made.mark, using)
+
+    @staticmethod
+    def exists(path: str | Path) -> bool:
+        """Whether there is a shard in a folder."""
+        return (Path(path) / _CONFIG).is_file()
 
     @classmethod
     def open(cls, path: str | Path, encoder: Encoder | None = None) -> Shard:

@@ -135,8 +135,7 @@ def _to_qdrant(
 def _to_edge(index: Index, path: str, made: dict[str, Any], vectors: Any, prune: bool) -> dict[str, Any]:
     from latebolt.adapters.qdrant_edge import Shard
 
-    exists = Path(path).exists() and any(Path(path).iterdir())
-    with Shard.open(path) if exists else Shard.create(path, **made) as target:
+    with Shard.open(path) if Shard.exists(path) else Shard.create(path, **made) as target:
         with _interruptible():
             done = _push(index, target, vectors, prune)
         target.optimize()

@@ -278,6 +278,10 @@ def test_a_shard_that_is_not_there_or_in_use(tmp_path, encoder):
     (tmp_path / "full" / "a.txt").write_text("x")
     with pytest.raises(IndexExists, match="not an empty folder"):
         Shard.create(tmp_path / "full", encoder)
+    with pytest.raises(IndexExists, match="not an empty folder"):
+        Shard.create(tmp_path / "full" / "a.txt", encoder)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "latebolt.json").write_text("{")  # a creation cut short
     with Shard.create(tmp_path / "s", encoder), pytest.raises(IndexUnusable, match="cannot be opened"):
         Shard.open(tmp_path / "s", encoder)
 
