@@ -22,14 +22,13 @@ from latebolt.adapters.qdrant_edge import Shard
 from latebolt.evaluate import read_collection
 
 K = 10
-# (name, first stage, quantization, exhaustive)
+# (name, first stage, quantization, exhaustive). Not a graph of multivectors, which takes minutes to build.
 SHARDS: tuple[tuple[str, Any, Any, bool], ...] = (
     ("Qdrant, MaxSim of all", "mean", None, True),
     ("Qdrant, first stage mean", "mean", None, False),
     ("Qdrant, first stage pooled", "pooled", None, False),
     ("Qdrant, mean, scalar", "mean", "scalar", False),
     ("Qdrant, mean, binary", "mean", "binary", False),
-    ("Qdrant, its graph of multivectors", None, None, False),
 )
 
 
