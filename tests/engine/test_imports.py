@@ -19,6 +19,7 @@ COMMANDS = [
     "search",
     "rerank",
     "encode",
+    "adopt",
     "info",
     "check",
     "compact",
