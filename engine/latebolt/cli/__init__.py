@@ -24,6 +24,7 @@ _COMMANDS = {
     "rerank": "search",
     "encode": "encode",
     "adopt": "adopt",
+    "push": "push",
     "serve": "serve",
     "info": "maintain",
     "check": "maintain",

@@ -31,6 +31,7 @@ from latebolt.index.reading import Entry, entries, entries_of
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
+from latebolt.index.stored import BLOCK_TOKENS, StoredDocuments, walk
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, check_query, match_words
 from latebolt.values import Hit, TokenVectors
@@ -359,6 +360,24 @@ class Index:
             InvalidInput: a filter that cannot be read; names the position.
         """
         yield from entries(self._store.snapshot(), where)
+
+    def iter_documents(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[StoredDocuments]:
+        """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
+
+        What memory holds does not grow with the index. Additions and deletions meanwhile do not show.
+
+        Args:
+            max_tokens: about so many in a block; a document with more is a block of its own.
+        Yields:
+            The next documents. Of an index that cuts texts: passages, of which those of one document are
+            neighbours, though a block may end between them.
+        Raises:
+            InvalidInput: max_tokens below 1.
+        """
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise InvalidInput(f"max_tokens should be an int of at least 1, got {max_tokens!r}.")
+        snapshot = self._store.snapshot()
+        return walk(snapshot, lambda name: self._codec(snapshot, name), max_tokens)
 
     # Searching
 
