@@ -58,7 +58,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1")]
     names += [f"encode_residual:{shape}" for shape in shapes]
     names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
-    names += ["maxsim_centroids:32"]
+    names += ["maxsim_centroids:16", "maxsim_centroids:32"]
     if warm:
         for name in names:
             start = time.perf_counter()

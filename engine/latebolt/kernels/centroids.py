@@ -92,7 +92,8 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 class CentroidScores(NamedTuple):
     """Query . centroid as bytes: dot = low + step * byte.
 
-    table uint8 [n_centroids, n_query rounded up to 32]; padded columns are 0.
+    table uint8 [n_centroids, 16, or n_query rounded up to 32]; padded columns are 0. What a pass over tokens
+    costs is reading rows: those of 16 bytes take two thirds of the time of 32.
     """
 
     table: npt.NDArray[np.uint8]
@@ -117,7 +118,7 @@ def centroid_scores(
     step = max(high - low, 1e-9) / 255
     dots = np.ascontiguousarray(dots, np.float32)
     n_padded = dots.shape[1]
-    table = np.zeros((len(dots), max(1, -(-n_padded // 32)) * 32), np.uint8)
+    table = np.zeros((len(dots), 16 if n_padded <= 16 else -(-n_padded // 32) * 32), np.uint8)
     scales = np.zeros(n_padded, np.float32)
     scales[:n_query] = 1 / step
     least = np.array([low - step / 2], np.float32)  # rounds, as bytes are cut off
@@ -150,9 +151,7 @@ def maxsim_centroids(
         float32 [n_docs] (or one per row); a document without tokens scores 0.
     """
     kernel = native.kernel(f"maxsim_centroids:{scores.table.shape[1]}")
-    before = (address(scores.table), address(cells), int(cells.dtype == np.uint32))
+    scale = np.array([scores.low * scores.n_query, scores.step], np.float32)
+    before = (address(scores.table), address(scale), address(cells), int(cells.dtype == np.uint32))
     width = scores.table.shape[1]
-    sums = run_rows(kernel, before, offsets, rows, (), width, _NS_A_ROW * width / 32, n_threads, np.int64)
-    lengths = np.diff(offsets) if rows is None else offsets[rows + 1] - offsets[rows]
-    exact = scores.low * scores.n_query + scores.step * sums
-    return np.where(lengths > 0, exact, 0).astype(np.float32)
+    return run_rows(kernel, before, offsets, rows, (), width, _NS_A_ROW * width / 32, n_threads)

@@ -7,7 +7,7 @@ score(query, document) = sum over query tokens of the largest dot product with a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -137,8 +137,7 @@ def run_rows(
     scratch_bytes: int,
     ns_a_token: float,
     n_threads: int | None,
-    dtype: npt.DTypeLike = np.float32,
-) -> npt.NDArray[Any]:
+) -> Float32:
     """Score `rows` (all for None): kernel(*before, offsets, rows, *after, scratch, out, first, last).
 
     ns_a_token: about how long a document token takes, which decides whether several threads pay.
@@ -148,7 +147,7 @@ def run_rows(
     else:  # a few of very many: nothing here may take time for every document
         rows = np.ascontiguousarray(rows, np.int64)
         ends = np.concatenate([[0], np.cumsum(offsets[rows + 1] - offsets[rows])])
-    out = np.zeros(len(ends) - 1, dtype)
+    out = np.zeros(len(ends) - 1, np.float32)
 
     def work(first: int, last: int) -> None:
         scratch = np.empty(scratch_bytes // 8 + 1, np.int64)

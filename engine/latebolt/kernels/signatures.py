@@ -14,5 +14,5 @@ N_ARGUMENTS = {
     "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2; x1 for short queries
     "encode_residual": 13,  # dim, bits: encode_residual:128x2
     "nearest_centroid": 11,  # dim: nearest_centroid:128
-    "maxsim_centroids": 9,  # query tokens, rounded up to 32: maxsim_centroids:32
+    "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
 }

@@ -445,21 +445,26 @@ def dot_step(
     return step
 
 
-def max_rows_u8(lanes: int) -> Any:
-    """Intrinsic `fold(table, row, best)`: best[i] = max(best[i], table[row][i]) for `lanes` bytes."""
+def max_rows_u8(lanes: int, count: int) -> Any:
+    """Intrinsic `fold(table, rows, best)`: best[i] = max(best[i], table[row][i]) for `lanes` bytes and each
+    of `count` rows, a tuple of int64: `best` is read and written once for all of them."""
 
     @intrinsic
-    def fold(typingctx: Any, table: Any, row: Any, best: Any) -> Any:
+    def fold(typingctx: Any, table: Any, rows: Any, best: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             vector = ir.VectorType(I8, lanes)
             source = builder.inttoptr(args[0], vector.as_pointer())
             slot = builder.inttoptr(args[2], vector.as_pointer())
             maximum = declare(builder, f"llvm.umax.v{lanes}i8", vector, [vector, vector])
-            value = builder.load(builder.gep(source, [args[1]]), align=1)
-            builder.store(builder.call(maximum, [builder.load(slot, align=1), value]), slot, align=1)
+            rows_ = [builder.extract_value(args[1], i) for i in range(count)]
+            found = [builder.load(builder.gep(source, [row]), align=1) for row in rows_]
+            found.append(builder.load(slot, align=1))
+            while len(found) > 1:
+                found.append(builder.call(maximum, [found.pop(0), found.pop(0)]))
+            builder.store(found[0], slot, align=1)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 3), codegen
+        return types.void(types.int64, types.UniTuple(types.int64, count), types.int64), codegen
 
     return fold
 
