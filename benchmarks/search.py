@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, THREAD_VARIABLES, record
+from harness import HERE, RESULTS, THREAD_VARIABLES, commit, record
 
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
 DIM, K = 128, 10
@@ -224,7 +224,7 @@ def main() -> None:
         exact: list[Found] = []
         for name, python in contenders:
             folder = root / name.replace(" ", "_").replace(",", "")
-            row: dict[str, Any] = {"contender": name, "threads": given.threads}
+            row: dict[str, Any] = {"contender": name, "threads": given.threads, "commit": commit()}
             if name != OURS[0] and not name.endswith("exhaustive"):
                 row |= run(python, "build", name, root, given.threads)
                 size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -240,7 +240,26 @@ def main() -> None:
             print(row, flush=True)
             if name in (OURS[-1], *PEERS):  # a peer's build takes many minutes: what is there is kept
                 record("search", [row | facts for row in rows], (), given.quick)
-    record("search", [row | facts for row in rows], (), given.quick)
+    rows = [row | facts for row in rows]
+    record("search", rows + kept_peers(rows, given.quick), (), given.quick)
+
+
+def kept_peers(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
+    """Rows of an earlier run, over as many tokens and queries, for peers that did not take part in this one:
+    they take half an hour, and their code has not changed. Each row names the commit it was measured at.
+    """
+    path = RESULTS / "search.json"
+    if quick or not path.exists():
+        return []
+    have = {row["contender"] for row in rows}
+    same = ("tokens", "queries", "threads")
+    return [
+        row
+        for row in json.loads(path.read_text())["rows"]
+        if row["contender"] in PEERS
+        and row["contender"] not in have
+        and all(row.get(name) == rows[0][name] for name in same)
+    ]
 
 
 if __name__ == "__main__":
