@@ -23,6 +23,7 @@ COMMANDS = [
     "check",
     "compact",
     "eval",
+    "cost",
     "doctor",
     "serve",
 ]

@@ -28,6 +28,7 @@ _COMMANDS = {
     "check": "maintain",
     "compact": "maintain",
     "eval": "evaluate",
+    "cost": "cost",
     "doctor": "doctor",
 }
 
