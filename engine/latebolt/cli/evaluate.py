@@ -108,6 +108,10 @@ def eval_command(
         pools=numbers(pools, "--pools"),
     )
     grid.encoders()  # a model or width that is not there is told before the collections are read
+    if report:
+        from latebolt.evaluate.report import prepare
+
+        prepare(report)
     collections = _collections(folders, corpus, queries, qrels)
     kept = None if no_cache else Path(cache) if cache else cache_folder()
     found = [

@@ -11,6 +11,20 @@ from latebolt.errors import RuntimeUnavailable
 from latebolt.evaluate.run import Evaluation, Scored
 
 
+def require_matplotlib() -> None:
+    """Nothing, or an error that names the package.
+
+    Raises:
+        RuntimeUnavailable: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "matplotlib is not installed. Run \"pip install 'latebolt[eval]'\"."
+        ) from error
+
+
 def quality_against_bytes(evaluation: Evaluation, measure: str) -> str:
     """One point a variant; the bytes are those of a token of text, so that pooling counts."""
     return _plot(
@@ -27,14 +41,12 @@ def quality_against_latency(evaluation: Evaluation, measure: str) -> str:
 
 def _plot(evaluation: Evaluation, measure: str, size: Callable[[Scored], float | None], label: str) -> str:
     """Lines join the variants that differ in bits only; BM25 is a dashed line."""
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RuntimeUnavailable(
-            "matplotlib is not installed. Run \"pip install 'latebolt[eval]'\"."
-        ) from error
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     # Names are data: "$" in them is no formula. Letters become paths, so that the page needs no font.
     settings: Any = {"svg.fonttype": "path", "svg.hashsalt": f"{label}{measure}", "text.parse_math": False}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
@@ -52,6 +64,9 @@ def _plot(evaluation: Evaluation, measure: str, size: Callable[[Scored], float |
         bm25 = evaluation.scored[0].mean(measure)
         axes.axhline(bm25, linestyle="--", color="grey", linewidth=1, label="BM25")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")  # the usual one writes formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
         axes.set_ylabel(measure)
         axes.set_title(f"{evaluation.collection.name} (numbers: bits a dimension)", fontsize=10)

@@ -18,14 +18,14 @@ import msgspec
 
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.evaluate.compare import Case, Comparison, cases, compare
-from latebolt.evaluate.plots import quality_against_bytes, quality_against_latency
+from latebolt.evaluate.plots import quality_against_bytes, quality_against_latency, require_matplotlib
 from latebolt.evaluate.run import Evaluation
 from latebolt.evaluate.tables import TABLES, Rows
 
 _TEXT = 320  # characters of a text that are shown
 _NOTE = (
     "Differences are means over queries with 95 % intervals of a paired bootstrap; + is significantly better "
-    "and - significantly worse (p < 0.05 after Holm's correction over all comparisons of a collection), no "
+    "and - significantly worse (p below 0.05 after Holm's correction over all comparisons of a collection), no "
     "mark is neither. Fewer than 10 queries get no mark."
 )
 _STYLE = """
@@ -37,17 +37,34 @@ summary { cursor: pointer; margin: .5rem 0; }
 """
 
 
+def prepare(folder: str | Path) -> Path:
+    """Make the folder, and see that a report can be made at all: to be asked before hours of work.
+
+    Raises:
+        InvalidInput: the folder is a file.
+        LateboltError: it cannot be made.
+        RuntimeUnavailable: matplotlib is not installed.
+    """
+    root = Path(folder)
+    require_matplotlib()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidInput(f"{root}: is not a folder. Name another for the report.") from error
+    except OSError as error:
+        raise LateboltError(f"{root}: cannot be made ({error.strerror}).") from error
+    return root
+
+
 def write_report(evaluations: Sequence[Evaluation], folder: str | Path, measure: str) -> list[Path]:
     """The three files, each replaced as a whole; other files of the folder are left alone.
 
     Args:
         measure: which of `MEASURES` is compared and plotted.
     Raises:
-        InvalidInput: the folder is a file.
-        LateboltError: it cannot be written.
-        RuntimeUnavailable: matplotlib is not installed.
+        InvalidInput, LateboltError, RuntimeUnavailable: see `prepare`; or a file cannot be written.
     """
-    root = Path(folder)
+    root = prepare(folder)
     written = {
         "report.json": msgspec.json.format(
             msgspec.json.encode(record(evaluations, measure)), indent=2
@@ -56,13 +73,10 @@ def write_report(evaluations: Sequence[Evaluation], folder: str | Path, measure:
         "report.html": page(evaluations, measure),
     }
     try:
-        root.mkdir(parents=True, exist_ok=True)
         for name, text in written.items():
             draft = root / f"{name}.{os.getpid()}.draft"
             draft.write_text(text, encoding="utf-8")
             draft.replace(root / name)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InvalidInput(f"{root}: is not a folder. Name another for the report.") from error
     except OSError as error:
         raise LateboltError(f"{root}: the report cannot be written ({error.strerror}).") from error
     return [root / name for name in written]
