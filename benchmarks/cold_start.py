@@ -4,10 +4,17 @@ Steps of an embedded process (import, model, index, one query), each process fre
 `latebolt search` command as a person types it. The index is the demo's, built on the first run. Then what
 the kernels alone cost: the first scores, search and index of a process on a machine whose cache of compiled
 kernels is empty, and on one where it is full.
+
+Beside it what others need until their first answer, from the same weights: FastEmbed and PyTorch with
+transformers, which score the demo's token vectors exactly, and PyLate with its own index. They are left out
+where they are not installed: `pip install fastembed torch transformers` beside `latebolt[export]`, and PyLate
+in an environment of its own: `python -m venv pylate; pylate/bin/pip install pylate` and
+LATEBOLT_PYLATE=pylate/bin/python.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -15,11 +22,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from harness import arguments, record
+from harness import THREAD_VARIABLES, arguments, record
 
 EMBEDDED = """
 import time; t = time.perf_counter()
@@ -47,6 +55,66 @@ index.add_vectors([str(i) for i in range(40)],
 index.search_vectors(random((32, 128)))
 """,
 }
+QUERY = "how do I read a zip file"
+# The same job with other libraries: seconds of import, loading and the first answer, and memory.
+# `scores` compares with every document exactly, as their users do who have no index of token vectors.
+OTHERS = {
+    "FastEmbed": """
+import time; t = time.perf_counter()
+import numpy; from fastembed.late_interaction.colbert import Colbert; a = time.perf_counter()
+values = numpy.load({folder!r} + "/values.npy", mmap_mode="r")
+offsets = numpy.load({folder!r} + "/offsets.npy")
+model = Colbert("colbert-ir/colbertv2.0", specific_model_path={assets!r} + "/fastembed", threads={threads})
+b = time.perf_counter()
+query = next(iter(model.query_embed([{query!r}])))
+scores = numpy.maximum.reduceat(values @ query.T, offsets[:-1], axis=0).sum(1); scores.argmax()
+c = time.perf_counter()
+""",
+    "PyTorch and transformers": """
+import time; t = time.perf_counter()
+import numpy, torch; from transformers import AutoTokenizer, BertModel
+from safetensors.torch import load_file; a = time.perf_counter()
+values = numpy.load({folder!r} + "/values.npy", mmap_mode="r")
+offsets = numpy.load({folder!r} + "/offsets.npy")
+torch.set_num_threads({threads})
+tokenizer = AutoTokenizer.from_pretrained({weights!r})
+model = BertModel.from_pretrained({weights!r}).eval()
+head = next(iter(load_file({head!r}).values())).float()
+b = time.perf_counter()
+with torch.inference_mode():
+    query = model(**tokenizer([{query!r}], return_tensors="pt")).last_hidden_state[0] @ head.T
+    query = torch.nn.functional.normalize(query, dim=1).numpy()
+scores = numpy.maximum.reduceat(values @ query.T, offsets[:-1], axis=0).sum(1); scores.argmax()
+c = time.perf_counter()
+""",
+    "PyLate": """
+import time; t = time.perf_counter()
+from pylate import indexes, models, retrieve; a = time.perf_counter()
+model = models.ColBERT({folder!r} + "/pylate", device="cpu")
+retriever = retrieve.ColBERT(indexes.PLAID({folder!r}, "plaid", override=False, device="cpu"))
+b = time.perf_counter()
+retriever.retrieve(model.encode([{query!r}], is_query=True, show_progress_bar=False), k=3)
+c = time.perf_counter()
+""",
+}
+MEASURED = """
+import json
+[line] = [x for x in open("/proc/self/status") if x.startswith("VmHWM")]
+print(json.dumps([a - t, b - a, c - b, int(line.split()[1]) * 1024 / 1e6]))
+"""
+# A folder that PyLate loads, and its index over vectors that are there already.
+PREPARE_PYLATE = """
+import numpy, torch; from safetensors.torch import load_file
+from pylate import indexes, models
+head = next(iter(load_file({head!r}).values())).float()
+model = models.ColBERT({weights!r}, embedding_size=len(head), device="cpu")
+model[-1].linear.weight.data = head
+model.save_pretrained({folder!r} + "/pylate")
+values, offsets = numpy.load({folder!r} + "/values.npy"), numpy.load({folder!r} + "/offsets.npy")
+vectors = [values[a:b] for a, b in zip(offsets[:-1], offsets[1:])]
+index = indexes.PLAID({folder!r}, "plaid", override=True, device="cpu")
+index.add_documents([str(i) for i in range(len(vectors))], vectors)
+"""
 TIMED = """
 import numpy
 def random(shape):
@@ -93,6 +161,54 @@ def first_uses(index: str, rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+def others(index: str, threads: int, rounds: int) -> list[dict[str, object]]:
+    """A row a library that is installed."""
+    from encode import ASSETS, prepare
+    from latebolt import Index
+    from latebolt_export.starter import weights_folder
+
+    prepare()
+    opened = Index.open(index)
+    texts = [hit.text or "" for hit in opened.search(QUERY, k=len(opened), exhaustive=True)]
+    vectors = opened.encoder.encode_documents(texts)
+    rows: list[dict[str, object]] = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        resources.as_file(resources.files("latebolt_export") / "data" / "starter_head.safetensors") as head,
+    ):
+        np.save(Path(folder) / "values.npy", vectors.values)
+        np.save(Path(folder) / "offsets.npy", vectors.offsets)
+        names = {"folder": folder, "assets": str(ASSETS), "weights": str(weights_folder()), "head": str(head)}
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+
+        def run(python: str, script: str) -> str:
+            script = script.format(**names, query=QUERY, threads=threads)
+            command = [python, "-c", script]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            return done.stdout
+
+        for name, script in OTHERS.items():
+            python = sys.executable
+            if name == "PyLate":
+                python = os.environ.get("LATEBOLT_PYLATE", "")
+                if not python:
+                    continue
+                run(python, PREPARE_PYLATE)
+            elif name == "FastEmbed" and importlib.util.find_spec("fastembed") is None:
+                continue
+            found = [json.loads(run(python, script + MEASURED).splitlines()[-1]) for _ in range(rounds)]
+            rows.append(_first_answer(name, found))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def _first_answer(name: str, found: list[list[float]]) -> dict[str, object]:
+    """A row of seconds of import, loading and answer, and of MB, each a list of runs."""
+    imported, loaded, answered, memory = np.median(found, axis=0)
+    parts = {"import_ms": 1e3 * imported, "load_ms": 1e3 * loaded, "answer_ms": 1e3 * answered}
+    return {"what": f"first answer: {name}", "ms": sum(parts.values()), **parts, "peak_MB": memory}
+
+
 def main() -> None:
     """Medians over fresh processes."""
     given = arguments(__doc__)
@@ -117,6 +233,7 @@ def main() -> None:
             subprocess.run(command, capture_output=True, check=True)
             commands.append(time.perf_counter() - start)
         uses = first_uses(index, 1 if given.quick else 5)
+        beside = [] if given.quick else others(index, given.threads, 5)
         blank = subprocess.run([sys.executable, "-c", BLANK], capture_output=True, text=True, check=True)
     imported, opened, first, second, memory = np.median(steps, axis=0)
     rows = [
@@ -126,10 +243,12 @@ def main() -> None:
         {"what": "second search", "ms": 1e3 * second},
         {"what": "embedded process, start to exit", "ms": 1e3 * float(np.median(walls)), "peak_MB": memory},
         {"what": "`latebolt search`, start to exit", "ms": 1e3 * float(np.median(commands))},
+        _first_answer("latebolt", [[a, b, c, mb] for a, b, c, _, mb in steps]),
+        *beside,
         *uses,
         {"what": "a process that imports NumPy only", "peak_MB": float(blank.stdout)},
     ]
-    record("cold_start", rows, (), given.quick)
+    record("cold_start", rows, ("fastembed", "torch", "transformers"), given.quick)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,53 @@
-"""The README's Python runs as it stands, and its beginning is short."""
+"""The code of the README and of docs/ runs as it stands, and the README's beginning is short."""
 
 from __future__ import annotations
 
+import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+from readme_snippets import PAGES, README, Snippet, commands, imported, promises, run, snippets
+
+SNIPPETS = snippets()
+TESTS = Path(__file__).parents[1]
 
 
-def test_the_first_example_runs_and_prints_what_it_says(tmp_path):
-    text = README.read_text(encoding="utf-8")
-    before, code = re.search(r"\A(.*?)```python\n(.*?)```", text, re.DOTALL).groups()
-    assert before.count("\n") < 30
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    promised = [line.split("# ", 1)[1] for line in code.splitlines() if line.lstrip().startswith("print(")]
-    for line, promise in zip(done.stdout.splitlines(), promised, strict=True):
-        beginning = promise.removesuffix(", ...")
-        assert line.startswith(beginning), (line, promise)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=str)
+def test_it_runs_as_it_stands(snippet, folder):
+    run(snippet, folder)
+
+
+def test_the_first_example_comes_early():
+    first = next(snippet for snippet in snippets(README) if snippet.kind == "python")
+    assert first.line < 30 and len(promises(first.code)) == 2
+
+
+def test_every_block_is_looked_at():
+    for page in PAGES:
+        fences = re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert [snippet.kind for snippet in snippets(page)] == fences
+
+
+def test_what_is_not_installed_here_is_what_some_test_imports():
+    """Or a name with a typing error would be skipped everywhere."""
+    known = set(sys.stdlib_module_names)
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                known.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Import):
+                known |= {alias.name.split(".")[0] for alias in node.names}
+    for snippet in SNIPPETS:
+        if snippet.kind == "python":
+            assert imported(snippet.code) <= known, snippet
 
 
 def test_every_command_it_names_exists():
@@ -28,3 +56,28 @@ def test_every_command_it_names_exists():
     text = README.read_text(encoding="utf-8")
     named = set(re.findall(r"^latebolt (\w+)", text, re.MULTILINE))
     assert named and named <= set(cli.list_commands(None))
+
+
+def test_a_block_that_fails_or_breaks_its_promise_is_seen(folder):
+    for code in ("raise SystemExit(3)", 'print("two")  # one', 'print("b")  # a\nprint("a")  # b'):
+        with pytest.raises(AssertionError):
+            run(Snippet("x.md", "python", code, 1, None), folder)
+    run(Snippet("x.md", "python", 'print("one", "two")  # one, ...', 1, None), folder)
+    with pytest.raises(AssertionError, match=r"no-such\.index"):
+        run(Snippet("x.md", "sh", 'latebolt search no-such.index "a"', 1, None), folder)
+    with pytest.raises(pytest.skip.Exception, match="a server"):
+        run(Snippet("x.md", "python", "raise SystemExit(3)", 1, "needs a server"), folder)
+
+
+def test_how_blocks_are_read(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n\n<!-- not run: no net -->\n```sh\nb\n```\n\n```python\nc\n```\n```json\n{}\n```\n")
+    assert snippets(page) == [
+        Snippet("page.md", "sh", "b\n", 5, "no net"),
+        Snippet("page.md", "python", "c\n", 9, None),
+    ]
+    lines = "pip install 'x[y]'  # z\ncurl a -d '{\n \"b\": 1}'\nlatebolt c \\\n  -k 3\n"
+    assert list(commands(lines)) == [
+        ["pip", "install", "x[y]"], ["curl", "a", "-d", '{\n "b": 1}'], ["latebolt", "c", "-k", "3"]
+    ]  # fmt: skip
+    assert {"latebolt", "mteb", "numpy"} <= imported("from latebolt.adapters.mteb import LateboltModel")
