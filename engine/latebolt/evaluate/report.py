@@ -25,8 +25,8 @@ from latebolt.evaluate.tables import TABLES, Rows
 _TEXT = 320  # characters of a text that are shown
 _NOTE = (
     "Differences are means over queries with 95 % intervals of a paired bootstrap; + is significantly better "
-    "and - significantly worse (p below 0.05 after Holm's correction over all comparisons of a collection), no "
-    "mark is neither. Fewer than 10 queries get no mark."
+    "and - significantly worse (p below 0.05 after Holm's correction over all comparisons of a collection), "
+    "no mark is neither. Fewer than 10 queries get no mark."
 )
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -115,6 +115,8 @@ def summary(evaluations: Sequence[Evaluation], measure: str) -> Rows:
             shown[name] = difference(vs)
             shown[f"{name}: won/tied/lost"] = f"{vs['won']}/{vs['tied']}/{vs['lost']}"
         rows.append(shown)
+    if all(row.get("pool", 1) == 1 for row in rows):  # then these tell nothing
+        rows = [{k: v for k, v in row.items() if k not in ("pool", "bytes_per_text_token")} for row in rows]
     return rows
 
 
