@@ -64,6 +64,11 @@ class IndexCorrupt(IndexUnusable):
     def __init__(self, path: object, field: str, expected: object, got: object, fix: str) -> None:
         super().__init__(f"{path}: {field} should be {expected}, got {got}. {fix}")
         self.path, self.field = path, field
+        self._given = path, field, expected, got, fix
+
+    def __reduce__(self) -> tuple[type[IndexCorrupt], tuple[object, ...]]:
+        # An exception is pickled by its message, from which this one cannot be made; workers send them home.
+        return type(self), self._given
 
 
 class IndexLocked(IndexUnusable):

@@ -53,7 +53,7 @@ def test_the_server_keeps_its_word_under_rough_clients():
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("arguments", (["scale", "--work", "{folder}"], ["search"]))
+@pytest.mark.parametrize("arguments", (["scale", "--work", "{folder}"], ["search"], ["qdrant"]))
 def test_quick_on_real_collections(collections, tmp_path, arguments):
     name, *rest = (argument.format(folder=tmp_path) for argument in arguments)
     done = subprocess.run(

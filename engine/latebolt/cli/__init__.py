@@ -23,6 +23,8 @@ _COMMANDS = {
     "search": "search",
     "rerank": "search",
     "encode": "encode",
+    "adopt": "adopt",
+    "push": "push",
     "serve": "serve",
     "info": "maintain",
     "check": "maintain",

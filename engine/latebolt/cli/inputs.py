@@ -143,12 +143,19 @@ def _from_lines(file: IO[bytes], name: str, as_json: bool | None) -> Iterator[Do
         empty = False
         if as_json is None:
             as_json = line.startswith("{")
-        yield _from_json(line, f"{name}:{n}") if as_json else Document(None, line, None)
+        yield document_of_line(line, f"{name}:{n}") if as_json else Document(None, line, None)
     if empty:
         raise InvalidInput(f"{name}: is empty.")
 
 
-def _from_json(line: str, place: str) -> Document:
+def document_of_line(line: str, place: str) -> Document:
+    """The document in a line of JSON.
+
+    Args:
+        place: of the line, for messages.
+    Raises:
+        InvalidInput: it is no object or string, or has no text.
+    """
     try:
         record = msgspec.json.decode(line)
     except msgspec.DecodeError as error:

@@ -162,6 +162,16 @@ class ResidualCodec:
         codec.far = max(self.far, float(np.quantile(codec._distance(outliers), 1 - FAR_SHARE)))
         return codec
 
+    def reads(self, other: ResidualCodec) -> bool:
+        """Whether what `other` wrote means the same here: it is this codec, or one that this one extends."""
+        return (
+            (self.bits, self.unit) == (other.bits, other.unit)
+            and np.array_equal(self.levels, other.levels)
+            and np.array_equal(self.spread, other.spread)
+            and np.array_equal(self.factors, other.factors)
+            and np.array_equal(self.centroids[: len(other.centroids)], other.centroids)
+        )
+
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
         """See `residual_columns`."""

@@ -117,10 +117,13 @@ class Encoder:
             "dim": self.dim,
             "device": self.device,
             "threads": self.threads,
+            "lengths": (self.contract.query.max_tokens, self.contract.document.max_tokens),
         }
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(Encoder.load(**state).__dict__)  # type: ignore[arg-type]
+        told = {name: value for name, value in state.items() if name != "lengths"}
+        loaded = Encoder.load(**told)  # type: ignore[arg-type]
+        self.__dict__.update(loaded.with_lengths(*state["lengths"]).__dict__)  # type: ignore[misc]
 
     def __enter__(self) -> Encoder:
         return self
@@ -157,6 +160,26 @@ class Encoder:
         """
         other = copy.copy(self)
         other.dim, other._head = dim, self.contract.head(dim)
+        other._graph_owner = self._graph_owner or self
+        other._forget_sessions()
+        return other
+
+    def with_lengths(self, query: int | None = None, document: int | None = None) -> Encoder:
+        """The same model with other lengths; shares tokenizer and loaded graph with this one.
+
+        Vectors compare with those of this encoder, so `fingerprint` is the same and both can use one index.
+
+        Args:
+            query: tokens of a query, markers included, to which expansion fills up; as it is for None.
+            document: tokens of a document, markers included; as it is for None.
+        Raises:
+            InvalidInput: more than the model takes, or too few for the markers and one token.
+        """
+        text = self._text.with_lengths(query, document)
+        if text is self._text:
+            return self
+        other = copy.copy(self)
+        other._text, other.contract = text, text.contract
         other._graph_owner = self._graph_owner or self
         other._forget_sessions()
         return other

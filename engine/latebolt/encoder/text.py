@@ -6,11 +6,13 @@ tokenizer object holds no state and may be shared by threads. Knows nothing of O
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, normalizers
@@ -79,11 +81,29 @@ class TextPipeline:
             self._tokenizer.normalizer = first if own is None else normalizers.Sequence([first, own])
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._contract = contract
+        self.contract = contract
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
 
+    def with_lengths(self, query: int | None, document: int | None) -> TextPipeline:
+        """The same tokenizer and rules with other lengths (None: as they are); itself where nothing changes.
+
+        Raises:
+            InvalidInput: see `limit`.
+        """
+        asked = {"query": self.limit("query", query), "document": self.limit("document", document)}
+        changed = {
+            kind: msgspec.structs.replace(rules, max_tokens=asked[kind])
+            for kind, rules in self._rules().items()
+            if rules.max_tokens != asked[kind]
+        }
+        if not changed:
+            return self
+        other = copy.copy(self)
+        other.contract = msgspec.structs.replace(self.contract, **changed)
+        return other
+
     def _rules(self) -> dict[str, TextRules]:
-        return {"query": self._contract.query, "document": self._contract.document}
+        return {"query": self.contract.query, "document": self.contract.document}
 
     def _drop_table(self, rules: TextRules) -> npt.NDArray[np.bool_] | None:
         if not rules.skiplist:
@@ -102,16 +122,16 @@ class TextPipeline:
         if max_tokens is None:
             return rules.max_tokens
         least = self._added(rules) + 1
-        if not least <= max_tokens <= self._contract.max_tokens:
+        if not isinstance(max_tokens, int) or not least <= max_tokens <= self.contract.max_tokens:
             raise InvalidInput(
-                f"max_length should be in {least}..{self._contract.max_tokens} for model "
-                f'"{self._contract.name}", got {max_tokens}.'
+                f"max_length should be in {least}..{self.contract.max_tokens} for model "
+                f'"{self.contract.name}", got {max_tokens!r}.'
             )
         return max_tokens
 
     def _added(self, rules: TextRules) -> int:
         """Tokens that are put around a text."""
-        frame = self._contract.frame
+        frame = self.contract.frame
         return len(frame.prefix) + len(frame.suffix) + (rules.marker is not None)
 
     def room(self, kind: str) -> int:
@@ -147,12 +167,12 @@ class TextPipeline:
         """`tokenize` for queries; with `full_length`, long ones are cut only at the model's limit."""
         if not full_length:
             return self.tokenize(texts, "query")
-        return self.tokenize(texts, "query", self._contract.max_tokens)
+        return self.tokenize(texts, "query", self.contract.max_tokens)
 
     def _assemble(
         self, body: list[int], rules: TextRules, limit: int, dropped: npt.NDArray[np.bool_] | None
     ) -> TokenIds:
-        frame = self._contract.frame
+        frame = self.contract.frame
         head = [*frame.prefix, rules.marker] if rules.marker is not None else [*frame.prefix]
         room = limit - len(head) - len(frame.suffix)
         ids = np.array([*head, *body[:room], *frame.suffix], np.int64)
@@ -173,8 +193,8 @@ class TextPipeline:
         tokens = self.tokenize([text], kind, max_tokens)[0]
         encoding: Any = self._tokenizer.encode(rules.prompt + text, add_special_tokens=False)
         shift = len(rules.prompt)
-        before = len(self._contract.frame.prefix) + (rules.marker is not None)
-        room = self.limit(kind, max_tokens) - before - len(self._contract.frame.suffix)
+        before = len(self.contract.frame.prefix) + (rules.marker is not None)
+        room = self.limit(kind, max_tokens) - before - len(self.contract.frame.suffix)
         body = [(max(0, a - shift), max(0, b - shift)) for a, b in encoding.offsets[:room]]
         spans = [(0, 0)] * before + body
         spans += [(0, 0)] * (len(tokens.ids) - len(spans))

@@ -71,10 +71,21 @@ def check_index(
             manifest = read_manifest(folder)
         except IndexCorrupt as error:
             return [_problem(error)]
-        problems = list(_check_files(folder, manifest, report))
+        problems = [_problem(error) for error in _damage(folder, manifest, report)]
         # A commit may have removed files while we read them; then their absence is no damage.
         if not problems or _same_commit(folder, manifest):
             return problems
+
+
+def verify_index(path: Path) -> None:
+    """Raise for the first thing that is wrong with an index that nobody is writing to.
+
+    Raises:
+        IndexNotFound: there is no index.
+        IndexCorrupt: the manifest, or a file it names, is not what was written.
+    """
+    for error in _damage(path, read_manifest(path), lambda file, n_bytes: None):
+        raise error
 
 
 def _same_commit(folder: Path, manifest: Manifest) -> bool:
@@ -95,14 +106,14 @@ def named_files(folder: Path, manifest: Manifest) -> Iterator[tuple[Path, FileRe
             yield folder / layout.SEGMENTS / segment.name / file, record, fix
 
 
-def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int], None]) -> Iterator[Problem]:
+def _damage(folder: Path, manifest: Manifest, on_file: Callable[[Path, int], None]) -> Iterator[IndexCorrupt]:
     damaged = set()
     for path, record, fix in named_files(folder, manifest):
         try:
             _check_bytes(path, record, fix)
         except IndexCorrupt as error:
             damaged.add(path)
-            yield _problem(error)
+            yield error
         on_file(path, record.bytes)
     for segment in manifest.segments:
         place = folder / layout.SEGMENTS / segment.name
@@ -110,7 +121,7 @@ def _check_files(folder: Path, manifest: Manifest, on_file: Callable[[Path, int]
             try:
                 check(place, segment, damaged)
             except IndexCorrupt as error:
-                yield _problem(error)
+                yield error
             except FileNotFoundError:  # reported above, or gone with a newer commit
                 continue
 

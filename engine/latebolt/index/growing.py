@@ -3,6 +3,7 @@
 A young index, which has too few tokens to learn centroids from, keeps float16 vectors until it has grown.
 So do later documents that are unlike those the centroids were learnt from, until there are enough of them to
 append centroids of their own; what was written before stays, because its centroids keep their numbers.
+A part of an index, which is filled elsewhere, learns nothing: the index does when it adopts the part.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ STREAM_LOTS = 4
 CHUNK_DOCUMENTS = 512
 # Documents of a sample encoded at a time.
 DRAWN_DOCUMENTS = 256
+# The setting that an index has which is a part of another: its codec is the other's.
+PART_SETTING = "part"
 
 
 class Growth:
@@ -56,6 +59,7 @@ class Growth:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
         self._draft: SegmentDraft | None = None
         self._young = False
+        self._part = bool(writer.manifest.settings.get(PART_SETTING))
 
     def named(self, lot: Lot) -> Lot:
         """The lot with an id for each document, checked before the long work and not in its middle."""
@@ -113,12 +117,14 @@ class Growth:
         """Learn the codec, or more centroids for it, if it is time."""
         if self._codec is not None and not isinstance(self._codec, ResidualCodec):
             return
+        if self._codec is None and self._part:
+            return
         draws = _Draws(lot, source, self._dim)
         if self._codec is None:
             self.finish()
             old = self._young_vectors()
             draws.draw(SAMPLE_TOKENS - len(old))
-            expected = len(old) + draws.expected
+            expected = self._n_waiting + draws.expected
             if expected >= TRAIN_TOKENS:
                 sample = np.concatenate([old, *draws.parts])
                 self._adopt(ResidualCodec.train(sample, self._writer.manifest.bits, expected))
@@ -126,12 +132,10 @@ class Growth:
         draws.draw(CHECK_TOKENS)
         share = float(self._codec.outlying(draws.values).mean()) if draws.n_tokens else 0.0
         unlike = share >= OUTLYING_SHARE
-        waiting = sum(s.n_tokens for s in self._young_segments())
-        expected = waiting + int(share * draws.expected)
-        total = sum(s.n_tokens for s in self._writer.segments) + draws.expected
-        room = MOST_CENTROIDS * default_n_centroids(total) - len(self._codec.centroids)
-        learn = unlike and room > 0 and expected >= TRAIN_TOKENS
-        young = unlike and room > 0 and not learn
+        expected = self._n_waiting + int(share * draws.expected)
+        room = self._room(draws.expected)
+        learn = unlike and room > 0 and expected >= TRAIN_TOKENS and not self._part
+        young = unlike and not learn and (room > 0 or self._part)
         if learn or young != self._young:
             self.finish()
         if learn:
@@ -141,19 +145,54 @@ class Growth:
             self._adopt(self._codec.extended(outliers, min(room, default_n_centroids(expected))))
         self._young = young
 
+    def learn_waiting(self) -> None:
+        """Learn from the vectors that wait in the index, if there are enough, and turn them into codes."""
+        if self._n_waiting < TRAIN_TOKENS or not (
+            self._codec is None or isinstance(self._codec, ResidualCodec)
+        ):
+            return
+        vectors, codec = self._young_vectors(), self._codec
+        if codec is None:
+            self._adopt(ResidualCodec.train(vectors, self._writer.manifest.bits, self._n_waiting))
+            return
+        outliers = vectors[codec.outlying(vectors)]
+        if (room := self._room(0)) > 0 and len(outliers):
+            expected = self._n_waiting * len(outliers) // len(vectors)
+            self._adopt(codec.extended(outliers, min(room, default_n_centroids(expected))))
+        else:
+            self._encode_waiting(codec, self._writer.codec)
+
+    def _room(self, n_coming: int) -> int:
+        """Centroids that may still be appended, when so many tokens are about to come."""
+        assert isinstance(self._codec, ResidualCodec)
+        total = sum(s.n_tokens for s in self._writer.segments) + n_coming
+        return MOST_CENTROIDS * default_n_centroids(total) - len(self._codec.centroids)
+
     def _young_segments(self) -> list[Segment]:
         return [segment for segment in self._writer.segments if segment.codec is None]
 
+    @property
+    def _n_waiting(self) -> int:
+        """Tokens of the young segments."""
+        return sum(segment.n_tokens for segment in self._young_segments())
+
     def _young_vectors(self) -> Float32:
-        """Token vectors of the young segments."""
-        plain = untrained(self._dim, 16)
-        blocks = itertools.chain.from_iterable(segment.blocks() for segment in self._young_segments())
-        empty = np.zeros((0, self._dim), np.float32)
-        return np.concatenate([empty, *(plain.decode(block.columns) for block in blocks)])
+        """Token vectors of the young segments; about SAMPLE_TOKENS of them where there are more."""
+        plain, rng = untrained(self._dim, 16), np.random.default_rng(0)
+        share = SAMPLE_TOKENS / max(self._n_waiting, 1)
+        parts = [np.zeros((0, self._dim), np.float32)]
+        for block in itertools.chain.from_iterable(segment.blocks() for segment in self._young_segments()):
+            values = plain.decode(block.columns)
+            parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
+        return np.concatenate(parts)
 
     def _adopt(self, codec: ResidualCodec) -> None:
         """Make it the index's codec, and turn the young segments into its codes."""
         name = self._writer.set_codec(*codec.state(), adopt=self._codec is not None)
+        self._encode_waiting(codec, name)
+        self._codec = codec
+
+    def _encode_waiting(self, codec: ResidualCodec, name: str | None) -> None:
         young = self._young_segments()
         if young:
             plain = untrained(codec.dim, 16)
@@ -163,7 +202,6 @@ class Growth:
                 segment.append(block.ids, block.texts, block.metadata, block.lengths, columns, block.passages)
             segment.finish()
             self._writer.drop_segments([old.name for old in young])
-        self._codec = codec
 
 
 class _Draws:

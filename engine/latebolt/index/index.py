@@ -7,7 +7,7 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -20,14 +20,18 @@ from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
+from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.explain import Explanation, Watch
-from latebolt.index.growing import Growth
+from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
+from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
+from latebolt.index.reading import Entry, entries, entries_of
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
+from latebolt.index.stored import BLOCK_TOKENS, StoredDocuments, walk
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, check_query, match_words
 from latebolt.values import Hit, TokenVectors
@@ -120,6 +124,11 @@ class Index:
     def dim(self) -> int:
         """Width of the token vectors."""
         return self._store.manifest.dim
+
+    @property
+    def model(self) -> ModelRecord | None:
+        """What the index was made with; None for one of vectors only."""
+        return self._store.manifest.model
 
     @property
     def encoder(self) -> Encoder:
@@ -243,6 +252,61 @@ class Index:
             self._commit(writer, growth)
         return list(named.ids or ())
 
+    def new_part(self, path: str | Path) -> Index:
+        """Make an empty index with this one's model, settings and codec, to be filled elsewhere and adopted.
+
+        It learns no centroids of its own: documents unlike those of this index, or all of them while this
+        index has no codec, keep float16 vectors, from which this index learns when it adopts the part.
+
+        Args:
+            path: a folder that does not exist yet, or is empty.
+        Raises:
+            IndexExists: something is there already.
+        """
+        snapshot = self._store.snapshot()
+        settings = {**snapshot.settings, PART_SETTING: True}
+        store = Store.create(
+            path, dim=snapshot.dim, bits=snapshot.bits, model=snapshot.model, settings=settings
+        )
+        if snapshot.codec is not None:
+            with store.writer() as writer:
+                writer.set_codec(snapshot.codec.arrays, snapshot.codec.info)
+                writer.commit()
+        return Index(store, self._encoder, self._load)
+
+    def adopt(self, parts: str | Path | Iterable[str | Path], show_progress: bool = False) -> int:
+        """Take in the documents of other indexes without encoding them again, in one commit.
+
+        Every byte of a part is checked before it is copied, and the parts stay as they are. A document whose
+        id exists is replaced, so adopting a part again changes nothing. A failure leaves the index as it was.
+
+        Args:
+            parts: indexes made by `new_part` of this index, or others of the same model, dim, bits and codec,
+                or folders of such that a job has left with its list of parts.
+            show_progress: a bar on stderr.
+        Returns:
+            Documents taken in.
+        Raises:
+            IndexNotFound: a path is neither an index nor a finished job's folder.
+            IndexCorrupt: a part is damaged.
+            ModelMismatch: a part was made with another model.
+            InvalidInput: a part has another dim, other bits or a codec that is not this index's, or two parts
+                have a document of the same id.
+            IndexLocked: another process is writing.
+            StorageFull: the disk is full.
+        """
+        folders = part_folders(parts)
+        with self._store.writer() as writer:
+            total = sum(check_fit(folder, self.path, writer.manifest) for folder in folders)
+            growth, adoption = Growth(writer, self._current_codec()), Adoption(writer, self._store.snapshot())
+            with progress_bar(total, "adopt", "text", show_progress) as bar:
+                for folder in folders:
+                    adoption.take(folder, bar)
+            adoption.finish(folders)
+            growth.learn_waiting()
+            self._commit(writer, growth)
+        return adoption.n_documents
+
     @staticmethod
     def _commit(writer: Writer, growth: Growth) -> None:
         growth.finish()
@@ -280,6 +344,40 @@ class Index:
             return untrained(manifest.dim, manifest.bits)
         snapshot = self._store.snapshot()
         return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
+
+    # Reading back
+
+    def get(self, ids: Sequence[str]) -> list[Entry | None]:
+        """The documents of these ids, (id, text, metadata), in this order; None for one that is not there."""
+        if isinstance(ids, str | bytes):
+            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
+        return entries_of(self._store.snapshot(), ids)
+
+    def documents(self, where: Where = None) -> Iterator[Entry]:
+        """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
+
+        Raises:
+            InvalidInput: a filter that cannot be read; names the position.
+        """
+        yield from entries(self._store.snapshot(), where)
+
+    def iter_documents(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[StoredDocuments]:
+        """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
+
+        What memory holds does not grow with the index. Additions and deletions meanwhile do not show.
+
+        Args:
+            max_tokens: about so many in a block; a document with more is a block of its own.
+        Yields:
+            The next documents. Of an index that cuts texts: passages, of which those of one document are
+            neighbours, though a block may end between them.
+        Raises:
+            InvalidInput: max_tokens below 1.
+        """
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise InvalidInput(f"max_tokens should be an int of at least 1, got {max_tokens!r}.")
+        snapshot = self._store.snapshot()
+        return walk(snapshot, lambda name: self._codec(snapshot, name), max_tokens)
 
     # Searching
 

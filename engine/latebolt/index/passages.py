@@ -67,7 +67,9 @@ def check_cutting(tokens: int | None, overlap: int | None, room: int) -> Cutting
     return Cutting(tokens, overlap)
 
 
-def cut_tokens(begins: Sequence[bool], cutting: Cutting) -> list[range]:
+def cut_tokens(
+    begins: Sequence[bool], cutting: Cutting, sentences: Sequence[bool] | None = None
+) -> list[range]:
     """The tokens of each passage, in order; one range for a text that is not cut.
 
     Every passage but the last ends before the last word that does not fit. The next begins `overlap` tokens
@@ -75,26 +77,38 @@ def cut_tokens(begins: Sequence[bool], cutting: Cutting) -> list[range]:
 
     Args:
         begins: whether each token is the first of a word.
+        sentences: whether each token is the first of a sentence: passages then end and begin there wherever
+            a sentence fits, and share whole sentences only, none where the last is longer than the overlap.
     """
     n, start = len(begins), 0
     passages: list[range] = []
     while n - start > cutting.tokens:
         full = start + cutting.tokens
         # Only ends beyond the overlap bring the next passage further than this one.
-        stop = next((i for i in range(full, start + cutting.overlap, -1) if begins[i]), full)
+        ends = range(full, start + cutting.overlap, -1)
+        firsts = begins
+        if sentences is not None and any(sentences[i] for i in ends):
+            firsts = sentences
+        stop = next((i for i in ends if firsts[i]), full)
         passages.append(range(start, stop))
         back = stop - cutting.overlap
-        start = next((i for i in range(back, stop + 1) if begins[i]), back)
+        start = next((i for i in range(back, stop + 1) if firsts[i]), back)
     return [*passages, range(start, n)]
 
 
-def cut_text(spans: Sequence[Span], begins: Sequence[bool], cutting: Cutting) -> list[Span]:
+def cut_text(
+    spans: Sequence[Span],
+    begins: Sequence[bool],
+    cutting: Cutting,
+    sentences: Sequence[bool] | None = None,
+) -> list[Span]:
     """The characters [start, end) of each passage of a text; none at all for a text that is not cut.
 
     Args:
         spans: the characters each token stands for, in order.
-        begins: see `cut_tokens`.
+        begins, sentences: see `cut_tokens`.
     """
     if len(spans) <= cutting.tokens:
         return []
-    return [(spans[tokens[0]][0], spans[tokens[-1]][1]) for tokens in cut_tokens(begins, cutting)]
+    passages = cut_tokens(begins, cutting, sentences)
+    return [(spans[tokens[0]][0], spans[tokens[-1]][1]) for tokens in passages]

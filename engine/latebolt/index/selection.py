@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.index.documents import STRING
 from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
 from latebolt.index.texts_reader import Int64, TextsReader
 
@@ -63,6 +64,9 @@ class Selector:
                     mask[self._texts.rows_with_field(field)] = True
             case Compare(field, op, value):
                 mask[self._rows(field, op, value)] = True
+            case In(field, values) if field == ID:
+                ids = [str(value.value) for value in values if value.kind == STRING]
+                mask[[row for _, row in self._texts.rows_of_ids(ids)]] = True
             case In(field, values):
                 for value in values:
                     mask[self._rows(field, "=", value)] = True

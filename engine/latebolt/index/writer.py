@@ -210,8 +210,7 @@ class Writer:
         draft = self._new_segment(sources[0].columns, sources[0].codec)
         with self._acting():
             for source in sources:
-                for block in source.blocks(block_tokens):
-                    draft.files.append_rows(_rows(block), block.lengths, block.columns)
+                draft.copy(source, block_tokens)
             # Live ids are unique, and the sources are about to go: nothing to replace.
             self._adopt_files(draft, replace=False)
         self.drop_segments(names)
@@ -320,6 +319,17 @@ class SegmentDraft:
         """See `segment_writer.SegmentWriter.append`."""
         with self._writer._acting():
             self.files.append(ids, texts, metadata, lengths, columns, passages)
+
+    def copy(self, source: Segment, block_tokens: int = BLOCK_TOKENS) -> None:
+        """Append the live documents of a segment, of this index or another, as they are stored.
+
+        Args:
+            source: its columns are this segment's, and so is what its codec's numbers mean.
+            block_tokens: tokens copied at a time.
+        """
+        with self._writer._acting():
+            for block in source.blocks(block_tokens):
+                self.files.append_rows(_rows(block), block.lengths, block.columns)
 
     def finish(self) -> None:
         """Complete the segment: from now on the writer's deletions and later segments see its documents.

@@ -305,3 +305,19 @@ def test_expanded_queries_have_the_full_length(copy, encoder, attend):
     assert len(full) == 32 and len(plain) == 5
     cosine = (full[:5] * plain).sum(axis=1)
     assert (cosine.min() > 0.99) == (not attend)
+
+
+def test_other_lengths_cut_elsewhere_and_stay_comparable(encoder):
+    text = "the population of Berlin and other cities of Germany is counted every year"
+    short = encoder.with_lengths(query=8, document=10)
+    assert short.encode_queries([text]).n_tokens == 8 and short.encode_documents([text]).n_tokens == 10
+    assert encoder.encode_queries([text]).n_tokens > 8  # the encoder it came from is as it was
+    expected = encoder.encode_documents([text], max_length=10)
+    np.testing.assert_array_equal(short.encode_documents([text]).values, expected.values)
+    assert short.fingerprint == encoder.fingerprint and short.with_lengths() is short
+    assert short.with_dim(64).encode_queries([text]).values.shape == (8, 64)
+    loaded = pickle.loads(pickle.dumps(short))
+    assert loaded.encode_queries([text]).n_tokens == 8
+    for wrong in (2, 10_000, "32"):
+        with pytest.raises(InvalidInput, match=r"3\.\.512"):
+            encoder.with_lengths(query=wrong)

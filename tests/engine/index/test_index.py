@@ -224,3 +224,37 @@ def test_paths(tmp_path, encoder, index):
         Index.create(tmp_path / "j", encoder, bits=3)
     with pytest.raises(InvalidInput, match="dim"):
         Index.create(tmp_path / "j", None)
+
+
+def test_documents_are_read_back(index):
+    index.add(ANIMALS, ids=["a", "b", "c"], metadata=[{"n": 1}, None, {"n": 3}])
+    index.add(["the moon is bright"], ids=["b"])
+    index.delete(["c"])
+    assert index.get(["b", "nobody", "c", "a"]) == [
+        ("b", "the moon is bright", None),
+        None,
+        None,
+        ("a", ANIMALS[0], {"n": 1}),
+    ]
+    assert [entry.id for entry in index.documents()] == ["a", "b"]
+    assert [entry.id for entry in index.documents("n >= 1")] == ["a"]
+    with pytest.raises(InvalidInput, match="one str"):
+        index.get("a")
+
+
+def test_documents_that_were_cut_are_read_back_once(tmp_path, encoder):
+    index = Index.create(tmp_path / "i", encoder, passage_tokens=4, passage_overlap=0)
+    index.add(["one two three four five six seven", "eight"], ids=["long", "short"])
+    assert [(each.id, each.text) for each in index.documents()] == [
+        ("long", "one two three four"),
+        ("short", "eight"),
+    ]
+    [entry] = index.get(["long"])
+    assert entry.text == "one two three four"
+
+
+def test_a_filter_of_many_ids(index):
+    index.add(ANIMALS, ids=["a", "b", "c"])
+    names = [*(f"no{i}" for i in range(2000)), "c", "a", 7]
+    assert sorted(ids(index.search("dog", where={"id": {"in": names}}))) == ["a", "c"]
+    assert ids(index.search("dog", where={"id": {"not in": names}})) == ["b"]

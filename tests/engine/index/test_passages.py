@@ -54,6 +54,20 @@ def test_words_that_fit_are_never_split(words, tokens, overlap):
         assert all(end == len(begins) or begins[end] for end in (passage.start, passage.stop))
 
 
+@given(st.lists(st.booleans(), max_size=80), cuttings(), st.randoms(use_true_random=False))
+def test_passages_end_at_sentences_where_one_fits(begins, cutting, random):
+    sentences = [begin and random.random() < 0.3 for begin in begins]
+    passages = cut_tokens(begins, cutting, sentences)
+    assert passages[0].start == 0 and passages[-1].stop == len(begins)
+    for one, after in itertools.pairwise(passages):
+        ends = range(one.start + cutting.overlap + 1, one.start + cutting.tokens + 1)
+        fitting = [i for i in ends if sentences[i]]
+        assert one.start < after.start and 0 <= one.stop - after.start <= cutting.overlap
+        assert len(one) <= cutting.tokens
+        if fitting:
+            assert one.stop == fitting[-1] and sentences[after.start]
+
+
 @given(st.integers(0, 60), cuttings())
 def test_with_words_of_one_token_strides_and_overlaps_are_exact(n, cutting):
     passages = cut_tokens([True] * n, cutting)

@@ -1,0 +1,159 @@
+"""`latebolt push`: copy an index into Qdrant, and go on where an earlier copy stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latebolt.cli.common import is_terminal, json_option, note, print_json
+
+if TYPE_CHECKING:
+    from latebolt import Index
+    from latebolt.adapters.qdrant_points import Points
+
+
+@click.command("push")
+@click.argument("index", type=click.Path())
+@click.option(
+    "--to",
+    type=click.Choice(["qdrant", "qdrant-edge"]),
+    default="qdrant",
+    show_default=True,
+    help="A Qdrant server or local collection, or a Qdrant Edge shard.",
+)
+@click.option("--url", help="Of the server, e.g. http://localhost:6333.")
+@click.option("--path", type=click.Path(), help="Of local storage or of the shard, instead of --url.")
+@click.option("--collection", help="Its name; made if it is not there.  [default: INDEX's name]")
+@click.option("--api-key", envvar="QDRANT_API_KEY", show_envvar=True, help="Of the server.")
+@click.option("--grpc", is_flag=True, help="Send by gRPC instead of HTTP, to the server's port 6334.")
+@click.option(
+    "--vectors",
+    type=click.Choice(["texts", "codes"]),
+    help="Encode the texts again, or use what the codes hold.  [default: texts if INDEX has a model and "
+    "1, 2 or 4 bits]",
+)
+@click.option(
+    "--first-stage",
+    type=click.Choice(["mean", "pooled", "none"]),
+    default="mean",
+    show_default=True,
+    help="Of a new collection: what finds the candidates that MaxSim orders.",
+)
+@click.option(
+    "--quantization",
+    type=click.Choice(["scalar", "binary", "turbo"]),
+    help="Of a new collection: keep quantised copies in memory.  [default: none]",
+)
+@click.option("--on-disk", is_flag=True, help="Of a new collection: read token vectors from disk.")
+@click.option("--shards", type=click.IntRange(min=1), help="Of a new collection.  [default: the server's]")
+@click.option("--replicas", type=click.IntRange(min=1), help="Of a new collection: copies of each shard.")
+@click.option("--prune", is_flag=True, help="Remove from the collection what INDEX does not have.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@json_option
+def push_command(
+    index: str,
+    to: str,
+    url: str | None,
+    path: str | None,
+    collection: str | None,
+    api_key: str | None,
+    grpc: bool,
+    vectors: str | None,
+    first_stage: str,
+    quantization: str | None,
+    on_disk: bool,
+    shards: int | None,
+    replicas: int | None,
+    prune: bool,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Copy INDEX into Qdrant: ids, texts, metadata and token vectors, for searches by MaxSim.
+
+    Run it again after it was interrupted, or after additions to INDEX: it sends what is missing or has
+    changed. Requests are tried again for two minutes while the server is away.
+
+    When documents outgrow one machine: run Qdrant as a cluster, and give the collection several shards and
+    replicas. Each machine then holds and searches a part of the documents, and any one of them may fail.
+
+    \b
+    latebolt push notes.index --url http://localhost:6333
+    latebolt push notes.index --path ./qdrant-storage --collection notes
+    latebolt push papers.index --url https://qdrant.example.org:6333 --grpc --shards 6 --replicas 2 \\
+        --quantization scalar --on-disk
+    latebolt push notes.index --to qdrant-edge --path ./notes.shard
+    """
+    from latebolt import Index
+    from latebolt.errors import InvalidInput
+
+    if (url is None) == (path is None):
+        raise InvalidInput("give one of --url and --path: where the documents go.")
+    if to == "qdrant-edge" and url is not None:
+        raise InvalidInput("a Qdrant Edge shard is a folder; give --path instead of --url.")
+    if to == "qdrant-edge" and (shards or replicas or grpc or on_disk or collection):
+        raise InvalidInput("--collection, --grpc, --on-disk, --shards and --replicas fit only --to qdrant.")
+    opened = Index.open(index, device=device, threads=threads)
+    stage = None if first_stage == "none" else first_stage
+    made: dict[str, Any] = {"like": opened, "first_stage": stage, "quantization": quantization}
+    if to == "qdrant-edge":
+        done, name = _to_edge(opened, str(path), made, vectors, prune), str(path)
+    else:
+        made |= {"on_disk": on_disk or None, "shard_number": shards, "replication_factor": replicas}
+        client = {"url": url, "path": path, "api_key": api_key, "grpc": grpc}
+        name = collection or Path(index).resolve().stem
+        done = _to_qdrant(opened, client, name, made, vectors, prune)
+    if as_json:
+        print_json({"to": to, "place": url or path, "collection": name, **done})
+    else:
+        pruned = f", {done['pruned']} removed" if prune else ""
+        note(
+            f'{index}: {done["sent"]} of {done["documents"]} sent to "{name}" in {done["seconds"]:.1f} s, '
+            f"{done['kept']} were there{pruned}"
+        )
+
+
+def _to_qdrant(
+    index: Index, client: dict[str, Any], name: str, made: dict[str, Any], vectors: Any, prune: bool
+) -> dict[str, Any]:
+    from latebolt.adapters.qdrant import Collection, connect, told
+
+    with told(client["url"] or client["path"]), contextlib.closing(connect(**client)) as connected:
+        if connected.collection_exists(name):
+            target = Collection.open(connected, name)
+        else:
+            target = Collection.create(connected, name, **made)
+        with _interruptible():
+            return _push(index, target, vectors, prune)
+
+
+def _to_edge(index: Index, path: str, made: dict[str, Any], vectors: Any, prune: bool) -> dict[str, Any]:
+    from latebolt.adapters.qdrant_edge import Shard
+
+    with Shard.open(path) if Shard.exists(path) else Shard.create(path, **made) as target:
+        with _interruptible():
+            done = _push(index, target, vectors, prune)
+        target.optimize()
+        return done
+
+
+def _push(index: Index, target: Points, vectors: Any, prune: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from latebolt.adapters.qdrant_push import push
+
+    return asdict(push(index, target, vectors, prune, show_progress=is_terminal()))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("what was sent is there; run the same command again to go on.")
+        raise

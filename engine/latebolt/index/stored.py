@@ -1,0 +1,73 @@
+"""Documents of an index as a reader gets them back: id, text, metadata, and token vectors from codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from latebolt.codec.base import Codec
+from latebolt.index.segment import Block
+from latebolt.index.storage import Snapshot
+from latebolt.values import TokenVectors
+
+BLOCK_TOKENS: Final = 1 << 15  # decoded at 128 dimensions: 16 MB
+
+
+@dataclass(frozen=True, eq=False)
+class StoredDocuments:
+    """Some neighbouring documents of an index, or passages of documents, in the index's order.
+
+    Args:
+        ids, texts, metadata: one entry each; a text or metadata that was not given is None.
+        passages: number of each one's passage within its document; all 0 where documents are not cut.
+    """
+
+    ids: list[str]
+    texts: list[str | None]
+    metadata: list[dict[str, Any] | None]
+    passages: list[int]
+    _block: Block
+    _codec: Codec
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def token_vectors(self, rows: Sequence[int] | None = None) -> TokenVectors:
+        """Token vectors as searches see them, made again from what the index keeps of them.
+
+        They are near the encoder's: at 16 bits a dimension all but equal, at 1 bit the farthest
+        (`codec.base.reconstruction_report` measures it). Nearly unit length.
+
+        Args:
+            rows: positions in this block; all by default.
+        Returns:
+            One entry a row, in the order asked for.
+        """
+        lengths = self._block.lengths
+        ends = np.cumsum(lengths)
+        if rows is None:
+            columns, kept = self._block.columns, lengths
+        else:
+            kept = lengths[np.asarray(rows, np.int64)]
+            parts = [np.arange(ends[row] - lengths[row], ends[row]) for row in rows]
+            tokens = np.concatenate([np.zeros(0, np.int64), *parts])
+            columns = {name: column[tokens] for name, column in self._block.columns.items()}
+        return TokenVectors(self._codec.decode(columns), np.concatenate([[0], np.cumsum(kept)]))
+
+
+def walk(
+    snapshot: Snapshot, codec: Callable[[str | None], Codec], max_tokens: int
+) -> Iterator[StoredDocuments]:
+    """The live documents of one state of an index, about max_tokens (at least one document) at a time.
+
+    Args:
+        codec: the codec of a name, None for that of a young index.
+    """
+    for segment in snapshot.segments:
+        for block in segment.blocks(max_tokens):
+            yield StoredDocuments(
+                block.ids, block.texts, block.metadata, block.passages, block, codec(segment.codec)
+            )
