@@ -24,6 +24,7 @@ COMMANDS = [
     "check",
     "compact",
     "eval",
+    "cost",
     "doctor",
     "serve",
 ]

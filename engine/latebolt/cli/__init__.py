@@ -30,6 +30,7 @@ _COMMANDS = {
     "check": "maintain",
     "compact": "maintain",
     "eval": "evaluate",
+    "cost": "cost",
     "doctor": "doctor",
 }
 

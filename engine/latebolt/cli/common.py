@@ -51,6 +51,29 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
+def numbers(value: str, what: str) -> tuple[int, ...]:
+    """Whole numbers with commas between.
+
+    Raises:
+        InvalidInput: one is none; `what` names the option.
+    """
+    from latebolt.errors import InvalidInput
+
+    try:
+        return tuple(int(part) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise InvalidInput(f'{what} should be numbers such as 128,64, got "{value}".') from error
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, the first line as their heads."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    padded = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
+    return "\n".join(line.rstrip() for line in padded)
+
+
 def is_terminal() -> bool:
     """Whether a person watches stderr."""
     return sys.stderr.isatty()

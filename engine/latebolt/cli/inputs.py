@@ -6,19 +6,17 @@ and of the other kinds one file at a time, so that a corpus may be larger than m
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import re
 import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from latebolt.errors import InvalidInput, LateboltError
+from latebolt.errors import InvalidInput
+from latebolt.reading import reading
 
 TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text", ".markdown"}
 JSON_SUFFIXES = {".jsonl", ".ndjson"}
@@ -74,28 +72,6 @@ def _kind(path: Path) -> str | None:
     return "json" if suffix.lower() in JSON_SUFFIXES else None
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[IO[bytes]]:
-    """A file open for reading, unzipped.
-
-    Raises:
-        InvalidInput: there is no such file, or it is a folder or a broken .gz.
-        LateboltError: the system does not let it be read.
-    """
-    try:
-        opener: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise InvalidInput(f"{path}: there is no such file.") from error
-    except IsADirectoryError as error:
-        raise InvalidInput(f"{path}: is a folder, not a file.") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidInput(f"{path}: is not a sound gzip file ({error}).") from error
-    except OSError as error:
-        raise LateboltError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
 def decode(data: bytes, name: str, first: int = 0) -> str:
     """UTF-8 text, a byte-order mark removed.
 
@@ -117,7 +93,7 @@ def _from_file(path: Path | None, whole: bool) -> Iterator[Document]:
     if path is None:
         yield from _from_lines(sys.stdin.buffer, "standard input", as_json=None)
         return
-    with _reading(path) as file:
+    with reading(path) as file:
         if _kind(path) == "json":
             yield from _from_lines(file, str(path), as_json=True)
             return
@@ -210,5 +186,5 @@ def read_passages(name: str) -> list[Document]:
     if name == "-":
         return list(_from_lines(sys.stdin.buffer, "standard input", as_json=None))
     path = Path(name)
-    with _reading(path) as file:
+    with reading(path) as file:
         return list(_from_lines(file, name, True if _kind(path) == "json" else None))

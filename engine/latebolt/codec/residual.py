@@ -46,6 +46,15 @@ _FIT_TOKENS = 32768  # residuals looked at to place buckets
 _FACTOR_POINTS = 8192  # pairs of factors looked at to choose 256
 
 
+def residual_columns(dim: int, bits: int, n_centroids: int) -> tuple[ColumnSpec, ...]:
+    """Centroid number, packed codes, number of the pair of factors."""
+    return (
+        ("cell", "<u2" if n_centroids <= 65536 else "<u4", None),
+        ("codes", "|u1", dim * bits // 8),
+        ("norm", "|u1", None),
+    )
+
+
 class ResidualCodec:
     """A trained residual codec.
 
@@ -76,7 +85,7 @@ class ResidualCodec:
         self.levels = np.zeros(16, np.uint8)
         self.levels[: 2**bits] = levels[: 2**bits]
         self.weights = self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO
-        self._cell_dtype = "<u2" if len(centroids) <= 65536 else "<u4"
+        self._cell_dtype = self.columns[0][1]
 
     @classmethod
     def train(
@@ -165,12 +174,8 @@ class ResidualCodec:
 
     @property
     def columns(self) -> tuple[ColumnSpec, ...]:
-        """Centroid number, packed codes, number of the pair of factors."""
-        return (
-            ("cell", self._cell_dtype, None),
-            ("codes", "|u1", self.dim * self.bits // 8),
-            ("norm", "|u1", None),
-        )
+        """See `residual_columns`."""
+        return residual_columns(self.dim, self.bits, len(self.centroids))
 
     def bytes_per_token(self) -> float:
         """Over all columns."""

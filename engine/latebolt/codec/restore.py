@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec import residual
-from latebolt.codec.base import BITS, Codec
+from latebolt.codec.base import BITS, Codec, bytes_of
+from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.plain import Float16Codec, Int8Codec
 from latebolt.errors import InvalidInput
 
@@ -18,6 +19,17 @@ def untrained(dim: int, bits: int) -> Codec:
     """The codec that can be had without a sample: int8 for 8 bits, float16 otherwise."""
     check_bits(bits)
     return Int8Codec(dim) if bits == 8 else Float16Codec(dim)
+
+
+def bytes_per_token_of(dim: int, bits: int, n_tokens: int) -> float:
+    """Bytes a token will take in a store of so many tokens, before there are any.
+
+    Raises:
+        InvalidInput: bits is none of those a store can have.
+    """
+    if check_bits(bits) >= 8:
+        return untrained(dim, bits).bytes_per_token()
+    return bytes_of(residual.residual_columns(dim, bits, default_n_centroids(n_tokens)))
 
 
 def check_bits(bits: int) -> int:

@@ -237,12 +237,27 @@ class Encoder:
         if not isinstance(texts, str | bytes | Sequence):
             texts = list(texts)
         tokens = self._text.tokenize(check_texts(texts, "documents"), "document", max_length)
-        protected = len(self.contract.frame.prefix) + (self.contract.document.marker is not None)
 
         def finish(vectors: Float32) -> Float32:
-            return pool_tokens(vectors, pool_factor, protected)
+            return pool_tokens(vectors, pool_factor, self._protected)
 
         return self._encode(tokens, "document", finish, show_progress)
+
+    def pooled(self, documents: TokenVectors, pool_factor: int) -> TokenVectors:
+        """What `encode_documents` with that pool_factor gives, from what it gives without one.
+
+        Raises:
+            InvalidInput: pool_factor is below 1.
+        """
+        if not isinstance(pool_factor, int) or pool_factor < 1:
+            raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
+        matrices = [pool_tokens(vectors, pool_factor, self._protected) for vectors in documents]
+        return TokenVectors.from_matrices(matrices, documents.dim)
+
+    @property
+    def _protected(self) -> int:
+        """Vectors of markers at a document's beginning, which pooling keeps."""
+        return len(self.contract.frame.prefix) + (self.contract.document.marker is not None)
 
     def iter_documents(
         self,

@@ -114,7 +114,18 @@ def test_rerank_and_encode(tmp_path):
 
 def test_help_and_version_teach():
     assert "demo" in latebolt("--help").stdout and "latebolt, version" in latebolt("--version").stdout
-    for command in ("demo", "export", "index", "search", "rerank", "encode", "eval", "doctor", "check"):
+    for command in (
+        "demo",
+        "export",
+        "index",
+        "search",
+        "rerank",
+        "encode",
+        "eval",
+        "cost",
+        "doctor",
+        "check",
+    ):
         assert f"latebolt {command}" in latebolt(command, "--help").stdout
 
 
@@ -124,20 +135,6 @@ def test_doctor():
         report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
     )
     assert report["process"]["torch imported"] is False
-
-
-def test_eval(tmp_path):
-    pytest.importorskip("ir_measures")
-    texts = ["the cat sleeps", "a dog barks", "the sun shines", "rain falls"]
-    (tmp_path / "corpus.jsonl").write_text(
-        "\n".join(json.dumps({"_id": str(i), "title": "", "text": t}) for i, t in enumerate(texts))
-    )
-    (tmp_path / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "sleeping cat"}))
-    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t0\t1\n")
-    rows = json.loads(latebolt("eval", str(tmp_path), "--dims", "64", "--bits", "32,2", "--json").stdout)
-    assert [row["model"] for row in rows] == ["BM25", "starter", "starter"]
-    assert all(row["nDCG@10"] == 1 for row in rows[1:])
-    assert "nDCG@10" in latebolt("eval", str(tmp_path), "--dims", "64", "--bits", "32").stdout
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""Encodings kept on disk by what they depend on, so that an interrupted or repeated evaluation goes on.
+
+A file holds the vectors of some 256 texts. Its name is a digest of all that decides them: the model's
+contract, the bytes of its graph and tokenizer, ONNX Runtime's version, device, precision, width, kind, and
+the texts. Nothing is ever looked up by a model's or a collection's name, so no two can be mixed. Texts are
+put into files by their own digests: a document added to a collection renews one file, not all behind it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from latebolt.encoder.encoder import Encoder
+from latebolt.layouts.digests import remembered_sha256
+from latebolt.progress import progress_bar
+from latebolt.values import TokenVectors
+
+_TEXTS_A_FILE = 256
+_FORMAT = "1"
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where encodings are kept: `LATEBOLT_CACHE`, else the user's cache folder."""
+    root = os.environ.get("LATEBOLT_CACHE") or platformdirs.user_cache_dir("latebolt", appauthor=False)
+    return Path(root) / "eval"
+
+
+def encoder_digest(encoder: Encoder) -> str:
+    """64 hex digits, equal only for encoders that give a text the same vectors."""
+    folder = encoder.folder
+    graph = encoder.contract.graph(encoder.precision)
+    files = [*(folder.path / part.file for part in graph.parts), folder.tokenizer_file]
+    runtime = next((v for name in ("onnxruntime", "onnxruntime-gpu") if (v := _version(name))), "")
+    place = (runtime, encoder.device, encoder.precision, encoder.dim)
+    parts = (_FORMAT, encoder.contract, remembered_sha256(files), place)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+class Encodings:
+    """Encodes texts through a folder of earlier encodings; None keeps nothing."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def encode(
+        self,
+        encoder: Encoder,
+        texts: Sequence[str],
+        kind: Literal["query", "document"],
+        show_progress: bool = False,
+    ) -> TokenVectors:
+        """Token vectors of the texts, in order; equal texts are encoded once."""
+        model = encoder_digest(encoder) if self.folder else ""
+        of: dict[str, bytes] = {text: hashlib.sha256(text.encode()).digest() for text in texts}
+        n_files = 1 << max(0, (len(of) // _TEXTS_A_FILE).bit_length())
+        groups: dict[int, list[str]] = {}
+        for text in sorted(of, key=lambda each: of[each]):
+            groups.setdefault(int.from_bytes(of[text][:8], "big") % n_files, []).append(text)
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        with progress_bar(len(of), f"encode {kind}s, dim {encoder.dim}", "text", show_progress) as bar:
+            for group in groups.values():
+                vectors = self._group(encoder, model, kind, group, [of[text] for text in group])
+                found.update(zip(group, vectors, strict=True))
+                bar.step(len(group), vectors.n_tokens)
+        return TokenVectors.from_matrices([found[text] for text in texts], encoder.dim)
+
+    def _group(
+        self, encoder: Encoder, model: str, kind: str, texts: list[str], digests: list[bytes]
+    ) -> TokenVectors:
+        encode = encoder.encode_queries if kind == "query" else encoder.encode_documents
+        if self.folder is None:
+            return encode(texts)
+        name = hashlib.sha256(f"{model} {kind} ".encode() + b"".join(digests)).hexdigest()[:40]
+        path = self.folder / name[:2] / f"{name}.npz"
+        kept = _read(path, len(texts), encoder.dim)
+        if kept is None:
+            kept = encode(texts)
+            _write(path, kept)
+        return kept
+
+
+def _read(path: Path, n_texts: int, dim: int) -> TokenVectors | None:
+    """What a file holds; None if there is none, or it is damaged (the archive has a checksum)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            vectors = TokenVectors(stored["values"], stored["offsets"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s: cannot be used (%s); its texts are encoded again.", path, error)
+        return None
+    return vectors if len(vectors) == n_texts and vectors.dim == dim else None
+
+
+def _write(path: Path, vectors: TokenVectors) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            np.savez(file, values=vectors.values, offsets=vectors.offsets)
+        draft.replace(path)
+    except OSError as error:  # a cache that cannot be written only costs time
+        logger.warning("%s: cannot be written (%s); the run goes on without.", path, error.strerror)
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
