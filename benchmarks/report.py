@@ -135,8 +135,62 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
         f"{command['ms']:.0f} ms. Without a model, the first search of a process takes "
         f"{found['first search of an index, kernels compiled']['ms']:.0f} ms, and "
         f"{found['first search of an index, no kernel compiled yet']['ms']:.0f} ms where the machine has not "
-        "compiled its kernels yet (`python benchmarks/cold_start.py`)."
+        "compiled its kernels yet (`python benchmarks/cold_start.py`)." + readme_first_answers(rows)
     )
+
+
+def readme_first_answers(rows: list[dict[str, Any]]) -> str:
+    """Import, loading and the first answer of a fresh process, beside others; "" where none was measured."""
+    chosen = [row for row in rows if row["what"].startswith("first answer: ")]
+    if len(chosen) < 2:
+        return ""
+    lines = [
+        "",
+        "",
+        "| a fresh process | import, ms | load, ms | first answer, ms | together, ms | peak MB |",
+        "| --- |" + " ---: |" * 5,
+    ]
+    for row in chosen:
+        name = row["what"].removeprefix("first answer: ")
+        parts = (row["import_ms"], row["load_ms"], row["answer_ms"], row["ms"], row["peak_MB"])
+        lines.append(f"| {name} | " + " | ".join(f"{part:.0f}" for part in parts) + " |")
+    return "\n".join(lines)
+
+
+def readme_frameworks(rows: list[dict[str, Any]]) -> str:
+    """What an import changes for users of two libraries."""
+    first = rows[0]
+    lines = [
+        f"The libraries that two adapters stand for, {first['passages']:,} passages, the same weights, "
+        f"{first['threads']} threads (`python benchmarks/frameworks.py`):",
+        "",
+        "| | import, s | index, s | a search, ms | peak MB | index, MB | installed, MB |",
+        "| --- |" + " ---: |" * 6,
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['contender']} | {row['import_s']:.1f} | {row['build_s']:.1f} | {row['p50_ms']:.1f} "
+            f"| {row['peak_MB']:.0f} | {row['disk_MB']:.1f} | {row['installed_MB']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def readme_qdrant(rows: list[dict[str, Any]]) -> str:
+    """A copy in Qdrant beside its index."""
+    first = rows[0]
+    lines = [
+        f"The same {first['documents']:,} documents in an index and in Qdrant's own engine, in one process "
+        "(`python benchmarks/qdrant.py`):",
+        "",
+        "| | p50, ms | share of the exact top 10 | build, s | bytes a token |",
+        "| --- |" + " ---: |" * 4,
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['name']} | {row['p50_ms']:.1f} | {row['overlap']:.3f} | {row['build_s']:.1f} "
+            f"| {row['bytes_per_token']:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def readme_search(rows: list[dict[str, Any]]) -> str:
@@ -146,15 +200,15 @@ def readme_search(rows: list[dict[str, Any]]) -> str:
         f"Search, {first['documents']:,} documents, {first['tokens']:,} tokens, {first['threads']} threads, "
         f"{first['queries']} queries, the same vectors (`python benchmarks/search.py`):",
         "",
-        "| | build, s | bytes a token | resident MB | p50, ms | batch, queries/s | nDCG@10 |",
-        "| --- |" + " ---: |" * 6,
+        "| | build, s | bytes a token | resident MB | p50, ms | x NumPy | batch, queries/s | nDCG@10 |",
+        "| --- |" + " ---: |" * 7,
     ]
     for row in rows:
         build = f"{row['build_s']:.0f}" if row.get("build_s") is not None else "–"
         size = f"{row['bytes_a_token']:.0f}" if row.get("bytes_a_token") is not None else "–"
         lines.append(
-            f"| {row['contender']} | {build} | {size} | {row['resident_MB']:.0f} | {row['p50_ms']:.1f} "
-            f"| {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} |"
+            f"| {row['contender']} | {build} | {size} | {row['resident_MB']:.0f} | {row['p50_ms']:.2f} "
+            f"| {row['x NumPy']:.1f} | {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} |"
         )
     return "\n".join(lines)
 
@@ -247,6 +301,8 @@ README_PARTS = {
     "scale": readme_scale,
     "cold_start": readme_cold_start,
     "serve": readme_serve,
+    "frameworks": readme_frameworks,
+    "qdrant": readme_qdrant,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
 
