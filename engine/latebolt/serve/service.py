@@ -6,6 +6,7 @@ Knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import threading
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _FEW_CHARACTERS: Final = 4000
 # Writes that may wait for their turn at an index, or work at different ones.
 _WRITES: Final = 16
+# Indexes that are searched once before the server is ready.
+_WARMED: Final = 16
 
 
 class Service:
@@ -122,6 +125,10 @@ class Service:
                 raise InvalidInput(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
                 raise InvalidInput(f"--index {name}={folder}: {error}") from error
+        # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits.
+        for name in [*self.settings.given_indexes, *self.indexes.names()][:_WARMED]:
+            with contextlib.suppress(LateboltError):  # a request for it will be told
+                self.indexes.get(name).search("warm up", 1)
 
     def encoder(self, dim: int | None = None) -> Encoder:
         """The model at a width.

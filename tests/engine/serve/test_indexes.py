@@ -253,3 +253,20 @@ def test_an_index_given_twice_or_missing_is_named(tmp_path: Path):
     assert failed.wait(30)
     assert f"--index gone={tmp_path}/gone: there is no index in that folder" in str(service.failure)
     service.close()
+
+
+def test_indexes_are_searched_once_before_the_server_is_ready(tmp_path: Path, monkeypatch):
+    """So that no request waits for a kernel to be compiled; one that does not fit the model stops nobody."""
+    folder = tmp_path / "indexes"
+    Index.create(folder / "odd", None, dim=32).close()
+    (folder / "broken").mkdir()
+    with serving(tmp_path) as running:
+        running.client.post("/v1/indexes", json={"name": "cities"})
+    searched = []
+    search = Index.search
+    monkeypatch.setattr(
+        Index, "search", lambda self, *a, **k: searched.append(self.path.name) or search(self, *a, **k)
+    )
+    with serving(tmp_path) as running:
+        assert running.client.post("/v1/indexes/odd/search", json={"query": "a"}).status_code == 409
+        assert searched == ["cities"]
