@@ -225,10 +225,11 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         filtered = f"{row['filtered_p50_ms']:.1f}" if "filtered_p50_ms" in row else "–"
-        star = " *" if row["codes"] == "copied" else ""
+        star = {"copied": " *", "extrapolated": " (extrapolated)"}.get(row["codes"], "")
+        kept = f"{row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f}" if "overlap_at_10" in row else "– | –"
         lines.append(
             f"| {row['documents']:,}{star} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
-            f"| {row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f} | {row['bytes'] / 1e9:.2f} "
+            f"| {kept} | {row['bytes'] / 1e9:.2f} "
             f"| {row['resident_mb']:.0f} | {row['own_mb']:.0f} |"
         )
     lines += ["", "\\* passages put together from codes of real tokens instead of being encoded one by one."]

@@ -35,6 +35,7 @@ from simulate import read_queries, read_source, write_vectors
 CHUNK = 20_000  # passages made and written at a time
 SAMPLE = 196_608  # tokens the codec learns from, as Index does
 NAMES, QUICK_NAMES = ("squad", "pubmedqa", "cosqa"), ("squad",)  # the built-in model reads English
+LARGEST, EXTRAPOLATED = 10_000_000, "extrapolated"
 FILTERED_UP_TO = 1_000_000  # passages that get metadata, for the search with a filter
 
 
@@ -62,10 +63,23 @@ def main() -> None:
     if not given.quick and (RESULTS / "scale.json").exists():
         measured = {row["documents"] for row in rows}
         kept = json.loads((RESULTS / "scale.json").read_text())["rows"]
-        rows = sorted([*(r for r in kept if r["documents"] not in measured), *rows], key=_size)
+        kept = [r for r in kept if r["documents"] not in measured and r["codes"] != EXTRAPOLATED]
+        rows = sorted([*kept, *rows], key=_size)
+    if not given.quick and rows[-1]["documents"] < LARGEST:
+        rows.append(extrapolated(rows, LARGEST))
     record("scale", rows, quick=given.quick)
     if not given.quick:
         plot(rows, RESULTS / "scale.svg")
+
+
+def extrapolated(rows: list[dict[str, Any]], n: int) -> dict[str, Any]:
+    """What the last two sizes lead one to expect of `n` passages: every figure as a power of their number."""
+    before, last = rows[-2:]
+    steps = np.log(n / last["documents"]) / np.log(last["documents"] / before["documents"])
+    row: dict[str, Any] = {"documents": n, "codes": EXTRAPOLATED}
+    for name in ("tokens", "bytes", "p50_ms", "p95_ms", "resident_mb", "own_mb", "exhaustive_ms"):
+        row[name] = float(last[name] * (last[name] / before[name]) ** steps)
+    return row
 
 
 def _arguments() -> argparse.Namespace:
@@ -194,24 +208,37 @@ def _ndcg(found: list[Any], answers: list[str]) -> float:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Milliseconds and megabytes over passages."""
+    """Milliseconds and megabytes over passages; dashed is extrapolated."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    expected = [row for row in rows if row["codes"] == EXTRAPOLATED]
+    rows = [row for row in rows if row["codes"] != EXTRAPOLATED]
     sizes = [row["documents"] for row in rows]
     for name in ("p50_ms", "p95_ms", "filtered_p50_ms", "exhaustive_ms"):
         points = [(row["documents"], row[name]) for row in rows if name in row]
-        left.loglog(*zip(*points, strict=True), marker="o", label=name.replace("_ms", ""))
+        [line] = left.loglog(*zip(*points, strict=True), marker="o", label=name.replace("_ms", ""))
+        _continue(left, points[-1], [(row["documents"], row[name]) for row in expected if name in row], line)
     left.set(xlabel="passages", ylabel="milliseconds a query")
     left.legend()
-    right.loglog(sizes, [row["bytes"] / 1e6 for row in rows], marker="o", label="on disk")
-    right.loglog(sizes, [row["resident_mb"] for row in rows], marker="o", label="resident while searching")
+    for name, unit, label in (("bytes", 1e6, "on disk"), ("resident_mb", 1, "resident while searching")):
+        values = [row[name] / unit for row in rows]
+        [line] = right.loglog(sizes, values, marker="o", label=label)
+        more = [(row["documents"], row[name] / unit) for row in expected]
+        _continue(right, (sizes[-1], values[-1]), more, line)
     right.set(xlabel="passages", ylabel="MB")
     right.legend()
     figure.savefig(path, metadata={"Date": None})
+
+
+def _continue(axes: Any, last: tuple[float, float], more: list[tuple[float, float]], line: Any) -> None:
+    """A dashed line to hollow points: what was not measured."""
+    if more:
+        style = {"linestyle": "--", "marker": "o", "markerfacecolor": "none", "color": line.get_color()}
+        axes.loglog(*zip(last, *more, strict=True), **style)
 
 
 if __name__ == "__main__":
