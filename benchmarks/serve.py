@@ -8,6 +8,7 @@ request, so that no cache answers. Each client asks again as soon as it has its 
 - `of_embedded`: requests a second over those of the embedded library with the same threads, measured in the
   way that it is fastest (one caller, a caller for each thread, or in batches), just before and after.
 - `overhead`: one request after another, server and library in turn for the same query.
+- `--only off,on,mixed` measures some parts; of the others the record keeps its rows, each with its commit.
 - `mixed`: slow, huge, malformed and leaving clients beside normal ones; then kill -9 amid additions, and a
   new start, where every acknowledged document has to be.
 """
@@ -34,7 +35,7 @@ from typing import Any
 import numpy as np
 
 import serve_clients
-from harness import HERE, arguments, record
+from harness import HERE, RESULTS, arguments, commit, record
 from serve_clients import HOST, INDEX, WRITTEN, Texts
 
 CLIENTS = (1, 8, 64, 256)
@@ -401,9 +402,26 @@ def main() -> None:
             rows.append(mixed(root / "mixed", texts, given.threads, seconds, scale.patience))
             print(rows[-1], flush=True)
     for row in rows:
-        row["threads"] = given.threads
-    record("serve", rows, ("uvicorn", "fastapi", "httptools", "uvloop"), given.quick or bool(given.only))
+        row |= {"threads": given.threads, "commit": commit()}
+    kept = [] if given.quick else [row for row in recorded_rows() if part_of(row) not in parts]
+    record("serve", [*rows, *kept], ("uvicorn", "fastapi", "httptools", "uvloop"), given.quick)
     check(rows)
+
+
+def recorded_rows() -> list[dict[str, Any]]:
+    """Those of the last record, each with the commit it was measured at."""
+    path = RESULTS / "serve.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    return [{"commit": content["commit"], **row} for row in content["rows"]]
+
+
+def part_of(row: dict[str, Any]) -> str:
+    """What `--only` calls the part that made a row."""
+    if row["work"] == "mixed":
+        return "mixed"
+    return "on" if row.get("cache", "off").startswith("on") else "off"
 
 
 if __name__ == "__main__":

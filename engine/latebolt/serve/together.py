@@ -1,8 +1,9 @@
 """Searches that wait are answered together: one run for those that ask the same index in the same way.
 
 An idle server runs a search at once, by itself and with all threads. What arrives while that runs waits, and
-makes the next run, in which a query costs less: they are encoded and scored side by side. Searches that ask
-something else run beside it, so that a long one holds up nobody but its own kind.
+makes the next run, in which a query costs less: they are encoded and scored side by side. Whoever has just
+been answered together mostly asks again, so the next run waits for as many, but only for a moment.
+Searches that ask something else run beside it, so that a long one holds up nobody but its own kind.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 # Queries of a run: more cost hardly less each, and everyone waits for the last.
 _MOST: Final = 64
+# Seconds that a run may wait for as many queries as the one before it had.
+_PATIENCE: Final = 0.004
 
 
 class Together:
@@ -30,6 +33,8 @@ class Together:
         # Of each key those who wait, the longest first; keys take turns.
         self._waiting: dict[Hashable, list[tuple[str, asyncio.Future[Any]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # Of each key whose next run waits: for how many queries, and the end of its patience.
+        self._hoping: dict[Hashable, tuple[int, asyncio.TimerHandle]] = {}
 
     async def ask(self, key: Hashable, query: str) -> Any:
         """The answer to one query; cancelling it drops it while it waits."""
@@ -39,7 +44,7 @@ class Together:
         return await future
 
     def _begin(self) -> None:
-        for key in [key for key in self._waiting if key not in self._running]:
+        for key in [key for key in self._waiting if key not in self._running and not self._hopes(key)]:
             if len(self._running) == self._runs:
                 return
             wanted = [each for each in self._waiting.pop(key) if not each[1].done()]
@@ -51,6 +56,24 @@ class Together:
                 task = asyncio.create_task(self._answer(key, wanted[:_MOST]), context=contextvars.Context())
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _hopes(self, key: Hashable) -> bool:
+        """Whether the next run of a key waits for more queries."""
+        if key not in self._hoping:
+            return False
+        wanted, timer = self._hoping[key]
+        if len(self._waiting[key]) < wanted:
+            return True
+        timer.cancel()
+        del self._hoping[key]
+        return False
+
+    def _hope(self, key: Hashable, wanted: int) -> None:
+        def give_up() -> None:
+            del self._hoping[key]
+            self._begin()
+
+        self._hoping[key] = wanted, asyncio.get_running_loop().call_later(_PATIENCE, give_up)
 
     async def _answer(self, key: Hashable, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
         try:
@@ -64,4 +87,6 @@ class Together:
                     future.set_exception(error)
         finally:
             self._running.remove(key)
+            if len(asked) > 1:
+                self._hope(key, len(asked))
             self._begin()

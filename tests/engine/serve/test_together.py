@@ -13,6 +13,12 @@ from latebolt.serve.together import Together
 current = contextvars.ContextVar("current", default="nobody")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a test need not wait for it."""
+    monkeypatch.setattr(together, "_PATIENCE", 0)
+
+
 class Runs:
     """Answers queries when `go` is called, and remembers which were answered together."""
 
@@ -114,6 +120,38 @@ def test_as_many_run_as_may_and_one_of_a_kind():
         for _ in range(3):
             await runs.go()
         assert sorted(runs.seen[2:]) == [("a", ["2"]), ("b", ["5"]), ("c", ["4"])]
+        await asyncio.gather(*asked)
+
+    asyncio.run(main())
+
+
+def test_a_run_waits_a_moment_for_as_many_as_the_one_before(monkeypatch):
+    monkeypatch.setattr(together, "_PATIENCE", 0.05)
+
+    async def main() -> None:
+        runs = Runs(2)
+        asked = [runs.ask("a", query) for query in "123"]
+        await runs.go()
+        await runs.go()
+        assert [queries for _, queries in runs.seen] == [["1"], ["2", "3"]]
+        asked.append(runs.ask("a", "4"))
+        asked.append(runs.ask("b", "x"))  # another key waits for nobody
+        await asyncio.sleep(0.001)
+        assert runs.seen[2:] == [("b", ["x"])]
+        asked.append(runs.ask("a", "5"))  # now there are as many as before
+        await asyncio.sleep(0.001)
+        assert runs.seen[3:] == [("a", ["4", "5"])]
+        await runs.go()
+        asked.append(runs.ask("a", "6"))
+        await asyncio.sleep(0.001)
+        assert len(runs.seen) == 4
+        await asyncio.sleep(0.08)  # nobody else came
+        assert runs.seen[4:] == [("a", ["6"])]
+        await runs.go()
+        asked.append(runs.ask("a", "7"))
+        await asyncio.sleep(0.001)
+        assert runs.seen[5:] == [("a", ["7"])]  # who is alone waits no longer
+        await runs.go()
         await asyncio.gather(*asked)
 
     asyncio.run(main())
