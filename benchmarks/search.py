@@ -213,6 +213,7 @@ def main() -> None:
         run_child(given.step, given.contender, Data(given.folder), place, given.threads)
         return
     rows: list[dict[str, Any]] = []
+    before = recorded_rows()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         facts = prepare(root, 20 if given.quick else 250, ("pubmedqa",) if given.quick else COLLECTIONS)
@@ -239,27 +240,32 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
             if name in (OURS[-1], *PEERS):  # a peer's build takes many minutes: what is there is kept
-                record("search", [row | facts for row in rows], (), given.quick)
-    rows = [row | facts for row in rows]
-    record("search", rows + kept_peers(rows, given.quick), (), given.quick)
+                full = [row | facts for row in rows]
+                record("search", full + kept_peers(before, full), (), given.quick)
 
 
-def kept_peers(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
+def kept_peers(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of an earlier run, over as many tokens and queries, for peers that did not take part in this one:
     they take half an hour, and their code has not changed. Each row names the commit it was measured at.
     """
-    path = RESULTS / "search.json"
-    if quick or not path.exists():
-        return []
     have = {row["contender"] for row in rows}
     same = ("tokens", "queries", "threads")
     return [
         row
-        for row in json.loads(path.read_text())["rows"]
+        for row in before
         if row["contender"] in PEERS
         and row["contender"] not in have
         and all(row.get(name) == rows[0][name] for name in same)
     ]
+
+
+def recorded_rows() -> list[dict[str, Any]]:
+    """Those of the last record, each with the commit it was measured at."""
+    path = RESULTS / "search.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    return [{"commit": content["commit"], **row} for row in content["rows"]]
 
 
 if __name__ == "__main__":
