@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from readme_snippets import PAGES, README, Snippet, commands, imported, promises, run, snippets
+from readme_snippets import PAGES, PROJECT, README, Snippet, commands, imported, promises, run, snippets
 
 SNIPPETS = snippets()
 TESTS = Path(__file__).parents[1]
@@ -36,10 +36,10 @@ def test_every_block_is_looked_at():
         assert [snippet.kind for snippet in snippets(page)] == fences
 
 
-def test_what_is_not_installed_here_is_what_some_test_imports():
+def test_what_is_not_installed_here_is_what_some_test_or_the_engine_imports():
     """Or a name with a typing error would be skipped everywhere."""
     known = set(sys.stdlib_module_names)
-    for path in TESTS.rglob("*.py"):
+    for path in [*TESTS.rglob("*.py"), *(PROJECT / "engine").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 known.add((node.module or "").split(".")[0])
