@@ -162,6 +162,15 @@ def record(
     print(f"kept as {path}")
 
 
+def recorded_rows(name: str) -> list[dict[str, Any]]:
+    """Rows of the last record of a benchmark, each with the commit it was measured at; none without one."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    return [{"commit": content["commit"], **row} for row in content["rows"]]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as aligned text."""
     names = list(dict.fromkeys(name for row in rows for name in row))

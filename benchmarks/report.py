@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from harness import HERE, RESULTS
@@ -139,58 +140,66 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
     )
 
 
+def _table(head: str, numbers: list[str], lines: Iterable[Iterable[str]]) -> list[str]:
+    """A Markdown table of a column of names and columns of numbers."""
+    top = [f"| {head} | " + " | ".join(numbers) + " |", "| --- |" + " ---: |" * len(numbers)]
+    return top + ["| " + " | ".join(line) + " |" for line in lines]
+
+
 def readme_first_answers(rows: list[dict[str, Any]]) -> str:
     """Import, loading and the first answer of a fresh process, beside others; "" where none was measured."""
     chosen = [row for row in rows if row["what"].startswith("first answer: ")]
     if len(chosen) < 2:
         return ""
-    lines = [
-        "",
-        "",
-        "| a fresh process | import, ms | load, ms | first answer, ms | together, ms | peak MB |",
-        "| --- |" + " ---: |" * 5,
-    ]
-    for row in chosen:
-        name = row["what"].removeprefix("first answer: ")
-        parts = (row["import_ms"], row["load_ms"], row["answer_ms"], row["ms"], row["peak_MB"])
-        lines.append(f"| {name} | " + " | ".join(f"{part:.0f}" for part in parts) + " |")
-    return "\n".join(lines)
+    numbers = ["import, ms", "load, ms", "first answer, ms", "together, ms", "peak MB"]
+    lines = (
+        [
+            row["what"].removeprefix("first answer: "),
+            *(f"{row[name]:.0f}" for name in ("import_ms", "load_ms", "answer_ms", "ms", "peak_MB")),
+        ]
+        for row in chosen
+    )
+    return "\n\n" + "\n".join(_table("a fresh process", numbers, lines))
 
 
 def readme_frameworks(rows: list[dict[str, Any]]) -> str:
     """What an import changes for users of two libraries."""
-    first = rows[0]
-    lines = [
-        f"The libraries that two adapters stand for, {first['passages']:,} passages, the same weights, "
-        f"{first['threads']} threads (`python benchmarks/frameworks.py`):",
-        "",
-        "| | import, s | index, s | a search, ms | peak MB | index, MB | installed, MB |",
-        "| --- |" + " ---: |" * 6,
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['contender']} | {row['import_s']:.1f} | {row['build_s']:.1f} | {row['p50_ms']:.1f} "
-            f"| {row['peak_MB']:.0f} | {row['disk_MB']:.1f} | {row['installed_MB']:.0f} |"
-        )
-    return "\n".join(lines)
+    numbers = ["import, s", "index, s", "a search, ms", "peak MB", "index, MB", "installed, MB"]
+    lines = (
+        [
+            row["contender"],
+            *(f"{row[name]:.1f}" for name in ("import_s", "build_s", "p50_ms")),
+            f"{row['peak_MB']:.0f}",
+            f"{row['disk_MB']:.1f}",
+            f"{row['installed_MB']:.0f}",
+        ]
+        for row in rows
+    )
+    title = (
+        f"The libraries that two adapters stand for, {rows[0]['passages']:,} passages, the same weights, "
+        f"{rows[0]['threads']} threads (`python benchmarks/frameworks.py`):"
+    )
+    return "\n".join([title, "", *_table("", numbers, lines)])
 
 
 def readme_qdrant(rows: list[dict[str, Any]]) -> str:
     """A copy in Qdrant beside its index."""
-    first = rows[0]
-    lines = [
-        f"The same {first['documents']:,} documents in an index and in Qdrant's own engine, in one process "
-        "(`python benchmarks/qdrant.py`):",
-        "",
-        "| | p50, ms | share of the exact top 10 | build, s | bytes a token |",
-        "| --- |" + " ---: |" * 4,
-    ]
-    for row in rows:
-        lines.append(
-            f"| {row['name']} | {row['p50_ms']:.1f} | {row['overlap']:.3f} | {row['build_s']:.1f} "
-            f"| {row['bytes_per_token']:.0f} |"
-        )
-    return "\n".join(lines)
+    lines = (
+        [
+            row["name"],
+            f"{row['p50_ms']:.1f}",
+            f"{row['overlap']:.3f}",
+            f"{row['build_s']:.1f}",
+            f"{row['bytes_per_token']:.0f}",
+        ]
+        for row in rows
+    )
+    title = (
+        f"The same {rows[0]['documents']:,} documents in an index and in Qdrant's own engine, in one process "
+        "(`python benchmarks/qdrant.py`):"
+    )
+    numbers = ["p50, ms", "share of the exact top 10", "build, s", "bytes a token"]
+    return "\n".join([title, "", *_table("", numbers, lines)])
 
 
 def readme_search(rows: list[dict[str, Any]]) -> str:

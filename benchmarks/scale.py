@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, RESULTS, child, peak_mb, record
+from harness import HERE, RESULTS, child, commit, peak_mb, record, recorded_rows
 from latebolt import Index
 from latebolt.codec.residual import ResidualCodec
 from latebolt.index.storage import Column, Store
@@ -60,11 +60,11 @@ def main() -> None:
         if not given.keep:
             built.unlink()
             shutil.rmtree(Path(given.work) / size)
-    if not given.quick and (RESULTS / "scale.json").exists():
+    rows = [row | {"commit": commit()} for row in rows]
+    if not given.quick:
         measured = {row["documents"] for row in rows}
-        kept = json.loads((RESULTS / "scale.json").read_text())["rows"]
-        kept = [r for r in kept if r["documents"] not in measured and r["codes"] != EXTRAPOLATED]
-        rows = sorted([*kept, *rows], key=_size)
+        kept = [row for row in recorded_rows("scale") if row["codes"] != EXTRAPOLATED]
+        rows = sorted([*(row for row in kept if row["documents"] not in measured), *rows], key=_size)
     if not given.quick and rows[-1]["documents"] < LARGEST:
         rows.append(extrapolated(rows, LARGEST))
     record("scale", rows, quick=given.quick)

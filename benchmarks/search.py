@@ -7,7 +7,8 @@ memory, milliseconds a query, queries a second in one batch, nDCG@10 and the sha
 is found.
 
 fast-plaid and xtr-warp-rs need a torch of their own: `python -m venv peers; peers/bin/pip install fast-plaid
-xtr-warp-rs` (or each in an environment of its own) and LATEBOLT_PEERS=peers/bin/python.
+xtr-warp-rs` (or each in an environment of its own) and LATEBOLT_PEERS=peers/bin/python. Without it the record
+keeps the rows that they have.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, RESULTS, THREAD_VARIABLES, commit, record
+from harness import HERE, THREAD_VARIABLES, commit, record, recorded_rows
 
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
 DIM, K = 128, 10
@@ -213,7 +214,7 @@ def main() -> None:
         run_child(given.step, given.contender, Data(given.folder), place, given.threads)
         return
     rows: list[dict[str, Any]] = []
-    before = recorded_rows()
+    before = recorded_rows("search")
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         facts = prepare(root, 20 if given.quick else 250, ("pubmedqa",) if given.quick else COLLECTIONS)
@@ -257,15 +258,6 @@ def kept_peers(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list
         and row["contender"] not in have
         and all(row.get(name) == rows[0][name] for name in same)
     ]
-
-
-def recorded_rows() -> list[dict[str, Any]]:
-    """Those of the last record, each with the commit it was measured at."""
-    path = RESULTS / "search.json"
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text())
-    return [{"commit": content["commit"], **row} for row in content["rows"]]
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 import serve_clients
-from harness import HERE, RESULTS, arguments, commit, record
+from harness import HERE, arguments, commit, record, recorded_rows
 from serve_clients import HOST, INDEX, WRITTEN, Texts
 
 CLIENTS = (1, 8, 64, 256)
@@ -403,18 +403,9 @@ def main() -> None:
             print(rows[-1], flush=True)
     for row in rows:
         row |= {"threads": given.threads, "commit": commit()}
-    kept = [] if given.quick else [row for row in recorded_rows() if part_of(row) not in parts]
+    kept = [] if given.quick else [row for row in recorded_rows("serve") if part_of(row) not in parts]
     record("serve", [*rows, *kept], ("uvicorn", "fastapi", "httptools", "uvloop"), given.quick)
     check(rows)
-
-
-def recorded_rows() -> list[dict[str, Any]]:
-    """Those of the last record, each with the commit it was measured at."""
-    path = RESULTS / "serve.json"
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text())
-    return [{"commit": content["commit"], **row} for row in content["rows"]]
 
 
 def part_of(row: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ from latebolt.adapters.qdrant_points import (
     OVERSAMPLING,
     PASSAGE,
     TOKENS,
+    Asked,
     FirstStage,
     Float32,
     NewPoint,
@@ -239,16 +240,8 @@ class Collection(Points):
             vectors[FIRST] = _numbers(point.first)
         return vectors
 
-    def _find(
-        self,
-        query: Float32,
-        first: Float32 | None,
-        k: int,
-        candidates: int,
-        where: Any,
-        exhaustive: bool,
-        search_params: Any,
-    ) -> list[Hit]:
+    def _find(self, asked: Asked) -> list[Hit]:
+        query, first, k, candidates, where, exhaustive, search_params = asked
         request: dict[str, Any] = {"query": query.tolist(), "using": self._using, "query_filter": where}
         if first is not None:
             request["prefetch"] = models.Prefetch(

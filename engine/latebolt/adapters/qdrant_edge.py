@@ -21,8 +21,8 @@ from latebolt.adapters.qdrant_points import (
     OVERSAMPLING,
     PASSAGE,
     TOKENS,
+    Asked,
     FirstStage,
-    Float32,
     NewPoint,
     Points,
     check_first_stage,
@@ -208,16 +208,8 @@ class Shard(Points):
             vectors[FIRST] = point.first.tolist()
         return vectors
 
-    def _find(
-        self,
-        query: Float32,
-        first: Float32 | None,
-        k: int,
-        candidates: int,
-        where: Any,
-        exhaustive: bool,
-        search_params: Any,
-    ) -> list[Hit]:
+    def _find(self, asked: Asked) -> list[Hit]:
+        query, first, k, candidates, where, exhaustive, search_params = asked
         stages = None
         if first is not None:
             nearest = edge.Query.Nearest(first.tolist(), using=FIRST)

@@ -16,7 +16,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,22 @@ def point_id(id: str, passage: int = 0) -> str:
     """The UUID of a document's point; of one cut into passages, of a passage's."""
     document = uuid.uuid5(_NAMESPACE, id)
     return str(uuid.uuid5(document, str(passage)) if passage else document)
+
+
+class Asked(NamedTuple):
+    """A search as an engine answers it.
+
+    query float32 [n_query, dim]; first: what the first stage compares, [dim] or [n, dim], None for MaxSim
+    alone; candidates of it; where and search_params are the engine's own.
+    """
+
+    query: Float32
+    first: Float32 | None
+    k: int
+    candidates: int
+    where: Any
+    exhaustive: bool
+    search_params: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,7 +412,7 @@ class Points(ABC):
         first = None
         if self.first_stage is not None and not exhaustive:
             first = first_stage_of(query, "mean") if self.first_stage == "mean" else query
-        return self._find(query, first, k, max(k, candidates), where, exhaustive, search_params)
+        return self._find(Asked(query, first, k, max(k, candidates), where, exhaustive, search_params))
 
     @staticmethod
     def hit(id: Any, payload: Mapping[str, Any] | None, score: float) -> Hit:
@@ -417,17 +433,8 @@ class Points(ABC):
         """Write points, until they are there."""
 
     @abstractmethod
-    def _find(
-        self,
-        query: Float32,
-        first: Float32 | None,
-        k: int,
-        candidates: int,
-        where: Any,
-        exhaustive: bool,
-        search_params: Any,
-    ) -> list[Hit]:
-        """The search itself; `first` is the first stage's query, None for MaxSim alone."""
+    def _find(self, asked: Asked) -> list[Hit]:
+        """The search itself."""
 
     @abstractmethod
     def _delete_documents(self, ids: Sequence[str]) -> None:

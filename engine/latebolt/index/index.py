@@ -27,11 +27,10 @@ from latebolt.index.hybrid import Mode
 from latebolt.index.layout import ModelRecord
 from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
-from latebolt.index.reading import Entry, entries, entries_of
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
-from latebolt.index.stored import BLOCK_TOKENS, StoredDocuments, walk
+from latebolt.index.stored import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, check_query, match_words
 from latebolt.values import Hit, TokenVectors

@@ -1,19 +1,22 @@
-"""Documents of an index as a reader gets them back: id, text, metadata, and token vectors from codes."""
+"""Documents of an index as a reader gets them back: those of some ids, those that pass a filter, or all with
+token vectors made again from their codes; in stored order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from latebolt.codec.base import Codec
+from latebolt.index.searching import Where
 from latebolt.index.segment import Block
 from latebolt.index.storage import Snapshot
 from latebolt.values import TokenVectors
 
 BLOCK_TOKENS: Final = 1 << 15  # decoded at 128 dimensions: 16 MB
+_BATCH: Final = 4096  # documents read at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +74,35 @@ def walk(
             yield StoredDocuments(
                 block.ids, block.texts, block.metadata, block.passages, block, codec(segment.codec)
             )
+
+
+class Entry(NamedTuple):
+    """A document of an index. Where it was cut into passages, `text` is that of the first."""
+
+    id: str
+    text: str | None
+    metadata: Mapping[str, Any] | None
+
+
+def entries(snapshot: Snapshot, where: Where = None) -> Iterator[Entry]:
+    """Every live document that passes the filter, once, oldest segment first."""
+    for segment in snapshot.segments:
+        rows = segment.select(where)
+        if segment.passages is not None:
+            rows &= segment.passages == 0
+        numbers = np.flatnonzero(rows)
+        for start in range(0, len(numbers), _BATCH):
+            for id, text, metadata in segment.documents(numbers[start : start + _BATCH]):
+                yield Entry(id, text, metadata)
+
+
+def entries_of(snapshot: Snapshot, ids: Sequence[str]) -> list[Entry | None]:
+    """The live documents of these ids, in this order; None for an id that is not there."""
+    found: dict[str, Entry] = {}
+    for segment in snapshot.segments:
+        rows = segment.rows_of(ids)
+        if segment.passages is not None:
+            rows = rows[segment.passages[rows] == 0]
+        for id, text, metadata in segment.documents(rows):
+            found[id] = Entry(id, text, metadata)
+    return [found.get(id) for id in ids]

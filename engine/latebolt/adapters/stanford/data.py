@@ -6,12 +6,14 @@ Source of the surface and of the files: colbert/data and colbert/evaluation/load
 from __future__ import annotations
 
 import json
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from latebolt.adapters.stanford.infra import BadArgument, Run
+
+T = TypeVar("T")
 
 
 class Collection:
@@ -61,13 +63,7 @@ class Collection:
         Raises:
             BadArgument: it is none of them.
         """
-        if isinstance(obj, cls):
-            return obj
-        if isinstance(obj, str | Path):
-            return cls(path=str(obj))
-        if isinstance(obj, list | tuple):
-            return cls(data=obj)
-        raise BadArgument(f"a collection should be a path, a list or a Collection, got {type(obj).__name__}.")
+        return _cast(cls, obj, (list, tuple), "a collection should be a path, a list or a Collection")
 
 
 class Queries:
@@ -150,11 +146,7 @@ class Queries:
         Raises:
             BadArgument: it is none of them.
         """
-        if isinstance(obj, cls):
-            return obj
-        if isinstance(obj, str | Path):
-            return cls(path=str(obj))
-        return cls(data=obj)
+        return _cast(cls, obj, (Mapping,), "queries should be a path, a dict of texts by qid or Queries")
 
 
 class Ranking:
@@ -216,15 +208,18 @@ class Ranking:
         Raises:
             BadArgument: it is none of them.
         """
-        if isinstance(obj, cls):
-            return obj
-        if isinstance(obj, str | Path):
-            return cls(path=str(obj))
-        if isinstance(obj, Mapping | list):
-            return cls(data=obj)
-        raise BadArgument(
-            f"a ranking should be a path, a dict, a list or a Ranking, got {type(obj).__name__}."
-        )
+        return _cast(cls, obj, (Mapping, list), "a ranking should be a path, a dict, a list or a Ranking")
+
+
+def _cast(kind: Callable[..., T], obj: Any, data: tuple[type, ...], wanted: str) -> T:
+    """`obj` itself, or what `kind` makes of a path or of data."""
+    if isinstance(kind, type) and isinstance(obj, kind):
+        return cast(T, obj)
+    if isinstance(obj, str | Path):
+        return kind(path=str(obj))
+    if isinstance(obj, data):
+        return kind(data=obj)
+    raise BadArgument(f"{wanted}, got {type(obj).__name__}.")
 
 
 def _lines(path: str) -> Iterator[tuple[int, list[str]]]:
