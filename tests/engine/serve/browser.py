@@ -81,9 +81,14 @@ class Browser:
         return {word: strength for word, strength in self.script(code) if strength > 0}
 
     def search(self) -> None:
-        """Press the button and wait for hits."""
+        """Press the button and wait for its hits, not for those of an earlier search that are still there."""
         self.one("#go").click()
+        self.settle()
         wait_until(lambda: bool(self.all("#hits > li")))
+
+    def settle(self) -> None:
+        """Wait until no search runs, whose answer would move what is about to be clicked."""
+        wait_until(lambda: self.one("#results").get_attribute("aria-busy") != "true")
 
     def hover(self, element: Any) -> None:
         """Move the pointer there."""
