@@ -52,8 +52,8 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             "cache": str(cached),
         },
     }
-    names = ["maxsim_float32", "maxsim_float16", "score_table", "score_table:1", "byte_table"]
-    names += ["fill_lists", "gather_lists"]
+    names = ["maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists"]
+    names += [f"score_table:{dim}{short}" for dim in (128, 96, 64) for short in ("", "x1")]
     shapes = [f"{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
     names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1")]
     names += [f"encode_residual:{shape}" for shape in shapes]

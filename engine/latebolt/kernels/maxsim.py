@@ -265,10 +265,10 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
     blocks = padded.reshape(-1, lanes(_vectors(len(padded))), padded.shape[1])
     query = np.ascontiguousarray(blocks.transpose(0, 2, 1))
     out = np.empty((len(rows), len(padded)), np.float32)
-    kernel = native.kernel(_shaped("score_table", len(padded)))
+    kernel = native.kernel(_shaped(f"score_table:{rows.shape[1]}", len(padded)))
 
     def work(first: int, last: int) -> None:
-        kernel(address(query), len(blocks), address(rows), rows.shape[1], address(out), first, last)
+        kernel(address(query), len(blocks), address(rows), address(out), first, last)
 
     cost = len(padded) * rows.shape[1] / _FLOAT_PRODUCTS_A_NS
     threads.run(np.arange(len(rows) + 1), cost, work, n_threads)

@@ -38,7 +38,7 @@ LENGTH_COUNTS = np.float32(32)
 load_f32, load_i64, load_u8 = (vector.load_scalar(kind) for kind in ("f32", "i64", "u8"))
 load_u16, load_u32 = vector.load_scalar("u16"), vector.load_scalar("u32")
 store_u8, store_u32, store_i64 = (vector.store_integer(kind) for kind in ("u8", "u32", "i64"))
-store_f32 = vector.store_f32
+store_f32, fetch = vector.store_f32, vector.fetch
 
 
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
@@ -218,12 +218,21 @@ def _maxsim_residual(isa: str, dim: int, bits: int, vectors: int = VECTORS) -> C
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            # The next document may stand anywhere: it is fetched while this one is scored.
+            following = stop
+            if rows != 0 and i + 1 < last:
+                following = load_i64(offsets + 8 * load_i64(rows + 8 * (i + 1)))
             total = zero
             if start < stop:
                 for block in range(n_blocks):
                     fill(best + 4 * block * lanes, lowest)
                 at = start
                 while at < stop:
+                    ahead = following + at - start
+                    for line in range(0, n_tile * n_bytes, vector.LINE):
+                        fetch(codes + ahead * n_bytes + line)
+                    fetch(cells + (4 * ahead if wide != 0 else 2 * ahead))
+                    fetch(norms + ahead)
                     for j in range(n_tile):
                         # Past the end the last token is scored again: a maximum may see it twice.
                         token = at + j if at + j < stop else stop - 1
@@ -518,22 +527,24 @@ def _byte_table(isa: str) -> Callable[..., None]:
     return byte_table
 
 
-def _score_table(isa: str, vectors: int = VECTORS) -> Callable[..., None]:
+def _score_table(isa: str, dim: int, vectors: int = VECTORS) -> Callable[..., None]:
     lanes, n_tile = WIDTH[isa] * vectors, TILE * VECTORS // vectors
-    products = vector.products_f32(WIDTH[isa], vectors, n_tile)
-    single = vector.products_f32(WIDTH[isa], vectors, 1)
+    # A width known here makes the rows of a tile constants apart; else their addresses take more registers
+    # than there are.
+    products = vector.products_f32(WIDTH[isa], vectors, n_tile, dim)
+    single = vector.products_f32(WIDTH[isa], vectors, 1, dim)
 
-    def score_table(query, n_blocks, rows, dim, out, first, last):  # type: ignore[no-untyped-def]
-        """Query lanes, their blocks, rows float32 [n][dim], dim, out float32 [n][n_blocks][lanes], range."""
+    def score_table(query, n_blocks, rows, out, first, last):  # type: ignore[no-untyped-def]
+        """Query lanes, their blocks, rows float32 [n][dim], out float32 [n][n_blocks][lanes], range."""
         stride = n_blocks * lanes
         for block in range(n_blocks):
             q, place = query + 4 * block * dim * lanes, out + 4 * block * lanes
             row = first
             while row + n_tile <= last:
-                products(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
+                products(q, rows + 4 * row * dim, place + 4 * row * stride, stride)
                 row += n_tile
             while row < last:
-                single(q, rows + 4 * row * dim, dim, place + 4 * row * stride, stride)
+                single(q, rows + 4 * row * dim, place + 4 * row * stride, stride)
                 row += 1
 
     return score_table
@@ -542,7 +553,6 @@ def _score_table(isa: str, vectors: int = VECTORS) -> Callable[..., None]:
 _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": _maxsim_float32,
     "maxsim_float16": _maxsim_float16,
-    "score_table": _score_table,
     "byte_table": _byte_table,
     "fill_lists": _fill_lists,
     "gather_lists": _gather_lists,
@@ -551,7 +561,7 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "maxsim_bytes": _maxsim_bytes,  # dim
     "maxsim_residual": _maxsim_residual,  # dim, bits, vectors of query lanes where it is not VECTORS
-    "score_table": _score_table,  # vectors of query lanes
+    "score_table": _score_table,  # dim, vectors of query lanes where it is not VECTORS
     "encode_residual": _encode_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim
     "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32

@@ -5,11 +5,11 @@ from __future__ import annotations
 N_ARGUMENTS = {
     "maxsim_float32": 10,
     "maxsim_float16": 10,
-    "score_table": 7,
     "byte_table": 8,
     "fill_lists": 10,
     "gather_lists": 11,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
+    "score_table": 6,  # dim: score_table:128; x1 for short queries
     "maxsim_bytes": 12,  # dim: maxsim_bytes:128
     "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2; x1 for short queries
     "encode_residual": 13,  # dim, bits: encode_residual:128x2

@@ -18,6 +18,7 @@ from latebolt.kernels import isa as isas
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
+LINE = 64  # bytes of a line of memory
 
 _SCALARS = {
     "u8": (I8, types.int64, "zext"),
@@ -116,31 +117,36 @@ def tile_f32(width: int, vectors: int, tokens: int) -> Any:
     return tile
 
 
-def products_f32(width: int, vectors: int, tokens: int) -> Any:
-    """Intrinsic `products(query, rows, dim, out, stride)`: the dot products a tile would fold.
+def products_f32(width: int, vectors: int, tokens: int, dim: int) -> Any:
+    """Intrinsic `products(query, rows, out, stride)`: the dot products a tile would fold.
 
     query: float32 [dim][width * vectors]; rows: float32 [tokens][dim]; out[t * stride + lane], in float32.
     """
 
     @intrinsic
-    def products(typingctx: Any, query: Any, rows: Any, dim: Any, out: Any, stride: Any) -> Any:
+    def products(typingctx: Any, query: Any, rows: Any, out: Any, stride: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            sums = float_sums(builder, args, width, vectors, tokens)
+            sums = float_sums(builder, [*args[:2], const(dim)], width, vectors, tokens, tokens * dim)
             vector = ir.VectorType(FLOAT, width)
             for t in range(tokens):
-                row = builder.add(args[3], builder.mul(args[4], const(4 * t)))
+                row = builder.add(args[2], builder.mul(args[3], const(4 * t)))
                 slot = builder.inttoptr(row, vector.as_pointer())
                 for v in range(vectors):
                     builder.store(sums[t * vectors + v], builder.gep(slot, [const(v)]), align=4)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), codegen
+        return types.void(*[types.int64] * 4), codegen
 
     return products
 
 
-def float_sums(builder: ir.IRBuilder, args: Any, width: int, vectors: int, tokens: int) -> list[Any]:
-    """Dot products of `tokens` rows with the query lanes; args: query, rows, dim (see `tile_f32`)."""
+def float_sums(
+    builder: ir.IRBuilder, args: Any, width: int, vectors: int, tokens: int, ahead: int = 0
+) -> list[Any]:
+    """Dot products of `tokens` rows with the query lanes; args: query, rows, dim (see `tile_f32`).
+
+    ahead: fetch a line so many numbers ahead of the rows in every step; 0 fetches none.
+    """
     vector = ir.VectorType(FLOAT, width)
     lanes = builder.inttoptr(args[0], vector.as_pointer())
     rows, dim = builder.inttoptr(args[1], FLOAT.as_pointer()), args[2]
@@ -151,6 +157,9 @@ def float_sums(builder: ir.IRBuilder, args: Any, width: int, vectors: int, token
         queries = [
             builder.load(builder.gep(lanes, [builder.add(base, const(v))]), align=4) for v in range(vectors)
         ]
+        if ahead:
+            place = builder.add(builder.mul(d, const(LINE // 4)), const(ahead))
+            prefetch(builder, builder.gep(rows, [place]))
         new = []
         for t in range(tokens):
             at = builder.add(d, builder.mul(const(t), dim))
@@ -452,16 +461,23 @@ def max_rows_u8(lanes: int, count: int) -> Any:
     @intrinsic
     def fold(typingctx: Any, table: Any, rows: Any, best: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-            vector = ir.VectorType(I8, lanes)
-            source = builder.inttoptr(args[0], vector.as_pointer())
-            slot = builder.inttoptr(args[2], vector.as_pointer())
-            maximum = declare(builder, f"llvm.umax.v{lanes}i8", vector, [vector, vector])
-            rows_ = [builder.extract_value(args[1], i) for i in range(count)]
-            found = [builder.load(builder.gep(source, [row]), align=1) for row in rows_]
-            found.append(builder.load(slot, align=1))
-            while len(found) > 1:
-                found.append(builder.call(maximum, [found.pop(0), found.pop(0)]))
-            builder.store(found[0], slot, align=1)
+            # Addresses are counted in bytes: LLVM keeps vectors of 96 bytes 128 apart.
+            rows_ = [
+                builder.add(args[0], builder.mul(builder.extract_value(args[1], i), const(lanes)))
+                for i in range(count)
+            ]
+            for at in range(0, lanes, LINE):
+                size = min(LINE, lanes - at)
+                vector = ir.VectorType(I8, size)
+                maximum = declare(builder, f"llvm.umax.v{size}i8", vector, [vector, vector])
+                places = [
+                    builder.inttoptr(builder.add(base, const(at)), vector.as_pointer())
+                    for base in (*rows_, args[2])
+                ]
+                found = [builder.load(place, align=1) for place in places]
+                while len(found) > 1:
+                    found.append(builder.call(maximum, [found.pop(0), found.pop(0)]))
+                builder.store(found[0], places[-1], align=1)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.UniTuple(types.int64, count), types.int64), codegen
@@ -511,6 +527,25 @@ def declare(builder: ir.IRBuilder, name: str, result: Any, arguments: list[Any])
         llvm.add_symbol(name, 1)  # never called; only has to be found
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+@intrinsic
+def fetch(typingctx: Any, address: Any) -> Any:
+    """Intrinsic `fetch(address)`: see `prefetch`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        prefetch(builder, builder.inttoptr(args[0], I8.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+def prefetch(builder: ir.IRBuilder, address: Any) -> None:
+    """Ask for the line of memory at a pointer, which may be past the end of what there is."""
+    pointer = builder.bitcast(address, I8.as_pointer())
+    name, kinds = "llvm.prefetch.p0", [pointer.type, I32, I32, I32]
+    read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+    builder.call(declare(builder, name, ir.VoidType(), kinds), [pointer, read, keep, data])
 
 
 def loop(builder: ir.IRBuilder, count: Any, initial: list[Any], step: Any) -> list[Any]:

@@ -38,7 +38,7 @@ def test_equal_centroids_give_the_first(rng):
     assert nearest(rng.unit(20, 16), centroid_levels(centroids)).tolist() == [0] * 20
 
 
-@pytest.mark.parametrize("n_query", (1, 16, 17, 31, 32, 33))
+@pytest.mark.parametrize("n_query", (1, 16, 17, 31, 32, 33, 64, 65, 97, 130))
 @pytest.mark.parametrize("dtype", (np.uint16, np.uint32))
 def test_centroid_maxsim(rng, n_query, dtype):
     query, centroids = rng.unit(n_query, 64), rng.unit(40, 64)
