@@ -12,12 +12,10 @@ what any code of that nearness loses.
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 import numpy as np
 
-from harness import HERE, record
+from harness import data_folder, record
 from latebolt import Encoder
 from latebolt.codec.base import reconstruction_report
 from latebolt.codec.residual import ResidualCodec, lloyd_max
@@ -65,7 +63,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    root = data_folder()
     rows = []
     for name in ("pubmedqa",) if given.quick else COLLECTIONS:
         collection = read_collection(root / name)

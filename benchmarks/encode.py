@@ -28,7 +28,7 @@ import numpy as np
 import platformdirs
 from tokenizers import Tokenizer
 
-from harness import HERE, THREAD_VARIABLES, peak_int8, peak_mb, record
+from harness import THREAD_VARIABLES, data_folder, peak_int8, peak_mb, record
 
 ASSETS = Path(platformdirs.user_cache_dir("latebolt", appauthor=False)) / "benchmarks" / "encode"
 CONTENDERS = (
@@ -52,7 +52,7 @@ MAX_TOKENS = 512
 
 def texts(n: int) -> list[str]:
     """`n` real texts of mixed lengths, shuffled."""
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    root = data_folder()
     found: list[str] = []
     for name in ("squad", "cosqa", "pubmedqa"):
         path = root / name / "corpus.jsonl.gz"
@@ -119,15 +119,15 @@ def torch_colbert(attention: str):  # type: ignore[no-untyped-def]
 
 def prepare_wide() -> bool:
     """Export the wide encoder; False where its vocabulary is not at hand."""
-    from export import SHARED, write_checkpoint
+    from export import MULTILINGUAL, write_checkpoint
 
-    if not (SHARED / "tokenizers").is_dir():
+    if not MULTILINGUAL.is_file():
         return False
     if not (ASSETS / "wide" / "latebolt.json").exists():
         from latebolt_export import Budgets, export_model
 
         shutil.rmtree(ASSETS / "wide_checkpoint", ignore_errors=True)
-        write_checkpoint(ASSETS / "wide_checkpoint", WIDE_LAYERS)
+        write_checkpoint(ASSETS / "wide_checkpoint", WIDE_LAYERS, MULTILINGUAL)
         export_model(
             ASSETS / "wide_checkpoint",
             ASSETS / "wide",
@@ -357,7 +357,7 @@ def compare(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Every contender in turn, then the wide encoder; speed-ups over each peer's best setting."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few texts; keeps no record")
+    parser.add_argument("--quick", action="store_true", help="few texts, the small encoder; keeps no record")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--texts", type=int, default=400)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -370,7 +370,7 @@ def main() -> None:
     prepare()
     rows = [run(name, False, given.threads, n, given.quick) for name in CONTENDERS]
     compare(rows)
-    if prepare_wide():
+    if not given.quick and prepare_wide():
         peak = peak_int8(given.threads)
         assert peak is not None  # onnx has just been used
         print(f"product of bytes: {peak:.0f} GOP/s at most")

@@ -5,8 +5,8 @@ Three parts, each in a process of its own:
   and int8: seconds and peak memory, beside the checkpoint's size;
 - long: one document of 8192 tokens through those graphs: memory over what the loaded graph holds;
 - ndcg: the built-in model's fp32 and int8 graphs on real collections, and their mean token cosine.
-Needs `latebolt[export,eval]`, and beside the checkout (or at LATEBOLT_SHARED) the folders data and
-tokenizers.
+Needs `latebolt[export,eval]`, the collections at LATEBOLT_DATA, and XLM-RoBERTa's tokenizer in
+tokenizers/xlm-roberta beside the checkout or at LATEBOLT_SHARED; --quick takes the built-in model's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import HERE, peak_mb, record
+from harness import HERE, data_folder, peak_mb, record
 
 SHARED = Path(os.environ.get("LATEBOLT_SHARED", HERE.parents[1] / "shared"))
+MULTILINGUAL = SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"
+ENGLISH = HERE.parent / "engine" / "latebolt" / "models" / "starter" / "tokenizer.json"
 COLLECTIONS = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
 HIDDEN, INNER, VOCABULARY, LAYERS, DIM, LONGEST = 1024, 4096, 250_004, 24, 128, 8192
 DIMS = (128, 96, 64)
@@ -57,7 +59,7 @@ def main() -> None:
 
 def make(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Write the random checkpoint: in another process than the export, whose memory is measured."""
-    write_checkpoint(folder / "checkpoint", 2 if quick else LAYERS)
+    write_checkpoint(folder / "checkpoint", 2 if quick else LAYERS, ENGLISH if quick else MULTILINGUAL)
     return []
 
 
@@ -141,7 +143,7 @@ def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
     rows = []
     for name in COLLECTIONS[2:3] if quick else COLLECTIONS:
-        collection = read_collection(SHARED / "data" / name)
+        collection = read_collection(data_folder() / name)
         documents = {p: e.encode_documents(list(collection.documents.values())) for p, e in encoders.items()}
         queries = {p: e.encode_queries(list(collection.queries.values())) for p, e in encoders.items()}
         for dim in DIMS:
@@ -159,8 +161,8 @@ def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def write_checkpoint(folder: Path, layers: int) -> None:
-    """A checkpoint in jina-colbert-v2's published layout, bfloat16, random weights, real vocabulary."""
+def write_checkpoint(folder: Path, layers: int, vocabulary: Path) -> None:
+    """A checkpoint in jina-colbert-v2's published layout, bfloat16, random weights."""
     import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer
@@ -207,7 +209,7 @@ def write_checkpoint(folder: Path, layers: int) -> None:
     }
     metadata = {"query_maxlen": 32, "doc_maxlen": 300, "dim": DIM, "attend_to_mask_tokens": True}
     metadata |= {"query_token_id": "[QueryMarker]", "doc_token_id": "[DocumentMarker]"}
-    tokenizer = Tokenizer.from_file(str(SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(vocabulary))
     tokenizer.add_special_tokens(["[QueryMarker]", "[DocumentMarker]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in (

@@ -89,6 +89,11 @@ def peak_int8(threads: int) -> float | None:
     return best
 
 
+def data_folder() -> Path:
+    """Where the real collections are, a folder each in the BEIR layout: LATEBOLT_DATA, or ../shared/data."""
+    return Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+
+
 def cpu_name() -> str:
     """The CPU's own name."""
     try:
@@ -169,6 +174,25 @@ def recorded_rows(name: str) -> list[dict[str, Any]]:
         return []
     content = json.loads(path.read_text())
     return [{"commit": content["commit"], **row} for row in content["rows"]]
+
+
+def kept_rows(
+    name: str, rows: list[dict[str, Any]], own: tuple[str, ...], same: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Rows of the last record of contenders that did not take part this time; each names its commit.
+
+    Args:
+        rows: of this run.
+        own: what tells contenders apart.
+        same: what a kept row must have in common with the first of `rows`, to be comparable.
+    """
+    have = {tuple(row.get(each) for each in own) for row in rows}
+    return [
+        row
+        for row in recorded_rows(name)
+        if tuple(row.get(each) for each in own) not in have
+        and all(row.get(each) == rows[0].get(each) for each in same)
+    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

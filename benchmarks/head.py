@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import HERE, record
+from harness import data_folder, record
 
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 steps on pubmedqa; keeps no record")
     parser.add_argument("--log", type=Path, help="read what an earlier run of fit_head printed instead")
     given = parser.parse_args()
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    root = data_folder()
     if given.log:
         printed = given.log.read_text()
     else:

@@ -8,7 +8,6 @@ rows are what a wrong model gives. Needs the collections at LATEBOLT_DATA and `p
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import tempfile
@@ -19,20 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, arguments, record
+from harness import arguments, data_folder, record
 from latebolt import Encoder, Index
 from latebolt.evaluate import DEPTH, Collection, bm25_run, measure, read_collection
 
 COLLECTIONS = "squad,cosqa,pubmedqa,jsquad,drcd"
 QUERIES = 1000
 Run = dict[str, dict[str, float]]
-
-
-def some_queries(collection: Collection, n: int) -> Collection:
-    """At most n queries, evenly spread: neighbours often ask about one document."""
-    step = max(1, len(collection.queries) // n)
-    queries = dict(list(collection.queries.items())[::step][:n])
-    return Collection(collection.name, collection.documents, queries, collection.qrels)
 
 
 def timed(collection: Collection, search: Callable[[str], dict[str, float]]) -> tuple[Run, float]:
@@ -97,11 +89,11 @@ def compare(collection: Collection, encoder: Encoder, folder: Path) -> list[dict
 def main() -> None:
     """Every collection in turn."""
     given = arguments(__doc__, collections=COLLECTIONS)
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    root = data_folder()
     encoder = Encoder.load("starter", threads=given.threads)
     rows = []
     for name in given.collections.split(",")[: 1 if given.quick else None]:
-        collection = some_queries(read_collection(root / name), 20 if given.quick else QUERIES)
+        collection = read_collection(root / name).with_queries(20 if given.quick else QUERIES)
         with tempfile.TemporaryDirectory() as folder:
             rows += compare(collection, encoder, Path(folder))
     record("hybrid", rows, ("ir-measures", "bm25s"), given.quick)

@@ -8,7 +8,6 @@ write, bytes on disk a token, milliseconds a query, and the share of the exact t
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, arguments, record
+from harness import arguments, data_folder, record
 from latebolt import Encoder, Index, TokenVectors, maxsim
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.evaluate import read_collection
@@ -35,12 +34,13 @@ SHARDS: tuple[tuple[str, Any, Any, bool], ...] = (
 def main() -> None:
     """Build one after another, ask all the same."""
     options = arguments(__doc__)
-    found = read_collection(
-        Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data")) / "squad"
-    )
-    n_documents, n_queries = (300, 20) if options.quick else (len(found.documents), 100)
+    found = read_collection(data_folder() / "squad")
     encoder = Encoder.load("starter", dim=128, threads=options.threads)
-    vectors = encoder.encode_documents(list(found.documents.values())[:n_documents])
+    texts, n_queries = list(found.documents.values()), 100
+    if options.quick:
+        texts, n_queries = texts[:300], 20
+    n_documents = len(texts)
+    vectors = encoder.encode_documents(texts)
     asked = encoder.encode_queries(list(found.queries.values())[:n_queries])
     exact = [set(np.argsort(-maxsim(query, vectors))[:K].tolist()) for query in asked]
     ids = [str(i) for i in range(n_documents)]

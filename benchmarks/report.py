@@ -42,16 +42,25 @@ def section(record: dict[str, Any]) -> str:
     question = (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or "").strip()
     machine = record["machine"]
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
+    plain = [row for row in record["rows"] if "table" not in row]
+    tables = "".join(f"\n\n{markdown(rows)}" for rows in _named_tables(record["rows"]))
     return (
-        f"## {name}\n\n{question}\n\n{markdown(record['rows'])}\n\n"
-        + (f"In every row: {constants(record['rows'])}. " if constants(record["rows"]) else "")
+        f"## {name}\n\n{question}\n\n{markdown(plain)}{tables}\n\n"
+        + (f"In every row: {constants(plain)}. " if constants(plain) else "")
         + f"Measured {record['date']} at {record['commit']} on {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['isa']}, Python {machine['python']}; {versions}. Again: `python benchmarks/{name}.py`\n"
     )
 
 
+def _named_tables(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+    """The rows of each table that a record holds beside its own rows."""
+    for name in dict.fromkeys(row["table"] for row in rows if "table" in row):
+        yield [row for row in rows if row.get("table") == name]
+
+
 def readme_quality(rows: list[dict[str, Any]]) -> str:
     """nDCG@10 by collection, width and bits, with bytes a token."""
+    rows = [row for row in rows if "table" not in row]
     collections = list(dict.fromkeys(row["collection"] for row in rows))
     late = [row for row in rows if row["model"] != "BM25"]
     lines = [
@@ -205,19 +214,22 @@ def readme_qdrant(rows: list[dict[str, Any]]) -> str:
 def readme_search(rows: list[dict[str, Any]]) -> str:
     """Build, size, memory, speed and quality of one search after another."""
     first = rows[0]
+    lost_over = max(row.get("queries for lost", 0) for row in rows)
     lines = [
         f"Search, {first['documents']:,} documents, {first['tokens']:,} tokens, {first['threads']} threads, "
         f"{first['queries']} queries, the same vectors (`python benchmarks/search.py`):",
         "",
-        "| | build, s | bytes a token | resident MB | p50, ms | x NumPy | batch, queries/s | nDCG@10 |",
-        "| --- |" + " ---: |" * 7,
+        "| | build, s | bytes a token | resident MB | p50, ms | x NumPy | batch, queries/s | nDCG@10 "
+        f"| lost over {lost_over:,} queries (95 %) |",
+        "| --- |" + " ---: |" * 8,
     ]
     for row in rows:
         build = f"{row['build_s']:.0f}" if row.get("build_s") is not None else "–"
         size = f"{row['bytes_a_token']:.0f}" if row.get("bytes_a_token") is not None else "–"
+        lost = f"{row['lost']:.4f} ({row['lost, 95 %']})" if row.get("lost") is not None else "–"
         lines.append(
             f"| {row['contender']} | {build} | {size} | {row['resident_MB']:.0f} | {row['p50_ms']:.2f} "
-            f"| {row['x NumPy']:.1f} | {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} |"
+            f"| {row['x NumPy']:.1f} | {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} | {lost} |"
         )
     return "\n".join(lines)
 

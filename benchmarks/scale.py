@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import HERE, RESULTS, child, commit, peak_mb, record, recorded_rows
+from harness import RESULTS, child, commit, data_folder, kept_rows, peak_mb, record
 from latebolt import Index
 from latebolt.codec.residual import ResidualCodec
 from latebolt.index.storage import Column, Store
@@ -62,9 +61,8 @@ def main() -> None:
             shutil.rmtree(Path(given.work) / size)
     rows = [row | {"commit": commit()} for row in rows]
     if not given.quick:
-        measured = {row["documents"] for row in rows}
-        kept = [row for row in recorded_rows("scale") if row["codes"] != EXTRAPOLATED]
-        rows = sorted([*(row for row in kept if row["documents"] not in measured), *rows], key=_size)
+        kept = kept_rows("scale", rows, ("documents",))
+        rows = sorted([*(row for row in kept if row["codes"] != EXTRAPOLATED), *rows], key=_size)
     if not given.quick and rows[-1]["documents"] < LARGEST:
         rows.append(extrapolated(rows, LARGEST))
     record("scale", rows, quick=given.quick)
@@ -102,7 +100,7 @@ def _size(row: dict[str, Any]) -> int:
 
 
 def _vectors(given: argparse.Namespace) -> Path:
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+    root = data_folder()
     work = Path(given.work)
     work.mkdir(parents=True, exist_ok=True)
     names = QUICK_NAMES if given.quick else NAMES

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -35,7 +34,7 @@ from typing import Any
 import numpy as np
 
 import serve_clients
-from harness import HERE, arguments, commit, record, recorded_rows
+from harness import HERE, arguments, commit, data_folder, record, recorded_rows
 from serve_clients import HOST, INDEX, WRITTEN, Texts
 
 CLIENTS = (1, 8, 64, 256)
@@ -54,7 +53,7 @@ BATCH = 64  # queries of a call of search_many
 
 def real_texts() -> dict[str, list[str]]:
     """Documents and queries: squad, or the standard library's docstrings and their first words."""
-    root = Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data")) / "squad"
+    root = data_folder() / "squad"
     if root.is_dir():
         from latebolt.evaluate import read_collection
 

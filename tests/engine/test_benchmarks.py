@@ -10,17 +10,59 @@ from pathlib import Path
 
 import pytest
 
+from small_collections import write_collections
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = BENCHMARKS / "results"
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Small collections under the names of the real ones."""
+    return write_collections(tmp_path_factory.mktemp("collections"))
+
+
+def run(name, data, *arguments):
+    """What a benchmark prints with --quick; it must end well and leave no record."""
+    before = {path: path.stat().st_mtime_ns for path in RESULTS.iterdir()}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LATEBOLT_DATA": str(data)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in RESULTS.iterdir()} == before
+    assert len(done.stdout.splitlines()) >= 3
+    return done.stdout
+
+
+# Each with a word that only a row of its own has.
+QUICK = {
+    "cold_start": "first answer: latebolt",
+    "codec": "Lloyd-Max 2 bit",
+    "encode_memory": "resident_MB",
+    "hybrid": "reciprocal rank",
+    "kmeans": "latebolt",
+    "maxsim": "residual",
+    "memory": "index texts from a generator",
+    "qdrant": "Qdrant, mean, binary",
+    "quality": "languages",
+    "search": "latebolt 2 bit, exhaustive",
+    "storage": "Qdrant float32",
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("maxsim", "kmeans", "cold_start", "encode_memory"))
-def test_quick(name):
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) > 3
+@pytest.mark.parametrize("name", QUICK)
+def test_quick(name, small):
+    assert QUICK[name] in run(name, small)
+
+
+@pytest.mark.slow
+def test_quick_scale_removes_what_it_built(small, tmp_path):
+    assert "p50_ms" in run("scale", small, "--work", tmp_path)
+    assert not list(tmp_path.glob("*000*"))
 
 
 def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
@@ -53,15 +95,14 @@ def test_the_server_keeps_its_word_under_rough_clients():
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("arguments", (["scale", "--work", "{folder}"], ["search"], ["qdrant"]))
-def test_quick_on_real_collections(collections, tmp_path, arguments):
-    name, *rest = (argument.format(folder=tmp_path) for argument in arguments)
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", *rest],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LATEBOLT_DATA": str(collections)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "p50_ms" in done.stdout and len(done.stdout.splitlines()) >= 3
-    assert not list(tmp_path.glob("*000*"))  # what was built is removed
+@pytest.mark.parametrize("name", ("search", "qdrant"))
+def test_quick_on_real_collections(collections, name):
+    assert "p50_ms" in run(name, collections)
+
+
+def test_every_benchmark_is_run_by_a_test():
+    """Those of the exporter stand in tests/export/test_benchmarks.py."""
+    tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_benchmarks.py"))
+    ways = ("--quick", "= arguments(")
+    files = {path.stem for path in BENCHMARKS.glob("*.py") if any(w in path.read_text() for w in ways)}
+    assert {name for name in files - {"harness"} if f'"{name}' not in tests} == set()

@@ -1,8 +1,10 @@
-"""The graph that peers read in the benchmark of encoding is a plain one, and computes what torch computes."""
+"""Benchmarks that need the exporter run with --quick, and peers read a plain graph of the same weights."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 
 from latebolt_export import starter
+from small_collections import write_collections
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -42,3 +45,35 @@ def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
     with torch.no_grad():
         expected = encode.torch_colbert("sdpa")(torch.tensor(ids), torch.tensor(mask)).numpy()
     np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Small collections under the names of the real ones."""
+    return write_collections(tmp_path_factory.mktemp("collections"))
+
+
+# Each with a word that only a row of its own has.
+QUICK = {
+    "encode": "torch fp32",
+    "export": "cosine_mean",
+    "frameworks": "latebolt.adapters.ragatouille",
+    "head": "nDCG@10, dim 64",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_quick(name, small):
+    if not importlib.util.find_spec(starter.MODULE):
+        pytest.skip(f"needs the weights of {starter.PACKAGE}")
+    results = {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").iterdir()}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LATEBOLT_DATA": str(small)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert QUICK[name] in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").iterdir()} == results

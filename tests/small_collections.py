@@ -1,0 +1,38 @@
+"""Small collections in the BEIR layout under the names of the real ones, for benchmarks run with --quick.
+
+Documents are docstrings of the standard library, a query is the first sentence of one: enough to prove that a
+benchmark runs from end to end on any machine, and nothing to quote figures of.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+from latebolt.cli.stdlib_corpus import read_stdlib
+
+NAMES = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
+DOCUMENTS = 240
+
+
+def write_collections(root: Path) -> Path:
+    """A folder each, of other documents each."""
+    some = [document for document in read_stdlib() if len(document.text.split()) > 15]
+    for number, name in enumerate(NAMES):
+        documents = some[number * DOCUMENTS : (number + 1) * DOCUMENTS]
+        folder = root / name
+        folder.mkdir(parents=True)
+        corpus = [{"_id": each.id, "text": each.text} for each in documents]
+        queries = [{"_id": f"q{i}", "text": _sentence(each.text)} for i, each in enumerate(documents)]
+        for file, rows in (("corpus", corpus), ("queries", queries)):
+            with gzip.open(folder / f"{file}.jsonl.gz", "wt", encoding="utf-8") as out:
+                out.writelines(json.dumps(row) + "\n" for row in rows)
+        judged = [f"q{i}\t{each.id}\t1\n" for i, each in enumerate(documents)]
+        (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(judged))
+    return root
+
+
+def _sentence(text: str) -> str:
+    """The first sentence behind the line with the name."""
+    return text.partition("\n")[2].partition(". ")[0][:200]
