@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000, help="at most so many, evenly spread; 0 for all")
     given = parser.parse_args()
     grid = Grid(dims=numbers(given.dims), bits=numbers(given.bits))
+    if given.quick:
+        grid = Grid(dims=[64], bits=[32, 2])
     evaluations = []
     for name in ["en=pubmedqa", "ja=jsquad"] if given.quick else given.collections.split(","):
         language, _, folder = name.partition("=")

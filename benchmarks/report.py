@@ -234,6 +234,42 @@ def readme_search(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def readme_storage(rows: list[dict[str, Any]]) -> str:
+    """Bytes of a token on disk, beside what the formulas say."""
+    numbers = ["bytes a token", "`latebolt cost` says", "float32 at 128 takes x as much"]
+    lines = (
+        [
+            f"{row['store']}, dim {row['dim']}",
+            f"{row['bytes_a_token']:.1f}",
+            f"{row['foretold']:.1f}",
+            f"{row['float32 at 128 / this']:.1f}",
+        ]
+        for row in sorted(rows, key=lambda row: (-row["dim"], -row["bytes_a_token"]))
+    )
+    first = rows[0]
+    title = (
+        f"On disk, {first['documents']:,} documents of {first['tokens']:,} tokens, without their texts "
+        "(`python benchmarks/storage.py`):"
+    )
+    return "\n".join([title, "", *_table("", numbers, lines)])
+
+
+def readme_memory(rows: list[dict[str, Any]]) -> str:
+    """Memory of one job after another."""
+    numbers = ["documents", "peak MB", "at the end, without pages of files, MB"]
+    lines = (
+        [
+            row["job"],
+            f"{row['documents']:,}" if row["documents"] else "–",
+            f"{row['peak_MB']:.0f}",
+            f"{row['own_MB']:.0f}",
+        ]
+        for row in rows
+    )
+    title = "Memory, a fresh process a row (`python benchmarks/memory.py`):"
+    return "\n".join([title, "", *_table("", numbers, lines)])
+
+
 def readme_scale(rows: list[dict[str, Any]]) -> str:
     """Search and storage by number of passages."""
     lines = [
@@ -321,6 +357,8 @@ README_PARTS = {
     "maxsim": readme_maxsim,
     "search": readme_search,
     "scale": readme_scale,
+    "storage": readme_storage,
+    "memory": readme_memory,
     "cold_start": readme_cold_start,
     "serve": readme_serve,
     "frameworks": readme_frameworks,
