@@ -45,6 +45,7 @@ CONTENDERS = (
     "torch fp32",
     "torch bf16",
 )
+QUICK = ("latebolt int8", "latebolt fp32", "FastEmbed fp32, batch 8", "torch fp32")
 WIDE = ("latebolt int8", "latebolt fp32", "torch fp32")
 WIDE_LAYERS = 6
 MAX_TOKENS = 512
@@ -119,7 +120,7 @@ def torch_colbert(attention: str):  # type: ignore[no-untyped-def]
 
 def prepare_wide() -> bool:
     """Export the wide encoder; False where its vocabulary is not at hand."""
-    from export import MULTILINGUAL, write_checkpoint
+    from export import MULTILINGUAL, WHOLE, write_checkpoint
 
     if not MULTILINGUAL.is_file():
         return False
@@ -127,7 +128,7 @@ def prepare_wide() -> bool:
         from latebolt_export import Budgets, export_model
 
         shutil.rmtree(ASSETS / "wide_checkpoint", ignore_errors=True)
-        write_checkpoint(ASSETS / "wide_checkpoint", WIDE_LAYERS, MULTILINGUAL)
+        write_checkpoint(ASSETS / "wide_checkpoint", WHOLE._replace(layers=WIDE_LAYERS))
         export_model(
             ASSETS / "wide_checkpoint",
             ASSETS / "wide",
@@ -357,7 +358,7 @@ def compare(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Every contender in turn, then the wide encoder; speed-ups over each peer's best setting."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few texts, the small encoder; keeps no record")
+    parser.add_argument("--quick", action="store_true", help="few texts and contenders; no record")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--texts", type=int, default=400)
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -368,7 +369,9 @@ def main() -> None:
         run_child(given.child, given.threads, n, rounds, given.wide)
         return
     prepare()
-    rows = [run(name, False, given.threads, n, given.quick) for name in CONTENDERS]
+    rows = [
+        run(name, False, given.threads, n, given.quick) for name in (QUICK if given.quick else CONTENDERS)
+    ]
     compare(rows)
     if not given.quick and prepare_wide():
         peak = peak_int8(given.threads)

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import HERE, data_folder, peak_mb, record
 
@@ -27,9 +27,21 @@ SHARED = Path(os.environ.get("LATEBOLT_SHARED", HERE.parents[1] / "shared"))
 MULTILINGUAL = SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"
 ENGLISH = HERE.parent / "engine" / "latebolt" / "models" / "starter" / "tokenizer.json"
 COLLECTIONS = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
-HIDDEN, INNER, VOCABULARY, LAYERS, DIM, LONGEST = 1024, 4096, 250_004, 24, 128, 8192
+HIDDEN, INNER, DIM = 1024, 4096, 128
 DIMS = (128, 96, 64)
 PACKAGES = ("torch", "onnx", "optimum-onnx")
+
+
+class Shape(NamedTuple):
+    """Size of a checkpoint, tokens of the long document, and the tokenizer's file."""
+
+    layers: int
+    vocabulary: int
+    tokens: int
+    tokenizer: Path
+
+
+WHOLE, SMALL = Shape(24, 250_004, 8192, MULTILINGUAL), Shape(2, 30_600, 1024, ENGLISH)
 
 
 def main() -> None:
@@ -59,7 +71,7 @@ def main() -> None:
 
 def make(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Write the random checkpoint: in another process than the export, whose memory is measured."""
-    write_checkpoint(folder / "checkpoint", 2 if quick else LAYERS, ENGLISH if quick else MULTILINGUAL)
+    write_checkpoint(folder / "checkpoint", SMALL if quick else WHOLE)
     return []
 
 
@@ -78,7 +90,7 @@ def size(folder: Path, quick: bool) -> list[dict[str, Any]]:
     checkpoint_mb = (folder / "checkpoint" / "model.safetensors").stat().st_size / 1e6
     row = {
         "part": "size",
-        "layers": 2 if quick else LAYERS,
+        "layers": (SMALL if quick else WHOLE).layers,
         "seconds": time.perf_counter() - start,
         "checkpoint_mb": checkpoint_mb,
         "peak_mb": peak_mb(),
@@ -93,17 +105,18 @@ def size(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
 def long(folder: Path, quick: bool) -> list[dict[str, Any]]:
     """Memory of one long document over that of the session that has run a short one."""
-    rows = []
+    rows, shape = [], SMALL if quick else WHOLE
     for precision in ("fp32", "int8"):
-        code = f"import export as e; print(e.long_child({str(folder / 'model')!r}, {precision!r}))"
+        call = f"e.long_child({str(folder / 'model')!r}, {precision!r}, {shape.vocabulary}, {shape.tokens})"
+        code = f"import export as e; print({call})"
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, cwd=HERE
         )
-        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"layers": 2 if quick else LAYERS})
+        rows.append(json.loads(done.stdout.splitlines()[-1]) | {"layers": shape.layers})
     return rows
 
 
-def long_child(model: str, precision: str) -> str:
+def long_child(model: str, precision: str, vocabulary: int, tokens: int) -> str:
     """One graph in a fresh process, as the runtime opens it."""
     import numpy as np
 
@@ -113,13 +126,13 @@ def long_child(model: str, precision: str) -> str:
     read = contract.read(Path(model))
     graph = read.graph(precision)
     session = Session(Path(model) / graph.file, graph, read.head(DIM), threads=2)
-    ids = np.random.default_rng(0).integers(5, VOCABULARY - 10, LONGEST)
+    ids = np.random.default_rng(0).integers(5, vocabulary - 10, tokens)
     session.run(ids[:32], 32)
     before = peak_mb()
     start = time.perf_counter()
-    session.run(ids, LONGEST)
+    session.run(ids, tokens)
     seconds = time.perf_counter() - start
-    row = {"part": "long", "precision": precision, "tokens": LONGEST, "seconds": seconds}
+    row = {"part": "long", "precision": precision, "tokens": tokens, "seconds": seconds}
     return json.dumps(row | {"loaded_mb": before, "more_mb": peak_mb() - before})
 
 
@@ -161,7 +174,7 @@ def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def write_checkpoint(folder: Path, layers: int, vocabulary: Path) -> None:
+def write_checkpoint(folder: Path, shape: Shape) -> None:
     """A checkpoint in jina-colbert-v2's published layout, bfloat16, random weights."""
     import torch
     from safetensors.torch import save_file
@@ -180,13 +193,13 @@ def write_checkpoint(folder: Path, layers: int, vocabulary: Path) -> None:
         return {f"{name}.weight": 1 + normal(HIDDEN), f"{name}.bias": normal(HIDDEN)}
 
     state = {
-        "roberta.embeddings.word_embeddings.weight": normal(VOCABULARY, HIDDEN),
+        "roberta.embeddings.word_embeddings.weight": normal(shape.vocabulary, HIDDEN),
         "roberta.embeddings.token_type_embeddings.weight": normal(1, HIDDEN),
         "linear.weight": normal(DIM, HIDDEN),
         **norm("roberta.emb_ln"),
         **linear("roberta.pooler.dense", HIDDEN, HIDDEN),
     }
-    for number in range(layers):
+    for number in range(shape.layers):
         layer = f"roberta.encoder.layers.{number}"
         state |= linear(f"{layer}.mixer.Wqkv", 3 * HIDDEN, HIDDEN, 0.04)
         state |= linear(f"{layer}.mixer.out_proj", HIDDEN, HIDDEN)
@@ -194,9 +207,9 @@ def write_checkpoint(folder: Path, layers: int, vocabulary: Path) -> None:
         state |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
     save_file(state, folder / "model.safetensors")
     config = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": shape.vocabulary,
         "hidden_size": HIDDEN,
-        "num_hidden_layers": layers,
+        "num_hidden_layers": shape.layers,
         "num_attention_heads": 16,
         "intermediate_size": INNER,
         "hidden_act": "gelu",
@@ -209,7 +222,7 @@ def write_checkpoint(folder: Path, layers: int, vocabulary: Path) -> None:
     }
     metadata = {"query_maxlen": 32, "doc_maxlen": 300, "dim": DIM, "attend_to_mask_tokens": True}
     metadata |= {"query_token_id": "[QueryMarker]", "doc_token_id": "[DocumentMarker]"}
-    tokenizer = Tokenizer.from_file(str(vocabulary))
+    tokenizer = Tokenizer.from_file(str(shape.tokenizer))
     tokenizer.add_special_tokens(["[QueryMarker]", "[DocumentMarker]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in (

@@ -5,6 +5,7 @@ Joins the pure stages of `search.py` and `candidates.py` with a segment's column
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -13,14 +14,18 @@ import numpy.typing as npt
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.explain import Watch
-from latebolt.index.search import Rows, Scores, best_scores, refine, top_documents
+from latebolt.index.search import FIRST_ROUND, Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.segment import Segment
 
 # By lists: centroids a query token in the first round, candidates at least and a hit wanted, and how many
 # times as many are looked at where that settles the answer. 32 settle three of four queries over a million
 # simulated passages without another round, in a sample of 60.
 FIRST_PROBES: Final = 32
-CANDIDATES, CANDIDATES_A_HIT, MOST_TIMES = 1024, 32, 16
+CANDIDATES_A_HIT, MOST_TIMES = 32, 16
+# Of n documents sqrt(n) / DEPTH_SHARE candidates are scored exactly at first, and as many again. So many times
+# as many are ranked by centroids. Among ten million a document of the top ten may stand at the 800th place of
+# these, and scoring a thousand costs little beside finding them.
+DEPTH_SHARE, CANDIDATES_A_DEPTH = 6, 16
 # What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
@@ -50,7 +55,12 @@ def best_rows(
 
 
 def _refined(
-    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, k: int
+    segment: Segment,
+    scorer: Scorer,
+    columns: Columns,
+    rows: Rows | None,
+    k: int,
+    first_round: int = FIRST_ROUND,
 ) -> tuple[Rows | None, Scores, float]:
     """(rows scored exactly, None for all; their scores; the least score by centroids among them)."""
     approximate = scorer.approximate(columns, segment.offsets, rows)
@@ -61,7 +71,7 @@ def _refined(
         chosen = positions if rows is None else rows[positions]
         return scorer.exact(columns, segment.offsets, chosen)
 
-    positions, scores = refine(approximate, score, k, documents=segment.first_rows(rows))
+    positions, scores = refine(approximate, score, k, first_round, segment.first_rows(rows))
     least = float(approximate[positions].min(initial=np.inf))
     return positions if rows is None else rows[positions], scores, least
 
@@ -78,7 +88,8 @@ def _by_lists(
     if lists is None or scores is None:
         return None
     allowed, n_tokens = _allowed(segment, rows)
-    n_probes, wanted = FIRST_PROBES, max(CANDIDATES, CANDIDATES_A_HIT * k)
+    depth = max(FIRST_ROUND, math.isqrt(segment.n_documents) // DEPTH_SHARE)
+    n_probes, wanted = FIRST_PROBES, max(CANDIDATES_A_DEPTH * depth, CANDIDATES_A_HIT * k)
     best: Scores | None = None
     while True:
         probes = plan_probes(scores, lists.offsets, n_probes)
@@ -90,14 +101,14 @@ def _by_lists(
             least = gains.best(wanted)
             chosen = gains.rows(least)
         watch.count("choose by lists", len(chosen))
-        found, exact, score = _refined(segment, scorer, columns, chosen, k)
+        found, exact, score = _refined(segment, scorer, columns, chosen, k, depth)
         top = best_scores(exact, segment.first_rows(found), k)
         if len(top) == k:
             needed = gains.needed(score)
             if needed >= least or (best is not None and np.array_equal(top, best)):
                 return found, exact
             if needed > 0 and gains.at_least(needed) <= MOST_TIMES * wanted:
-                return _refined(segment, scorer, columns, gains.rows(needed), k)[:2]
+                return _refined(segment, scorer, columns, gains.rows(needed), k, depth)[:2]
         best, n_probes = top, 2 * n_probes
 
 

@@ -83,7 +83,7 @@ def eager(monkeypatch):
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
     monkeypatch.setattr(rank, "TOKENS_A_DOCUMENT", 0)
     monkeypatch.setattr(rank, "FIRST_PROBES", 8)
-    monkeypatch.setattr(rank, "CANDIDATES", 300)
+    monkeypatch.setattr(rank, "CANDIDATES_A_DEPTH", 5)
     monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 4)
 
 
@@ -93,9 +93,9 @@ def asked(monkeypatch):
     seen: list[int | None] = []
     real = rank._refined
 
-    def refined(segment, scorer, columns, rows, k):
+    def refined(segment, scorer, columns, rows, k, *depth):
         seen.append(None if rows is None else len(rows))
-        return real(segment, scorer, columns, rows, k)
+        return real(segment, scorer, columns, rows, k, *depth)
 
     monkeypatch.setattr(rank, "_refined", refined)
     return seen
@@ -122,6 +122,22 @@ def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, e
         agree += len({hit.id for hit in fast} & {hit.id for hit in all_})
     assert agree >= 196
     assert None not in asked and max(asked) < N_DOCUMENTS
+
+
+def test_more_documents_are_scored_exactly_in_a_larger_segment(tmp_path, vectors, eager, monkeypatch):
+    index, depths = make(tmp_path / "i", vectors), []
+    real = rank.refine
+
+    def refine(approximate, score, k, depth, documents):
+        depths.append(depth)
+        return real(approximate, score, k, depth, documents)
+
+    monkeypatch.setattr(rank, "refine", refine)
+    monkeypatch.setattr(rank, "FIRST_ROUND", 4)
+    for share, depth in ((1, 54), (6, 9), (60, 4)):  # the root of 3,000 is 54
+        monkeypatch.setattr(rank, "DEPTH_SHARE", share)
+        index.search_vectors(vectors[100][:8], k=10)
+        assert depths[-1] == depth
 
 
 def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, asked):
@@ -165,7 +181,7 @@ def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, aske
     """Two probes and few candidates miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
     monkeypatch.setattr(rank, "FIRST_PROBES", 2)
-    monkeypatch.setattr(rank, "CANDIDATES", 20)
+    monkeypatch.setattr(rank, "CANDIDATES_A_DEPTH", 0.3)
     monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 2)
     agree = 0
     for i in range(20):
