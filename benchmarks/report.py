@@ -276,16 +276,17 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
         "Searching passages of about 60 tokens made from real ones, dim 128, 2 bit, 2 threads "
         "(`python benchmarks/scale.py`):",
         "",
-        "| passages | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
+        "| passages | build, s | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
         "| GB on disk | MB resident | of them no file's |",
-        "| ---: |" + " ---: |" * 8,
+        "| ---: |" + " ---: |" * 9,
     ]
     for row in rows:
+        built = f"{row['train_s'] + row['write_s'] + row['finish_s']:.0f}" if "train_s" in row else "–"
         filtered = f"{row['filtered_p50_ms']:.1f}" if "filtered_p50_ms" in row else "–"
         star = {"copied": " *", "extrapolated": " (extrapolated)"}.get(row["codes"], "")
         kept = f"{row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f}" if "overlap_at_10" in row else "– | –"
         lines.append(
-            f"| {row['documents']:,}{star} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
+            f"| {row['documents']:,}{star} | {built} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
             f"| {kept} | {row['bytes'] / 1e9:.2f} "
             f"| {row['resident_mb']:.0f} | {row['own_mb']:.0f} |"
         )
