@@ -276,7 +276,7 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
         "Searching passages of about 60 tokens made from real ones, dim 128, 2 bit, 2 threads "
         "(`python benchmarks/scale.py`):",
         "",
-        "| passages | build, s | p50 ms | p95 ms | with a filter of 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
+        "| passages | build, s | p50 ms | p95 ms | filtered to 0.1 %, p50 ms | overlap@10 | nDCG@10 lost "
         "| GB on disk | MB resident | of them no file's |",
         "| ---: |" + " ---: |" * 9,
     ]
@@ -286,8 +286,8 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
         star = {"copied": " *", "extrapolated": " (extrapolated)"}.get(row["codes"], "")
         kept = f"{row['overlap_at_10']:.3f} | {row['ndcg_loss']:.3f}" if "overlap_at_10" in row else "– | –"
         lines.append(
-            f"| {row['documents']:,}{star} | {built} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | {filtered} "
-            f"| {kept} | {row['bytes'] / 1e9:.2f} "
+            f"| {row['documents']:,}{star} | {built} | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} "
+            f"| {filtered} | {kept} | {row['bytes'] / 1e9:.2f} "
             f"| {row['resident_mb']:.0f} | {row['own_mb']:.0f} |"
         )
     lines += ["", "\\* passages put together from codes of real tokens instead of being encoded one by one."]

@@ -23,8 +23,8 @@ from latebolt.index.segment import Segment
 FIRST_PROBES: Final = 32
 CANDIDATES_A_HIT, MOST_TIMES = 32, 16
 # Of n documents sqrt(n) / DEPTH_SHARE candidates are scored exactly at first, and as many again. So many
-# times as many are ranked by centroids. Among ten million a document of the top ten may stand at the 800th place
-# of these, and scoring a thousand costs little beside finding them.
+# times as many are ranked by centroids. Among ten million a document of the top ten may stand at the 800th
+# place of these, and scoring a thousand costs little beside finding them.
 DEPTH_SHARE, CANDIDATES_A_DEPTH = 6, 16
 # What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
