@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,9 +12,7 @@ import pytest
 import torch
 
 from latebolt_export import starter
-from small_collections import write_collections
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+from quick_benchmarks import BENCHMARKS, run_quick, write_collections
 
 
 def benchmark(name, monkeypatch):
@@ -67,13 +62,4 @@ QUICK = {
 def test_quick(name, small):
     if not importlib.util.find_spec(starter.MODULE):
         pytest.skip(f"needs the weights of {starter.PACKAGE}")
-    results = {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").iterdir()}
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LATEBOLT_DATA": str(small)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert QUICK[name] in done.stdout
-    assert {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").iterdir()} == results
+    assert QUICK[name] in run_quick(name, small)

@@ -1,4 +1,4 @@
-"""Small collections in the BEIR layout under the names of the real ones, for benchmarks run with --quick.
+"""Runs benchmarks with --quick, on small collections in the BEIR layout under the names of the real ones.
 
 Documents are docstrings of the standard library, a query is the first sentence of one: enough to prove that a
 benchmark runs from end to end on any machine, and nothing to quote figures of.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from latebolt.cli.stdlib_corpus import read_stdlib
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
 DOCUMENTS = 240
 
@@ -36,3 +40,22 @@ def write_collections(root: Path) -> Path:
 def _sentence(text: str) -> str:
     """The first sentence behind the line with the name."""
     return text.partition("\n")[2].partition(". ")[0][:200]
+
+
+def run_quick(name: str, data: Path, *arguments: object) -> str:
+    """What a benchmark prints with --quick; it must end well and leave no record."""
+    records = _records()
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LATEBOLT_DATA": str(data)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert _records() == records
+    assert len(done.stdout.splitlines()) >= 3
+    return done.stdout
+
+
+def _records() -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").iterdir()}
