@@ -68,7 +68,7 @@ def add_texts(folder: Path, n: int) -> None:
     """Add texts from a generator to a new index."""
     from latebolt import Encoder, Index
 
-    index = Index.create(folder / "texts", Encoder.load("starter", dim=DIM), bits=2)
+    index = Index.create(folder / f"texts-{n}", Encoder.load("starter", dim=DIM), bits=2)
     index.add(short_texts(n))
 
 
@@ -111,11 +111,10 @@ JOBS: dict[str, Callable[[Path, int], None]] = {
 
 def plan(quick: bool) -> list[tuple[str, int]]:
     """(job, how many), in an order in which each finds what it needs."""
-    if quick:
-        return [(job, 300) for job in JOBS]
-    texts = [("index texts from a generator", n) for n in (SMALL // 4, SMALL)]
-    vectors = [(job, n) for n in (SMALL, LARGE) for job in ("index token vectors", "search")]
-    return [*((job, TEXTS) for job in list(JOBS)[:3]), *texts, *vectors]
+    small, large, some = (200, 400, 100) if quick else (SMALL, LARGE, TEXTS)
+    texts = [("index texts from a generator", n) for n in (small // 4, small)]
+    vectors = [(job, n) for n in (small, large) for job in ("index token vectors", "search")]
+    return [*((job, some) for job in list(JOBS)[:3]), *texts, *vectors]
 
 
 def main() -> None:
