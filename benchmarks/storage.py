@@ -2,8 +2,9 @@
 
 The same token vectors (squad at LATEBOLT_DATA, or the standard library's docstrings) written by each store:
 bytes of the real folder over the number of tokens, beside what the formulas of `latebolt cost` say. The
-formulas leave out what a few files of a few kilobytes take, and count an entry of a list for every token
-where a document has several tokens near one centroid. Texts are not stored. Qdrant is its own engine
+formulas leave out what a few files of a few kilobytes take, and count an entry of a list for every token, where
+a document has several tokens near one centroid and an index below 4 million tokens has no lists. Texts are not
+stored. Qdrant is its own engine
 (`pip install qdrant-edge-py`); fast-plaid wants a torch of its own: see `search.py`.
 """
 
@@ -57,12 +58,16 @@ def ours(vectors: TokenVectors, bits: int, folder: Path) -> dict[str, Any]:
 
 
 def qdrant(vectors: TokenVectors, folder: Path) -> dict[str, Any] | None:
-    """Multivectors of float32 in Qdrant's engine, without a first stage; None where it is not installed."""
+    """Multivectors of float32 in Qdrant's engine; None where it is not installed.
+
+    A mean of each document's vectors stands beside them: without a first stage Qdrant builds a graph of the
+    multivectors, which takes minutes and stores as much.
+    """
     try:
         from latebolt.adapters.qdrant_edge import Shard
 
         start = time.perf_counter()
-        with Shard.create(folder, dim=vectors.dim) as shard:
+        with Shard.create(folder, dim=vectors.dim, first_stage="mean") as shard:
             shard.add_vectors([str(i) for i in range(len(vectors))], vectors)
             shard.optimize()
             shard.shard.flush()
