@@ -2,10 +2,10 @@
 
 The same token vectors (squad at LATEBOLT_DATA, or the standard library's docstrings) written by each store:
 bytes of the real folder over the number of tokens, beside what the formulas of `latebolt cost` say. The
-formulas leave out what a few files of a few kilobytes take, and count an entry of a list for every token, where
-a document has several tokens near one centroid and an index below 4 million tokens has no lists. Texts are not
-stored. Qdrant is its own engine
-(`pip install qdrant-edge-py`); fast-plaid wants a torch of its own: see `search.py`.
+formulas leave out what a few files of a few kilobytes take, and count an entry of a list for every token,
+where a document has several tokens near one centroid and an index below 4 million tokens has no lists. Texts
+are not stored. Qdrant is its own engine (`pip install qdrant-edge-py`); fast-plaid wants a torch of its own:
+see `search.py`.
 """
 
 from __future__ import annotations
