@@ -304,7 +304,7 @@ def test_given_vectors_are_one_row_a_document(index, encoder):
 @pytest.mark.parametrize("lists", [False, True])
 def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch, lists):
     """Passages by the thousand, with and without inverted lists, many of few documents among the best."""
-    for name, value in (("CANDIDATES", 64), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
+    for name, value in (("CANDIDATES_A_DEPTH", 1), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
         monkeypatch.setattr(rank, name, value)
     if lists:
         monkeypatch.setattr("latebolt.index.lists.LEAST_TOKENS", 0)
