@@ -63,8 +63,10 @@ def readme_quality(rows: list[dict[str, Any]]) -> str:
     rows = [row for row in rows if "table" not in row]
     collections = list(dict.fromkeys(row["collection"] for row in rows))
     late = [row for row in rows if row["model"] != "BM25"]
+    most = max(row["queries"] for row in rows)
     lines = [
-        "Retrieval quality of the built-in model, nDCG@10 (`python benchmarks/quality.py`):",
+        f"Retrieval quality of the built-in model, nDCG@10 over at most {most} queries of a collection "
+        f"(`python benchmarks/quality.py --queries {most}`):",
         "",
         "| model | bytes a token | " + " | ".join(collections) + " |",
         "| --- |" + " ---: |" * (len(collections) + 1),
