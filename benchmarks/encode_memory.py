@@ -11,23 +11,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 import encode
-from harness import arguments, child, record
+from harness import arguments, child, record, status_mb
 
 TEXTS, STEP = 20_000, 1_000
 QUICK_TEXTS, QUICK_STEP = 400, 50
 MOST_CHARACTERS = 2_500
 MOST_MB = 10.0
-
-
-def resident_mb() -> float:
-    """Resident memory of this process now, in MB (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
 
 
 def run_child(threads: int, quick: bool) -> None:
@@ -45,7 +38,7 @@ def run_child(threads: int, quick: bool) -> None:
         pairs = generator.choice(len(some), (step, 2))
         mixed = [f"{some[a]} {some[b]}"[:end] for (a, b), end in zip(pairs, ends, strict=True)]
         tokens += encoder.encode_documents(mixed).n_tokens
-        row = {"texts": done, "tokens": tokens, "resident_MB": resident_mb()}
+        row = {"texts": done, "tokens": tokens, "resident_MB": status_mb("VmRSS")}
         rows.append(row | {"seconds": time.perf_counter() - start})
         print(row, file=sys.stderr, flush=True)
     print(json.dumps(rows))

@@ -89,6 +89,23 @@ def peak_int8(threads: int) -> float | None:
     return best
 
 
+def status_mb(name: str) -> float:
+    """A size that Linux tells of this process, in MB; NaN on other systems.
+
+    Args:
+        name: VmRSS, resident now; VmHWM, at its most; RssAnon, now without pages of files.
+    """
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(n.split()[1]) * 1024 / 1e6 for n in lines if n.startswith(name + ":")), float("nan"))
+
+
+def folder_bytes(folder: Path) -> int:
+    """What its files take, sparse ones by their blocks."""
+    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(min(file.st_size, 512 * file.st_blocks) for file in files)
+
+
 def data_folder() -> Path:
     """Where the real collections are, a folder each in the BEIR layout: LATEBOLT_DATA, or ../shared/data."""
     return Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))

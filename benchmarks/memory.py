@@ -2,7 +2,8 @@
 
 Each row is a fresh process that does one job of a service: its resident memory at the end and at its most,
 and how much of that is its own; the rest are pages of mapped files (the index, libraries), which the system
-takes back when others need them. Documents come from a generator, as a corpus larger than memory would.
+takes back when others need them. Texts come from a generator and (random) token vectors in lots, as a corpus
+larger than memory would.
 Whether encoding stays flat for as long as one likes is `encode_memory.py`; peers' memory stands beside their
 times in `encode.py`, `search.py`, `cold_start.py` and `frameworks.py`.
 """
@@ -19,17 +20,11 @@ from typing import Any
 import numpy as np
 
 import encode
-from harness import arguments, child, peak_mb, record
+from harness import arguments, child, record, status_mb
 
 DIM, TOKENS = 128, 60  # of a made document
-SMALL, LARGE = 20_000, 200_000  # documents; what memory does not hold must not grow tenfold
+SMALL, LARGE = 20_000, 200_000  # documents
 TEXTS, SEARCHES = 2_000, 500
-
-
-def status_mb(name: str) -> float:
-    """A size that Linux tells of this process, in MB."""
-    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name + ":")]
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 def import_latebolt(folder: Path, n: int) -> None:
@@ -37,11 +32,11 @@ def import_latebolt(folder: Path, n: int) -> None:
     import latebolt  # noqa: F401
 
 
-def encode_query(folder: Path, n: int, precision: str = "int8") -> None:
+def encode_query(folder: Path, n: int) -> None:
     """Load the built-in model, encode one query."""
     from latebolt import Encoder
 
-    encoder = Encoder.load("starter", precision=precision, dim=DIM)
+    encoder = Encoder.load("starter", precision="int8", dim=DIM)
     encoder.encode_queries(["how do I read a zip file"])
 
 
@@ -122,7 +117,8 @@ def main() -> None:
     given = arguments(__doc__, job="", n=0, folder="")
     if given.child:
         JOBS[given.job](Path(given.folder), given.n)
-        row = {"resident_MB": status_mb("VmRSS"), "own_MB": status_mb("RssAnon"), "peak_MB": peak_mb()}
+        sizes = {"resident_MB": "VmRSS", "own_MB": "RssAnon", "peak_MB": "VmHWM"}
+        row = {name: status_mb(size) for name, size in sizes.items()}
         print(json.dumps([row]))
         return
     rows: list[dict[str, Any]] = []

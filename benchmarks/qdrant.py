@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import arguments, data_folder, record
+from harness import arguments, data_folder, folder_bytes, record
 from latebolt import Encoder, Index, TokenVectors, maxsim
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.evaluate import read_collection
@@ -86,8 +86,7 @@ def ask(search: Any, queries: TokenVectors, exact: list[set[int]]) -> dict[str, 
 
 def size(folder: Path, built_s: float, vectors: TokenVectors) -> dict[str, float]:
     """Seconds to write, and bytes in the folder a token, sparse files by what they take."""
-    taken = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    return {"build_s": built_s, "bytes_per_token": taken / vectors.n_tokens}
+    return {"build_s": built_s, "bytes_per_token": folder_bytes(folder) / vectors.n_tokens}
 
 
 if __name__ == "__main__":

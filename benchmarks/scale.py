@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import RESULTS, child, commit, data_folder, kept_rows, peak_mb, record
+from harness import RESULTS, child, commit, data_folder, kept_rows, peak_mb, record, status_mb
 from latebolt import Index
 from latebolt.codec.residual import ResidualCodec
 from latebolt.index.storage import Column, Store
@@ -168,7 +168,7 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
     times = [_timed(lambda q=query: index.search_vectors(q, k=10)) for query in queries for _ in range(3)]
     row["p50_ms"], row["p95_ms"] = (float(v) for v in np.percentile(times, (50, 95)))
     # The first counts pages of mapped files, which the system takes back when others need them.
-    row["resident_mb"], row["own_mb"] = peak_mb(), _own_mb()
+    row["resident_mb"], row["own_mb"] = peak_mb(), status_mb("RssAnon")
     if given.documents <= FILTERED_UP_TO:
         hits = [index.search_vectors(query, k=10, where="part = 7") for query in queries]
         assert all(hit.metadata == {"part": 7} for some in hits for hit in some)
@@ -183,13 +183,6 @@ def search(given: argparse.Namespace) -> dict[str, Any]:
     times = [_timed(lambda q=query: index.search_vectors(q, k=10, exhaustive=True)) for query in queries[:5]]
     row["exhaustive_ms"] = float(np.median(times))
     return row
-
-
-def _own_mb() -> float:
-    """Memory that is not a file's, in MB; NaN where the system does not tell."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(n.split()[1]) * 1024 / 1e6 for n in lines if n.startswith("RssAnon")), float("nan"))
 
 
 def _timed(run: Any) -> float:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import THREAD_VARIABLES, commit, data_folder, kept_rows, record
+from harness import THREAD_VARIABLES, commit, data_folder, folder_bytes, kept_rows, record, status_mb
 
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
 DIM, K = 128, 10
@@ -157,12 +157,6 @@ def searcher(name: str, data: Data, folder: Path, threads: int) -> Search:
     )
 
 
-def resident_mb() -> float:
-    """Largest resident memory of this process, in MB (Linux)."""
-    [line] = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024 / 1e6
-
-
 def run_child(step: str, name: str, data: Data, folder: Path, threads: int) -> None:
     """Build, or search and print what was found and how long it took, as JSON."""
     if step == "build":
@@ -183,7 +177,7 @@ def run_child(step: str, name: str, data: Data, folder: Path, threads: int) -> N
         "p50_ms": float(np.median(times)),
         "p95_ms": float(np.quantile(times, 0.95)),
         "batch_queries_per_s": len(times) / (time.perf_counter() - start),
-        "resident_MB": resident_mb(),
+        "resident_MB": status_mb("VmHWM"),
     }
     if name in OURS:
         found += search(data.more)
@@ -236,6 +230,14 @@ def main() -> None:
         place = given.folder / given.contender.replace(" ", "_").replace(",", "").replace("_exhaustive", "")
         run_child(given.step, given.contender, Data(given.folder), place, given.threads)
         return
+    contenders = [(name, sys.executable) for name in OURS]
+    if not given.quick and (peers := os.environ.get("LATEBOLT_PEERS")):
+        contenders += [(name, peers) for name in PEERS]
+    if given.only:
+        wanted = (OURS[0], *given.only.split(","))
+        contenders = [each for each in contenders if each[0].startswith(wanted)]
+        if len(contenders) == 1:
+            parser.error(f"--only should begin some of {', '.join((*OURS, *PEERS))}; got {given.only!r}.")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
@@ -243,12 +245,6 @@ def main() -> None:
         facts = prepare(root, *((20, 40) if given.quick else (TIMED, MORE)), names)
         qrels = facts.pop("qrels")
         print(facts, flush=True)
-        contenders = [(name, sys.executable) for name in OURS]
-        if not given.quick and (peers := os.environ.get("LATEBOLT_PEERS")):
-            contenders += [(name, peers) for name in PEERS]
-        if given.only:
-            wanted = (OURS[0], *given.only.split(","))
-            contenders = [each for each in contenders if each[0].startswith(wanted)]
         exact: list[Found] = []
         best: np.ndarray = np.zeros(0)
         for name, python in contenders:
@@ -256,12 +252,13 @@ def main() -> None:
             row: dict[str, Any] = {"contender": name, "threads": given.threads, "commit": commit()}
             if name != OURS[0] and not name.endswith("exhaustive"):
                 row |= run(python, "build", name, root, given.threads)
-                size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+                size = folder_bytes(folder)
                 row |= {"disk_MB": size / 1e6, "bytes_a_token": size / facts["tokens"]}
             answer = run(python, "search", name, root, given.threads)
             found = answer["found"]
             values = ndcg(found, qrels[: len(found)])
-            exact, best = exact or found, best if len(best) else values
+            if not rows:
+                exact, best = found, values
             row |= answer["row"] | {"nDCG@10": float(values[: facts["queries"]].mean())}
             shared = [len({i for i, _ in a} & {i for i, _ in b}) for a, b in zip(exact, found, strict=False)]
             row["overlap@10"] = float(np.mean(shared[: facts["queries"]])) / K

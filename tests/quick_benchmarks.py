@@ -6,11 +6,15 @@ benchmark runs from end to end on any machine, and nothing to quote figures of.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from latebolt.cli.stdlib_corpus import read_stdlib
@@ -42,19 +46,30 @@ def _sentence(text: str) -> str:
     return text.partition("\n")[2].partition(". ")[0][:200]
 
 
-def run_quick(name: str, data: Path, *arguments: object) -> str:
-    """What a benchmark prints with --quick; it must end well and leave no record."""
+def run_quick(name: str, *arguments: object, data: Path | None = None) -> str:
+    """What a benchmark prints with --quick; it must end well and leave no record.
+
+    Args:
+        data: a folder of collections; the small ones by default.
+    """
     records = _records()
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "LATEBOLT_DATA": str(data)},
+        env={**os.environ, "LATEBOLT_DATA": str(data or _small_collections())},
     )
     assert done.returncode == 0, done.stderr
     assert _records() == records
     assert len(done.stdout.splitlines()) >= 3
     return done.stdout
+
+
+@functools.cache
+def _small_collections() -> Path:
+    root = Path(tempfile.mkdtemp(prefix="latebolt-collections-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    return write_collections(root)
 
 
 def _records() -> dict[Path, int]:

@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quick_benchmarks import BENCHMARKS, run_quick, write_collections
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Small collections under the names of the real ones."""
-    return write_collections(tmp_path_factory.mktemp("collections"))
-
+from quick_benchmarks import BENCHMARKS, run_quick
 
 # Each with a word that only a row of its own has.
 QUICK = {
@@ -36,13 +29,13 @@ QUICK = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_quick(name, small):
-    assert QUICK[name] in run_quick(name, small)
+def test_quick(name):
+    assert QUICK[name] in run_quick(name)
 
 
 @pytest.mark.slow
-def test_quick_scale_removes_what_it_built(small, tmp_path):
-    assert "p50_ms" in run_quick("scale", small, "--work", tmp_path)
+def test_quick_scale_removes_what_it_built(tmp_path):
+    assert "p50_ms" in run_quick("scale", "--work", tmp_path)
     assert not list(tmp_path.glob("*000*"))
 
 
@@ -78,7 +71,7 @@ def test_the_server_keeps_its_word_under_rough_clients():
 @pytest.mark.data
 @pytest.mark.parametrize("name", ("search", "qdrant"))
 def test_quick_on_real_collections(collections, name):
-    assert "p50_ms" in run_quick(name, collections)
+    assert "p50_ms" in run_quick(name, data=collections)
 
 
 def test_every_benchmark_is_run_by_a_test():

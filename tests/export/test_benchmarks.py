@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latebolt_export import starter
-from quick_benchmarks import BENCHMARKS, run_quick, write_collections
+from quick_benchmarks import BENCHMARKS, run_quick
 
 
 def benchmark(name, monkeypatch):
@@ -42,12 +42,6 @@ def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
     np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Small collections under the names of the real ones."""
-    return write_collections(tmp_path_factory.mktemp("collections"))
-
-
 # Each with a word that only a row of its own has.
 QUICK = {
     "encode": "torch fp32",
@@ -59,7 +53,7 @@ QUICK = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_quick(name, small):
+def test_quick(name):
     if not importlib.util.find_spec(starter.MODULE):
         pytest.skip(f"needs the weights of {starter.PACKAGE}")
-    assert QUICK[name] in run_quick(name, small)
+    assert QUICK[name] in run_quick(name)
