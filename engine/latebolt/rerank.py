@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.errors import InvalidInput
+from latebolt.checks import check_k, check_query
 from latebolt.kernels.maxsim import maxsim_arrays
 from latebolt.values import Hit, TokenVectors
 
@@ -61,33 +61,9 @@ def maxsim(query: npt.ArrayLike, documents: TokenVectors) -> Float32:
     return maxsim_arrays(query, documents.values, documents.offsets)
 
 
-def check_query(query: str) -> str:
-    """The query itself.
-
-    Raises:
-        InvalidInput: it is not a str, or has no text in it.
-    """
-    if not isinstance(query, str):
-        raise InvalidInput(f"the query should be str, got {type(query).__name__}.")
-    if not query.strip():
-        raise InvalidInput("the query is empty. Give it at least one word.")
-    return query
-
-
-def check_k(k: int, name: str = "k") -> int:
-    """`k` itself.
-
-    Raises:
-        InvalidInput: it is not an int of at least 1.
-    """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise InvalidInput(f"{name} should be an int of at least 1, got {k!r}.")
-    return k
-
-
 def rerank(encoder: TextEncoder, query: str, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
     """The documents by MaxSim with the query, best first, ties by position."""
-    check_query(query)
+    query = check_query(query)
     k = len(documents) if top_k is None else check_k(top_k, "top_k")
     vectors = encoder.encode_documents(documents)
     scores = maxsim(encoder.encode_queries([query])[0], vectors)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.adapters.opened import encoder_of, index_for, index_of
+from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable
 from latebolt.index.hybrid import Mode
 from latebolt.index.index import Index
-from latebolt.rerank import check_k
 
 try:
     from langchain_core.callbacks import (

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.adapters.opened import encoder_of, index_for, index_of
+from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.index.hybrid import Mode, check_mode
 from latebolt.index.index import Index
-from latebolt.rerank import check_k
 from latebolt.values import Hit
 
 try:

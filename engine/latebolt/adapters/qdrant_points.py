@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.checks import check_query
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
@@ -28,7 +29,6 @@ from latebolt.index.documents import check_documents, decode_metadata
 from latebolt.index.index import Index
 from latebolt.index.sources import Metadata, lots_of, one_lot
 from latebolt.progress import progress_bar
-from latebolt.rerank import check_query
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]

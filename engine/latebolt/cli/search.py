@@ -103,8 +103,9 @@ def rerank_command(
     latebolt rerank "What is the population of Berlin?" passages.txt -k 3
     """
     from latebolt import Encoder
+    from latebolt.checks import check_query
     from latebolt.cli.inputs import read_passages
-    from latebolt.rerank import align, check_query
+    from latebolt.rerank import align
 
     check_query(query)
     passages = read_passages(file)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
+from latebolt.checks import check_query
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder.encoder import Encoder
@@ -32,7 +33,7 @@ from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.index.stored import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.progress import progress_bar
-from latebolt.rerank import align_tokens, check_query, match_words
+from latebolt.rerank import align_tokens, match_words
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]

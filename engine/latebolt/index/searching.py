@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
 from latebolt.index.explain import Watch
@@ -23,7 +24,6 @@ from latebolt.index.rank import best_rows
 from latebolt.index.search import Rows, top_documents
 from latebolt.index.segment import Segment
 from latebolt.index.storage import Snapshot
-from latebolt.rerank import check_k
 
 Float32 = npt.NDArray[np.float32]
 Where = str | Mapping[str, Any] | None

@@ -19,10 +19,10 @@ from latebolt.adapters.stanford import folders
 from latebolt.adapters.stanford.checkpoint import gpu_or_cpu
 from latebolt.adapters.stanford.folders import Overwrite
 from latebolt.adapters.stanford.infra import ColBERTConfig, index_folder
+from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
-from latebolt.rerank import check_k
 from latebolt.values import Hit
 
 if TYPE_CHECKING:

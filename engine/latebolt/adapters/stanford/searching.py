@@ -16,10 +16,11 @@ from latebolt.adapters.stanford.checkpoint import Checkpoint, Tensors, as_tensor
 from latebolt.adapters.stanford.data import Collection, Queries, Ranking
 from latebolt.adapters.stanford.folders import read_next_pid
 from latebolt.adapters.stanford.infra import BadArgument, ColBERTConfig, Run, index_folder
+from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
-from latebolt.rerank import check_k, maxsim
+from latebolt.rerank import maxsim
 from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]
