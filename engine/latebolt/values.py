@@ -16,6 +16,7 @@ from latebolt.errors import InvalidInput
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +27,15 @@ class TokenVectors:
         values: float32 [n_tokens, dim], C-contiguous. From an encoder: unit length.
         offsets: int64 [n_texts + 1], text i owns rows offsets[i]:offsets[i + 1]; starts at 0, never
             decreases, ends at n_tokens. A text may own no row.
+        truncated: bool [n_texts], texts that were longer than the model reads, so that nothing stands for
+            their ends; None for none.
     Raises:
         InvalidInput: the shapes or dtypes disagree with the above.
     """
 
     values: Float32
     offsets: Int64
+    truncated: Bool | None = None
 
     def __post_init__(self) -> None:
         values = np.ascontiguousarray(self.values, dtype=np.float32)
@@ -47,10 +51,23 @@ class TokenVectors:
             raise InvalidInput("TokenVectors.offsets should never decrease.")
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "offsets", offsets)
+        if self.truncated is not None:
+            truncated = np.asarray(self.truncated, np.bool_)
+            if truncated.shape != (len(self),):
+                raise InvalidInput(
+                    f"TokenVectors.truncated should be [{len(self)}], got shape {truncated.shape}."
+                )
+            object.__setattr__(self, "truncated", truncated if truncated.any() else None)
 
     @classmethod
-    def from_matrices(cls, matrices: Sequence[npt.ArrayLike], dim: int | None = None) -> TokenVectors:
+    def from_matrices(
+        cls,
+        matrices: Sequence[npt.ArrayLike],
+        dim: int | None = None,
+        truncated: npt.ArrayLike | None = None,
+    ) -> TokenVectors:
         """Join one [n_tokens, dim] matrix a text; `dim` is needed only when there are no matrices."""
+        cut = None if truncated is None else np.asarray(truncated, np.bool_)
         arrays = [np.asarray(matrix, dtype=np.float32) for matrix in matrices]
         for i, array in enumerate(arrays):
             if array.ndim != 2 or array.shape[1] != arrays[0].shape[1]:
@@ -58,9 +75,9 @@ class TokenVectors:
                     f"matrix {i} should be [n_tokens, {arrays[0].shape[-1]}], got shape {array.shape}."
                 )
         if not arrays:
-            return cls(np.zeros((0, dim or 0), np.float32), np.zeros(1, np.int64))
+            return cls(np.zeros((0, dim or 0), np.float32), np.zeros(1, np.int64), cut)
         lengths = [len(array) for array in arrays]
-        return cls(np.concatenate(arrays), np.concatenate([[0], np.cumsum(lengths)]))
+        return cls(np.concatenate(arrays), np.concatenate([[0], np.cumsum(lengths)]), cut)
 
     @property
     def dim(self) -> int:
@@ -77,6 +94,11 @@ class TokenVectors:
         """Int64 [n_texts], rows a text owns."""
         return np.diff(self.offsets)
 
+    @property
+    def n_truncated(self) -> int:
+        """Texts whose end the model did not read; see `truncated`."""
+        return 0 if self.truncated is None else int(np.count_nonzero(self.truncated))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -88,11 +110,12 @@ class TokenVectors:
         """`vectors[i]`: float32 [n_tokens, dim], a view. `vectors[a:b]`: TokenVectors, views for step 1."""
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
+            cut = None if self.truncated is None else self.truncated[key]
             if step != 1:
-                return TokenVectors.from_matrices([self[i] for i in range(start, stop, step)], self.dim)
+                return TokenVectors.from_matrices([self[i] for i in range(start, stop, step)], self.dim, cut)
             stop = max(start, stop)
             first, last = self.offsets[start], self.offsets[stop]
-            return TokenVectors(self.values[first:last], self.offsets[start : stop + 1] - first)
+            return TokenVectors(self.values[first:last], self.offsets[start : stop + 1] - first, cut)
         position = range(len(self))[key]  # IndexError for a position that does not exist
         return self.values[self.offsets[position] : self.offsets[position + 1]]
 

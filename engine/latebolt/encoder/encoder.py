@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
-from latebolt.encoder import model_folder
+from latebolt.encoder import model_folder, truncation
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
@@ -207,13 +207,20 @@ class Encoder:
             texts: the queries.
             full_length: lift the contract's length to the model's limit; without it longer queries are cut
                 and counted in `truncated_queries`. Expansion fills up to the contract's length either way.
+        Returns:
+            Token vectors; `truncated` marks queries that were cut, which a warning of the logger "latebolt"
+            counts.
         Raises:
             InvalidInput: not a list of str; names the position.
         """
         tokens = self._text.tokenize_queries(check_texts(texts, "queries"), full_length)
+        vectors = self._encode(tokens, "query", lambda vectors: vectors, show_progress=False)
         with self._lock:
-            self.truncated_queries += sum(each.truncated for each in tokens)
-        return self._encode(tokens, "query", lambda vectors: vectors, show_progress=False)
+            self.truncated_queries += vectors.n_truncated
+        if vectors.n_truncated:
+            limit = self.contract.max_tokens if full_length else self.contract.query.max_tokens
+            truncation.tell(len(tokens), vectors.n_truncated, "query", limit, self._way_out("query", limit))
+        return vectors
 
     def encode_documents(
         self,
@@ -229,6 +236,9 @@ class Encoder:
             show_progress: a bar on stderr.
             pool_factor: keep about 1 / pool_factor of the vectors, by hierarchical clustering.
             max_length: tokens of a document, markers included; the contract's by default.
+        Returns:
+            Token vectors; `truncated` marks documents that were cut, which a warning of the logger "latebolt"
+            counts.
         Raises:
             InvalidInput: not a list of str, pool_factor below 1, or max_length out of range.
         """
@@ -241,7 +251,19 @@ class Encoder:
         def finish(vectors: Float32) -> Float32:
             return pool_tokens(vectors, pool_factor, self._protected)
 
-        return self._encode(tokens, "document", finish, show_progress)
+        vectors = self._encode(tokens, "document", finish, show_progress)
+        limit = self._text.limit("document", max_length)
+        truncation.tell(len(tokens), vectors.n_truncated, "document", limit, self._way_out("document", limit))
+        return vectors
+
+    def _way_out(self, kind: str, limit: int) -> str:
+        """What a caller can do where texts of a kind are longer than so many tokens."""
+        most = self.contract.max_tokens
+        longer = f"with_lengths({kind}=...) of the encoder reads up to {most}" if limit < most else ""
+        if kind == "query":
+            return f"{longer or 'Ask in fewer words'}."
+        passages = "passage_tokens=... of Index.create cuts long texts into passages"
+        return f"{longer}; {passages}." if longer else f"It takes no more; {passages}."
 
     def pooled(self, documents: TokenVectors, pool_factor: int) -> TokenVectors:
         """What `encode_documents` with that pool_factor gives, from what it gives without one.
@@ -252,7 +274,7 @@ class Encoder:
         if not isinstance(pool_factor, int) or pool_factor < 1:
             raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
         matrices = [pool_tokens(vectors, pool_factor, self._protected) for vectors in documents]
-        return TokenVectors.from_matrices(matrices, documents.dim)
+        return TokenVectors.from_matrices(matrices, documents.dim, documents.truncated)
 
     @property
     def _protected(self) -> int:
@@ -273,15 +295,21 @@ class Encoder:
             chunk: documents a piece; sorting by length and the threads work within one.
             pool_factor, max_length: see `encode_documents`.
         Yields:
-            The next `chunk` documents' token vectors, in input order.
+            The next `chunk` documents' token vectors, in input order. What was cut is told after the last.
         """
         if not isinstance(chunk, int) or chunk < 1:
             raise InvalidInput(f"chunk should be an int of at least 1, got {chunk!r}.")
         if isinstance(texts, str | bytes):
             raise InvalidInput(f"texts should be an iterable of str, got one {type(texts).__name__}.")
         remaining = iter(texts)
+        n_texts = n_truncated = 0
         while part := list(itertools.islice(remaining, chunk)):
-            yield self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
+            with truncation.gathered():
+                vectors = self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
+            n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
+            yield vectors
+        limit = self._text.limit("document", max_length)
+        truncation.tell(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
 
     def rerank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
         """The documents by MaxSim with the query, best first; `Hit.id` is the position in `documents`.
@@ -356,8 +384,10 @@ class Encoder:
         finish: Callable[[Float32], Float32],
         show_progress: bool,
     ) -> TokenVectors:
+        truncated = [each.truncated for each in tokens]
         if self._runner is not None:
-            return TokenVectors.from_matrices([finish(v) for v in self._runner(tokens, kind)], self.dim)
+            found = [finish(vectors) for vectors in self._runner(tokens, kind)]
+            return TokenVectors.from_matrices(found, self.dim, truncated)
         results: list[Float32] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
         bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._device[0] == "cpu"
@@ -387,7 +417,7 @@ class Encoder:
                     future.result()
             else:
                 work(queue)
-        return TokenVectors.from_matrices(results, self.dim)
+        return TokenVectors.from_matrices(results, self.dim, truncated)
 
 
 def _kept(session: Session, tokens: TokenIds) -> Float32:
