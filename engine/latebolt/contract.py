@@ -16,7 +16,8 @@ import msgspec
 from latebolt.errors import ModelError
 
 FILE_NAME = "latebolt.json"
-FORMAT_VERSION = 1
+# 1: no strip, swaps, kept and length in the rules. What it says means the same in 2.
+FORMAT_VERSION, OLDEST_VERSION = 2, 1
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -37,16 +38,18 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Expansion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Queries shorter than their max_tokens are filled up with this token."""
+    """Queries that are too short are filled up with this token; the filled ones' vectors are kept too."""
 
     token: int
     attend: bool  # whether other tokens attend to the filled ones
+    length: int | None = None  # tokens a query is filled up to; None = the rules' max_tokens
 
 
 class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one kind of text (query or document) becomes token ids.
 
-    ids = frame.prefix + [marker] + tokens(prompt + text) + frame.suffix, truncated to max_tokens in all.
+    ids = frame.prefix + [marker] + tokens(prompt + text) + frame.suffix, truncated to max_tokens in all. Of
+    the vectors, those of `skiplist` are dropped, expansion's too, and with `kept` all but those of `kept`.
     """
 
     max_tokens: int
@@ -54,6 +57,22 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     marker: int | None = None  # token inserted behind frame.prefix
     expansion: Expansion | None = None
     skiplist: tuple[int, ...] = ()  # ids whose vectors are dropped
+    strip: bool = False  # white space around prompt + text is removed before it is tokenised
+    swaps: tuple[tuple[int, int], ...] = ()  # (id a text's token has, id that is put in its place)
+    kept: tuple[int, ...] | None = None  # the only ids whose vectors are kept; None = all
+
+    def as_version_1(self) -> dict[str, Any]:
+        """What version 1 wrote for these rules, and of the fields after it those that are in use.
+
+        Fingerprints are made of this, so that they outlive the fields that come after.
+        """
+        said: dict[str, Any] = msgspec.to_builtins(self)
+        for name, untold in (("strip", False), ("swaps", ()), ("kept", None)):
+            if said[name] == untold:
+                del said[name]
+        if self.expansion is not None and self.expansion.length is None:
+            del said["expansion"]["length"]
+        return said
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,8 +161,8 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.source.weights_sha256,
             dim,
             self.frame,
-            self.query,
-            self.document,
+            self.query.as_version_1(),
+            self.document.as_version_1(),
         )
         if self.lowercase:  # only then, so that what was made before this field existed keeps its print
             parts += ("lowercase",)
@@ -154,8 +173,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         found = []
         if self.format != "latebolt-model":
             found.append(f'format: should be "latebolt-model", got "{self.format}"')
-        if self.format_version != FORMAT_VERSION:
-            found.append(f"format_version: should be {FORMAT_VERSION}, got {self.format_version}")
+        if not OLDEST_VERSION <= self.format_version <= FORMAT_VERSION:
+            found.append(
+                f"format_version: should be in {OLDEST_VERSION}..{FORMAT_VERSION}, got {self.format_version}"
+            )
         if not self.heads:
             found.append("heads: should name at least one head, got none")
         if any(head.dim % 4 or head.dim <= 0 for head in self.heads):
@@ -174,6 +195,12 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not least <= rules.max_tokens <= self.max_tokens:
                 found.append(
                     f"{kind}.max_tokens: should be in {least}..{self.max_tokens}, got {rules.max_tokens}"
+                )
+            length = rules.expansion.length if rules.expansion else None
+            if length is not None and not 1 <= length <= rules.max_tokens:
+                found.append(
+                    f"{kind}.expansion.length: should be in 1..{rules.max_tokens} ({kind}.max_tokens), "
+                    f"got {length}"
                 )
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import msgspec
@@ -47,6 +48,52 @@ def test_a_wrong_field_is_named(starter, tmp_path, change, message):
     with pytest.raises(ModelError, match=message) as caught:
         contract.read(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+NEW_RULES = [
+    {"strip": True},
+    {"swaps": ((0, 103),)},
+    {"kept": ()},
+    {"expansion": contract.Expansion(103, attend=False, length=8)},
+]
+
+
+@pytest.mark.parametrize("new", NEW_RULES)
+def test_what_version_2_adds_makes_the_round_trip_and_the_print(starter, tmp_path, new):
+    query = msgspec.structs.replace(
+        starter.query, **{"expansion": contract.Expansion(103, attend=False)} | new
+    )
+    made = msgspec.structs.replace(starter, query=query)
+    contract.write(made, tmp_path)
+    assert contract.read(tmp_path) == made
+    assert made.fingerprint(128) != starter.fingerprint(128)
+
+
+def test_the_prints_of_version_1_stay(starter):
+    """As it was made before there were fields that could be left out."""
+    expansion = contract.Expansion(103, attend=False)
+    query = contract.TextRules(32, prompt="q: ", marker=1, expansion=expansion, skiplist=(5, 6))
+    rules = [
+        {
+            "max_tokens": 32,
+            "prompt": "q: ",
+            "marker": 1,
+            "expansion": {"token": 103, "attend": False},
+            "skiplist": [5, 6],
+        },
+        {"max_tokens": 512, "prompt": "", "marker": None, "expansion": None, "skiplist": []},
+    ]
+    parts = [starter.source.weights_sha256, 96, msgspec.to_builtins(starter.frame), *rules]
+    expected = hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()[:16]
+    made = msgspec.structs.replace(starter, query=query, document=contract.TextRules(512), format_version=1)
+    assert made.fingerprint(96) == expected
+
+
+def test_an_expansion_beyond_the_limit_is_refused(starter, tmp_path):
+    expansion = contract.Expansion(103, attend=False, length=33)
+    made = msgspec.structs.replace(starter, query=contract.TextRules(32, expansion=expansion))
+    with pytest.raises(ModelError, match=r"query\.expansion\.length: should be in 1\.\.32 .*, got 33"):
+        contract.write(made, tmp_path)
 
 
 def test_missing_files_are_told_apart(tmp_path):

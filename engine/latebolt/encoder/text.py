@@ -83,6 +83,7 @@ class TextPipeline:
         self._tokenizer.no_truncation()
         self.contract = contract
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
+        self._swapped = {kind: self._swap_table(rules) for kind, rules in self._rules().items()}
 
     def with_lengths(self, query: int | None, document: int | None) -> TextPipeline:
         """The same tokenizer and rules with other lengths (None: as they are); itself where nothing changes.
@@ -106,11 +107,33 @@ class TextPipeline:
         return {"query": self.contract.query, "document": self.contract.document}
 
     def _drop_table(self, rules: TextRules) -> npt.NDArray[np.bool_] | None:
-        if not rules.skiplist:
+        if not rules.skiplist and rules.kept is None:
             return None
-        table = np.zeros(max(self._tokenizer.get_vocab_size(), max(rules.skiplist) + 1), bool)
+        table = np.full(self._ids(*rules.skiplist, *(rules.kept or ())), rules.kept is not None)
+        table[list(rules.kept or ())] = False
         table[list(rules.skiplist)] = True
         return table
+
+    def _swap_table(self, rules: TextRules) -> Int64 | None:
+        if not rules.swaps:
+            return None
+        table = np.arange(self._ids(*(old for old, _ in rules.swaps)))
+        for old, new in rules.swaps:
+            table[old] = new
+        return table
+
+    def _ids(self, *named: int) -> int:
+        """Rows of a table by token id that has one for each of the vocabulary's, and of `named` ids."""
+        contract = self.contract
+        markers = (contract.query.marker, contract.document.marker)
+        fills = (rules.expansion.token for rules in self._rules().values() if rules.expansion)
+        added = (
+            *contract.frame.prefix,
+            *contract.frame.suffix,
+            *(m for m in markers if m is not None),
+            *fills,
+        )
+        return max(self._tokenizer.get_vocab_size(), *(i + 1 for i in (*named, *added, 0)))
 
     def limit(self, kind: str, max_tokens: int | None) -> int:
         """Tokens a text may have in all, markers included.
@@ -160,8 +183,10 @@ class TextPipeline:
         rules = self._rules()[kind]
         limit = self.limit(kind, max_tokens)
         prompted = [rules.prompt + text for text in texts] if rules.prompt else list(texts)
+        if rules.strip:
+            prompted = [text.strip() for text in prompted]
         encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
-        return [self._assemble(encoding.ids, rules, limit, self._dropped[kind]) for encoding in encodings]
+        return [self._assemble(encoding.ids, kind, limit) for encoding in encodings]
 
     def tokenize_queries(self, texts: Sequence[str], full_length: bool) -> list[TokenIds]:
         """`tokenize` for queries; with `full_length`, long ones are cut only at the model's limit."""
@@ -169,30 +194,37 @@ class TextPipeline:
             return self.tokenize(texts, "query")
         return self.tokenize(texts, "query", self.contract.max_tokens)
 
-    def _assemble(
-        self, body: list[int], rules: TextRules, limit: int, dropped: npt.NDArray[np.bool_] | None
-    ) -> TokenIds:
+    def _assemble(self, body: list[int], kind: str, limit: int) -> TokenIds:
+        rules, dropped, swapped = self._rules()[kind], self._dropped[kind], self._swapped[kind]
         frame = self.contract.frame
         head = [*frame.prefix, rules.marker] if rules.marker is not None else [*frame.prefix]
         room = limit - len(head) - len(frame.suffix)
         ids = np.array([*head, *body[:room], *frame.suffix], np.int64)
+        if swapped is not None:
+            ids = swapped[ids]
         attended = len(ids)
+        if rules.expansion is not None:
+            # To the contract's length, never beyond.
+            full = min(limit, rules.expansion.length or rules.max_tokens)
+            if len(ids) < full:
+                filled = np.full(full, rules.expansion.token, np.int64)
+                filled[: len(ids)] = ids
+                ids = filled
+                if rules.expansion.attend:
+                    attended = full
         keep = None if dropped is None else ~dropped[ids]
-        full = min(limit, rules.max_tokens)  # expansion fills to the contract's length, never beyond
-        if rules.expansion is not None and len(ids) < full:
-            filled = np.full(full, rules.expansion.token, np.int64)
-            filled[: len(ids)] = ids
-            ids = filled
-            if rules.expansion.attend:
-                attended = full
         return TokenIds(ids, attended, keep, len(body) > room)
 
     def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:
         """For each kept vector of a text, the characters it stands for; (0, 0) for added tokens."""
         rules = self._rules()[kind]
         tokens = self.tokenize([text], kind, max_tokens)[0]
-        encoding: Any = self._tokenizer.encode(rules.prompt + text, add_special_tokens=False)
+        prompted = rules.prompt + text
         shift = len(rules.prompt)
+        if rules.strip:
+            shift -= len(prompted) - len(prompted.lstrip())
+            prompted = prompted.strip()
+        encoding: Any = self._tokenizer.encode(prompted, add_special_tokens=False)
         before = len(self.contract.frame.prefix) + (rules.marker is not None)
         room = self.limit(kind, max_tokens) - before - len(self.contract.frame.suffix)
         body = [(max(0, a - shift), max(0, b - shift)) for a, b in encoding.offsets[:room]]

@@ -55,6 +55,40 @@ def test_skiplist_drops_vectors_not_tokens():
     assert len(found.ids) == 6 and found.keep is not None and found.keep.sum() == 4
 
 
+def test_expansion_to_a_length_of_its_own():
+    pipe = pipeline(query=TextRules(max_tokens=12, expansion=Expansion(MASK, attend=True, length=6)))
+    short, long = pipe.tokenize(["berlin", "a b c d e f g h"], "query")
+    assert short.ids.tolist()[2:] == [SEP, MASK, MASK, MASK] and short.attended == 6
+    assert len(long.ids) == long.attended == 10
+
+
+def test_filled_tokens_may_be_dropped_too():
+    rules = TextRules(max_tokens=8, expansion=Expansion(MASK, attend=False), skiplist=(MASK, SEP))
+    found = pipeline(query=rules).tokenize(["berlin"], "query")[0]
+    assert len(found.ids) == 8 and found.keep.tolist() == [True, True] + [False] * 6
+
+
+def test_only_kept_ids_keep_their_vectors():
+    berlin, dot = ids(pipeline(), "berlin .")[1:3]
+    pipe = pipeline(document=TextRules(max_tokens=16, kept=(berlin, dot), skiplist=(dot,)))
+    found = pipe.tokenize(["Berlin . a"], "document")[0]
+    assert found.keep.tolist() == [False, True, False, False, False]
+    pipe = pipeline(document=TextRules(max_tokens=16, kept=()))
+    assert not pipe.tokenize(["Berlin"], "document")[0].keep.any()
+
+
+def test_swapped_ids():
+    pipe = pipeline(query=TextRules(max_tokens=16, swaps=((0, MASK),)))
+    assert ids(pipe, "a [PAD] b") == [MASK if i == 0 else i for i in ids(pipeline(), "a [PAD] b")]
+
+
+def test_white_space_around_prompt_and_text():
+    pipe = pipeline(query=TextRules(max_tokens=16, prompt=" \n [unused0] x", strip=True))
+    text = " berlin ! \x1f "
+    assert ids(pipe, text) == ids(pipeline(), "[unused0] x berlin !")
+    assert [text[a:b] for a, b in pipe.spans(text, "query")][-3:] == ["berlin", "!", ""]
+
+
 def test_prompt_is_tokenised_with_the_text():
     pipe = pipeline(query=TextRules(max_tokens=64, prompt="query: "))
     assert ids(pipe, "berlin") == ids(pipeline(), "query: berlin")
