@@ -57,4 +57,7 @@ def sentence(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str
     kinds = {"query": "queries", "document": "documents"}[kind]
     verb = "was" if n_truncated == 1 else "were"
     subject = f"{n_truncated} of {n_texts} {kinds} {verb}"
-    return f"{subject} longer than the {limit} tokens this model reads; what follows them is lost. {way_out}"
+    return (
+        f"{subject} longer than the {limit} tokens this model reads; what follows is not in the vectors. "
+        f"{way_out}"
+    )

@@ -17,7 +17,7 @@ from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import restore, untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.check import verify_index
-from latebolt.index.layout import Column, Manifest
+from latebolt.index.layout import COUNTS_TRUNCATED, Column, Manifest
 from latebolt.index.merging import LARGEST_MERGE
 from latebolt.index.passages import kept_cutting
 from latebolt.index.segment import Segment
@@ -87,6 +87,10 @@ class Adoption:
         verify_index(path)
         with closing(Store.open(path)) as store:
             snapshot = store.snapshot()
+            if not snapshot.settings.get(COUNTS_TRUNCATED):  # nor does this index then say it of all
+                settings = dict(self._writer.manifest.settings)
+                settings.pop(COUNTS_TRUNCATED, None)
+                self._writer.set_settings(settings)
             for segment in snapshot.segments:
                 draft = self._draft(self._codec_here(path, snapshot, segment), segment.columns)
                 draft.copy(segment)

@@ -237,6 +237,16 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
         database.close()
 
 
+def _check_truncated(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
+    path = place / layout.TRUNCATED
+    if layout.TRUNCATED not in segment.files or path in damaged:
+        return
+    rows = map_array(path, segment.files[layout.TRUNCATED])
+    if (rows > 1).any():
+        row = int(np.argmax(rows > 1))
+        raise IndexCorrupt(path, f"truncated[{row}]", "0 or 1", rows[row], _SEGMENT_FIX)
+
+
 def _check_owners(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
     """Passages that follow each other belong to one document."""
     path, numbers_path = place / layout.TEXTS, place / layout.PASSAGES
@@ -259,6 +269,7 @@ def _check_owners(place: Path, segment: SegmentRecord, damaged: set[Path]) -> No
 _CHECKS: Final = (
     _check_offsets,
     _check_passages,
+    _check_truncated,
     _check_lists,
     _check_deleted,
     _check_texts,

@@ -44,6 +44,7 @@ class Row(NamedTuple):
     json: str | None
     leaves: tuple[Leaf, ...]
     passage: int = 0  # its number within the document
+    truncated: bool = False  # whether the model did not read its end
 
 
 def leaves(metadata: Metadata | None) -> Iterator[Leaf]:

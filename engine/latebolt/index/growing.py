@@ -80,6 +80,7 @@ class Growth:
                 vectors.lengths,
                 self._plain.encode(vectors.values),
                 None if lot.passages is None else lot.passages[rows.start : rows.stop],
+                None if vectors.truncated is None else vectors.truncated.tolist(),
             )
 
     def finish(self) -> None:
@@ -199,7 +200,15 @@ class Growth:
             segment = self._writer.new_segment(_columns(codec), codec=name)
             for block in itertools.chain.from_iterable(old.blocks() for old in young):
                 columns = codec.encode(plain.decode(block.columns))
-                segment.append(block.ids, block.texts, block.metadata, block.lengths, columns, block.passages)
+                segment.append(
+                    block.ids,
+                    block.texts,
+                    block.metadata,
+                    block.lengths,
+                    columns,
+                    block.passages,
+                    block.truncated,
+                )
             segment.finish()
             self._writer.drop_segments([old.name for old in young])
 

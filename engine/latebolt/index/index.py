@@ -19,13 +19,14 @@ from latebolt import threads as pools
 from latebolt.checks import check_query
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
+from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
-from latebolt.index.layout import ModelRecord
+from latebolt.index.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where
@@ -92,7 +93,7 @@ class Index:
             cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room)
         if dim % 8 or dim <= 0:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
-        settings = {} if cutting is None else cutting.settings()
+        settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
         return cls(Store.create(path, dim=dim, bits=bits, model=model, settings=settings), encoder)
 
     @classmethod
@@ -217,12 +218,17 @@ class Index:
         total = None if first.goes_on or cutting is not None else first.n
         with self._store.writer() as writer, progress_bar(total, "index", unit, show_progress) as bar:
             growth = Growth(writer, self._current_codec())
-            for lot in itertools.chain([first], lots):
-                named = growth.named(lot)
-                names += named.ids or ()
-                rows = named if cutting is None else in_passages(named, encoder, cutting)
-                growth.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
+            with truncation.gathered() as tally:
+                for lot in itertools.chain([first], lots):
+                    named = growth.named(lot)
+                    names += named.ids or ()
+                    rows = named if cutting is None else in_passages(named, encoder, cutting)
+                    growth.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
             self._commit(writer, growth)
+        limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
+        longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
+        way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
+        truncation.tell(tally.n_texts, tally.n_truncated, "document", limit, way_out)
         return names
 
     def add_vectors(
@@ -436,7 +442,8 @@ class Index:
         [hits] = self._search([query], request, watch)
         if not explain:
             return hits
-        with watch.stage("align words", len(hits)):
+        # What of a text is not read was told when it was added.
+        with watch.stage("align words", len(hits)), truncation.gathered():
             found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
             tokens = [next(found) if hit.text else [] for hit in hits]
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
@@ -526,7 +533,8 @@ class Index:
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec.
 
-        `passages` are the texts encoded: more than the documents where these were cut.
+        `passages` are the texts encoded: more than the documents where these were cut. `truncated` are the
+        documents whose end the model did not read; None where the index is older than this count.
         """
         snapshot = self._store.snapshot()
         codec, cutting = snapshot.codec, kept_cutting(snapshot.settings)
@@ -540,6 +548,7 @@ class Index:
             "passages": sum(int(np.count_nonzero(segment.alive)) for segment in snapshot.segments),
             "deleted": sum(segment.count_documents(~segment.alive) for segment in snapshot.segments),
             "dim": snapshot.dim,
+            "truncated": _n_truncated(snapshot),
             "bits": snapshot.bits,
             "passage_tokens": None if cutting is None else cutting.tokens,
             "passage_overlap": None if cutting is None else cutting.overlap,
@@ -550,6 +559,12 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
+
+
+def _n_truncated(snapshot: Snapshot) -> int | None:
+    if not snapshot.settings.get(COUNTS_TRUNCATED):
+        return None
+    return sum(segment.n_truncated for segment in snapshot.segments)
 
 
 def _hits(found: Sequence[Found]) -> list[Hit]:

@@ -7,6 +7,7 @@ Writer, reader and `latebolt check` take them from here; nothing in this module 
     codecs/<n>/<array>.npy              arrays of a codec, such as centroids
     segments/<n>/offsets.npy            int64 [n_documents + 1], first token of each row
     segments/<n>/passages.npy           uint32 [n_documents], number of each row's passage (if texts were cut)
+    segments/<n>/truncated.npy          uint8 [n_documents], 1: the row's end was not read (if any)
     segments/<n>/<column>.npy           one array per token column of the codec
     segments/<n>/lists.npy              uint32 [entries], rows with a token of each centroid (large segments)
     segments/<n>/list_offsets.npy       int64 [centroids + 1], first entry of each centroid
@@ -34,7 +35,7 @@ import numpy as np
 from latebolt.errors import IndexCorrupt, InvalidInput
 
 FORMAT: Final = "latebolt-index"
-FORMAT_VERSIONS: Final = (1, 2, 3)
+FORMAT_VERSIONS: Final = (1, 2, 3, 4)
 
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "write.lock"
@@ -43,13 +44,17 @@ SEGMENTS: Final = "segments"
 OFFSETS: Final = "offsets.npy"
 CELLS: Final = "cell.npy"  # the column of centroid numbers, of codecs that have one
 PASSAGES: Final = "passages.npy"
+TRUNCATED: Final = "truncated.npy"
 LISTS: Final = "lists.npy"
 LIST_OFFSETS: Final = "list_offsets.npy"
 TEXTS: Final = "texts.sqlite"
 DRAFT_SUFFIX: Final = ".draft"
+# The setting of an index whose rows all say whether their end was read.
+COUNTS_TRUNCATED: Final = "counts_truncated"
 
 OFFSETS_DTYPE: Final = "<i8"
 PASSAGES_DTYPE: Final = "<u4"
+TRUNCATED_DTYPE: Final = "|u1"
 DELETED_DTYPE: Final = "|u1"
 LISTS_DTYPE: Final = "<u4"
 
@@ -102,7 +107,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        reserved = [file.removesuffix(".npy") for file in (OFFSETS, PASSAGES, LISTS, LIST_OFFSETS)]
+        reserved = [file.removesuffix(".npy") for file in (OFFSETS, PASSAGES, TRUNCATED, LISTS, LIST_OFFSETS)]
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in reserved:
             raise InvalidInput(
                 f"Column.name should be like 'codes' and not one of {reserved}, got {self.name!r}."
@@ -178,7 +183,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.json`: one committed state of the index; see `version_of` for its version."""
 
     format: Literal["latebolt-index"]
-    format_version: Literal[1, 2, 3]
+    format_version: Literal[1, 2, 3, 4]
     generation: Count
     next_number: int
     model: ModelRecord | None
@@ -194,9 +199,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DESCRIBED: Final = msgspec.json.Decoder(Manifest)
 
 
-def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3]:
-    """The oldest version that can say this: 2 knew inverted lists, 3 passages."""
+def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3, 4]:
+    """The oldest version that can say this: 2 knew inverted lists, 3 passages, 4 rows not read whole."""
     names = {name for segment in segments for name in segment.files}
+    if TRUNCATED in names:
+        return 4
     return 3 if PASSAGES in names else 2 if LISTS in names else 1
 
 
@@ -210,6 +217,8 @@ def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int
         files[column.file] = (column.dtype, column.shape(segment.n_tokens))
     if PASSAGES in segment.files:
         files[PASSAGES] = (PASSAGES_DTYPE, (segment.n_documents,))
+    if TRUNCATED in segment.files:
+        files[TRUNCATED] = (TRUNCATED_DTYPE, (segment.n_documents,))
     if LISTS in segment.files:  # how long they are is said there alone; their contents must agree with it
         for name, dtype in ((LISTS, LISTS_DTYPE), (LIST_OFFSETS, OFFSETS_DTYPE)):
             recorded = segment.files.get(name)

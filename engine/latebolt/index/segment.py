@@ -34,12 +34,14 @@ class Block:
     Args:
         documents: as stored, metadata as JSON.
         passages: number of each one's passage within its document; all 0 where none was cut.
+        truncated: whether the model did not read each one's end.
         lengths: int64 [n], tokens a document.
         columns: name -> array of sum(lengths) rows.
     """
 
     documents: list[StoredDocument]
     passages: list[int]
+    truncated: list[bool]
     lengths: Int64
     columns: dict[str, npt.NDArray[Any]]
 
@@ -120,6 +122,21 @@ class Segment:
         """Uint32 [n_documents], the number of each row's passage; None where every row is a document."""
         return self._arrays.get(layout.PASSAGES)
 
+    @property
+    def truncated(self) -> Mask | None:
+        """Bool [n_documents], rows whose end the model did not read; None where there is none."""
+        rows = self._arrays.get(layout.TRUNCATED)
+        return None if rows is None else np.asarray(rows != 0)
+
+    @property
+    def n_truncated(self) -> int:
+        """Live documents with a row whose end the model did not read."""
+        if self.truncated is None:
+            return 0
+        rows = np.flatnonzero(self.truncated & self.alive)
+        firsts = self.first_rows(rows)
+        return len(rows if firsts is None else np.unique(firsts))
+
     def first_rows(self, rows: Int64 | None) -> Int64 | None:
         """The first row of the document that each of these rows (None for all) belongs to, which tells
         documents apart; None where every row is a document."""
@@ -182,13 +199,14 @@ class Segment:
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         documents = self.texts.documents_between(start, stop)
         passages = np.zeros(stop - start, np.int64) if self.passages is None else self.passages[start:stop]
+        truncated = np.zeros(stop - start, bool) if self.truncated is None else self.truncated[start:stop]
         columns = {column.name: self.column(column.name)[first:last] for column in self.columns}
         if not alive.all():
             documents = [document for document, keep in zip(documents, alive, strict=True) if keep]
             tokens = np.repeat(alive, lengths)
             columns = {name: column[tokens] for name, column in columns.items()}
-            lengths, passages = lengths[alive], passages[alive]
-        return Block(documents, passages.tolist(), lengths, columns)
+            lengths, passages, truncated = lengths[alive], passages[alive], truncated[alive]
+        return Block(documents, passages.tolist(), truncated.tolist(), lengths, columns)
 
 
 def open_segment(folder: Path, record: SegmentRecord) -> Segment:

@@ -35,7 +35,7 @@ class SegmentWriter:
         self.folder, self.codec, self.columns = folder, codec, tuple(columns)
         self.n_documents = self.n_tokens = 0
         self.finished = self.failed = False
-        self._passages = array("I")
+        self._passages, self._truncated = array("I"), bytearray()
         self._closing = contextlib.ExitStack()
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
@@ -75,6 +75,7 @@ class SegmentWriter:
         lengths: npt.ArrayLike,
         columns: Mapping[str, npt.NDArray[Any]],
         passages: Sequence[int] | None = None,
+        truncated: Sequence[bool] | None = None,
     ) -> None:
         """Add documents, or passages of documents.
 
@@ -86,6 +87,7 @@ class SegmentWriter:
             columns: one array a column, with sum(lengths) rows.
             passages: each one's number within its document, whose passages follow each other from 0 on;
                 None where each is a document.
+            truncated: whether the model did not read each one's end; None for none.
         Raises:
             InvalidInput: nothing was added; messages count documents from the first `append`.
             StorageFull: the segment is lost, the last commit is not.
@@ -93,6 +95,8 @@ class SegmentWriter:
         rows = check_documents(ids, texts, metadata, self.n_documents)
         if passages is not None:
             rows = [row._replace(passage=n) for row, n in zip(rows, passages, strict=True)]
+        if truncated is not None:
+            rows = [row._replace(truncated=bool(cut)) for row, cut in zip(rows, truncated, strict=True)]
         self.append_rows(rows, lengths, columns)
 
     def append_rows(
@@ -108,6 +112,7 @@ class SegmentWriter:
             self._offsets.append(self.n_tokens + np.cumsum(counts))
             self._texts.append(rows)
             self._passages.extend(row.passage for row in rows)
+            self._truncated.extend(row.truncated for row in rows)
             self.n_documents += len(rows)
             self.n_tokens += n_tokens
 
@@ -136,6 +141,9 @@ class SegmentWriter:
             passages = np.array(self._passages, np.uint32)
             if passages.any():
                 records[layout.PASSAGES] = files.write_array(self.folder / layout.PASSAGES, passages)
+            if any(self._truncated):
+                truncated = np.frombuffer(self._truncated, np.uint8)
+                records[layout.TRUNCATED] = files.write_array(self.folder / layout.TRUNCATED, truncated)
             records[layout.TEXTS], repeated = self._texts.finish()
             files.sync_folder(self.folder)
             self.finished = True

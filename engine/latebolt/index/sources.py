@@ -142,26 +142,33 @@ class EncodedTexts:
 
     def __init__(self, encoder: Encoder, texts: Sequence[str], bar: progress_bar) -> None:
         self._encoder, self._texts, self._bar = encoder, texts, bar
-        self._seen: dict[int, npt.NDArray[np.float32]] = {}
+        self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
         """See `Source`."""
         vectors = self._encode(rows)
-        self._seen.update(zip(rows, vectors, strict=True))
+        self._seen.update(zip(rows, _each(vectors), strict=True))
         return vectors
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `Source`."""
         new = [i for i in rows if i not in self._seen]
-        found = dict(zip(new, self._encode(new), strict=True))
+        found = dict(zip(new, _each(self._encode(new)), strict=True))
+        each = [found[i] if i in found else self._seen.pop(i) for i in rows]
         return TokenVectors.from_matrices(
-            [found[i] if i in found else self._seen.pop(i) for i in rows], self._encoder.dim
+            [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
 
     def _encode(self, rows: Sequence[int]) -> TokenVectors:
         vectors = self._encoder.encode_documents([self._texts[i] for i in rows])
         self._bar.step(len(rows), vectors.n_tokens)
         return vectors
+
+
+def _each(vectors: TokenVectors) -> Iterator[tuple[npt.NDArray[np.float32], bool]]:
+    """The vectors of each text, and whether its end was not read."""
+    cut = np.zeros(len(vectors), bool) if vectors.truncated is None else vectors.truncated
+    return zip(vectors, cut.tolist(), strict=True)
 
 
 class GivenVectors:
@@ -172,7 +179,9 @@ class GivenVectors:
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
         """See `Source`."""
-        return TokenVectors.from_matrices([self._token_vectors[i] for i in rows], self._token_vectors.dim)
+        given = self._token_vectors
+        cut = None if given.truncated is None else given.truncated[list(rows)]
+        return TokenVectors.from_matrices([given[i] for i in rows], given.dim, cut)
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `Source`."""

@@ -315,10 +315,11 @@ class SegmentDraft:
         lengths: npt.ArrayLike,
         columns: Mapping[str, npt.NDArray[Any]],
         passages: Sequence[int] | None = None,
+        truncated: Sequence[bool] | None = None,
     ) -> None:
         """See `segment_writer.SegmentWriter.append`."""
         with self._writer._acting():
-            self.files.append(ids, texts, metadata, lengths, columns, passages)
+            self.files.append(ids, texts, metadata, lengths, columns, passages, truncated)
 
     def copy(self, source: Segment, block_tokens: int = BLOCK_TOKENS) -> None:
         """Append the live documents of a segment, of this index or another, as they are stored.
@@ -343,8 +344,8 @@ class SegmentDraft:
 
 def _rows(block: Block) -> list[Row]:
     return [
-        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata))), passage)
-        for d, passage in zip(block.documents, block.passages, strict=True)
+        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata))), passage, truncated)
+        for d, passage, truncated in zip(block.documents, block.passages, block.truncated, strict=True)
     ]
 
 

@@ -211,7 +211,7 @@ def resign(fields: dict[str, Any]) -> bytes:
     ("change", "field"),
     [
         (lambda m: m.update(format="other"), "format"),
-        (lambda m: m.update(format_version=4, novelty=1), "format_version"),
+        (lambda m: m.update(format_version=5, novelty=1), "format_version"),
         (lambda m: m.update(unknown=1), "content"),
         (lambda m: m.update(generation=-1), "content"),
         (lambda m: m.pop("dim"), "content"),
