@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Ticket, current_ticket
-from latebolt.serve.keys import Right
+from latebolt.serve.keys import Right, given
 from latebolt.serve.problems import Problem, overloaded, problem_of
 from latebolt.serve.service import Service
 from latebolt.serve.settings import is_loopback
@@ -62,13 +62,10 @@ class Guard:
         path, keys = scope["path"], self.service.keys
         needed = right_needed(scope["method"], path)
         if needed is not None and keys.required:
-            right = keys.right_of(headers.get(b"authorization", b"").decode("latin-1"))
+            header = headers.get(b"authorization", b"").decode("latin-1")
+            right = keys.right_of(header)
             if right is None:
-                raise Problem(
-                    401,
-                    'a key is needed: send the header "Authorization: Bearer KEY".',
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+                raise _no_key() if not given(header) else _wrong_key()
             if needed == "write" and right == "read":
                 raise Problem(403, "this key may only read. Use one that may write.")
         elif needed is not None and self.service.settings.is_loopback:
@@ -99,6 +96,23 @@ class Guard:
         """Requests being worked on."""
         self._in_flight += change
         metrics.IN_FLIGHT.set(self._in_flight)
+
+
+def _no_key() -> Problem:
+    return Problem(
+        401,
+        'a key is needed: send the header "Authorization: Bearer KEY".',
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def _wrong_key() -> Problem:
+    return Problem(
+        401,
+        "this key is not one of the server's: it is mistyped, cut short or no longer in force.",
+        "wrong_key",
+        {"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    )
 
 
 _CLOSE: Final = {"Connection": "close"}

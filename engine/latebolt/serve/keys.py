@@ -1,7 +1,7 @@
 """Bearer keys: who may read (rank, search, look) and who may also write (change indexes).
 
 Keys come from a file, read again when it changes, and from a setting. Only their digests are kept, and every
-one of them is compared, in constant time.
+one of them is compared, in constant time. A line is one key, whatever characters it is made of.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import re
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,25 +18,50 @@ from latebolt.serve import log
 
 Right = Literal["read", "write"]
 
-_RIGHTS: Final[tuple[Right, ...]] = ("read", "write")
+# A key, and the right as a word of its own behind it.
+_LINE: Final = re.compile(r"(?P<key>.*?)(?:[ \t]+(?P<right>read|write))?")
+# What every client sends in a header as it is, and every proxy hands on.
+_SENDABLE: Final = re.compile(r"[ -~]+")
 
 
 def parse(text: str, where: str) -> dict[bytes, Right]:
-    """Digest -> right, of lines (or parts between commas) `KEY`, `KEY read` or `KEY write`; # for comments.
+    """Digest -> right, of lines `KEY`, `KEY read` or `KEY write`; KEY alone may write.
+
+    A line that begins with # is a comment, and an empty one nothing. White space around a line does not count.
 
     Raises:
-        InvalidInput: a line has something else behind the key; names its number, never the key.
+        InvalidInput: a line holds no key, one that no header can carry, or one that another line gives another
+            right; names its number, never the key.
     """
     found: dict[bytes, Right] = {}
-    for number, line in enumerate(text.replace(",", "\n").splitlines(), start=1):
-        words = line.split("#", 1)[0].split()
-        if not words:
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        line = raw.strip(" \t\r")
+        if not line or line.startswith("#"):
             continue
-        right = "write" if len(words) == 1 else next((r for r in _RIGHTS if words[1:] == [r]), None)
-        if right is None:
-            raise InvalidInput(f'{where}, line {number}: should be a key, and "read" or "write" after it.')
-        found[_digest(words[0])] = right
+        place = f"{where}, line {number}"
+        if line in ("read", "write"):
+            raise InvalidInput(f'{place}: has "{line}" and no key before it.')
+        parts = _LINE.fullmatch(line)
+        if parts is None or not _SENDABLE.fullmatch(parts["key"]):
+            raise InvalidInput(
+                f"{place}: a key is sent in a header, so it should be of ASCII letters, digits, punctuation "
+                "and spaces. Make another one."
+            )
+        digest, right = _digest(parts["key"]), _right(parts["right"])
+        if found.get(digest, right) != right:
+            raise InvalidInput(f"{place}: gives a key of a line before another right. Leave one of them out.")
+        found[digest] = right
     return found
+
+
+def _right(word: str | None) -> Right:
+    return "read" if word == "read" else "write"
+
+
+def given(authorization: str) -> str:
+    """The key in the header of that name; empty where there is none."""
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
 
 
 class Keys:
@@ -64,10 +90,10 @@ class Keys:
     def right_of(self, authorization: str) -> Right | None:
         """The right of a request with that header; None for no key or a wrong one."""
         self._refresh()
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
+        key = given(authorization)
+        if not key:
             return None
-        digest, right = _digest(key.strip()), None
+        digest, right = _digest(key), None
         for known, its_right in [*self._fixed.items(), *self._read.items()]:
             if hmac.compare_digest(digest, known):
                 right = its_right
@@ -92,7 +118,7 @@ class Keys:
             status = file.stat()
         except OSError as error:
             raise InvalidInput(f"{file}: the file of keys cannot be read ({error.strerror}).") from error
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     @staticmethod
     def _load(file: Path) -> dict[bytes, Right]:

@@ -52,9 +52,9 @@ class Settings:
     aliases: str = _setting(_ALIASES, "Other names of the model in requests, with commas.")
     any_model: bool = _setting(False, "Answer requests for every model's name with the model there is.")
 
-    keys: str = _setting("", "Keys in place of a file: 'KEY' or 'KEY read', with commas. Use the variable.")
+    keys: str = _setting("", "Keys in place of a file, one a line as there. Use the variable.")
     keys_file: str = _setting(
-        "", "File of keys, one a line, each with 'read' or 'write' (the default) after it."
+        "", "File of keys, one a line, 'read' or 'write' (the default) after it; # begins a comment's line."
     )
     without_keys: bool = _setting(False, "Listen beyond this machine although there is no key.")
     cors: str = _setting("", "Origins whose pages may call the server, with commas; none by default.")

@@ -34,7 +34,10 @@ def test_keys(tmp_path: Path):
         refused = client.post("/v1/rerank", json=QUICK)
         assert (refused.status_code, refused.json()["code"]) == (401, "unauthorized")
         assert refused.headers["www-authenticate"] == "Bearer"
-        assert client.post("/v1/rerank", json=QUICK, headers=authorised("nobody")).status_code == 401
+        wrong = client.post("/v1/rerank", json=QUICK, headers=authorised("nobody"))
+        assert (wrong.status_code, wrong.json()["code"]) == (401, "wrong_key")
+        assert "needed" in refused.json()["detail"]
+        assert "needed" not in wrong.json()["detail"]
         assert client.get("/metrics").status_code == 401
         assert client.get("/v1/nothing").status_code == 401
         assert client.post("/v1/rerank", json=QUICK, headers=authorised("reader")).status_code == 200
