@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from latebolt.errors import RuntimeUnavailable
-from latebolt.serve.settings import Settings, option, variable
+from latebolt.serve.settings import Settings, indexes_of, option, variable
+
+
+class _Several(click.ParamType):
+    """One NAME=FOLDER of an option; of a variable as many as it holds."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> Sequence[str]:
+        """See click."""
+        return indexes_of(rv)
 
 
 def _with_settings(function: Any) -> Any:
@@ -17,7 +28,7 @@ def _with_settings(function: Any) -> Any:
         function = click.option(
             option(field.name),
             field.name,
-            type=None if flag else str if several else type(field.default),
+            type=None if flag else _Several() if several else type(field.default),
             is_flag=flag,
             multiple=several,
             default=field.default,

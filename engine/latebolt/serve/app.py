@@ -24,7 +24,7 @@ from latebolt.serve.direct import Direct
 from latebolt.serve.figures import figures
 from latebolt.serve.guard import Guard, right_needed
 from latebolt.serve.page_files import PageFiles
-from latebolt.serve.problems import Problem, problem_of
+from latebolt.serve.problems import Problem, not_ready, problem_of
 from latebolt.serve.requests import problems, validation_problem
 from latebolt.serve.schemas import FILTER, FILTER_REF, Figures, Health
 from latebolt.serve.service import Service
@@ -90,12 +90,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     )
     async def ready() -> Response:
         if not service.is_ready:
-            stopping = service.is_draining
-            raise Problem(
-                503,
-                "the server is stopping." if stopping else "the model is being loaded.",
-                "stopping" if stopping else "not_ready",
-            )
+            raise not_ready(service.state)
         return answer({"status": "ready"})
 
     @app.get(

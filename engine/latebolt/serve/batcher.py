@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
-from latebolt.serve import metrics
+from latebolt.serve import log, metrics
 from latebolt.serve.cache import VectorCache
 from latebolt.serve.lanes import LANES, Lane, Lanes, Waiting
 from latebolt.serve.problems import Problem, overloaded
@@ -97,6 +98,7 @@ class Batcher:
         self._cache, self._lanes = cache, Lanes()
         self._changed = threading.Condition()
         self._busy, self._closing = 0, False
+        self.is_whole = True  # no thread has ended before its time
         self._rate = _FIRST_RATE
         self._workers = [
             threading.Thread(target=self._serve, name=f"latebolt-encode-{i}", daemon=True)
@@ -168,41 +170,53 @@ class Batcher:
             worker.join()
 
     def _serve(self) -> None:
-        while True:
-            with self._changed:
-                while not (batch := self._lanes.take(self._batch_tokens, self._threads)):
-                    if self._closing:
-                        return
-                    self._changed.wait()
-                self._busy += 1
-                alone = self._busy == 1 and not any(self._lanes.texts.values()) and len(batch) == 1
-                self._show_queue()
-            try:
-                self._run(batch, None if alone else 1)
-            finally:
-                with self._changed:
-                    self._busy -= 1
+        try:
+            while (taken := self._next()) is not None:
+                batch, alone = taken
+                try:
+                    self._run(batch, None if alone else 1)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, this thread serves on
+                    log.event("batch failed", logging.ERROR, **log.error_fields(error))
+                    for work, _ in batch:
+                        _settle(work.future, error=error)
+                finally:
+                    with self._changed:
+                        self._busy -= 1
+        finally:
+            self.is_whole = self.is_whole and self._closing
+
+    def _next(self) -> tuple[list[tuple[Work, int]], bool] | None:
+        """The next texts, and whether they are all there is to do; None when there will be no more."""
+        with self._changed:
+            while not (batch := self._lanes.take(self._batch_tokens, self._threads)):
+                if self._closing:
+                    return None
+                self._changed.wait()
+            self._busy += 1
+            alone = self._busy == 1 and not any(self._lanes.texts.values()) and len(batch) == 1
+            self._show_queue()
+        return batch, alone
 
     def _run(self, batch: list[tuple[Work, int]], threads: int | None) -> None:
         start = time.perf_counter()
         n_tokens = 0
-        metrics.BATCH_REQUESTS.observe(len({id(work) for work, _ in batch}))
+        metrics.observe(metrics.BATCH_REQUESTS, len({id(work) for work, _ in batch}))
         for work, i in batch:
             if work.is_gone:
                 continue
             if work.missing == len(work.tokens):
-                metrics.of(metrics.STAGE_SECONDS, "queue").observe(time.perf_counter() - work.begun)
+                metrics.observe(metrics.STAGE_SECONDS, time.perf_counter() - work.begun, "queue")
             try:
                 vectors, was_run = self._vectors(work, i, threads)
                 result = work.finish(i, vectors)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer to its request
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer to its request
                 _settle(work.future, error=error)
                 continue
             n_tokens += len(work.tokens[i].ids) if was_run else 0
             self._done(work, i, result)
-        metrics.BATCH_TOKENS.observe(n_tokens)
+        metrics.observe(metrics.BATCH_TOKENS, n_tokens)
         if n_tokens:
-            metrics.of(metrics.TOKENS, batch[0][0].lane).inc(n_tokens)
+            metrics.count(metrics.TOKENS, batch[0][0].lane, by=n_tokens)
             seconds = time.perf_counter() - start
             self._rate += 0.05 * (n_tokens / seconds * self._threads - self._rate)
 
@@ -213,13 +227,13 @@ class Batcher:
         key = self._cache.key(tokens, work.lane, work.encoder.dim)
         found = self._cache.get(key)
         if found is not None:
-            metrics.CACHE_HITS.inc()
+            metrics.count(metrics.CACHE_HITS)
             return found, False
-        metrics.CACHE_MISSES.inc()
+        metrics.count(metrics.CACHE_MISSES)
         vectors = work.encoder.vectors_of(tokens, threads)
         vectors.flags.writeable = False  # others will get the same array
         self._cache.put(key, vectors)
-        metrics.CACHE_BYTES.set(self._cache.bytes)
+        metrics.show(metrics.CACHE_BYTES, self._cache.bytes)
         return vectors, True
 
     def _done(self, work: Work, i: int, result: Any) -> None:
@@ -228,7 +242,7 @@ class Batcher:
             work.missing -= 1
             is_last = work.missing == 0
         if is_last:
-            metrics.of(metrics.STAGE_SECONDS, "encode").observe(time.perf_counter() - work.begun)
+            metrics.observe(metrics.STAGE_SECONDS, time.perf_counter() - work.begun, "encode")
             _settle(work.future, work.results)
 
     def _forget(self, waiting: Waiting) -> None:
@@ -240,12 +254,12 @@ class Batcher:
 
     def _show_queue(self) -> None:
         for lane in LANES:
-            metrics.of(metrics.QUEUE_TEXTS, lane).set(self._lanes.texts[lane])
-            metrics.of(metrics.QUEUE_TOKENS, lane).set(self._lanes.tokens[lane])
+            metrics.show(metrics.QUEUE_TEXTS, self._lanes.texts[lane], lane)
+            metrics.show(metrics.QUEUE_TOKENS, self._lanes.tokens[lane], lane)
 
 
 def _settle(
-    future: Future[list[Any]], results: list[Any] | None = None, error: Exception | None = None
+    future: Future[list[Any]], results: list[Any] | None = None, error: BaseException | None = None
 ) -> None:
     """Give the outcome to whoever still waits; a future that was cancelled begins nothing."""
     with contextlib.suppress(InvalidStateError):

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Ticket, current_ticket
 from latebolt.serve.keys import Right, given
-from latebolt.serve.problems import Problem, overloaded, problem_of
+from latebolt.serve.problems import Problem, not_ready, overloaded, problem_of
 from latebolt.serve.service import Service
 from latebolt.serve.settings import is_loopback
 
@@ -75,10 +75,8 @@ class Guard:
                 raise Problem(403, "without keys, this server answers to the names of this machine only.")
         if not path.startswith(_WORK):
             return
-        if self.service.is_draining:
-            raise Problem(503, "the server is stopping.", "stopping", {"Connection": "close"})
         if not self.service.is_ready:
-            raise Problem(503, "the model is being loaded.", "not_ready", {"Retry-After": "1"})
+            raise not_ready(self.service.state)
         if self._in_flight > self.service.settings.queue_requests:
             raise overloaded(
                 f"{self._in_flight - 1} requests are worked on or wait, as many as may. Try again later.",
@@ -95,7 +93,7 @@ class Guard:
     def count(self, change: int) -> None:
         """Requests being worked on."""
         self._in_flight += change
-        metrics.IN_FLIGHT.set(self._in_flight)
+        metrics.show(metrics.IN_FLIGHT, self._in_flight)
 
 
 def _no_key() -> Problem:
@@ -145,7 +143,7 @@ class _Exchange:
         try:
             await self._answer()
         except _Left:
-            metrics.DISCONNECTED.inc()
+            metrics.count(metrics.DISCONNECTED)
             self._code = "disconnected"
         finally:
             self._guard.count(-counts)
@@ -255,11 +253,11 @@ class _Exchange:
 
     def _log(self, seconds: float) -> None:
         route = self._route()
-        metrics.of(metrics.REQUESTS, route, self._status or "none").inc()
-        metrics.of(metrics.REQUEST_SECONDS, route).observe(seconds)
+        metrics.count(metrics.REQUESTS, route, self._status or "none")
+        metrics.observe(metrics.REQUEST_SECONDS, seconds, route)
         code = self._code or self._scope["state"].get("code", "")
         if code:
-            metrics.of(metrics.ERRORS, code).inc()
+            metrics.count(metrics.ERRORS, code)
         fields = {"code": code} if code else {}
         log.event(
             "request",

@@ -92,7 +92,7 @@ class Indexes:
     def describe(self, name: str) -> dict[str, Any]:
         """An index in figures."""
         info = self.get(name).info()
-        metrics.DOCUMENTS.labels(name).set(info["documents"])
+        metrics.show(metrics.DOCUMENTS, info["documents"], name)
         kept = (
             "documents",
             "passages",
@@ -148,7 +148,7 @@ class Indexes:
             self._patiently(bury)
             self._forget(name)
         shutil.rmtree(grave, ignore_errors=True)
-        metrics.DOCUMENTS.labels(name).set(0)
+        metrics.show(metrics.DOCUMENTS, 0, name)
 
     def add(self, name: str, documents: Sequence[Document]) -> list[str]:
         """Add or replace documents in one commit, which is on disk when this returns."""
@@ -158,7 +158,7 @@ class Indexes:
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
             self._patiently(lambda: index.add(texts, ids, metadata))
-            metrics.DOCUMENTS.labels(name).set(len(index))
+            metrics.show(metrics.DOCUMENTS, len(index), name)
         return ids
 
     def remove(self, name: str, ids: Sequence[str]) -> int:
@@ -166,7 +166,7 @@ class Indexes:
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
             found = self._patiently(lambda: index.delete(ids))
-            metrics.DOCUMENTS.labels(name).set(len(index))
+            metrics.show(metrics.DOCUMENTS, len(index), name)
         return found
 
     def get(self, name: str) -> Index:

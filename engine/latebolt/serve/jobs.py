@@ -140,7 +140,7 @@ class Jobs:
     def _end(self, job: Job, state: State, detail: str | None = None) -> None:
         job.state, job.detail, job.ended = state, detail, time.time()
         self._write(job)
-        metrics.JOBS.labels(state).inc()
+        metrics.count(metrics.JOBS, state)
 
     def _write(self, job: Job) -> None:
         path = self._folder / f"{job.id}.json"

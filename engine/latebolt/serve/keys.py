@@ -27,11 +27,11 @@ _SENDABLE: Final = re.compile(r"[ -~]+")
 def parse(text: str, where: str) -> dict[bytes, Right]:
     """Digest -> right, of lines `KEY`, `KEY read` or `KEY write`; KEY alone may write.
 
-    A line that begins with # is a comment, and an empty one nothing. White space around a line does not count.
+    A line that begins with # is a comment, an empty one nothing; white space around a line does not count.
 
     Raises:
-        InvalidInput: a line holds no key, one that no header can carry, or one that another line gives another
-            right; names its number, never the key.
+        InvalidInput: a line holds no key, one that no header can carry, or one that has another right in
+            another line; names its number, never the key.
     """
     found: dict[bytes, Right] = {}
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):

@@ -6,6 +6,7 @@ An error is logged by its type and the place in this package where it came up.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 import traceback
@@ -20,6 +21,15 @@ logger = logging.getLogger("latebolt.serve")
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
+# What JSON lets through and a terminal obeys or cannot show: DEL, C1 controls (one of them begins escape
+# sequences), ends of lines other than LF, and marks that turn the direction of writing.
+_UNSEEN: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def _escape(character: re.Match[str]) -> str:
+    return f"\\u{ord(character.group()):04x}"
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -32,7 +42,7 @@ class _JsonLines(logging.Formatter):
         line.update(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[1] is not None:
             line.update(error_fields(record.exc_info[1]))
-        return msgspec.json.encode(line).decode()
+        return _UNSEEN.sub(_escape, msgspec.json.encode(line).decode())
 
 
 def set_up(level: str) -> None:

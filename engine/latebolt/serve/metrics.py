@@ -1,5 +1,7 @@
 """Figures for Prometheus. With several processes they are kept in files and added up when somebody asks.
 
+Writing one never fails, whatever the library or its files do (a full disk, for one): a figure that is lost is
+logged once, and no request or thread is lost with it.
 `PROMETHEUS_MULTIPROC_DIR` has to be set before this module is imported; `process` sees to it.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +27,8 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from latebolt.serve import log
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -71,10 +76,39 @@ JOBS = Counter("latebolt_jobs", "Jobs that ended, by how.", ["state"])
 READY = Gauge("latebolt_ready", "Processes whose model has answered.", multiprocess_mode="livesum")
 
 
+def count(figure: Counter, *labels: object, by: float = 1) -> None:
+    """Add to a series."""
+    try:
+        _of(figure, *labels).inc(by)
+    except Exception as error:  # noqa: BLE001 - see above, as in the two below
+        _lost(type(error).__name__)
+
+
+def observe(figure: Histogram, value: float, *labels: object) -> None:
+    """Enter a value into a series."""
+    try:
+        _of(figure, *labels).observe(value)
+    except Exception as error:  # noqa: BLE001
+        _lost(type(error).__name__)
+
+
+def show(figure: Gauge, value: float, *labels: object) -> None:
+    """Set a series."""
+    try:
+        _of(figure, *labels).set(value)
+    except Exception as error:  # noqa: BLE001
+        _lost(type(error).__name__)
+
+
 @functools.cache
-def of(figure: Gauge | Counter | Histogram, *labels: object) -> Any:
+def _of(figure: Gauge | Counter | Histogram, *labels: object) -> Any:
     """A figure's series; looked up once, since prometheus-client takes longer for it than for counting."""
-    return figure.labels(*labels)
+    return figure.labels(*labels) if labels else figure
+
+
+@functools.cache
+def _lost(error: str) -> None:
+    log.event("figures lost", logging.ERROR, error=error)
 
 
 def exposition() -> bytes:
@@ -102,4 +136,4 @@ def stage(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        of(STAGE_SECONDS, name).observe(time.perf_counter() - start)
+        observe(STAGE_SECONDS, time.perf_counter() - start, name)

@@ -97,6 +97,15 @@ def overloaded(detail: str, seconds: float) -> Problem:
     return Problem(429, detail, headers={"Retry-After": str(max(1, min(60, round(seconds))))})
 
 
+def not_ready(state: str) -> Problem:
+    """503 for a server in that state, see `Service.state`."""
+    if state == "stopping":
+        return Problem(503, "the server is stopping.", "stopping", {"Connection": "close"})
+    if state == "broken":
+        return Problem(503, "the encoder has stopped by an error of ours. Start the server again.", "broken")
+    return Problem(503, "the model is being loaded.", "not_ready", {"Retry-After": "1"})
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error that a request met; 500 for one that nobody expected."""
     if isinstance(error, Problem):

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from latebolt.serve.limits import depth_of
 from latebolt.serve.problems import CODES, Problem, fault, invalid, invalid_fields
-from latebolt.serve.schemas import ProblemBody, ValidationBody
+from latebolt.serve.schemas import WORD_PATTERN, ProblemBody, ValidationBody
+from latebolt.serve.settings import NAME_PATTERN
 
 _PHRASES = {
     400: "The request is not HTTP as it should be",
@@ -27,6 +28,11 @@ _PHRASES = {
     429: "Too much to do; Retry-After says when to try again",
     503: "Not ready yet, stopping, or the disk is full",
     504: "Took too long",
+}
+
+_PATTERNS = {
+    WORD_PATTERN: "is empty. Give it at least one word",
+    NAME_PATTERN: "should be 1 to 64 of a-z, 0-9, _ and -, a letter or digit first",
 }
 
 
@@ -95,7 +101,7 @@ def validation_problem(error: RequestValidationError) -> Problem:
 def _fault(each: Mapping[str, Any]) -> dict[str, Any]:
     message = str(each["msg"]).removeprefix("Value error, ")
     if each["type"] == "string_pattern_mismatch":
-        message = "should hold at least one word, or only what a name may"
+        message = _PATTERNS[each["ctx"]["pattern"]]
     return fault(_path(each["loc"]), message, each.get("input"), str(each["type"]))
 
 

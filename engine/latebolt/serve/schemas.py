@@ -19,7 +19,7 @@ _TEXT_SCHEMA: Final = {
     ]
 }
 # Python's own idea of white space, which the encoder's check of a query uses.
-_WORD_PATTERN: Final = r"\S"
+WORD_PATTERN: Final = r"\S"
 
 
 def _text_of(value: Any) -> Any:
@@ -47,14 +47,14 @@ Texts = Annotated[
 QueryText = Annotated[
     str,
     BeforeValidator(_text_of),
-    Field(pattern=_WORD_PATTERN),
+    Field(pattern=WORD_PATTERN),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": _WORD_PATTERN},
+                {"type": "string", "pattern": WORD_PATTERN},
                 {
                     "type": "object",
-                    "properties": {"text": {"type": "string", "pattern": _WORD_PATTERN}},
+                    "properties": {"text": {"type": "string", "pattern": WORD_PATTERN}},
                     "required": ["text"],
                 },
             ]
@@ -176,7 +176,7 @@ FILTER: Final = {
 class SearchRequest(_Request):
     """A search."""
 
-    query: Annotated[str, Field(pattern=_WORD_PATTERN)]
+    query: Annotated[str, Field(pattern=WORD_PATTERN)]
     k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
     where: str | dict[str, Any] | None = Field(
         None,

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]
 T = TypeVar("T")
+State = Literal["loading", "ready", "stopping", "broken"]
 
 # Characters that are tokenised in less time than it takes to wake another thread.
 _FEW_CHARACTERS: Final = 4000
@@ -78,9 +79,18 @@ class Service:
         return self.contract.name
 
     @property
+    def state(self) -> State:
+        """How far the server is; "ready" once the model has answered, "broken" where a restart is needed."""
+        if self.is_draining:
+            return "stopping"
+        if not self._ready.is_set():
+            return "loading"
+        return "ready" if self.batcher.is_whole else "broken"
+
+    @property
     def is_ready(self) -> bool:
-        """Whether the model has answered once and the server is not stopping."""
-        return self._ready.is_set() and not self.is_draining
+        """Whether requests are welcome."""
+        return self.state == "ready"
 
     def start(self, failed: Callable[[], None] = lambda: None) -> None:
         """Load the model and let it answer once, in the background.
@@ -99,7 +109,7 @@ class Service:
                 failed()
                 return
             self._ready.set()
-            metrics.READY.set(1)
+            metrics.show(metrics.READY, 1)
             log.event("ready", model=self.model_name, seconds=round(time.perf_counter() - start, 3))
 
         threading.Thread(target=warm_up, name="latebolt-warm-up", daemon=True).start()

@@ -17,6 +17,7 @@ from latebolt.errors import InvalidInput
 PREFIX: Final = "LATEBOLT_SERVE_"
 NAME_PATTERN: Final = "^[a-z0-9][a-z0-9_-]{0,63}$"
 INDEX_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
+_NEXT_INDEX: Final = re.compile(r"\s+(?=[a-z0-9][a-z0-9_-]{0,63}=)|[\r\n]+")
 
 # What Jina's clients ask for when nobody tells them a model, and the model this project is named after.
 _ALIASES: Final = (
@@ -24,8 +25,8 @@ _ALIASES: Final = (
 )
 
 
-def _setting(default: Any, help: str, least: float | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={"help": help, "least": least})
+def _setting(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,14 @@ class Settings:
     """
 
     host: str = _setting("127.0.0.1", "Address to listen at.")
-    port: int = _setting(8080, "Port to listen at; 0 for a free one.", 0)
+    port: int = _setting(8080, "Port to listen at; 0 for a free one.", 0, 65535)
     workers: int = _setting(1, "Processes, each with a model of its own.", 1)
     data: str = _setting("latebolt-data", "Folder of the indexes and jobs; made if it is missing.")
 
     index: tuple[str, ...] = _setting(
-        (), "NAME=FOLDER: an index that lies elsewhere. May be given again; in the variable, with spaces."
+        (),
+        "NAME=FOLDER: an index that lies elsewhere. May be given again; in the variable, one after the other "
+        "with a space or a line between them.",
     )
 
     model: str = _setting("starter", "Built-in name, folder, or hub id.")
@@ -80,9 +83,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            least, value = field.metadata["least"], getattr(self, field.name)
+            least, most = field.metadata["least"], field.metadata["most"]
+            value = getattr(self, field.name)
             if least is not None and not value >= least:
                 raise InvalidInput(f"{option(field.name)} should be at least {least}, got {value}.")
+            if most is not None and value > most:
+                raise InvalidInput(f"{option(field.name)} should be at most {most}, got {value}.")
         if len(self.given_indexes) < len(self.index):
             raise InvalidInput("--index: a name is given twice. Every index needs a name of its own.")
 
@@ -124,6 +130,11 @@ class Settings:
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+
+def indexes_of(text: str) -> list[str]:
+    """The NAME=FOLDER of a variable; a space belongs to a folder unless NAME= comes behind it."""
+    return [part.strip() for part in _NEXT_INDEX.split(text) if part.strip()]
 
 
 def names(text: str) -> list[str]:

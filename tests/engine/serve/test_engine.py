@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Counter, Gauge, Histogram
 
 from latebolt import Encoder
 from latebolt.serve import metrics
@@ -244,3 +245,56 @@ def test_a_query_does_not_wait_for_a_huge_request(encoder: Encoder, batcher):
     vectors_of(engine, encoder, ["quick"], "query").result(30)
     assert not huge.done()
     huge.cancel()
+
+
+class Failing:
+    """A figure whose file cannot be written any more."""
+
+    def __getattr__(self, _: str) -> object:
+        raise OSError("no space left on device")
+
+
+def test_a_figure_that_fails_fails_nobody(encoder: Encoder, batcher, monkeypatch: pytest.MonkeyPatch):
+    engine = batcher(cache_bytes=10_000_000)
+    for name, figure in vars(metrics).items():
+        if isinstance(figure, Counter | Gauge | Histogram):
+            monkeypatch.setattr(metrics, name, Failing())
+    assert len(vectors_of(engine, encoder, TEXTS[:9]).result(30)) == 9
+    with metrics.stage("write"):
+        pass
+    assert engine.is_whole
+    assert all(worker.is_alive() for worker in engine._workers)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_no_error_ends_a_thread_of_the_engine(
+    encoder: Encoder, batcher, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+):
+    engine = batcher()
+
+    def fail(*_: object) -> None:
+        raise kind
+
+    failing = engine.submit(encoder, "document", encoder.tokenize(TEXTS[:3], "document"), fail)
+    with pytest.raises(kind):
+        failing.result(30)
+    with monkeypatch.context() as broken:  # wherever it comes up, and not only where it is expected
+        broken.setattr(engine, "_run", fail)
+        with pytest.raises(kind):
+            vectors_of(engine, encoder, TEXTS[:3]).result(30)
+    assert len(vectors_of(engine, encoder, TEXTS[:3]).result(30)) == 3
+    assert engine.is_whole
+
+
+def test_an_engine_that_lost_a_thread_says_so(encoder: Encoder, batcher, monkeypatch: pytest.MonkeyPatch):
+    engine = batcher()
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(engine._lanes, "take", fail)
+    vectors_of(engine, encoder, TEXTS[:3])
+    for worker in engine._workers[:1]:
+        worker.join(30)
+    assert not engine.is_whole

@@ -80,14 +80,17 @@ def test_request_ids(client: httpx.Client):
 
 
 def test_a_full_server_says_when_to_come_again_and_is_healthy(tmp_path: Path):
-    with serving(tmp_path, queue_requests=2, cache_mb=0) as running, ThreadPoolExecutor(2) as others:
-        slow = [others.submit(httpx.post, f"{running.url}/v1/rerank", json=SLOW, timeout=60) for _ in "ab"]
+    with (
+        serving(tmp_path, queue_requests=2, cache_mb=0, timeout=200) as running,
+        ThreadPoolExecutor(2) as others,
+    ):
+        slow = [others.submit(httpx.post, f"{running.url}/v1/rerank", json=SLOW, timeout=200) for _ in "ab"]
         wait_until(lambda: running.client.get("/metrics.json").json()["in_flight"] == 2)
         refused = running.client.post("/v1/rerank", json=QUICK)
         assert refused.json()["code"] == "overloaded"
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert running.client.get("/health").status_code == 200
-        assert all(each.result().status_code == 200 for each in slow)
+        assert [each.result().status_code for each in slow] == [200, 200]
         assert running.client.post("/v1/rerank", json=QUICK).status_code == 200
 
 
@@ -209,3 +212,23 @@ def test_a_server_leaves_no_threads_behind(tmp_path: Path):
     with serving(tmp_path) as running:
         running.client.post("/v1/rerank", json=QUICK)
     wait_until(lambda: ours() <= before, 5)
+
+
+def test_a_server_whose_engine_is_broken_is_not_ready(running: Running, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(running.server.service.batcher, "is_whole", False)
+    for response in (running.client.get("/ready"), running.client.post("/v1/rerank", json=QUICK)):
+        assert (response.status_code, response.json()["code"]) == (503, "broken")
+    assert running.client.get("/health").status_code == 200
+
+
+def test_a_line_of_the_log_carries_nothing_that_a_terminal_obeys():
+    text = "".join(
+        map(chr, [*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x2028, 0x2029, 0x202E, 0x2066, 0xFEFF])
+    )
+    record = logging.LogRecord("a", logging.INFO, "", 0, f"event {text}", None, None)
+    record.fields = {"code": text}
+    line = log._JsonLines().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["code"] == text
+    assert json.loads(line)["event"] == f"event {text}"

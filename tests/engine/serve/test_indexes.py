@@ -88,11 +88,21 @@ def test_a_filter_that_cannot_be_read(client: httpx.Client, index: str, emptied:
     "name", ["../up", "..", "UP", "a/b", "a.b", "", "-a", "a" * 65, "a\n", ".deleted-1", "é"]
 )
 def test_names_that_are_none(client: httpx.Client, name: str):
-    assert client.post("/v1/indexes", json={"name": name}).status_code == 422
+    refused = client.post("/v1/indexes", json={"name": name})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("name: should be 1 to 64 of a-z, 0-9, _ and -")
     path = httpx.URL(client.base_url).copy_with(
         raw_path=b"/v1/indexes/" + b"".join(b"%%%02x" % b for b in name.encode())
     )
     assert client.get(path).status_code in (404, 422) if name else True
+
+
+@pytest.mark.parametrize("query", ["", " \n\u3000"])
+def test_an_empty_query_is_told_as_one(client: httpx.Client, index: str, query: str):
+    for path, request in [(f"{index}/search", {}), ("/v1/rerank", {"documents": ["a"]})]:
+        refused = client.post(path, json={"query": query, **request})
+        assert refused.status_code == 422
+        assert refused.json()["detail"] == "query: is empty. Give it at least one word"
 
 
 def test_an_index_of_another_model_is_refused(running: Running, tmp_path: Path):

@@ -151,9 +151,32 @@ def test_every_setting_is_an_option_and_a_variable(monkeypatch: pytest.MonkeyPat
     assert options == {field.name: variable(field.name) for field in dataclasses.fields(Settings)}
 
 
-def test_a_setting_out_of_range_is_named():
+def test_a_setting_out_of_range_is_named(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(InvalidInput, match="--queue-requests should be at least 1"):
         Settings(queue_requests=0)
+    for port in ("99999", "65536", "-1"):
+        assert run(["serve", "--port", port]) == 2
+        assert "--port should be at" in capsys.readouterr().err
+    assert Settings(port=65535).port == 65535
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("docs=/my data/index", {"docs": "/my data/index"}),
+        ("docs=/my data/a  more=/b", {"docs": "/my data/a", "more": "/b"}),
+        ("docs=/my data/a\nmore=/b c\n", {"docs": "/my data/a", "more": "/b c"}),
+        ("docs=/a=b", {"docs": "/a=b"}),
+    ],
+)
+def test_folders_with_spaces_in_the_variable(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: dict[str, str]
+):
+    seen: list[Settings] = []
+    monkeypatch.setattr(process, "run", lambda settings: seen.append(settings) or 0)
+    monkeypatch.setenv("LATEBOLT_SERVE_INDEX", text)
+    assert run(["serve"]) == 0
+    assert {name: str(folder) for name, folder in seen[0].given_indexes.items()} == expected
 
 
 @pytest.mark.parametrize(
