@@ -14,7 +14,8 @@ import argparse
 from typing import Any
 
 from harness import data_folder, record
-from latebolt.evaluate import Evaluation, Grid, cache_folder, evaluate_collection, read_collection, rows_of
+from latebolt.caches import cache_folder
+from latebolt.evaluate import Evaluation, Grid, evaluate_collection, read_collection, rows_of
 from latebolt.evaluate.tables import TABLES
 
 COLLECTIONS = "en=squad,en=cosqa,en=pubmedqa,ja=jsquad,zh=drcd"
@@ -39,7 +40,7 @@ def main() -> None:
         language, _, folder = name.partition("=")
         collection = read_collection(data_folder() / folder, language)
         collection = collection.with_queries(20 if given.quick else given.queries or None)
-        evaluations.append(evaluate_collection(collection, grid, cache_folder(), show_progress=True))
+        evaluations.append(evaluate_collection(collection, grid, cache_folder("eval"), show_progress=True))
     rows = [row for each in evaluations for row in rows_of(each)] + tables(evaluations)
     record("quality", rows, ("ir-measures", "bm25s"), given.quick)
 

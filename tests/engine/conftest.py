@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +54,30 @@ def collections() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real collections are not at {folder}; set LATEBOLT_DATA")
     return folder
+
+
+@pytest.fixture
+def in_child() -> Callable[..., bool]:
+    """Runs a function in a forked child; whether it returned something true. A child that hangs, raises or
+    dies is none that did."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+
+    def run(function: Callable[[], object], seconds: int = 30) -> bool:
+        child = os.fork()
+        if child == 0:
+            good = False
+            try:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a child that waits for a lock, too
+                signal.alarm(seconds)
+                good = bool(function())
+            except BaseException:  # noqa: BLE001 - the child must end here, whatever happens
+                traceback.print_exc(file=sys.__stderr__)
+            finally:
+                os._exit(0 if good else 1)
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert ended != -signal.SIGALRM, f"the forked child hung for {seconds} s"
+        assert ended >= 0, f"the forked child died of {signal.Signals(-ended).name}"
+        return ended == 0
+
+    return run

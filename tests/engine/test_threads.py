@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import numpy as np
@@ -54,11 +53,10 @@ def test_an_error_in_a_worker_is_raised():
         threads.run(np.arange(1001), 10_000, work, 2)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_the_pool_works_in_a_forked_child():
-    threads.run(np.arange(1001), 10_000, lambda a, b: None, 2)
-    child = os.fork()
-    if child == 0:
+def test_the_pool_works_in_a_forked_child(in_child):
+    def work():
         threads.run(np.arange(1001), 10_000, lambda a, b: None, 2)
-        os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        return True
+
+    work()
+    assert in_child(work)

@@ -33,7 +33,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     """Sections of name -> value. A part that fails says why instead of stopping the rest."""
     import llvmlite.binding as llvm
 
-    from latebolt import __version__
+    from latebolt import __version__, caches
     from latebolt.kernels import isa, native
     from latebolt.threads import available_cpus
 
@@ -67,7 +67,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
             report["kernels"][name] = f"{'from the cache' if was_cached else 'compiled'} in {took}"
     else:
         for name in names:
-            is_there = (cached / native.file_name(name)).exists()
+            is_there = caches.read(cached / native.file_name(name)) is not None
             report["kernels"][name] = "compiled" if is_there else "not compiled yet (--warm)"
     report["onnxruntime"] = _onnxruntime()
     report["model"] = _model(model)

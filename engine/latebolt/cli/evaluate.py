@@ -94,8 +94,9 @@ def eval_command(
     latebolt eval ja=./jsquad zh=./drcd en=./squad --table languages
     latebolt eval --corpus docs.jsonl --queries asked.jsonl --qrels judged.tsv
     """
+    from latebolt.caches import cache_folder
     from latebolt.errors import InvalidInput
-    from latebolt.evaluate import Grid, cache_folder, evaluate_collection
+    from latebolt.evaluate import Grid, evaluate_collection
     from latebolt.evaluate.tables import TABLES
 
     if cache and no_cache:
@@ -113,7 +114,7 @@ def eval_command(
 
         prepare(report)
     collections = _collections(folders, corpus, queries, qrels)
-    kept = None if no_cache else Path(cache) if cache else cache_folder()
+    kept = None if no_cache else Path(cache) if cache else cache_folder("eval")
     found = [
         evaluate_collection(each.with_queries(max_queries), grid, kept, threads, device, is_terminal())
         for each in collections

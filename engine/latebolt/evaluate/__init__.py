@@ -7,7 +7,6 @@ compare and tables set results side by side, plots and report show them.
 from __future__ import annotations
 
 from latebolt.evaluate.baseline import bm25_run
-from latebolt.evaluate.cache import cache_folder
 from latebolt.evaluate.collection import Collection, read_collection, read_files
 from latebolt.evaluate.measures import DEPTH, MEASURES, measure, measure_queries, ranking_of
 from latebolt.evaluate.run import Evaluation, Grid, evaluate, evaluate_collection, late_run, rows_of
@@ -19,7 +18,6 @@ __all__ = [
     "Grid",
     "MEASURES",
     "bm25_run",
-    "cache_folder",
     "evaluate",
     "evaluate_collection",
     "late_run",

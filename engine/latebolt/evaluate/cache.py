@@ -21,8 +21,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
+from latebolt import caches
 from latebolt.encoder.encoder import Encoder
 from latebolt.layouts.digests import remembered_sha256
 from latebolt.progress import progress_bar
@@ -32,12 +32,6 @@ _TEXTS_A_FILE = 256
 _FORMAT = "1"
 
 logger = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """Where encodings are kept: `LATEBOLT_CACHE`, else the user's cache folder."""
-    root = os.environ.get("LATEBOLT_CACHE") or platformdirs.user_cache_dir("latebolt", appauthor=False)
-    return Path(root) / "eval"
 
 
 def encoder_digest(encoder: Encoder) -> str:
@@ -117,7 +111,7 @@ def _read(path: Path, n_texts: int, dim: int) -> TokenVectors | None:
 def _write(path: Path, vectors: TokenVectors) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        caches.make_folder(path.parent)
         with draft.open("wb") as file:
             np.savez(file, values=vectors.values, offsets=vectors.offsets)
         draft.replace(path)

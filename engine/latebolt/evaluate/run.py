@@ -146,7 +146,7 @@ def evaluate_collection(
     """BM25 and every variant of the grid.
 
     Args:
-        cache: where encodings are kept (`cache.cache_folder()`); None keeps none.
+        cache: where encodings are kept (`caches.cache_folder("eval")`); None keeps none.
     Raises:
         ModelError: a model, precision or head of the grid does not exist.
     """

@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from importlib import metadata
@@ -24,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
-import platformdirs
 
+from latebolt import caches
 from latebolt.errors import RuntimeUnavailable
 from latebolt.kernels import isa as isas
 
@@ -37,14 +36,17 @@ _SOURCES = ("native.py", "isa.py", "vector.py", "programs.py", "signatures.py")
 _ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove"}
 _DIGEST = 16
 
+# A fork waits so long for the kernel that another thread is compiling.
+_FORK_WAITS_S = 60
+
 _engines: list[Any] = []  # keeps loaded code alive
-_lock = threading.Lock()
+_loaded: dict[tuple[str, str], Callable[..., None]] = {}
+_lock = threading.RLock()  # LLVM's JIT is not re-entrant
 
 
 def cache_folder() -> Path:
-    """Where object code is kept: `LATEBOLT_CACHE`, else the user's cache folder."""
-    root = os.environ.get("LATEBOLT_CACHE") or platformdirs.user_cache_dir("latebolt", appauthor=False)
-    return Path(root) / "kernels"
+    """Where object code is kept, a folder a `cache_key`; `caches` says which of it is trusted."""
+    return caches.cache_folder("kernels")
 
 
 @functools.cache
@@ -129,10 +131,9 @@ def assembly(name: str, isa: str) -> str:
 
 
 def _read_cached(path: Path) -> bytes | None:
-    """Object code kept at `path`, or None when there is none or it is damaged."""
-    try:
-        stored = path.read_bytes()
-    except OSError:
+    """Object code kept at `path`; None when there is none, others could have written it, or it is damaged."""
+    stored = caches.read(path)
+    if stored is None:
         return None
     code = stored[_DIGEST:]
     # Damaged machine code would crash the process, so it is never loaded unchecked.
@@ -145,10 +146,7 @@ def _read_cached(path: Path) -> bytes | None:
 def _write_cached(path: Path, code: bytes) -> None:
     """Keep object code; a folder that cannot be written only costs the next process a compile."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".draft", delete=False) as file:
-            file.write(hashlib.blake2b(code, digest_size=_DIGEST).digest() + code)
-        Path(file.name).replace(path)
+        caches.write(path, hashlib.blake2b(code, digest_size=_DIGEST).digest() + code)
     except OSError as error:
         logger.info("kernel cache not written: %s", error)
 
@@ -164,7 +162,6 @@ def object_code(name: str, isa: str) -> tuple[bytes, bool]:
     return code, False
 
 
-@functools.cache
 def _load(name: str, isa: str) -> Callable[..., None]:
     code, _ = object_code(name, isa)
     _initialise()
@@ -186,5 +183,34 @@ def kernel(name: str, isa: str | None = None) -> Callable[..., None]:
         name: a key of `signatures.N_ARGUMENTS`, with `:...` where the kernel is compiled for a shape.
         isa: instruction set; the machine's best by default (see `isa.active`).
     """
-    with _lock:  # LLVM's JIT is not re-entrant
-        return _load(name, isa or isas.active())
+    key = name, isa or isas.active()
+    found = _loaded.get(key)  # without the lock, which another thread may hold for seconds
+    if found is not None:
+        return found
+    with _lock:
+        if key not in _loaded:
+            _loaded[key] = _load(*key)
+        return _loaded[key]
+
+
+def _before_fork() -> None:
+    # A child forked in the middle of a compile would find LLVM's and numba's locks held by a thread that it
+    # does not have, for ever. Bounded, for a fork that the compiling thread itself waits for.
+    _fork.holds = _lock.acquire(timeout=_FORK_WAITS_S)
+
+
+def _after_fork_in_parent() -> None:
+    if _fork.holds:
+        _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+_fork = threading.local()  # of the thread that forks
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

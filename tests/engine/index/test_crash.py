@@ -160,7 +160,7 @@ def test_ctrl_c_anywhere(template: Path, fault: Callable[..., object]) -> None:
 
 
 CHILD = """
-    import os, shutil, sys
+    import os, shutil, signal, sys
     from pathlib import Path
     from store_faults import fault_at
     from test_crash import change
@@ -172,6 +172,7 @@ CHILD = """
         shutil.copytree(template, place)
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # a child that hangs fails the test
             # SIGKILL: no handler, no buffer flushed, no finally.
             with fault_at(n, lambda: os.kill(os.getpid(), 9)):
                 change(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -451,19 +452,11 @@ def test_threads_share_a_snapshot(store: Store) -> None:
     assert not errors, errors
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_reads_on(store: Store) -> None:
+def test_a_forked_child_reads_on(store: Store, in_child: Callable[..., bool]) -> None:
     snapshot = store.snapshot()
     wanted = content(snapshot)
-    child = os.fork()
-    if child == 0:
-        good = False
-        try:
-            good = content(snapshot) == wanted and content(store.snapshot()) == wanted
-        finally:
-            os._exit(0 if good else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_child(lambda: content(snapshot) == wanted and content(store.snapshot()) == wanted)
     assert content(snapshot) == wanted
 
 

@@ -1,6 +1,12 @@
-"""The kernel cache: found again, rebuilt when damaged, harmless when it cannot be written."""
+"""The kernel cache: found again, rebuilt when damaged or not ours, harmless when it cannot be written; and
+loading kernels while others are compiled."""
 
 from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
 
 import pytest
 
@@ -38,6 +44,59 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
     monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file"))
     code, was_cached = native.object_code("maxsim_float32", isa.active())
     assert code and not was_cached
+
+
+@pytest.mark.parametrize("place", (".o", "key", "kernels", "root"))
+def test_machine_code_that_others_could_have_written_is_never_loaded(cache, place):
+    if not hasattr(os, "geteuid"):
+        pytest.skip("no owners of files on this system")
+    name, planted = "byte_table", b"other machine code"
+    native.object_code(name, isa.active())
+    [path] = cache.rglob("*.o")
+    path.write_bytes(hashlib.blake2b(planted, digest_size=native._DIGEST).digest() + planted)
+    assert native.object_code(name, isa.active()) == (planted, True)  # no checksum protects from intent
+    {".o": path, "key": path.parent, "kernels": path.parent.parent, "root": cache}[place].chmod(0o777)
+    code, was_cached = native.object_code(name, isa.active())
+    assert code != planted and not was_cached
+    assert native.object_code(name, isa.active()) == (code, True)
+
+
+@pytest.fixture
+def slow_compile(cache, monkeypatch):
+    """Compiling takes half a second in a thread that holds the lock; gives that thread."""
+    begun = threading.Event()
+    native.kernel("byte_table")
+    real = native.compile_object
+
+    def compile_object(name, isa_name):
+        begun.set()
+        time.sleep(0.5)
+        return real(name, isa_name)
+
+    monkeypatch.setattr(native, "compile_object", compile_object)
+    monkeypatch.setattr(native, "_loaded", dict(native._loaded))
+    native._loaded.pop(("fill_lists", isa.active()), None)
+    thread = threading.Thread(target=native.kernel, args=("fill_lists",))
+    thread.start()
+    begun.wait()
+    yield thread
+    thread.join()
+
+
+def test_a_loaded_kernel_waits_for_no_compile(slow_compile):
+    start = time.perf_counter()
+    native.kernel("byte_table")
+    assert time.perf_counter() - start < 0.2 and slow_compile.is_alive()
+
+
+def test_a_child_forked_during_a_compile_loads_and_compiles(slow_compile, in_child):
+    def work():
+        native.kernel("byte_table")
+        native.kernel("gather_lists")
+        return True
+
+    native._loaded.pop(("gather_lists", isa.active()), None)
+    assert in_child(work)
 
 
 def test_each_instruction_set_has_a_cache_of_its_own():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import pytest
 
+from latebolt import caches
 from latebolt.contract import Expansion, Part, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.errors import ModelError
@@ -207,13 +209,55 @@ def test_a_digest_is_read_once_and_follows_the_file(tmp_path, monkeypatch):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"one")
     first = digests.remembered_sha256([file])
-    (kept,) = digests.cache_folder().iterdir()
+    assert not caches.cache_folder("digests").exists()  # the file may change again within a tick of the clock
+    monkeypatch.setattr(digests, "_SETTLED_NS", 0)
+    assert digests.remembered_sha256([file]) == first
+    (kept,) = caches.cache_folder("digests").iterdir()
     kept.write_text("f" * 64)
     assert digests.remembered_sha256([file]) == "f" * 64  # from the cache
     kept.write_text("damaged")
     assert digests.remembered_sha256([file]) == first
     file.write_bytes(b"other")
     assert digests.remembered_sha256([file]) not in (first, "f" * 64)
+
+
+def put_beside(file, content):
+    other = file.with_name("other")
+    other.write_bytes(content)
+    os.utime(other, ns=(0, 0))
+    other.replace(file)
+
+
+def write_over(file, content):
+    file.write_bytes(content)
+    os.utime(file, ns=(0, 0))
+
+
+@pytest.mark.parametrize("change", (put_beside, write_over))
+def test_another_file_of_the_same_name_size_and_time_has_its_own_digest(tmp_path, monkeypatch, change):
+    monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "_SETTLED_NS", 0)
+    file = tmp_path / "model.onnx"
+    write_over(file, b"one")
+    first = digests.remembered_sha256([file])
+    change(file, b"two")
+    assert digests.remembered_sha256([file]) != first
+
+
+def test_a_digest_of_a_file_that_changed_meanwhile_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "_SETTLED_NS", 0)
+    file, real = tmp_path / "model.onnx", digests.joint_sha256
+    file.write_bytes(b"one")
+
+    def slow(files):
+        found = real(files)
+        put_beside(file, b"two")
+        return found
+
+    monkeypatch.setattr(digests, "joint_sha256", slow)
+    digests.remembered_sha256([file])
+    assert not caches.cache_folder("digests").exists()
 
 
 def test_a_cache_that_cannot_be_written_is_no_fault(tmp_path, monkeypatch):
