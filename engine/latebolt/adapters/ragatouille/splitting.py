@@ -20,8 +20,11 @@ Splitter = Callable[..., list[Chunk]]
 Preprocessor = Callable[[Any, list[str]], Any]
 
 # What is before the first letter of a sentence: an end mark with what closes around it and white space, an
-# end mark of a script without spaces, or a line break.
-_BREAK = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*\s+|[。！？｡।؟]+[”’」』）]*\s*|\s*\n\s*)")
+# end mark of a script without spaces, or a line break. Rows of marks and of white space are taken whole and
+# only from where they begin, so that a row without an end (dots of a table of contents) is read once.
+_BREAK = re.compile(
+    r"(?<![.!?…])[.!?…]++[\"'”’»)\]]*+\s++|[。！？｡।؟]++[”’」』）]*+\s*+|(?<!\s)[^\S\n]*+\n\s*+"
+)
 
 
 def sentence_starts(text: str) -> list[int]:
