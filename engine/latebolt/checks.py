@@ -53,6 +53,25 @@ def check_k(k: SupportsIndex, name: str = "k") -> int:
     return whole_number(k, name)
 
 
+def check_timeout(timeout: float | None) -> float:
+    """How long to wait, in seconds; 0.0 for None, infinity to wait for ever.
+
+    Raises:
+        InvalidInput: it is neither None nor a number of at least 0.
+    """
+    if timeout is None:
+        return 0.0
+    if not isinstance(timeout, bool | str | bytes):
+        try:
+            seconds = float(timeout)
+        except (TypeError, ValueError):
+            pass
+        else:
+            if seconds >= 0:  # not true of NaN
+                return seconds
+    raise InvalidInput(f"timeout should be None or a number of seconds of at least 0, got {timeout!r}.")
+
+
 def check_query(query: str) -> str:
     """The query as it is encoded.
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
-from latebolt.checks import check_query
+from latebolt.checks import check_query, check_timeout
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, restore, untrained
 from latebolt.encoder import truncation
@@ -59,6 +59,7 @@ class Index:
         dim: int | None = None,
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
+        with_first_add: bool = False,
     ) -> Index:
         """Make an empty index.
 
@@ -74,8 +75,12 @@ class Index:
                 the beginning, as much as it takes.
             passage_overlap: tokens a passage shares with the one before, less where that would split a
                 word; a quarter of `passage_tokens` by default, at most 64.
+            with_first_add: make the folder in the commit of the first `add`, `add_vectors` or `adopt` (of no
+                documents too), so that one that is refused, or interrupted, leaves nothing behind. Until
+                then the index is an empty one that only this object knows.
         Raises:
-            IndexExists: something is there already.
+            IndexExists: something is there already; with `with_first_add` also from the first addition, if
+                another process was quicker.
             InvalidInput: bits, dim, passage_tokens or passage_overlap does not fit.
         """
         check_bits(bits)
@@ -94,7 +99,8 @@ class Index:
         if dim % 8 or dim <= 0:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
         settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
-        return cls(Store.create(path, dim=dim, bits=bits, model=model, settings=settings), encoder)
+        begin = Store.stage if with_first_add else Store.create
+        return cls(begin(path, dim=dim, bits=bits, model=model, settings=settings), encoder)
 
     @classmethod
     def open(
@@ -187,6 +193,7 @@ class Index:
         ids: Iterable[str] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         show_progress: bool = False,
+        timeout: float | None = None,
     ) -> list[str]:
         """Add documents in one commit: all of them, or none when it fails or is interrupted.
 
@@ -200,23 +207,30 @@ class Index:
             ids: one str a text; an id that exists is replaced. Numbers that are free by default.
             metadata: one JSON object (or None) a text, for `where`.
             show_progress: a bar on stderr.
+            timeout: seconds to wait for another process that is writing; None: not at all. Threads of this
+                process take turns, however long that takes.
         Returns:
             The ids.
         Raises:
             InvalidInput: lengths differ, or a value does not fit; names the position.
-            IndexLocked: another process is writing.
+            IndexLocked: another process is writing, and was when the time was up.
             StorageFull: the disk is full; the index is as it was.
         """
+        patience = check_timeout(timeout)
         lots = lots_of(texts, ids, metadata)
         first = next(lots, None)
-        if first is None:
+        if first is None or not first.n:
+            self._store.make()
             return []
         encoder = self.encoder
         names: list[str] = []
         cutting = kept_cutting(self._store.manifest.settings)
         unit = "text" if cutting is None else "passage"
         total = None if first.goes_on or cutting is not None else first.n
-        with self._store.writer() as writer, progress_bar(total, "index", unit, show_progress) as bar:
+        with (
+            self._store.writer(patience) as writer,
+            progress_bar(total, "index", unit, show_progress) as bar,
+        ):
             growth = Growth(writer, self._current_codec())
             with truncation.gathered() as tally:
                 for lot in itertools.chain([first], lots):
@@ -237,6 +251,7 @@ class Index:
         token_vectors: TokenVectors,
         texts: Sequence[str] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        timeout: float | None = None,
     ) -> list[str]:
         """Add documents whose token vectors are there already, and which are never cut; see `add`.
 
@@ -251,7 +266,7 @@ class Index:
             document = int(np.searchsorted(token_vectors.offsets, bad, side="right")) - 1
             raise InvalidInput(f"token_vectors[{document}] has a value that is not finite.")
         lot = one_lot(texts, ids, metadata, len(token_vectors))
-        with self._store.writer() as writer:
+        with self._store.writer(check_timeout(timeout)) as writer:
             growth = Growth(writer, self._current_codec())
             named = growth.named(lot)
             growth.add(named, GivenVectors(token_vectors))
@@ -280,7 +295,12 @@ class Index:
                 writer.commit()
         return Index(store, self._encoder, self._load)
 
-    def adopt(self, parts: str | Path | Iterable[str | Path], show_progress: bool = False) -> int:
+    def adopt(
+        self,
+        parts: str | Path | Iterable[str | Path],
+        show_progress: bool = False,
+        timeout: float | None = None,
+    ) -> int:
         """Take in the documents of other indexes without encoding them again, in one commit.
 
         Every byte of a part is checked before it is copied, and the parts stay as they are. A document whose
@@ -290,6 +310,7 @@ class Index:
             parts: indexes made by `new_part` of this index, or others of the same model, dim, bits and codec,
                 or folders of such that a job has left with its list of parts.
             show_progress: a bar on stderr.
+            timeout: see `add`.
         Returns:
             Documents taken in.
         Raises:
@@ -302,7 +323,7 @@ class Index:
             StorageFull: the disk is full.
         """
         folders = part_folders(parts)
-        with self._store.writer() as writer:
+        with self._store.writer(check_timeout(timeout)) as writer:
             total = sum(check_fit(folder, self.path, writer.manifest) for folder in folders)
             growth, adoption = Growth(writer, self._current_codec()), Adoption(writer, self._store.snapshot())
             with progress_bar(total, "adopt", "text", show_progress) as bar:
@@ -319,21 +340,28 @@ class Index:
         writer.tidy()
         writer.commit()
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Delete documents; says how many there were. Unknown ids are ignored."""
+    def delete(self, ids: Sequence[str], timeout: float | None = None) -> int:
+        """Delete documents; says how many there were. Unknown ids are ignored.
+
+        Args:
+            timeout: see `add`.
+        """
         if isinstance(ids, str | bytes):
             raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
-        with self._store.writer() as writer:
+        with self._store.writer(check_timeout(timeout)) as writer:
             found = writer.delete(list(ids))
             writer.commit()
         return int(found)
 
-    def compact(self) -> None:
+    def compact(self, timeout: float | None = None) -> None:
         """Rewrite the segments as one a codec, without deleted documents; frees their space.
 
         Segments of an earlier version get the words that `mode="bm25"` needs.
+
+        Args:
+            timeout: see `add`.
         """
-        with self._store.writer() as writer:
+        with self._store.writer(check_timeout(timeout)) as writer:
             by_codec: dict[tuple[str | None, Any], list[str]] = {}
             for segment in writer.segments:
                 by_codec.setdefault((segment.codec, segment.columns), []).append(segment.name)

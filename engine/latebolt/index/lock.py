@@ -1,4 +1,4 @@
-"""Lets one process at a time write to an index.
+"""Lets one at a time write to an index: threads take turns, other processes are waited for on request.
 
 The operating system drops the lock with its holder, so a writer that died leaves nothing to repair. Readers
 never come here. The holder's process id inside the file only serves the message for the one who waits.
@@ -7,37 +7,94 @@ never come here. The holder's process id inside the file only serves the message
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import threading
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from latebolt.errors import IndexLocked
-from latebolt.index import layout
+from latebolt.index import files, layout
 from latebolt.index.files import writing
+
+_LOOK_SECONDS: Final = 0.05  # how often a waiting thread looks whether a turn has ended without saying so
+
+
+class _Turn:
+    """A thread's place among those that want to write to one folder.
+
+    Known to the others by a weak reference, so that a turn also ends with its last user, where Ctrl-C came
+    between any two lines of whoever held it.
+    """
+
+    def __init__(self, others: deque[weakref.ref[_Turn]]) -> None:
+        self.thread, self.ended = threading.get_ident(), threading.Event()
+        self._others = others
+        others.append(weakref.ref(self))
+
+    @property
+    def first(self) -> _Turn | None:
+        """The turn that is on."""
+        for place in list(self._others):
+            turn = place()
+            if turn is not None and not turn.ended.is_set():
+                return turn
+            with contextlib.suppress(ValueError):  # another thread has taken it away
+                self._others.remove(place)
+        return None
+
+    def wait(self) -> None:
+        """Wait until all turns before this one have ended."""
+        while (first := self.first) is not self:
+            if first is not None:
+                first.ended.wait(_LOOK_SECONDS)
+
+
+# By folder. A forked child begins with none: the threads that held them are its parent's.
+_turns: dict[str, deque[weakref.ref[_Turn]]] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)
 
 
 @contextlib.contextmanager
-def writer_lock(folder: Path, timeout: float = 0.0) -> Iterator[None]:
-    """Hold the index for writing.
+def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Iterator[None]:
+    """Hold the index for writing. Another thread of this process that does is waited for.
 
     Args:
-        timeout: seconds to wait for another writer.
+        timeout: seconds to wait for another process, infinity for ever.
+        make: make the folder if it is missing.
     Raises:
-        IndexLocked: another process, or another writer in this one, still holds it.
+        IndexLocked: another process still holds it, or this very thread does.
     """
     path = folder / layout.LOCK
-    lock = FileLock(path, timeout=timeout, thread_local=False)
+    turn = _Turn(_turns.setdefault(os.path.realpath(folder), deque()))
+    lock = FileLock(path, timeout=timeout if timeout < math.inf else -1, thread_local=False)
     try:  # from here and not from the acquisition on: Ctrl-C may come right after it; releasing twice is fine
+        if turn.first is not turn and turn.first is not None and turn.first.thread == turn.thread:
+            raise IndexLocked(
+                f"{folder}: this thread is changing the index already. Add, delete or compact after the "
+                f"change that is going on, not from within it."
+            )
+        turn.wait()
+        if make:
+            files.make_folder(folder)
         with writing(path):
             _acquire(lock, folder)
+            while not path.exists():  # removed, with a creation that was given up, before we had its lock
+                lock.release()
+                _acquire(lock, folder)
         # Windows denies writing to a locked file, and a full disk must not keep anyone from deleting.
         with contextlib.suppress(OSError):
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
     finally:
         lock.release()
+        turn.ended.set()
 
 
 def _acquire(lock: BaseFileLock, folder: Path) -> None:

@@ -29,6 +29,10 @@ from latebolt.index.writer import SegmentDraft, Writer
 __all__ = ["Codec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
 
 _TRIES: Final = 100  # commits that may overtake one opening
+# What a creation that was cut short may leave; it is in nobody's way.
+_LEFTOVERS: Final = frozenset(
+    {layout.LOCK, layout.MANIFEST + layout.DRAFT_SUFFIX, layout.SEGMENTS, layout.CODECS}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,7 @@ class Store:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._head: bytes | None = None
         self._current = _EMPTY
+        self._staged = self._found_folder = False
 
     @classmethod
     def create(
@@ -121,18 +126,42 @@ class Store:
         Raises:
             IndexExists: there is an index, or something else.
         """
+        store = cls.stage(path, dim=dim, bits=bits, model=model, settings=settings)
+        store.make()
+        return store
+
+    @classmethod
+    def stage(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int,
+        bits: int,
+        model: ModelRecord | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Store:
+        """An empty index that the disk knows nothing of before its first commit, or `make`.
+
+        A writer that commits nothing leaves the disk as it was.
+
+        Raises:
+            IndexExists: there is an index, or something else; later too, if another process is quicker.
+        """
         folder = Path(path)
         plain = plain_json(settings or {}, "settings")
         _refuse_existing(folder)
-        files.make_folder(folder)
-        with writer_lock(folder):
-            _refuse_existing(folder)
-            manifest = Manifest(layout.FORMAT, layout.version_of(()), 0, 1, model, dim, bits, plain)
-            for name in (layout.SEGMENTS, layout.CODECS):
-                files.make_folder(folder / name)
-            files.publish(folder / layout.MANIFEST, layout.encode_manifest(manifest))
-            files.sync_folder(folder.absolute().parent)
-        return cls.open(folder)
+        store = cls(folder)
+        manifest = Manifest(layout.FORMAT, layout.version_of(()), 0, 1, model, dim, bits, plain)
+        store._current = Snapshot(manifest, {}, ())
+        store._staged, store._found_folder = True, folder.exists()
+        return store
+
+    def make(self) -> None:
+        """Make a staged index as it is, empty. One that is there stays as it is."""
+        if self._staged:
+            with self._held(0.0):
+                if self._staged:
+                    files.publish(self._path_of_manifest, layout.encode_manifest(self.manifest))
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Store:
@@ -160,6 +189,8 @@ class Store:
         """
         if self._process != os.getpid():  # the lock may have been held by a thread that the fork did not copy
             self._process, self._lock = os.getpid(), threading.Lock()
+        if self._staged:
+            return self._current
         with self._lock:
             for _ in range(_TRIES):
                 content = _read_manifest_head(self.path, self._manifest_path)
@@ -215,13 +246,14 @@ class Store:
         """Hold the index for writing; leaving the block discards what was not committed.
 
         Args:
-            timeout: seconds to wait for another writer.
+            timeout: seconds to wait for another process. Threads of this one take turns.
         Raises:
-            IndexLocked: there is another writer.
+            IndexLocked: another process is writing, or this thread is already.
+            IndexExists: the index was staged, and another process has made one here since.
         """
         # Before the lock, whose file would otherwise be made in a folder that is no index.
         self.snapshot()
-        with writer_lock(self.path, timeout):
+        with self._held(timeout):
             snapshot = self.snapshot()
             try:
                 writer = Writer(self.path, snapshot.manifest, snapshot.segments)
@@ -234,6 +266,40 @@ class Store:
                 # publishing and noticing.
                 with contextlib.suppress(OSError, IndexCorrupt):
                     remove_unnamed(self.path, read_manifest(self.path))
+
+    @contextlib.contextmanager
+    def _held(self, timeout: float) -> Iterator[None]:
+        """The lock; of a staged index with the folders that a writer needs, for as long as it needs them."""
+        if not self._staged:
+            with writer_lock(self.path, timeout):
+                yield
+            return
+        with writer_lock(self.path, timeout, make=True):
+            if not self._staged:  # another thread has made it meanwhile
+                yield
+                return
+            _refuse_existing(self.path)
+            try:
+                for name in (layout.SEGMENTS, layout.CODECS):
+                    files.make_folder(self.path / name)
+                files.sync_folder(self.path.absolute().parent)
+                yield
+            finally:
+                if self._path_of_manifest.exists():
+                    self._staged = False
+                else:
+                    self._remove_staged()
+
+    def _remove_staged(self) -> None:
+        for name in (*_LEFTOVERS - {layout.LOCK}, layout.LOCK):
+            files.remove(self.path / name)
+        if not self._found_folder:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    @property
+    def _path_of_manifest(self) -> Path:
+        return Path(self._manifest_path)
 
     def close(self) -> None:
         """Forget the current snapshot; its files close with the last user of its segments."""
@@ -280,7 +346,6 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _refuse_existing(folder: Path) -> None:
-    leftovers = {layout.LOCK, layout.MANIFEST + layout.DRAFT_SUFFIX, layout.SEGMENTS, layout.CODECS}
     try:
         names = {entry.name for entry in folder.iterdir()}
     except FileNotFoundError:
@@ -289,8 +354,8 @@ def _refuse_existing(folder: Path) -> None:
         raise IndexExists(f"{folder}: is a file. Choose a path where nothing is yet.") from error
     if layout.MANIFEST in names:
         raise IndexExists(f"{folder}: there is an index already. Open it, or remove the folder first.")
-    if names - leftovers:
+    if names - _LEFTOVERS:
         raise IndexExists(
-            f"{folder}: the folder holds other files ({min(names - leftovers)}). Choose a path where "
+            f"{folder}: the folder holds other files ({min(names - _LEFTOVERS)}). Choose a path where "
             f"nothing is yet."
         )
