@@ -1,21 +1,28 @@
-"""Makes a folder appear complete or not at all."""
+"""Says where a model folder may be put, and makes one appear complete or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import shutil
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from latebolt import contract
-from latebolt.errors import ExportError, StorageFull
+from latebolt import contract, drafts
+from latebolt.errors import ExportError
 
 
-def check_target(out: Path, overwrite: bool) -> None:
-    """Raise ExportError unless a model folder may be put at `out`."""
-    if not out.exists():
-        return
+def check_target(out: Path, overwrite: bool, progress: Callable[[str], None] = lambda step: None) -> None:
+    """Raise ExportError unless a model folder may be put at `out`.
+
+    Clears away first what a killed export left beside it; `progress` is told of that.
+    """
+    for line in drafts.remove_leftovers(Path(os.path.realpath(out)).parent):
+        progress(line)
+    if os.path.lexists(out):
+        _check_there(out, overwrite)
+
+
+def _check_there(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ExportError(
             f"{out}: exists already. Choose another folder or overwrite it (--overwrite, or overwrite=True)."
@@ -25,34 +32,12 @@ def check_target(out: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def draft_of(out: Path) -> Iterator[Path]:
-    """A new empty folder beside `out` that takes its place when the block ends well, and goes otherwise.
+def draft_of(out: Path, overwrite: bool) -> Iterator[Path]:
+    """A new empty folder that takes the place of `out` when the block ends well, and goes otherwise.
 
     Raises:
-        StorageFull: the disk ran full inside the block.
+        ExportError: something that may not be replaced lies at `out`.
+        StorageFull, LateboltError: see `drafts.folder_for`.
     """
-    draft = out.with_name(out.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)  # left by a process that was killed
-    draft.mkdir(parents=True)
-    try:
+    with drafts.folder_for(out, lambda _: _check_there(out, overwrite)) as draft:
         yield draft
-        _replace(out, draft)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StorageFull(
-                f"{out}: the disk is full, nothing was written. Free some space and export again."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _replace(out: Path, draft: Path) -> None:
-    if not out.exists():
-        draft.rename(out)
-        return
-    old = out.with_name(out.name + ".old.draft")
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    draft.rename(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -110,7 +110,8 @@ def export_model(
         ExportError: the source cannot be used, `out` exists, or a graph is past its budget.
         InvalidInput: an unknown precision or isa.
         RuntimeUnavailable: the libraries of the `export` extra are missing.
-        StorageFull: the disk ran full.
+        StorageFull: the disk, or its quota, ran full.
+        LateboltError: another process is making `out`, or the system refused to write it.
     """
     options = ExportOptions(
         precisions=tuple(precisions),
@@ -135,7 +136,7 @@ class _Request:
 def _export(
     request: _Request, out: Path, name: str | None, options: ExportOptions, progress: Progress
 ) -> Contract:
-    check_target(out, options.overwrite)
+    check_target(out, options.overwrite, progress)
     need_graph_libraries()
     place = source.locate(request.source, request.revision, progress)
     if (file := source.graph_file(place.path)) is not None:
@@ -167,9 +168,9 @@ def build(
     """Make the model folder of a checkpoint, whose `state` is used up; see `export_model`."""
     from latebolt_export import fuse, graph, memory, module, parity
 
-    check_target(out, options.overwrite)
+    check_target(out, options.overwrite, progress)
     outputs = heads.choose(checkpoint.projections, options.dims)
-    with draft_of(out) as draft:
+    with draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)
         digest = checkpoint.weights_sha256()
         embedder = module.build(checkpoint, outputs)
@@ -191,8 +192,8 @@ def build_from_graph(
     """Make the model folder of somebody else's float32 ONNX graph; loads no torch."""
     from latebolt_export import fuse, onnx_source, parity, tensors
 
-    check_target(out, options.overwrite)
-    with draft_of(out) as draft:
+    check_target(out, options.overwrite, progress)
+    with draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)
         progress("reading the graph")
         digest = onnx_source.weights_sha256(given)

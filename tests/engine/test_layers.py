@@ -15,6 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "contract": {"errors"},
     "checks": {"errors"},
     "caches": set(),
+    "drafts": {"errors"},
     "values": {"errors"},
     "progress": set(),
     "threads": set(),
@@ -28,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": {
         "caches",
         "checks",
+        "drafts",
         "encoder",
         "index",
         "codec",
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {
         "caches",
         "checks",
+        "drafts",
         "adapters",
         "serve",
         "encoder",

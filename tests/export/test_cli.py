@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from latebolt import cli
+from latebolt import cli, contract
 
 
 @pytest.fixture
@@ -68,3 +71,56 @@ def test_misuse_says_what_is_wrong(make, tmp_path, run, options, expected):
 def test_a_head_file_that_is_missing_is_named(make, tmp_path, run):
     _, err = run(make("plain"), tmp_path / "out", "--head", tmp_path / "head.safetensors", code=1)
     assert str(tmp_path / "head.safetensors") in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "latebolt: interrupted. Indexes, models and files")],
+)
+def test_a_signal_leaves_nothing_and_speaks_of_models(make, tmp_path, number, code, said):
+    command = [sys.executable, "-m", "latebolt", "export", make("stanford"), tmp_path / "out"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if "running PyTorch" in line:
+            assert len(list(tmp_path.iterdir())) == 2
+            process.send_signal(number)
+    assert process.wait() == code, lines
+    assert said in lines[-1] and not any("Traceback" in line for line in lines)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_target_that_cannot_be_written_is_one_line(make, tmp_path, run):
+    (tmp_path / "file").write_text("mine")
+    source = make("stanford")
+    for target, code in (("file/out", 1), ("file", 2)):
+        _, err = run(source, tmp_path / target, code=code)
+        assert str(tmp_path / target) in err.splitlines()[-1] and "Traceback" not in err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_limit_on_the_size_of_files_is_one_line(make, tmp_path):
+    code = (
+        "import resource, sys; from latebolt import cli; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); sys.exit(cli.run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "export", make("stanford"), tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "larger than this process may write" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_two_exports_to_one_target_leave_one_whole_model(make, tmp_path):
+    command = [sys.executable, "-m", "latebolt", "export", make("stanford"), tmp_path / "out"]
+    command += ["--precisions", "fp32"]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    both = [subprocess.Popen(list(map(str, command)), text=True, **pipes) for _ in range(2)]
+    errors = [process.communicate()[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    refused = next(err for err, process in zip(errors, both, strict=True) if process.returncode)
+    assert "is making it" in refused or "exists already" in refused
+    assert contract.read(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "out"]

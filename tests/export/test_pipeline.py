@@ -17,7 +17,14 @@ from small import outputs, unit, write_tokenizer
 
 from latebolt import contract
 from latebolt.contract import Part
-from latebolt.errors import ExportError, InvalidInput, ModelError, RuntimeUnavailable, StorageFull
+from latebolt.errors import (
+    ExportError,
+    InvalidInput,
+    LateboltError,
+    ModelError,
+    RuntimeUnavailable,
+    StorageFull,
+)
 from latebolt.layouts.files import sha256
 from latebolt_export import Budgets, export_model
 
@@ -128,15 +135,43 @@ def failing(error):
     ("error", "expected"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), StorageFull),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), StorageFull),
+        (OSError(errno.EFBIG, "File too large"), LateboltError),
+        (OSError(errno.EROFS, "Read-only file system"), LateboltError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
-def test_nothing_is_left_when_writing_fails(make, tmp_path, monkeypatch, error, expected):
+def test_nothing_is_left_when_writing_fails_and_nothing_of_the_users_goes(
+    make, tmp_path, monkeypatch, error, expected
+):
     source = make("stanford")
+    for name in ("out.draft", "out.old.draft"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("years of work")
+    export_model(source, tmp_path / "out", **QUICK, name="first")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     monkeypatch.setattr("latebolt_export.report.write", failing(error))
-    with pytest.raises(expected):
-        export_model(source, tmp_path / "out", **QUICK)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    with pytest.raises(expected) as caught:
+        export_model(source, tmp_path / "out", **QUICK, overwrite=True)
+    assert "\n" not in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    monkeypatch.undo()
+    export_model(source, tmp_path / "out", **QUICK, name="second", overwrite=True)
+    assert contract.read(tmp_path / "out").name == "second"
+    assert len(list(tmp_path.glob("*/thesis.txt"))) == 2
+
+
+def test_what_a_killed_export_left_is_cleared_away_and_said(make, tmp_path):
+    source, out, steps = make("stanford"), tmp_path / "out", []
+    export_model(source, out, **QUICK)
+    left = tmp_path / f".latebolt-draft-{'a' * 32}"
+    left.mkdir()
+    (left / "draft.json").write_text(json.dumps({"target": "out", "process": 1, "started": 1}))
+    out.rename(left / "old")
+    with pytest.raises(ExportError, match="out: exists already"):
+        export_model(source, out, **QUICK, progress=steps.append)
+    assert steps == [f"{out}: set aside by a process that was killed; put back"]
+    assert contract.read(out) and not left.exists()
 
 
 def test_past_a_budget_nothing_is_left(make, tmp_path):

@@ -78,7 +78,9 @@ def run(arguments: list[str] | None = None) -> int:
         error.show()
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("latebolt: interrupted. Indexes are as they were before this command.", err=True)
+        click.echo(
+            "latebolt: interrupted. Indexes, models and files are as they were before this command.", err=True
+        )
         return 130
     except InvalidInput as error:
         click.echo(f"latebolt: {error}", err=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import numpy as np
 
-from latebolt.errors import LateboltError, StorageFull
+from latebolt import drafts
 from latebolt.values import TokenVectors
 
 
@@ -19,14 +18,6 @@ def write_npz(out: str, vectors: TokenVectors, ids: list[str]) -> Path:
         LateboltError: the folder is missing or cannot be written.
     """
     path = Path(out if out.endswith(".npz") else out + ".npz")
-    draft = path.with_name(path.name + ".draft")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, values=vectors.values, offsets=vectors.offsets, ids=np.array(ids, dtype=np.str_))
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise StorageFull(f"{path}: the disk is full. Free space and run it again.") from error
-        raise LateboltError(f"{path}: cannot be written ({error.strerror}).") from error
+    with drafts.file_for(path) as file:
+        np.savez(file, values=vectors.values, offsets=vectors.offsets, ids=np.array(ids, dtype=np.str_))
     return path

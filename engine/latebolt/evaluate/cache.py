@@ -8,7 +8,6 @@ put into files by their own digests: a document added to a collection renews one
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -22,8 +21,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt import caches
+from latebolt import caches, drafts
 from latebolt.encoder.encoder import Encoder
+from latebolt.errors import LateboltError
 from latebolt.layouts.digests import remembered_sha256
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
@@ -109,14 +109,9 @@ def _read(path: Path, n_texts: int, dim: int) -> TokenVectors | None:
 
 
 def _write(path: Path, vectors: TokenVectors) -> None:
-    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         caches.make_folder(path.parent)
-        with draft.open("wb") as file:
+        with drafts.file_for(path) as file:
             np.savez(file, values=vectors.values, offsets=vectors.offsets)
-        draft.replace(path)
-    except OSError as error:  # a cache that cannot be written only costs time
-        logger.warning("%s: cannot be written (%s); the run goes on without.", path, error.strerror)
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+    except (OSError, LateboltError) as error:  # a cache that cannot be written only costs time
+        logger.warning("%s The run goes on without keeping these.", error)

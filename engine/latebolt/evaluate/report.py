@@ -7,7 +7,6 @@ page forbids itself scripts and anything from elsewhere.
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from latebolt import drafts
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.evaluate.compare import Case, Comparison, cases, compare
 from latebolt.evaluate.plots import quality_against_bytes, quality_against_latency, require_matplotlib
@@ -72,13 +72,9 @@ def write_report(evaluations: Sequence[Evaluation], folder: str | Path, measure:
         "report.md": markdown(evaluations, measure),
         "report.html": page(evaluations, measure),
     }
-    try:
-        for name, text in written.items():
-            draft = root / f"{name}.{os.getpid()}.draft"
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(root / name)
-    except OSError as error:
-        raise LateboltError(f"{root}: the report cannot be written ({error.strerror}).") from error
+    for name, text in written.items():
+        with drafts.file_for(root / name) as file:
+            file.write(text.encode("utf-8"))
     return [root / name for name in written]
 
 
