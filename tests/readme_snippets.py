@@ -152,7 +152,7 @@ def _run_shell(code: str, folder: Path) -> int:
                 server.close()
                 port = _free_port()
                 server.enter_context(_serving(words[2:], port, folder))
-            elif words[:2] == ["latebolt", "export"] and find_spec("optimum") is None:
+            elif words[:2] == ["latebolt", "export"] and find_spec("torch") is None:
                 continue
             elif words[0] == "latebolt":
                 home = [str(folder) + word[1:] if word.startswith("~/") else word for word in words[1:]]
@@ -233,7 +233,7 @@ def write_what_they_name(folder: Path) -> None:
     (folder / "passages.txt").write_text("\n".join(passages) + "\n")
     with Encoder.load("starter") as encoder, Index.create(folder / "my-index", encoder) as index:
         index.add(passages)
-    if find_spec("optimum") is not None:
+    if find_spec("torch") is not None:
         _write_checkpoint(folder / "colbert-checkpoint")
 
 

@@ -1,14 +1,12 @@
 """Traces the PyTorch module into an ONNX graph, without moving its weights through the tracer.
 
-Inputs and outputs are described by a configuration of optimum's; the tracing itself is called here, because
-optimum's own call keeps the weights three times in memory. The tracer gives a graph whose weights are inputs;
-each is then written once, where the graph needs it transposed already transposed.
+The tracer gives a graph whose weights are inputs; each is then written once, where the graph needs it
+transposed already transposed.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,9 +14,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import NodeProto, helper
-from optimum.exporters.onnx.config import TextEncoderOnnxConfig
-from optimum.utils import NormalizedTextConfig
-from transformers import PretrainedConfig
 
 from latebolt.errors import ExportError
 from latebolt_export.attention import DOMAIN
@@ -31,6 +26,8 @@ OPSET = 17  # the first with LayerNormalization; ONNX Runtime's fusions are writ
 CONTRIB = "com.microsoft"
 ROWS = 16384
 AXES = {0: "batch", 1: "tokens"}
+INPUTS = ("input_ids", "attention_mask")
+TRACED = (2, 16)  # size of the input that is traced
 
 
 def trace(module: TokenEmbedder, folder: Path) -> onnx.ModelProto:
@@ -44,21 +41,20 @@ def trace(module: TokenEmbedder, folder: Path) -> onnx.ModelProto:
     """
     names = [output.name for output in module.outputs]
     plan = module.encoder.plan
-    config = _configuration(names)(PretrainedConfig(vocab_size=plan.vocabulary))
-    inputs = config.generate_dummy_inputs("pt", sequence_length=min(16, plan.max_tokens))
+    ones = torch.ones(TRACED[0], min(TRACED[1], plan.max_tokens), dtype=torch.int64)
     path = folder / "traced.onnx"
     with quiet(), torch.no_grad(), _tiny_word_table(module):
         torch.onnx.export(
             module,
-            (torch.ones_like(inputs["input_ids"]), torch.ones_like(inputs["attention_mask"])),
+            (ones, ones.clone()),
             str(path),
             dynamo=False,
             export_params=False,
             do_constant_folding=False,
             opset_version=OPSET,
-            input_names=list(config.inputs),
+            input_names=list(INPUTS),
             output_names=names,
-            dynamic_axes={**config.inputs, **config.outputs},
+            dynamic_axes=dict.fromkeys([*INPUTS, *names], AXES),
             # The tracer warns of a domain that no node has.
             custom_opsets={DOMAIN: 1} | ({CONTRIB: 1} if plan.kinds[0].rotary_base else {}),
         )
@@ -66,7 +62,7 @@ def trace(module: TokenEmbedder, folder: Path) -> onnx.ModelProto:
     path.unlink()
     _attach_weights(model, module, folder / "weights.bin")
     found = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
-    if found != (list(config.inputs), names):
+    if found != (list(INPUTS), names):
         raise ExportError(f"the exported graph has inputs and outputs {found}, expected {names}.")
     for value, output in zip(model.graph.output, module.outputs, strict=True):
         # The tracer leaves a made-up name where the width is known.
@@ -130,18 +126,3 @@ def _finish_attention(node: NodeProto) -> None:
     inputs = [*node.input[:3], "", *node.input[3:]]
     del node.input[:]
     node.input.extend(inputs)
-
-
-def _configuration(names: list[str]) -> type[TextEncoderOnnxConfig]:
-    class TokenEmbedderOnnxConfig(TextEncoderOnnxConfig):
-        NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
-
-        @property
-        def inputs(self) -> dict[str, dict[int, str]]:
-            return {"input_ids": AXES, "attention_mask": AXES}
-
-        @property
-        def outputs(self) -> dict[str, dict[int, str]]:
-            return OrderedDict((name, AXES) for name in names)
-
-    return TokenEmbedderOnnxConfig

@@ -12,8 +12,8 @@ from importlib import metadata
 from latebolt.errors import RuntimeUnavailable
 
 GRAPH_MODULES = ("onnx", "onnxruntime")
-MODULES = ("torch", "safetensors", "transformers", "optimum.exporters.onnx")
-DISTRIBUTIONS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+MODULES = ("torch", "safetensors")
+DISTRIBUTIONS = ("torch", "onnx", "onnxruntime")
 
 
 def need_export_libraries() -> None:
