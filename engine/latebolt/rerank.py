@@ -26,7 +26,9 @@ _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*")
 class TextEncoder(Protocol):
     """What this module needs of an encoder."""
 
-    threads: int
+    @property
+    def threads(self) -> int:
+        """Threads that work on it may take."""
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Token vectors of queries."""

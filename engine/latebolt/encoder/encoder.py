@@ -1,5 +1,8 @@
 """`Encoder`: texts in, token vectors out, with an exported model and no PyTorch.
 
+An encoder is a frozen view of a `Model`: a width, lengths, threads, and who runs the graph. Other widths and
+lengths are other views, which cost nothing and share what is loaded.
+
 Every text runs through the graph alone on the CPU. Dynamic int8 quantises a whole tensor, so texts that
 shared a run would change each other's vectors; alone, a text's vectors never depend on what else is in
 the call, and one text a run is also the fastest shape there. Bulk work keeps K threads busy with
@@ -8,20 +11,22 @@ single-threaded runs; a single query gets all threads on one run.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, wait
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
+from latebolt.contract import Contract, Head
 from latebolt.encoder import model_folder, truncation
+from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
@@ -40,33 +45,35 @@ logger = logging.getLogger(__name__)
 # From so many texts on, single-threaded runs side by side beat one multi-threaded run after another.
 _BULK_TEXTS = 8
 
-_abandoned: list[object] = []  # sessions of a parent process, see Encoder._session
+
+@dataclass
+class _Count:
+    """A number that threads add to."""
+
+    value: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _owner: int = field(default_factory=os.getpid, repr=False)
+
+    def add(self, n: int) -> None:
+        if self._owner != os.getpid():  # the parent's lock may be held for ever in a forked child
+            self._lock, self._owner = threading.Lock(), os.getpid()
+        with self._lock:
+            self.value += n
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoder:
-    """A late-interaction model: queries and documents to `TokenVectors`. Thread-safe."""
+    """A late-interaction model: queries and documents to `TokenVectors`. Thread-safe; made by `load`.
 
-    def __init__(
-        self, folder: ModelFolder, precision: str, dim: int, device: tuple[str, int], threads: int
-    ) -> None:
-        self.folder, self.precision, self.dim, self.threads = folder, precision, dim, threads
-        self.contract = folder.contract
-        self.device = device[0] if device[1] == 0 else f"{device[0]}:{device[1]}"
-        self._device = device
-        self._file, self._graph = folder.graph_file(precision)
-        self._head = self.contract.head(dim)
-        self._text = TextPipeline(folder.tokenizer_file, self.contract)
-        self._graph_owner: Encoder | None = None  # whose sessions another width uses
-        self._runner: Runner | None = None
-        self._forget_sessions()
-        self.truncated_queries = 0
-        self._session(threads)
+    Copies share the loaded model, and `close` ends them all; a pickle loads it again where it is opened.
+    """
 
-    def _forget_sessions(self) -> None:
-        self._sessions: dict[int, Session] = {}
-        self._lock = threading.Lock()
-        self._owner = os.getpid()
-        self._closed = False
+    _model: Model
+    _text: TextPipeline
+    _head: Head
+    threads: int
+    _runner: Runner | None = None
+    _truncated: _Count = field(default_factory=_Count, init=False)
 
     @classmethod
     def load(
@@ -93,12 +100,16 @@ class Encoder:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
         folder = model_folder.find(model)
-        width = folder.contract.head(dim).dim
+        head = folder.contract.head(dim)
 
         def on(where: tuple[str, int]) -> Encoder:
             order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
             fastest = next(name for name in order if name in folder.contract.graphs)
-            return cls(folder, precision or fastest, width, where, threads or pools.available_cpus())
+            text = TextPipeline(folder.tokenizer_file, folder.contract)
+            model = Model(folder, precision or fastest, where)
+            encoder = cls(model, text, head, threads or pools.available_cpus())
+            encoder._session(encoder.threads)  # what cannot be loaded is said now
+            return encoder
 
         where = resolve_device(device)
         try:
@@ -109,21 +120,16 @@ class Encoder:
             logger.warning('device "auto": %s Using the CPU.', error)
             return on(("cpu", 0))
 
-    def __getstate__(self) -> dict[str, object]:
-        """What a pickle holds: how to load the model again, never its weights."""
-        return {
-            "model": self.model,
-            "precision": self.precision,
-            "dim": self.dim,
-            "device": self.device,
-            "threads": self.threads,
-            "lengths": (self.contract.query.max_tokens, self.contract.document.max_tokens),
-        }
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle says how to load the model again, and never holds its weights or a runner."""
+        lengths = self.contract.query.max_tokens, self.contract.document.max_tokens
+        return _loaded, (self.model, self.precision, self.dim, self.device, self.threads, lengths)
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        told = {name: value for name, value in state.items() if name != "lengths"}
-        loaded = Encoder.load(**told)  # type: ignore[arg-type]
-        self.__dict__.update(loaded.with_lengths(*state["lengths"]).__dict__)  # type: ignore[misc]
+    def __copy__(self) -> Encoder:
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Encoder:
+        return replace(self)
 
     def __enter__(self) -> Encoder:
         return self
@@ -137,10 +143,38 @@ class Encoder:
         self.encode_documents(["warm up"] * _BULK_TEXTS)
 
     def close(self) -> None:
-        """Release the model's memory; a closed encoder refuses to encode."""
-        with self._lock:
-            self._sessions.clear()
-            self._closed = True
+        """Release the model's memory; this encoder and all that share its model then refuse to encode."""
+        self._model.close()
+
+    @property
+    def folder(self) -> ModelFolder:
+        """Where the model's files are."""
+        return self._model.folder
+
+    @property
+    def contract(self) -> Contract:
+        """What the model promises, with this encoder's lengths."""
+        return self._text.contract
+
+    @property
+    def precision(self) -> str:
+        """Of the graph: "fp32", "fp16" or "int8"."""
+        return self._model.precision
+
+    @property
+    def dim(self) -> int:
+        """Width of the token vectors."""
+        return self._head.dim
+
+    @property
+    def device(self) -> str:
+        """Where the graph runs: "cpu", "cuda" or "cuda:N"."""
+        return self._model.device_name
+
+    @property
+    def truncated_queries(self) -> int:
+        """Queries of this encoder that were cut so far."""
+        return self._truncated.value
 
     @property
     def model(self) -> str:
@@ -157,12 +191,15 @@ class Encoder:
 
         Raises:
             ModelError: the model has no such head.
+            InvalidInput: the graph is run by a runner (`run_by`), whose vectors have another width.
         """
-        other = copy.copy(self)
-        other.dim, other._head = dim, self.contract.head(dim)
-        other._graph_owner = self._graph_owner or self
-        other._forget_sessions()
-        return other
+        head = self.folder.contract.head(dim)
+        if self._runner is not None and head != self._head:
+            raise InvalidInput(
+                f"this encoder's texts are run by a runner that gives {self.dim} dimensions, not {head.dim}. "
+                "Call with_dim first, and run_by with a runner of that width on what it gives."
+            )
+        return replace(self, _head=head)
 
     def with_lengths(self, query: int | None = None, document: int | None = None) -> Encoder:
         """The same model with other lengths; shares tokenizer and loaded graph with this one.
@@ -176,23 +213,16 @@ class Encoder:
             InvalidInput: more than the model takes, or too few for the markers and one token.
         """
         text = self._text.with_lengths(query, document)
-        if text is self._text:
-            return self
-        other = copy.copy(self)
-        other._text, other.contract = text, text.contract
-        other._graph_owner = self._graph_owner or self
-        other._forget_sessions()
-        return other
+        return self if text is self._text else replace(self, _text=text)
 
     def run_by(self, runner: Runner) -> Encoder:
         """The same encoder, whose texts `runner` takes through the graph, e.g. a queue that several share.
 
         Args:
-            runner: gives float32 [n_kept, dim] for each of the tokenised texts, as `vectors_of` does.
+            runner: gives float32 [n_kept, dim] for each of the tokenised texts, as `vectors_of` does. Called
+                from whichever threads encode.
         """
-        other = copy.copy(self)
-        other._runner = runner
-        return other
+        return replace(self, _runner=runner)
 
     def __repr__(self) -> str:
         return (
@@ -215,9 +245,8 @@ class Encoder:
         """
         tokens = self._text.tokenize_queries(check_texts(texts, "queries"), full_length)
         vectors = self._encode(tokens, "query", lambda vectors: vectors, show_progress=False)
-        with self._lock:
-            self.truncated_queries += vectors.n_truncated
         if vectors.n_truncated:
+            self._truncated.add(vectors.n_truncated)
             limit = self.contract.max_tokens if full_length else self.contract.query.max_tokens
             truncation.tell(len(tokens), vectors.n_truncated, "query", limit, self._way_out("query", limit))
         return vectors
@@ -334,7 +363,7 @@ class Encoder:
             threads: of a run on the CPU; all of this encoder's by default. Bulk work runs texts side by side
                 on one.
         """
-        if threads is None or self._device[0] != "cpu":
+        if threads is None or not self._on_cpu:
             threads = self.threads
         return _kept(self._session(threads), tokens)
 
@@ -359,23 +388,27 @@ class Encoder:
         """Tokens of its own that a document can have before it is cut off."""
         return self._text.room("document")
 
-    def _session(self, n_threads: int) -> Session:
-        if self._owner != os.getpid():
-            # A forked child has none of the threads its parent's sessions wait for. The old objects are kept:
-            # taking them apart here would wait for those threads too.
-            _abandoned.append(self._sessions)
-            self._forget_sessions()
-        with self._lock:
-            if self._closed:
-                raise InvalidInput(f"this encoder of {self.model} is closed. Load it again.")
-            if n_threads not in self._sessions:
-                self._sessions[n_threads] = self._load_session(n_threads)
-            return self._sessions[n_threads]
+    @property
+    def _on_cpu(self) -> bool:
+        return self._model.device[0] == "cpu"
 
-    def _load_session(self, n_threads: int) -> Session:
-        if self._graph_owner is not None:
-            return self._graph_owner._session(n_threads).at(self._head)
-        return Session(self._file, self._graph, self._head, n_threads, self._device)
+    @property
+    def _sessions(self) -> dict[int, Session]:
+        """The loaded graphs by threads, which all views of the model share."""
+        return self._model.sessions
+
+    def _session(self, n_threads: int) -> Session:
+        return self._model.session(self._head, n_threads)
+
+    def _checked(self, tokens: list[TokenIds], vectors: list[Float32]) -> list[Float32]:
+        """What a runner gave, if it is what `run_by` asks for."""
+        wanted = [(each.n_kept, self.dim) for each in tokens]
+        got = [np.shape(matrix) for matrix in vectors]
+        if got != wanted:
+            pairs = itertools.zip_longest(got, wanted)
+            i, (found, shape) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise InvalidInput(f"the runner should give {shape} for text {i} (None: no text), got {found}.")
+        return vectors
 
     def _encode(
         self,
@@ -386,38 +419,29 @@ class Encoder:
     ) -> TokenVectors:
         truncated = [each.truncated for each in tokens]
         if self._runner is not None:
-            found = [finish(vectors) for vectors in self._runner(tokens, kind)]
+            ran = self._checked(tokens, self._runner(tokens, kind))
+            found = [finish(vectors) for vectors in ran]
             return TokenVectors.from_matrices(found, self.dim, truncated)
         results: list[Float32] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
-        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
-        bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._device[0] == "cpu"
+        longest_first = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
+        bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._on_cpu
         session = self._session(1 if bulk else self.threads)
-        stop = threading.Event()
 
         with progress_bar(len(tokens), "encode", "text", show_progress) as bar:
 
-            def work(queue: list[int]) -> None:
-                while not stop.is_set():
-                    try:
-                        i = queue.pop()  # atomic; several workers share the queue
-                    except IndexError:
-                        return
-                    results[i] = finish(_kept(session, tokens[i]))
-                    bar.step(1, len(tokens[i].ids))
+            def work(i: int) -> None:
+                results[i] = finish(_kept(session, tokens[i]))
+                bar.step(1, len(tokens[i].ids))
 
-            queue = order[::-1]  # longest first, popped from the end
-            if bulk:
-                futures = [pools.pool(self.threads).submit(work, queue) for _ in range(self.threads)]
-                try:
-                    wait(futures, return_when=FIRST_EXCEPTION)
-                finally:
-                    stop.set()  # an error or Ctrl-C leaves nothing running
-                    wait(futures)
-                for future in futures:
-                    future.result()
-            else:
-                work(queue)
+            pools.run_jobs(longest_first, work, self.threads if bulk else 1)
         return TokenVectors.from_matrices(results, self.dim, truncated)
+
+
+def _loaded(
+    model: str, precision: str, dim: int, device: str, threads: int, lengths: tuple[int, int]
+) -> Encoder:
+    """What a pickle calls."""
+    return Encoder.load(model, precision, dim, device, threads).with_lengths(*lengths)
 
 
 def _kept(session: Session, tokens: TokenIds) -> Float32:

@@ -37,6 +37,11 @@ class TokenIds:
     keep: npt.NDArray[np.bool_] | None
     truncated: bool
 
+    @property
+    def n_kept(self) -> int:
+        """Vectors that the text has."""
+        return len(self.ids) if self.keep is None else int(np.count_nonzero(self.keep))
+
 
 class TextTokens(NamedTuple):
     """All tokens of a text: the characters [start, end) of each, and whether it is the first of a word."""

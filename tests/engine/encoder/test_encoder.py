@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import pickle
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ from latebolt import Encoder
 from latebolt import contract as contracts
 from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
+from latebolt.encoder.session import Session
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 
 TEXTS = ["a cat", "the population of Berlin", "", "zip files can be read with the zipfile module", "a"]
@@ -157,50 +160,33 @@ def test_a_bound_run_gives_what_a_plain_one_gives(encoder):
     np.testing.assert_array_equal(session._run_bound(feeds, None)[0], session.run(ids[0], ids.size))
 
 
-@pytest.fixture
-def copy(tmp_path):
+@pytest.fixture(name="copied")
+def copied_folder(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(find("starter").path, folder)
     return folder
 
 
-def test_a_copied_folder_is_the_same_model(copy, encoder):
-    other = Encoder.load(copy)
-    assert other.fingerprint == encoder.fingerprint and other.model == str(copy)
+def test_a_copied_folder_is_the_same_model(copied, encoder):
+    other = Encoder.load(copied)
+    assert other.fingerprint == encoder.fingerprint and other.model == str(copied)
     np.testing.assert_array_equal(
         other.encode_queries(TEXTS[:2]).values, encoder.encode_queries(TEXTS[:2]).values
     )
 
 
-def test_a_damaged_graph_is_named(copy):
-    graph = copy / "onnx" / "model_int8.onnx"
+def test_a_damaged_graph_is_named(copied):
+    graph = copied / "onnx" / "model_int8.onnx"
     data = graph.read_bytes()
     graph.write_bytes(data[:-1000])
     with pytest.raises(ModelError, match=r"model_int8\.onnx.*bytes"):
-        Encoder.load(copy)
+        Encoder.load(copied)
     graph.write_bytes(b"\0" * len(data))
     with pytest.raises(ModelError, match=r"model_int8\.onnx"):
-        Encoder.load(copy)
+        Encoder.load(copied)
     graph.unlink()
     with pytest.raises(ModelError, match="missing"):
-        Encoder.load(copy)
-
-
-def test_an_interrupt_leaves_no_thread_running(encoder, monkeypatch):
-    from latebolt.encoder import encoder as module
-
-    def interrupted(futures, return_when=None):
-        if return_when is not None:
-            raise KeyboardInterrupt
-        return real(futures)
-
-    real = module.wait
-    monkeypatch.setattr(module, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        encoder.encode_documents(["x " * 400] * 40)
-    monkeypatch.undo()
-    # The pool is free again at once: its workers stopped at the next text.
-    assert len(encoder.encode_documents(TEXTS * 4)) == 20
+        Encoder.load(copied)
 
 
 def test_queries_are_cut_and_counted_or_not(encoder):
@@ -250,6 +236,89 @@ def test_a_closed_encoder_says_so():
         encoder.encode_queries(["a"])
 
 
+@pytest.fixture
+def sessions(monkeypatch) -> list[object]:
+    """All ONNX Runtime sessions made from now on."""
+    made = []
+
+    def counted(self, *arguments, **named):
+        made.append(self)
+        real(self, *arguments, **named)
+
+    real = Session.__init__
+    monkeypatch.setattr(Session, "__init__", counted)
+    return made
+
+
+def test_views_of_a_model_load_nothing(sessions):
+    encoder = Encoder.load(threads=1)
+    assert len(sessions) == 1
+    views = [
+        encoder.with_dim(64),
+        encoder.with_lengths(document=64),
+        copy.copy(encoder),
+        copy.deepcopy(encoder),
+    ]
+    views.append(encoder.with_dim(96).with_lengths(query=8).with_dim(64))
+    views.append(encoder.run_by(lambda tokens, kind: [encoder.vectors_of(each) for each in tokens]))
+    for view in views:
+        view.encode_queries(["a cat"])
+        view.encode_documents(TEXTS * 3)
+        assert view.fingerprint == encoder.with_dim(view.dim).fingerprint
+    assert len(sessions) == 1
+    wide = Encoder.load(threads=2)
+    wide.warmup()
+    wide.with_dim(64).warmup()
+    assert len(sessions) == 3  # one a number of threads: a query's, and those of bulk work
+    pickle.loads(pickle.dumps(encoder))
+    assert len(sessions) == 4
+
+
+def test_a_view_of_a_closed_model_refuses():
+    encoder = Encoder.load(threads=1)
+    views = [encoder.with_dim(64), encoder.with_lengths(document=64), copy.copy(encoder)]
+    views[0].close()
+    for view in [encoder, *views, encoder.with_dim(96)]:
+        with pytest.raises(InvalidInput, match="closed"):
+            view.encode_documents(["a"])
+
+
+def test_a_view_cannot_be_changed(encoder):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        encoder.threads = 7
+
+
+def test_a_runner_gives_the_width_the_encoder_says(encoder):
+    def runner(tokens, kind):
+        return [encoder.vectors_of(each) for each in tokens]
+
+    queued = encoder.run_by(runner)
+    assert queued.with_dim(128).encode_queries(["a cat"]).dim == 128
+    with pytest.raises(InvalidInput, match="Call with_dim first"):
+        queued.with_dim(64)
+    with pytest.raises(InvalidInput, match=r"should give \(4, 64\) for text 0 .* got \(4, 128\)"):
+        encoder.with_dim(64).run_by(runner).encode_queries(["a cat"])
+    with pytest.raises(InvalidInput, match="for text 1"):
+        encoder.run_by(lambda tokens, kind: runner(tokens[:1], kind)).encode_queries(["a cat", "a"])
+    narrow = encoder.with_dim(64)
+    right = narrow.run_by(lambda tokens, kind: [narrow.vectors_of(each) for each in tokens])
+    np.testing.assert_array_equal(
+        right.with_lengths(query=8).encode_queries(["a cat"]).values, narrow.encode_queries(["a cat"]).values
+    )
+
+
+def test_a_forked_child_of_a_closed_model_refuses_too(in_child):
+    encoder = Encoder.load(threads=1)
+    encoder.close()
+
+    def refuses():
+        with pytest.raises(InvalidInput, match="closed"):
+            encoder.encode_queries(["a"])
+        return True
+
+    assert in_child(refuses)
+
+
 @pytest.mark.parametrize("threads", (1, 2))
 def test_threads_are_respected(threads):
     """CPU time never exceeds the threads asked for, in bulk and in single runs."""
@@ -275,11 +344,11 @@ def rewritten(folder, **kinds) -> Encoder:
     return Encoder.load(folder)
 
 
-def test_skipped_tokens_lose_their_vectors_only(copy, encoder):
+def test_skipped_tokens_lose_their_vectors_only(copied, encoder):
     text = "One. Two. Three."
     ids = encoder._text.tokenize([text], "document")[0].ids
     dot = int(ids[2])
-    skipping = rewritten(copy, document=TextRules(max_tokens=512, skiplist=(dot,)))
+    skipping = rewritten(copied, document=TextRules(max_tokens=512, skiplist=(dot,)))
     whole, kept = encoder.encode_documents([text])[0], skipping.encode_documents([text])[0]
     np.testing.assert_array_equal(kept, whole[ids != dot])
     assert len(kept) == len(whole) - 3
@@ -287,10 +356,10 @@ def test_skipped_tokens_lose_their_vectors_only(copy, encoder):
 
 
 @pytest.mark.parametrize("attend", (True, False))
-def test_expanded_queries_have_the_full_length(copy, encoder, attend):
+def test_expanded_queries_have_the_full_length(copied, encoder, attend):
     """Unattended expansion leaves the query's own vectors nearly alone; attended expansion moves them."""
     expansion = Expansion(token=103, attend=attend)
-    expanded = rewritten(copy, query=TextRules(max_tokens=32, expansion=expansion))
+    expanded = rewritten(copied, query=TextRules(max_tokens=32, expansion=expansion))
     plain, full = (
         encoder.encode_queries(["population of Berlin"])[0],
         expanded.encode_queries(["population of Berlin"])[0],

@@ -1,4 +1,8 @@
-"""How many threads really work: each thread's CPU time, counted by the system in a process of its own."""
+"""How many threads really work: each thread's CPU time, counted by the system in a process of its own.
+
+Only shares of this process's own CPU time are judged, never a wall clock: other processes may take what they
+like of the machine meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +23,39 @@ from pathlib import Path
 from latebolt import Encoder
 
 def seconds():  # of CPU, by thread
-    fields = {task.name: (task / "stat").read_text().rpartition(")")[2].split()
-              for task in Path("/proc/self/task").iterdir()}
-    tick = os.sysconf("SC_CLK_TCK")
-    return {name: (int(field[11]) + int(field[12])) / tick for name, field in fields.items()}
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        found[task.name] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    found.pop(str(threading.main_thread().native_id))  # it only counts
+    return found
 
 threads, n_texts = map(int, sys.argv[1:])
 encoders = [Encoder.load(threads=threads) for _ in range(2)]
 for encoder in encoders:
     encoder.warmup()
+enough = threading.Event()
 
 def work(encoder):
-    end = time.perf_counter() + 1.0
-    while time.perf_counter() < end:
+    while not enough.is_set():
         encoder.encode_documents(["word " * 200] * n_texts)
 
-before, start = seconds(), time.perf_counter()
+before = seconds()
 callers = [threading.Thread(target=work, args=(encoder,)) for encoder in encoders]
 for caller in callers: caller.start()
-peak = {}
-while any(caller.is_alive() for caller in callers):  # a caller's figures go when it ends
-    peak |= seconds()
-    time.sleep(0.02)
-wall = time.perf_counter() - start
-spent = {name: s - before.get(name, 0) for name, s in peak.items()}
+spent = {}
+while sum(spent.values()) < 1.5:  # however long the machine takes to give them
+    time.sleep(0.05)
+    spent = {name: s - before.get(name, 0) for name, s in seconds().items()}
+enough.set()
+for caller in callers: caller.join()
 idle = time.process_time()
 time.sleep(0.5)
 idle = time.process_time() - idle
-print(json.dumps({"spent": list(spent.values()), "wall": wall, "idle": idle}))
+print(json.dumps({"spent": list(spent.values()), "idle": idle}))
 """
 
 
@@ -54,22 +63,10 @@ print(json.dumps({"spent": list(spent.values()), "wall": wall, "idle": idle}))
 @pytest.mark.parametrize("threads", (1, 2))
 def test_two_encoders_at_once_use_no_more_threads_than_each_was_given(threads, n_texts):
     command = [sys.executable, "-c", CHILD, str(threads), str(n_texts)]
-    for last in (False, False, True):  # other processes on the machine can spoil a second of measuring
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        broken = faults(json.loads(done.stdout), threads)
-        if not broken or last:
-            break
-    assert not broken
-
-
-def faults(found, threads):
-    """What is wrong with the CPU seconds of each thread, in words."""
-    total, wall = sum(found["spent"]), found["wall"]
-    busy = [seconds for seconds in found["spent"] if seconds > 0.1 * wall]
-    checks = {
-        f"{len(busy)} busy threads": 1 <= len(busy) <= 2 * threads,
-        f"{total} s of CPU in {wall} s": total <= 1.05 * 2 * threads * wall,
-        f"others spent {total - sum(busy)} s": sum(busy) > 0.9 * total,  # they only wait, and do not spin
-        f"{found['idle']} s when idle": found["idle"] < 0.05,
-    }
-    return [fault for fault, fine in checks.items() if not fine]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    total = sum(found["spent"])
+    busy = [seconds for seconds in found["spent"] if seconds > 0.04 * total]
+    assert 1 <= len(busy) <= 2 * threads, found
+    assert sum(busy) > 0.9 * total, found  # the others wait, and do not spin
+    assert found["idle"] < 0.05, found

@@ -1,0 +1,78 @@
+"""`Model`: an exported model loaded on a device at one precision, and the one owner of its memory.
+
+Its encoders are views (`encoder.Encoder`): any number of widths, lengths and thread counts share what is
+loaded here, and closing the model closes them all. Knows nothing of texts.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from latebolt.contract import Head
+from latebolt.encoder.model_folder import ModelFolder
+from latebolt.encoder.session import Session
+from latebolt.errors import InvalidInput
+
+_abandoned: list[object] = []  # sessions of a parent process, see Model._leave_parent
+
+
+class Model:
+    """Sessions over one graph, made as they are asked for. Thread-safe; survives a fork.
+
+    Args:
+        device: see `session.resolve_device`.
+    Raises:
+        ModelError: no such graph, or one of its files is missing.
+    """
+
+    def __init__(self, folder: ModelFolder, precision: str, device: tuple[str, int]) -> None:
+        self.folder, self.precision, self.device = folder, precision, device
+        self._file, self._graph = folder.graph_file(precision)
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self.sessions: dict[int, Session] = {}  # by threads; for looking at
+        self._views: dict[tuple[int, Head], Session] = {}
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+
+    def _leave_parent(self) -> None:
+        """A forked child has none of the threads its parent's sessions wait for."""
+        if self._owner != os.getpid():
+            # Kept, because taking them apart here would wait for those threads too.
+            _abandoned.append((self.sessions, self._views))
+            self._begin()
+
+    @property
+    def device_name(self) -> str:
+        """As `Encoder.load` takes it."""
+        kind, number = self.device
+        return f"{kind}:{number}" if number else kind
+
+    def session(self, head: Head, threads: int) -> Session:
+        """The graph with one of its outputs, loaded once for each number of threads.
+
+        Raises:
+            InvalidInput: the model is closed.
+            ModelError, RuntimeUnavailable: see `Session`.
+        """
+        self._leave_parent()
+        with self._lock:
+            if self._closed:
+                raise InvalidInput(f"this encoder of {self.folder.name} is closed. Load it again.")
+            key = threads, head
+            if key not in self._views:
+                if threads not in self.sessions:
+                    self.sessions[threads] = Session(self._file, self._graph, head, threads, self.device)
+                self._views[key] = self.sessions[threads].at(head)
+            return self._views[key]
+
+    def close(self) -> None:
+        """Release the memory; every view of the model then refuses to encode."""
+        self._leave_parent()
+        with self._lock:
+            self._closed = True
+            self.sessions.clear()
+            self._views.clear()
