@@ -2,39 +2,79 @@
 
 A word's rarity and the average length are those of all live documents together, so that a score depends
 neither on how documents are spread over segments, nor on deleted ones, nor on the filter. Of documents that
-were cut, passages are what is scored and counted.
+were cut, passages are what is scored and counted. Memory is taken for the documents that hold a word of the
+query, not for all of the index.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexUnusable
+from latebolt.index.old_words import old_words_of
 from latebolt.index.segment import Segment
+from latebolt.index.texts_reader import Int64, Postings
 from latebolt.index.words import words_of
 
 Float64 = npt.NDArray[np.float64]
 
 K1, B = 1.2, 0.75
+_BLOCK_ROWS: Final = 1 << 16  # documents whose scores are added up at a time
+
+
+class SegmentWords(NamedTuple):
+    """BM25 of the documents of a segment that hold a word of the query, deleted ones included.
+
+    Args:
+        rows: int64 [n], ascending.
+        scores: float64 [n], above 0.
+    """
+
+    rows: Int64
+    scores: Float64
+
+    def among(self, rows: Int64) -> SegmentWords:
+        """Of these rows, ascending, those that hold a word."""
+        places = np.searchsorted(self.rows, rows)
+        found = np.zeros(len(rows), np.bool_)
+        inside = places < len(self.rows)
+        found[inside] = self.rows[places[inside]] == rows[inside]
+        return SegmentWords(rows[found], self.scores[places[found]])
+
+    def of(self, rows: Int64) -> Float64:
+        """Float64 [len(rows)], the scores of rows in any order; 0 for one without a word of the query."""
+        scores = np.zeros(len(rows))
+        if len(self.rows):
+            places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+            found = self.rows[places] == rows
+            scores[found] = self.scores[places[found]]
+        return scores
 
 
 class WordScores(NamedTuple):
-    """BM25 of every row of each segment, deleted ones included, and what a perfect document would have.
+    """BM25 by segment, and what a perfect document would have: above 0 for a query that has a word."""
 
-    `ceiling` is above 0 for a query that has a word; a document without any of the query's words has 0.
-    """
-
-    by_segment: list[Float64]
+    by_segment: list[SegmentWords]
     ceiling: float
+
+
+class _Term(NamedTuple):
+    """A word of the query with its weight and, by segment, the documents that hold it."""
+
+    weight: float
+    postings: list[Postings]
 
 
 def score_words(segments: Sequence[Segment], query: str) -> WordScores:
     """BM25 of a query; words that no document has, and syntax of any kind, add nothing to a document.
+
+    A segment of version 2, whose texts were cut into words by the rule of then, is asked for the query's
+    words by that rule. A word that both rules give is as rare as it is in the whole index.
 
     Raises:
         IndexUnusable: a segment was written by a version that kept no words.
@@ -47,21 +87,51 @@ def score_words(segments: Sequence[Segment], query: str) -> WordScores:
                 f"{segment.folder}: was written without the words that BM25 needs. "
                 'Compact the index to add them (Index.compact or "latebolt compact").'
             )
-    lengths = [segment.texts.lengths() for segment in segments]
-    live = [n[segment.alive] for n, segment in zip(lengths, segments, strict=True)]
-    n_documents = sum(int(np.count_nonzero(n)) for n in live)
-    mean = max(sum(int(n.sum()) for n in live) / max(n_documents, 1), 1.0)
-    scores = [np.zeros(segment.n_documents) for segment in segments]
-    norms = [K1 * (1 - B + B * n / mean) for n in lengths]
-    ceiling = 0.0
-    for word, times in sorted(Counter(words_of(query)).items()):
-        postings = [segment.texts.postings(word) for segment in segments]
-        having = sum(
-            int(np.count_nonzero(segment.alive[rows]))
-            for segment, (rows, _) in zip(segments, postings, strict=True)
+    counts = [segment.counted_words() for segment in segments]
+    n_documents = sum(documents for documents, _ in counts)
+    mean = max(sum(words for _, words in counts) / max(n_documents, 1), 1.0)
+    rules = {True: words_of, False: old_words_of}
+    wanted = {segment.texts.words_are_current for segment in segments} or {True}
+    known: dict[str, list[Postings]] = {}
+    terms: dict[bool, list[_Term]] = {}
+    for current in wanted:
+        terms[current] = []
+        for word, times in sorted(Counter(rules[current](query)).items()):
+            if word not in known:
+                known[word] = [segment.texts.postings(word) for segment in segments]
+            having = sum(
+                int(np.count_nonzero(segment.alive[rows]))
+                for segment, (rows, _) in zip(segments, known[word], strict=True)
+            )
+            rarity = float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
+            terms[current].append(_Term(times * (K1 + 1) * rarity, known[word]))
+    by_segment = [
+        _score(
+            segment,
+            [(term.weight, term.postings[i]) for term in terms[segment.texts.words_are_current]],
+            mean,
         )
-        weight = times * (K1 + 1) * float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
-        ceiling += weight
-        for score, norm, (rows, counts) in zip(scores, norms, postings, strict=True):
-            score[rows] += weight * counts / (counts + norm[rows])
-    return WordScores(scores, ceiling)
+        for i, segment in enumerate(segments)
+    ]
+    return WordScores(by_segment, max(sum(term.weight for term in each) for each in terms.values()))
+
+
+def _score(segment: Segment, terms: Sequence[tuple[float, Postings]], mean: float) -> SegmentWords:
+    lengths = segment.texts.lengths()
+    found_rows, found_scores = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for start in range(0, segment.n_documents, _BLOCK_ROWS):
+        scores: Float64 | None = None
+        for weight, (rows, counts) in terms:
+            first, last = np.searchsorted(rows, (start, start + _BLOCK_ROWS))
+            if first == last:
+                continue
+            if scores is None:
+                scores = np.zeros(min(_BLOCK_ROWS, segment.n_documents - start))
+            some, times = rows[first:last], counts[first:last]
+            norm = K1 * (1 - B + B * lengths[some] / mean)
+            scores[some - start] += weight * times / (times + norm)
+        if scores is not None:
+            having = np.flatnonzero(scores)
+            found_rows.append(having + start)
+            found_scores.append(scores[having])
+    return SegmentWords(np.concatenate(found_rows), np.concatenate(found_scores))

@@ -59,8 +59,8 @@ DELETED_DTYPE: Final = "|u1"
 LISTS_DTYPE: Final = "<u4"
 
 TEXTS_APPLICATION_ID: Final = 0x6C617465  # "late", so that file(1) and a reader can tell the database's owner
-TEXTS_VERSION: Final = 2
-TEXTS_READABLE: Final = (1, 2)  # version 1 has no words, and so no BM25
+TEXTS_VERSION: Final = 3
+TEXTS_READABLE: Final = (1, 2, 3)  # version 1 has no words, and so no BM25; 2 has those of `old_words`
 TEXTS_SCHEMA: Final = (
     # `row` is the document's position in the segment. Texts have a table of their own, so that a walk over
     # ids and metadata does not read them.

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from latebolt.index.words import words_of
 
 Int64 = npt.NDArray[np.int64]
+Postings = tuple[Int64, npt.NDArray[np.uint8]]
 
 BLOCK_ROWS = 1 << 16
 BLOCK_POSTINGS = 1 << 21  # bounds the memory of a block at some 100 MB, whatever the length of documents
@@ -68,13 +69,14 @@ class PostingsBlock:
             yield word, self.first, np.array(rows, "<u2").tobytes() + bytes(self._counts[word])
 
 
-def unpack_lengths(content: bytes) -> Int64:
+def unpack_lengths(content: bytes) -> npt.NDArray[np.uint32]:
     """Words of each document of a block."""
-    return np.frombuffer(content, "<u4").astype(np.int64)
+    return np.frombuffer(content, "<u4")
 
 
-def unpack_postings(first: int, content: bytes) -> tuple[Int64, Int64]:
+def unpack_postings(first: int, content: bytes) -> Postings:
     """Rows of the documents that hold a word, ascending, and how often each does."""
     n = len(content) // _POSTING_BYTES
-    rows = np.frombuffer(content, "<u2", n).astype(np.int64) + first
-    return rows, np.frombuffer(content, "|u1", n, 2 * n).astype(np.int64)
+    rows = np.frombuffer(content, "<u2", n).astype(np.int64)
+    rows += first
+    return rows, np.frombuffer(content, "|u1", n, 2 * n)

@@ -134,7 +134,7 @@ class Query:
                     rows = rows_of_documents(segment.passages, rows)
                 columns = {column.name: segment.column(column.name) for column in segment.columns}
                 late = self._scorer(segment).exact(columns, segment.offsets, rows)
-                fused = fuse(late, n_query, scores[rows], words.ceiling)
+                fused = fuse(late, n_query, scores.of(rows), words.ceiling)
                 best = top_documents(fused, segment.first_rows(rows), request.k)
                 found += _found(segment, rows[best], fused[best])
         return found
@@ -154,9 +154,9 @@ def _best_words(
     found: list[Found] = []
     for segment, scores in zip(segments, words.by_segment, strict=True):
         rows = allowed[segment.name]
-        having = np.flatnonzero(scores) if rows is None else rows[scores[rows] > 0]
-        best = having[top_documents(scores[having], segment.first_rows(having), k)]
-        found += _found(segment, best, scores[best])
+        having = scores if rows is None else scores.among(rows)
+        best = top_documents(having.scores, segment.first_rows(having.rows), k)
+        found += _found(segment, having.rows[best], having.scores[best])
     return found
 
 

@@ -71,6 +71,7 @@ class Segment:
         self._arrays = arrays
         self._selector = Selector(texts, record.n_documents)
         self.alive: Mask = np.ones(record.n_documents, np.bool_)
+        self._counted_words: tuple[Mask, tuple[int, int]] | None = None
 
     def view(self, record: SegmentRecord, alive: Mask) -> Segment:
         """The same files with other rows alive."""
@@ -154,6 +155,17 @@ class Segment:
     def n_live(self) -> int:
         """Live documents."""
         return self.count_documents(self.alive)
+
+    def counted_words(self) -> tuple[int, int]:
+        """How many live documents have words, and how many words these are."""
+        known = self._counted_words
+        if known is None or known[0] is not self.alive:
+            lengths = self.texts.lengths()
+            dead = lengths[~self.alive]
+            documents = int(np.count_nonzero(lengths)) - int(np.count_nonzero(dead))
+            counted = documents, int(lengths.sum(dtype=np.int64)) - int(dead.sum(dtype=np.int64))
+            known = self._counted_words = self.alive, counted
+        return known[1]
 
     @property
     def lists(self) -> Lists | None:

@@ -23,7 +23,7 @@ from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING
 from latebolt.index.filter_tree import Value, compare
 from latebolt.index.layout import FileRecord
 from latebolt.index.mapping import RESTORE, check_size
-from latebolt.index.postings import unpack_lengths, unpack_postings
+from latebolt.index.postings import Postings, unpack_lengths, unpack_postings
 
 Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64
@@ -59,7 +59,7 @@ class TextsReader:
 
     def __init__(self, path: Path, record: FileRecord) -> None:
         self.path, self._record = path, record
-        self._lengths: Int64 | None = None
+        self._lengths: npt.NDArray[np.uint32] | None = None
         self._connect()
 
     def _connect(self) -> None:
@@ -82,6 +82,7 @@ class TextsReader:
                 self.path, "application_id", expected, f"{owner:#x} version {version}", RESTORE
             )
         self.has_words = version >= 2
+        self.words_are_current = version == layout.TEXTS_VERSION
 
     def _corrupt(self, error: sqlite3.Error) -> IndexCorrupt:
         return IndexCorrupt(self.path, "content", "a readable SQLite database", f"'{error}'", RESTORE)
@@ -178,20 +179,32 @@ class TextsReader:
             return rows
         return np.concatenate([rows, *self._rows_with_long_string(field, op, value)])
 
-    def lengths(self) -> Int64:
+    def lengths(self) -> npt.NDArray[np.uint32]:
         """Words of each document; 0 where there is no text. Needs `has_words`."""
         if self._lengths is None:
             blocks = self._rows("SELECT lengths FROM word_blocks ORDER BY first")
-            empty = np.zeros(0, np.int64)
-            self._lengths = np.concatenate([empty, *(unpack_lengths(content) for (content,) in blocks)])
+            empty = np.zeros(0, np.uint32)
+            with self._sound("word_blocks"):
+                self._lengths = np.concatenate([empty, *(unpack_lengths(content) for (content,) in blocks)])
         return self._lengths
 
-    def postings(self, word: str) -> tuple[Int64, Int64]:
+    def postings(self, word: str) -> Postings:
         """Ascending rows of the documents that hold a word, and how often each does. Needs `has_words`."""
         blocks = self._rows("SELECT first, content FROM postings WHERE word = ? ORDER BY first", (word,))
-        parts = [(np.zeros(0, np.int64),) * 2, *(unpack_postings(*block) for block in blocks)]
-        rows, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        with self._sound("postings"):
+            parts = [unpack_postings(*block) for block in blocks] or [unpack_postings(0, b"")]
+            rows, counts = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+            if len(rows) and (rows[0] < 0 or rows[-1] >= len(self.lengths()) or np.any(np.diff(rows) <= 0)):
+                raise ValueError("rows that are not there")
         return rows, counts
+
+    @contextlib.contextmanager
+    def _sound(self, table: str) -> Iterator[None]:
+        """Say that a table holds what no writer of ours has written."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise IndexCorrupt(self.path, table, "as it was written", f"'{error}'", RESTORE) from error
 
     def _rows_with_long_string(self, field: str, op: str, value: Value) -> Iterator[Int64]:
         """The same for strings of which the table holds a prefix; an equal prefix decides nothing."""

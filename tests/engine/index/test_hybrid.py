@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import tracemalloc
 from collections import Counter
 
 import msgspec
@@ -15,9 +16,10 @@ from store_samples import quick_folder
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index import files, layout, postings
+from latebolt.index import bm25, files, layout, postings
 from latebolt.index.check import check_index
 from latebolt.index.hybrid import WORDS_WEIGHT
+from latebolt.index.old_words import old_words_of
 from latebolt.index.words import words_of
 
 TEXTS = {
@@ -209,3 +211,79 @@ def test_lengths_that_do_not_fit_are_damage(index):
     manifest = msgspec.structs.replace(committed, segments=(changed,))
     files.publish(index.path / layout.MANIFEST, layout.encode_manifest(manifest))
     assert [problem.field for problem in check_index(index.path)] == ["word_blocks (documents)"]
+
+
+def written_by_the_old_rule(index: Index, texts: dict[str, str | None], monkeypatch) -> Index:
+    """The index with a segment as version 2 of the texts wrote it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(postings, "words_of", old_words_of)
+        patch.setattr(layout, "TEXTS_VERSION", 2)
+        add_texts(index, texts)
+    return Index.open(index.path)
+
+
+def test_an_index_with_words_by_the_old_rule_is_searched_by_it_until_it_is_compacted(tmp_path, monkeypatch):
+    index = Index.create(tmp_path / "i", None, dim=8)
+    old = {
+        "ar": "مَرحبا بك",
+        "shy": "photo\u00adsynthesis in plants",
+        "plain": "photosynthesis",
+        "café": "Café",
+    }
+    index = written_by_the_old_rule(index, old, monkeypatch)
+    assert check_index(index.path) == []
+    assert ids(index.search("photosynthesis", mode="bm25")) == ["plain"]
+    assert ids(index.search("photo\u00adsynthesis", mode="bm25")) == ["shy"], "as it was found before"
+    assert ids(index.search("مَرحبا", mode="bm25")) == ["ar"]
+    assert ids(index.search("cafe", mode="bm25")) == ["café"]
+    add_texts(index, {"new": "photo\u00adsynthesis", "other": "cafe in plants"})
+    assert sorted(ids(index.search("photo\u00adsynthesis", mode="bm25"))) == ["new", "shy"]
+    assert sorted(ids(index.search("photosynthesis", mode="bm25"))) == ["new", "plain"]
+    assert set(ids(index.search("cafe plants", mode="bm25"))) == {"café", "other", "shy"}
+    index.compact()
+    generation = index.info()["generation"]
+    texts = {entry.id: entry.text for entry in index.documents()}
+    for query in ("photosynthesis", "مرحبا", "cafe plants"):
+        expected = reference(texts, query)
+        found = {hit.id: hit.score for hit in index.search(query, mode="bm25")}
+        assert found == pytest.approx(expected) and found
+    index.compact()
+    assert index.info()["generation"] == generation
+
+
+def test_a_word_that_both_rules_give_is_as_rare_as_in_the_whole_index(tmp_path, monkeypatch):
+    texts = {str(n): f"word{n % 3} and{' rare' if n == 5 else ''} more {n}" for n in range(12)}
+    first, second = dict(list(texts.items())[:6]), dict(list(texts.items())[6:])
+    index = written_by_the_old_rule(Index.create(tmp_path / "i", None, dim=8), first, monkeypatch)
+    add_texts(index, second)
+    for query in ("word1 rare", "and", "more and nothing"):
+        found = {hit.id: hit.score for hit in index.search(query, k=99, mode="bm25")}
+        assert found == pytest.approx(reference(texts, query))
+
+
+@pytest.mark.parametrize("block", [1, 3, 1 << 16])
+def test_scores_do_not_depend_on_the_blocks_they_are_added_up_in(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(bm25, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(postings, "BLOCK_ROWS", 4)
+    texts = {str(n): " ".join(f"w{(n * k) % 5}" for k in range(1 + n % 4)) for n in range(20)} | {"x": None}
+    index = Index.create(tmp_path / "i", None, dim=8)
+    add_texts(index, texts, [{"n": n} for n in range(21)])
+    for query in ("w0", "w1 w2 w1", "w3 w4 nothing"):
+        expected = reference(texts, query)
+        assert {h.id: h.score for h in index.search(query, k=99, mode="bm25")} == pytest.approx(expected)
+        some = {h.id: h.score for h in index.search(query, k=99, mode="bm25", where="n > 7 and n != 12")}
+        assert some == pytest.approx({i: s for i, s in expected.items() if 7 < int(i) != 12})
+        index.delete(["3", "4"])
+        assert not {"3", "4"} & set(ids(index.search(query, k=99, mode="bm25")))
+        add_texts(index, {i: texts[i] for i in "34"}, [{"n": 3}, {"n": 4}])
+
+
+def test_bm25_takes_no_memory_for_documents_without_the_words(tmp_path):
+    index = Index.create(tmp_path / "i", None, dim=8)
+    add_texts(index, {str(n): "filler" if n % 1000 else "rare filler" for n in range(200_000)})
+    index.search("rare", mode="bm25")
+    tracemalloc.start()
+    index.search("rare", mode="bm25")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000, "the old copies took 5 MB here"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt.index.postings import PostingsBlock, unpack_lengths, unpack_postings
-from latebolt.index.words import words_of
+from latebolt.index.words import fold, words_of
 
 
 @pytest.mark.parametrize(
@@ -15,7 +18,7 @@ from latebolt.index.words import words_of
     [
         ("The Café's naïve_user-id 3.85", ["the", "cafe", "s", "naive", "user", "id", "3", "85"]),
         ("Straße ΣΊΣΥΦΟΣ ﬁne", ["strasse", "σισυφοσ", "fine"]),
-        ("हिन्दी भाषा।", ["हिन्दी", "भाषा"]),  # vowel signs stay, the danda goes
+        ("भारतीय भाषा।", ["भारतीय", "भाषा"]),  # vowel signs stay, the danda goes
         ("東京", ["東", "京", "東京"]),
         ("猫", ["猫"]),
         ("ｶﾞラス", ["ガ", "ラ", "ス", "ガラ", "ラス"]),  # half-width kana are composed
@@ -29,6 +32,110 @@ from latebolt.index.words import words_of
 )
 def test_words(text, words):
     assert words_of(text) == words
+
+
+ONE_WORD = {
+    "Arabic with its vowels": ("مَرْحَبًا", "مرحبا", "مـــرحبا", "\u200fمرحبا\u200e"),
+    "alef, and letters with two codes": ("أحمد", "احمد", "اَحمد"),
+    "alef wasla": ("ٱلقرآن", "القران"),
+    "presentation forms": ("ﻣﺮﺣﺒﺎ", "مرحبا"),
+    "teh marbuta, alef maksura": ("مدرسة", "مدرسه"),
+    "Persian yeh and kaf from an Arabic keyboard": ("کتاب‌های", "كتابهاي", "کتابهای"),
+    "Hebrew with its points": ("שָׁלוֹם", "שלום", "שָׁל\u200dוֹם"),
+    "Syriac": ("ܫܠܳܡܳܐ", "ܫܠܡܐ"),
+    "format characters": (
+        "photo\u00adsynthesis",
+        "photo\u200bsynthesis",
+        "photo\u2060synthesis",
+        "photosynthesis",
+    ),
+    "byte order mark and joiners": (
+        "\ufeffphotosynthesis",
+        "photo\u200c\u200dsynthesis",
+        "photosynthesis\ufe0f",
+    ),
+    "accents, composed or not": ("café", "cafe\u0301", "CAFÉ", "cafe"),
+    "Vietnamese": ("Đường", "đường", "duong"),
+    "letters that Unicode does not decompose": ("Łódź", "lodz", "ŁÓDŹ"),
+    "Danish": ("smørrebrød", "SMØRREBRØD", "smorrebrod"),
+    "ligatures": ("Œuvre", "oeuvre", "ŒUVRE"),
+    "German": ("Straße", "STRASSE", "strasse", "STRAẞE"),
+    "Turkish, either i": ("ılık", "ILIK", "ilik", "İlik"),
+    "Greek": ("Ελλάδα", "ΕΛΛΑΔΑ", "ελλαδα", "Ελλα\u0301δα"),
+    "final sigma": ("λόγος", "ΛΟΓΟΣ"),
+    "Russian with the stress": ("за\u0301мок", "замок", "ЗАМОК"),
+    "Russian yo": ("ёлка", "елка", "е\u0308лка"),
+    "short i, composed or not": ("мой", "мои\u0306", "МОЙ"),
+    "Hindi nasals": ("हिन्दी", "हिंदी", "हिन्‍दी"),
+    "nasals of all places": ("सम्बन्ध", "संबंध"),
+    "Hindi nukta": ("फ़िल्म", "फिल्म", "फ\u093cिल्म"),
+    "chandrabindu": ("हँसना", "हंसना"),
+    "Bengali khanda ta": ("হঠাৎ", "হঠাত্‍"),
+    "Malayalam chillu": ("അവൻ", "അവന്‍"),
+    "Tamil vowels of two parts": ("கொடி", "க\u0bc6\u0bbeடி"),
+    "digits": ("٢٠٢٤", "۲۰۲۴", "२०२४", "２０２４", "2024"),
+    "full width": ("ＡＢＣ", "abc"),
+}
+
+
+@pytest.mark.parametrize("spellings", ONE_WORD.values(), ids=ONE_WORD.keys())
+def test_spellings_of_a_word_are_one_word(spellings):
+    assert {tuple(words_of(spelling)) for spelling in spellings} == {tuple(words_of(spellings[0]))}
+    assert len(words_of(spellings[0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("काल", "कल"),  # time, tomorrow: vowel signs
+        ("किला", "कीला"),
+        ("कर्म", "करम"),  # virama
+        ("जन्म", "जंम"),  # a nasal that is no anusvara
+        ("পড়া", "পরা"),  # read, wear
+        ("கல்", "கால்"),  # stone, leg
+        ("мой", "мои"),
+        ("їжак", "іжак"),
+        ("سؤال", "سوال"),  # hamza but on alef is a letter
+        ("ガラス", "カラス"),  # glass, crow
+        ("ދިވެހި", "ދވހ"),  # Thaana writes all its vowels
+        ("བོད", "བད"),
+    ],
+)
+def test_words_that_only_a_mark_tells_apart_stay_apart(one, other):
+    assert words_of(one) != words_of(other)
+
+
+@pytest.mark.parametrize("category", ["Cf", "Mn", "Mc", "Me"])
+def test_a_mark_or_format_character_never_ends_a_word(category):
+    characters = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) == category]
+    assert len(characters) > 10
+    unspaced = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff]")
+    for character in characters:
+        if unspaced.match(character):  # pieces, which are its own
+            assert words_of(f"a{character}b")[0] == "a"
+            continue
+        [word] = words_of(f"ab{character}cd")
+        assert word[:2] + word[-2:] == "abcd"
+        assert category != "Cf" or word == "abcd"
+        if character != "\u0345":  # which is an iota in capitals
+            assert words_of(f"{character} ab") == ["ab"], "a mark alone is no word"
+
+
+def test_folding_is_settled_for_every_character_in_every_form_and_case():
+    for code in range(0x110000):
+        character = chr(code)
+        if 0xD800 <= code < 0xE000 or (character.isascii() and not character.isalpha()):
+            continue
+        folded = fold(character)
+        others = {character.upper(), character.lower(), character.title(), folded}
+        others |= {unicodedata.normalize(form, character) for form in ("NFC", "NFD", "NFKC", "NFKD")}
+        assert {fold(other) for other in others} == {folded}, hex(code)
+
+
+@given(st.text(max_size=60))
+def test_words_do_not_depend_on_the_form_of_the_text(text):
+    for form in ("NFC", "NFD"):
+        assert words_of(unicodedata.normalize(form, text)) == words_of(text)
 
 
 @given(st.text(max_size=60))
