@@ -17,11 +17,11 @@ from latebolt.errors import ExportError
 from latebolt.layouts import pylate, stanford
 from latebolt.layouts.files import read_json
 from latebolt.layouts.vocabulary import Vocabulary
-from latebolt_export import architectures, own_heads
+from latebolt_export import architectures, head_file, own_heads
 from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
-from latebolt_export.heads import Dense, Projection, check
+from latebolt_export.heads import Projection, check
 from latebolt_export.origin import Origin
-from latebolt_export.weights import read_state, read_tensors, state_sha256
+from latebolt_export.weights import read_state, state_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,12 @@ class Checkpoint(Origin):
             for part in ("weight", "bias", "residual")
             if (tensor := getattr(layer, part)) is not None
         }
+        # What has no weights changes the vectors too; only where there is such, so that older digests stay.
+        for i, projection in enumerate(self.projections):
+            for j, layer in enumerate(projection.layers):
+                if layer.activation != "identity" or layer.skip:
+                    like = layer.weight.new_zeros(int(layer.skip))
+                    heads[f"heads.{i}.{j}.{layer.activation}"] = like
         return state_sha256(self.state | heads)
 
 
@@ -55,7 +61,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     Args:
         folder: Stanford layout (`artifact.metadata`), PyLate layout (`modules.json` with Dense
             modules), or an encoder without heads.
-        head: safetensors file(s) with `linear.weight` [dim, hidden], used instead of the folder's own.
+        head: file(s) with a head each, used instead of the folder's own; see `head_file`.
     Raises:
         ModelError: something is missing, damaged, contradictory or not supported; the message says what.
     """
@@ -77,7 +83,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     else:
         query, document = TextRules(min(PLAIN_QUERY_TOKENS, max_tokens)), TextRules(max_tokens)
     if head is not None:
-        projections = tuple(_head_file(path) for path in ([head] if isinstance(head, Path) else head))
+        projections = tuple(head_file.read(path) for path in ([head] if isinstance(head, Path) else head))
     if not projections:
         raise ExportError(
             f"{folder}: has no projection head (no artifact.metadata, no Dense in modules.json). "
@@ -111,14 +117,6 @@ def encoder_state(folder: Path) -> dict[str, torch.Tensor]:
         if not own.startswith(UNUSED) and not own.endswith(UNUSED_ENDS):
             state[own] = tensor
     return state
-
-
-def _head_file(path: Path) -> Projection:
-    tensors = read_tensors(path)
-    if "linear.weight" not in tensors:
-        held = ", ".join(sorted(tensors)) or "nothing"
-        raise ExportError(f"{path}: should hold linear.weight [dim, hidden], holds {held}.")
-    return Projection((Dense(tensors["linear.weight"].float()),), source=path.name)
 
 
 def licence(folder: Path) -> str:

@@ -14,7 +14,13 @@ from latebolt.errors import ExportError
 if TYPE_CHECKING:
     import torch
 
-ACTIVATIONS = ("identity", "tanh", "relu", "gelu", "silu", "sigmoid")  # written out in `module`
+# The activations that torch has without settings or weights of their own, by the lower-case names of their
+# classes: what a Dense module's config.json can name. `module` makes them.
+ACTIVATIONS = (
+    "identity", "tanh", "relu", "gelu", "silu", "sigmoid", "celu", "elu", "hardshrink", "hardsigmoid",
+    "hardswish", "hardtanh", "leakyrelu", "logsigmoid", "mish", "relu6", "rrelu", "selu", "softplus",
+    "softshrink", "softsign", "tanhshrink",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +68,22 @@ def check(projection: Projection, hidden: int) -> None:
                 f"{projection.source}: head weight should be [dim, {width}], got "
                 f"{list(layer.weight.shape)}. This head belongs to another encoder."
             )
+        dim = int(layer.weight.shape[0])
+        for name, tensor, shape in (("bias", layer.bias, [dim]), ("residual", layer.residual, [dim, width])):
+            if tensor is not None and list(tensor.shape) != shape:
+                raise ExportError(
+                    f"{projection.source}: head {name} should be {shape}, got {list(tensor.shape)}. The file "
+                    f"is damaged, or parts of two heads."
+                )
+        if layer.skip and dim != width:
+            raise ExportError(
+                f"{projection.source}: a residual from {width} to {dim} components needs residual.weight "
+                f"[{dim}, {width}], which is missing."
+            )
         if layer.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             raise ExportError(f'{projection.source}: activation "{layer.activation}" is not one of {known}.')
-        width = int(layer.weight.shape[0])
+        width = dim
 
 
 def choose(projections: Sequence[Projection], dims: Sequence[int] | None) -> tuple[Output, ...]:

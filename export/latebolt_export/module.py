@@ -6,25 +6,22 @@ that nothing model-specific is left for the runtime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latebolt_export import encoder
+from latebolt_export import encoder, heads
 from latebolt_export.checkpoint import Checkpoint
 from latebolt_export.encoder import Encoder
 from latebolt_export.heads import Dense, Output, Projection
 
-# By the class or function name that a Dense module's config.json ends with, in lower case.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "identity": lambda x: x,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "gelu": nn.functional.gelu,
-    "silu": nn.functional.silu,
-    "sigmoid": torch.sigmoid,
+# torch's classes by their names in lower case, as their libraries make them: without arguments.
+ACTIVATIONS = {
+    name: kind
+    for kind in vars(nn).values()
+    if isinstance(kind, type) and (name := kind.__name__.lower()) in heads.ACTIVATIONS
 }
 
 
@@ -65,7 +62,7 @@ class _Dense(nn.Module):
     def __init__(self, layer: Dense) -> None:
         super().__init__()
         self.linear = _linear(layer.weight, layer.bias)
-        self.activation = ACTIVATIONS[layer.activation]
+        self.activation = ACTIVATIONS[layer.activation]()
         self.residual = None if layer.residual is None else _linear(layer.residual, None)
         self.skip = layer.skip
 
@@ -102,5 +99,5 @@ def build(checkpoint: Checkpoint, outputs: Sequence[Output]) -> TokenEmbedder:
 
 def assemble(made: Encoder, projections: Sequence[Projection], outputs: Sequence[Output]) -> TokenEmbedder:
     """An encoder with heads behind it, in evaluation mode."""
-    heads = nn.ModuleList(_Projection(projection) for projection in projections)
-    return TokenEmbedder(made, heads, outputs).requires_grad_(False).eval()
+    modules = nn.ModuleList(_Projection(projection) for projection in projections)
+    return TokenEmbedder(made, modules, outputs).requires_grad_(False).eval()

@@ -94,7 +94,9 @@ def export_model(
         isa: instruction set of the int8 graph: avx512_vnni, avx2, arm64, or auto for one that gives the
             same vectors on all.
         half_outputs: the fp16 graph gives float16 vectors instead of float32.
-        head: safetensors file(s) with `linear.weight` [dim, hidden], instead of the checkpoint's heads.
+        head: safetensors file(s) with `linear.weight` [dim, hidden] and, if the head has them, `linear.bias`
+            and `residual.weight`, instead of the checkpoint's heads. Of a Dense module's file, the
+            config.json beside it is read too.
         siblings: checkpoints whose heads belong to the same encoder (folders or hub ids). One whose
             encoder turns out to differ goes to a folder of its own, `<out>-<dim>`.
         name: what the model calls itself; None takes the source's name.

@@ -23,7 +23,8 @@ def _names(value: str) -> tuple[str, ...]:
     "heads",
     type=click.Path(dir_okay=False),
     multiple=True,
-    help="A .safetensors file with linear.weight [dim, hidden], instead of the checkpoint's own; repeatable.",
+    help="A .safetensors file with linear.weight [dim, hidden] (linear.bias, residual.weight), instead of "
+    "the checkpoint's own; repeatable.",
 )
 @click.option(
     "--sibling",
