@@ -8,6 +8,7 @@ tokenizers or checkpoints.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any, Final
 
@@ -227,7 +228,7 @@ def read(folder: Path) -> Contract:
             ) from error
         raise ModelError(
             f"{folder}: has no {FILE_NAME}, so it is not an exported model. "
-            f'Make one with "latebolt export {folder} OUT".'
+            f'Make one with "latebolt export {shlex.quote(str(folder))} OUT".'
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
         raise ModelError(f"{path}: {error}. Export the model again.") from error

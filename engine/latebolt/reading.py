@@ -1,15 +1,23 @@
-"""Opens a file of texts for reading, plain or .gz, and says in one line why it cannot be read."""
+"""Reads files of texts, plain or .gz, as UTF-8 and as lines of JSON, or says in one line why it cannot."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
+import json
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final, NoReturn
 
+import msgspec
+
+from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput, LateboltError
+
+_LONGEST_LINE: Final = 1 << 28  # bytes; more is a file of another kind, and would have to be held at once
 
 
 @contextlib.contextmanager
@@ -32,3 +40,72 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
         raise InvalidInput(f"{path}: is not a sound gzip file ({error}).") from error
     except OSError as error:
         raise LateboltError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def lines_of(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of UTF-8 text, without white space at the ends and without byte-order marks.
+
+    Raises:
+        InvalidInput: a line is not UTF-8, which names the byte, or has more than 268 MB.
+    """
+    position = number = 0
+    while content := file.readline(_LONGEST_LINE):
+        number += 1
+        if len(content) == _LONGEST_LINE:
+            raise InvalidInput(
+                f"{name}:{number}: has more than {_LONGEST_LINE / 1e6:.0f} MB. Break the line."
+            )
+        yield number, decode(content, name, position).strip()
+        position += len(content)
+
+
+def decode(data: bytes, name: str, first: int = 0) -> str:
+    """UTF-8 text, a byte-order mark at its beginning removed: files that were joined have some inside.
+
+    Args:
+        first: position of data[0] in the file, for the message.
+    Raises:
+        InvalidInput: it is not UTF-8; names the byte.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = first == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        source = "utf-16" if is_utf16 else "latin1"
+        raise InvalidInput(
+            f"{name}: is not UTF-8 at byte {first + error.start}. Convert it, e.g. with "
+            f'"iconv -f {source} -t utf-8 {shlex.quote(name)}".'
+        ) from error
+
+
+def decode_json(line: str | bytes) -> Any:
+    """The value of some JSON. Halves of characters, which JSON can escape and UTF-8 cannot hold, are U+FFFD.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    if isinstance(line, bytes):
+        line = line.decode("utf-8-sig")
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        if "\\u" not in line and line.isascii():
+            raise
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    # Also for a mistake behind the half of a character, which is then said as this parser says it.
+    return _cleaned(json.loads(line, parse_constant=_refuse))
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    if isinstance(value, dict):
+        return {clean_text(key): _cleaned(each) for key, each in value.items()}
+    return value

@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "cpus": set(),
     "threads": {"cpus"},
-    "reading": {"errors"},
+    "reading": {"checks", "errors"},
     "kernels": {"caches", "errors", "threads"},
     "codec": {"kernels", "errors"},
     "rerank": {"checks", "kernels", "values", "errors"},

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from latebolt import __version__
+from latebolt.cli.terminal import note, prepare, show_misuse
 from latebolt.errors import InvalidInput, LateboltError
 
 # command -> module that defines it; listed in the order --help shows them
@@ -64,6 +65,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit code 0, 1 for failure, 2 for misuse, 130 for Ctrl-C."""
+    prepare()
     sys.exit(run(arguments))
 
 
@@ -71,28 +73,33 @@ def run(arguments: list[str] | None = None) -> int:
     """As `main`, but returns the exit code."""
     try:
         result: Any = cli.main(arguments, prog_name="latebolt", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a disk that is full, or a reader that went away, is met here and not at exit
         return int(result or 0)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        show_misuse(error)
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(
-            "latebolt: interrupted. Indexes, models and files are as they were before this command.", err=True
-        )
+        note("latebolt: interrupted. Indexes, models and files are as they were before this command.")
         return 130
     except InvalidInput as error:
-        click.echo(f"latebolt: {error}", err=True)
+        note(f"latebolt: {error}")
         return 2
     except LateboltError as error:
-        click.echo(f"latebolt: {error}", err=True)
+        note(f"latebolt: {error}")
         return 1
-    except PermissionError as error:
-        click.echo(f"latebolt: {error.filename}: {error.strerror}. Look at who may read it.", err=True)
+    except MemoryError:
+        note("latebolt: there is not enough memory. Take less at a time.")
         return 1
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of ours. Python would complain
         # once more while it flushes stdout at exit, so stdout is replaced first.
         sys.stdout = None
         return 0
+    except OSError as error:
+        # Of a file that no part of the library speaks for; a message of ours says more.
+        place = f"{error.filename}: " if error.filename is not None else ""
+        note(f"latebolt: {place}{error.strerror or error}. Look at who may read and write it.")
+        return 1

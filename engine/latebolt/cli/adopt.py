@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, note, print_json
+from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.terminal import note, print_json
 
 
 @click.command("adopt")

@@ -1,4 +1,4 @@
-"""What several commands share: options of one meaning, JSON output, shading of matched words, figures."""
+"""What several commands share: options of one meaning, hits as lines with matched words shaded, figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from latebolt.cli.terminal import plain, styled
 
 if TYPE_CHECKING:
     from latebolt.rerank import WordMatch
@@ -44,13 +46,6 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
 def numbers(value: str, what: str) -> tuple[int, ...]:
     """Whole numbers with commas between.
 
@@ -79,14 +74,9 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def note(text: str) -> None:
-    """A message beside the result, on stderr."""
-    click.echo(text, err=True)
-
-
 def hit_lines(rank: int, hit: Hit, matches: Sequence[WordMatch] = (), width: int = 200) -> str:
     """A hit for people: rank, score, id, and the beginning of its text with matched words in bold."""
-    head = f"{rank:>3}. {click.style(f'{hit.score:.3f}', fg='green')}  {click.style(str(hit.id), bold=True)}"
+    head = f"{rank:>3}. {styled(f'{hit.score:.3f}', fg='green')}  {styled(str(hit.id), bold=True)}"
     if not hit.text:
         return head
     return f"{head}\n     {shade(snippet(hit.text, matches, width), matches)}"
@@ -105,14 +95,15 @@ def snippet(text: str, matches: Sequence[WordMatch] = (), width: int = 200) -> s
 
 
 def shade(text: str, matches: Sequence[WordMatch]) -> str:
-    """Matched document words in bold yellow."""
+    """Matched document words in bold yellow; what a terminal would obey is written out."""
+    text = plain(text)
     words = {match.document_word for match in matches if match.similarity >= _SHOWN_SIMILARITY}
     words = {word for word in words if re.search(r"\w", word)}
     if not words:
         return text
     longest_first = sorted(words, key=len, reverse=True)
     pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
-    return pattern.sub(lambda found: click.style(found.group(), fg="yellow", bold=True), text)
+    return pattern.sub(lambda found: styled(found.group(), fg="yellow", bold=True), text)
 
 
 def match_line(matches: Sequence[WordMatch]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from latebolt.cli.common import json_option, numbers, print_json, table
+from latebolt.cli.common import json_option, numbers, table
+from latebolt.cli.terminal import print_json, say
 
 
 @click.command("cost")
@@ -86,4 +87,4 @@ def cost_command(
         )
         for bill in found
     ]
-    click.echo(table([(*head, "times less"), *rows]))
+    say(table([(*head, "times less"), *rows]))

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from pathlib import Path
 
 import click
 
-from latebolt.cli.common import (
-    hit_lines,
-    human_bytes,
-    is_terminal,
-    json_option,
-    match_line,
-    print_json,
-    resident_mb,
-)
+from latebolt.cli.common import hit_lines, human_bytes, is_terminal, json_option, match_line, resident_mb
+from latebolt.cli.terminal import print_json, say, styled
 
 QUESTIONS = (
     "how do I read a zip file",
@@ -57,24 +51,24 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
     from latebolt import Encoder
     from latebolt.rerank import align
 
-    def say(text: str = "") -> None:
+    def tell(text: str = "") -> None:
         if not as_json:
-            click.echo(text)
+            say(text)
 
     report: dict[str, object] = {}
     start = time.perf_counter()
     encoder = Encoder.load("starter", threads=threads)
     load_s = time.perf_counter() - start
-    say(
+    tell(
         f"model   {encoder.model} {encoder.precision}, dim {encoder.dim}, {encoder.threads} threads: "
         f"loaded in {1e3 * load_s:.0f} ms"
     )
     report["load_ms"] = 1e3 * load_s
 
     path = Path(folder) / f"python-{platform.python_version()}-{bits}bit"
-    index, report["built"] = _open_or_build(path, encoder, int(bits), say)
+    index, report["built"] = _open_or_build(path, encoder, int(bits), tell)
     info = index.info()
-    say(
+    tell(
         f"index   {info['documents']} documents, {info['tokens']} tokens, {human_bytes(info['bytes'])} "
         f"on disk; {info['bytes_per_token']:.0f} bytes a token where float32 takes {4 * info['dim']}"
     )
@@ -85,29 +79,29 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
         start = time.perf_counter()
         hits = index.search(question, k=3)
         took_ms = 1e3 * (time.perf_counter() - start)
-        say(f"\n{click.style(question, bold=True)}   ({took_ms:.1f} ms)")
+        tell(f"\n{styled(question, bold=True)}   ({took_ms:.1f} ms)")
         for rank, hit in enumerate(hits, start=1):
             [matches] = align(encoder, question, [hit.text or ""])
-            say(hit_lines(rank, hit, matches, 160))
-            say(f"     {click.style(match_line(matches), dim=True)}")
+            tell(hit_lines(rank, hit, matches, 160))
+            tell(f"     {styled(match_line(matches), dim=True)}")
         answers.append({"query": question, "ms": took_ms, "hits": [hit.record() for hit in hits]})
     report["answers"] = answers
 
     start = time.perf_counter()
     ranked = encoder.rerank(BERLIN_QUERY, list(BERLIN_PASSAGES), top_k=3)
     took_ms = 1e3 * (time.perf_counter() - start)
-    say(f"\n{click.style(f'rerank 8 passages: {BERLIN_QUERY}', bold=True)}   ({took_ms:.1f} ms)")
+    tell(f"\n{styled(f'rerank 8 passages: {BERLIN_QUERY}', bold=True)}   ({took_ms:.1f} ms)")
     for rank, hit in enumerate(ranked, start=1):
-        say(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, [hit.text or ""])[0]))
+        tell(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, [hit.text or ""])[0]))
     report["rerank"] = {"ms": took_ms, "hits": [hit.record() for hit in ranked]}
     report["peak_memory_mb"] = resident_mb()
-    say(f"\npeak memory {resident_mb():.0f} MB. Ask it something yourself:")
-    say(f'  latebolt search {path} "your question"')
+    tell(f"\npeak memory {resident_mb():.0f} MB. Ask it something yourself:")
+    tell(f'  latebolt search {shlex.quote(str(path))} "your question"')
     if as_json:
         print_json(report)
 
 
-def _open_or_build(path: Path, encoder, bits: int, say):  # type: ignore[no-untyped-def]
+def _open_or_build(path: Path, encoder, bits: int, tell):  # type: ignore[no-untyped-def]
     """The demo's index, built when it is not there yet, and figures of the building."""
     from latebolt import Index
     from latebolt.cli.stdlib_corpus import read_stdlib
@@ -116,7 +110,7 @@ def _open_or_build(path: Path, encoder, bits: int, say):  # type: ignore[no-unty
     try:
         index = Index.open(path, encoder)
         if len(index):
-            say(f"corpus  reusing the index at {path}")
+            tell(f"corpus  reusing the index at {path}")
             return index, None
     except IndexNotFound:
         index = Index.create(path, encoder, bits)
@@ -128,7 +122,7 @@ def _open_or_build(path: Path, encoder, bits: int, say):  # type: ignore[no-unty
     start = time.perf_counter()
     documents = read_stdlib()
     read_s = time.perf_counter() - start
-    say(f"corpus  {len(documents)} docstrings of Python {platform.python_version()}, read in {read_s:.1f} s")
+    tell(f"corpus  {len(documents)} docstrings of Python {platform.python_version()}, read in {read_s:.1f} s")
     start = time.perf_counter()
     index.add(
         [document.text for document in documents],
@@ -138,7 +132,7 @@ def _open_or_build(path: Path, encoder, bits: int, say):  # type: ignore[no-unty
     )
     built_s = time.perf_counter() - start
     tokens = index.info()["tokens"]
-    say(
+    tell(
         f"build   encoded and written in {built_s:.1f} s ({tokens / built_s:,.0f} tokens/s, "
         f"{len(documents) / built_s:.0f} documents/s)"
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from latebolt.cli.common import json_option, print_json, resident_mb
+from latebolt.cli.common import json_option, resident_mb
+from latebolt.cli.terminal import print_json, say, styled
 
 
 @click.command("doctor")
@@ -24,9 +25,9 @@ def doctor_command(warm: bool, model: str, as_json: bool) -> None:
         print_json(report)
         return
     for section, values in report.items():
-        click.echo(click.style(section, bold=True))
+        say(styled(section, bold=True))
         for name, value in values.items():
-            click.echo(f"  {name:<22}{value}")
+            say(f"  {name:<22}{value}")
 
 
 def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, model_options, note, print_json
+from latebolt.cli.common import is_terminal, json_option, model_options
+from latebolt.cli.terminal import note, print_json
 from latebolt.errors import InvalidInput
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, note, numbers, print_json, table
+from latebolt.cli.common import is_terminal, json_option, numbers, table
+from latebolt.cli.terminal import note, print_json, say
 
 if TYPE_CHECKING:
     from latebolt.evaluate import Collection
@@ -133,7 +134,7 @@ def eval_command(
         summary(found, measure) if shown == "variants" else TABLES[shown](found, measure)
     )
     names = columns_of(rows)
-    click.echo(table([names, *([cell(row.get(name)) for name in names] for row in rows)]))
+    say(table([names, *([cell(row.get(name)) for name in names] for row in rows)]))
 
 
 def _collections(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import json_option, note, print_json
+from latebolt.cli.common import json_option
+from latebolt.cli.terminal import note, print_json, say
 
 
 def _names(value: str) -> tuple[str, ...]:
@@ -115,4 +116,4 @@ def export_command(
     if as_json:
         print_json(contract)
     else:
-        click.echo((Path(out) / "REPORT.md").read_text(encoding="utf-8"))
+        say((Path(out) / "REPORT.md").read_text(encoding="utf-8"))

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import hashlib
 import itertools
+import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options, note, print_json
+from latebolt.checks import clean_text
+from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options
+from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
     from latebolt import Index
+    from latebolt.cli.files import Skipped
     from latebolt.cli.inputs import Document
+
+PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the built-in model was trained on
 
 
 @click.command("index")
@@ -25,13 +34,19 @@ if TYPE_CHECKING:
 @click.option(
     "--passage-tokens",
     type=click.IntRange(min=1),
-    help="Of a new index: cut longer documents into passages of so many tokens.  [default: not at all]",
+    help="Of a new index: cut longer documents into passages of so many tokens.  [default: 250]",
 )
 @click.option(
     "--passage-overlap",
     type=click.IntRange(min=0),
     help="Tokens a passage shares with the one before.  [default: a quarter, at most 64]",
 )
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Cut nothing: of each document the model reads the beginning, as much as it takes.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 when files of a folder were passed over.")
 @model_options
 @json_option
 @click.pass_context
@@ -42,20 +57,24 @@ def index_command(
     bits: str | None,
     passage_tokens: int | None,
     passage_overlap: int | None,
+    whole: bool,
+    strict: bool,
     model: str,
     precision: str | None,
     dim: int | None,
     device: str,
     threads: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Create INDEX from FILES, or add them to it.
 
-    FILES are .txt and .md (cut into passages), .jsonl (one object a line with "text" and optionally
-    "id", "title", "metadata"; other fields become metadata), folders of these, or - for standard input
-    (one text or JSON object a line). With --passage-tokens, and later in an index made with it, a .txt or
-    .md file is one document, found by its best passage. A document whose id exists is replaced. All is
-    added in one step: when anything fails, the index stays as it was.
+    FILES are .txt and .md, .jsonl (one object a line with "text" and optionally "id", "title", "metadata";
+    other fields become metadata), folders of these, or - for standard input (one text or JSON object a line).
+    A file or a row is one document. What is longer than a passage is cut into passages, each encoded by
+    itself, and found by the best of them. Rows without ids get some that are made of their content.
+
+    A document whose id exists is replaced. All is added in one step: when anything fails, the index stays as
+    it was. Files of a folder that are empty, or cannot be read as text, are passed over and told at the end.
 
     \b
     latebolt index notes.index ~/notes
@@ -64,12 +83,15 @@ def index_command(
     cat lines.txt | latebolt index lines.index -
     """
     from latebolt import Encoder, Index
+    from latebolt.cli.files import told
     from latebolt.cli.inputs import read_documents
     from latebolt.errors import InvalidInput
 
+    if whole and (passage_tokens or passage_overlap is not None):
+        raise InvalidInput("give --whole or --passage-tokens and --passage-overlap, not both.")
     started = time.perf_counter()
     exists = (Path(index) / "manifest.json").exists()
-    whole = passage_tokens is not None
+    in_lines = False  # of an older index, .txt and .md files are documents of some paragraphs each
     if exists:
         given = {"model", "precision", "dim"} & {
             name
@@ -82,14 +104,19 @@ def index_command(
             raise InvalidInput(
                 f"{index}: has {opened.info()['bits']} bits; --bits {bits} fits only a new index."
             )
-        whole = _check_passages(opened, passage_tokens, passage_overlap)
-    documents = read_documents(files, whole)
+        in_lines = not _cuts(opened, passage_tokens, passage_overlap, whole) and not whole
+    skipped: list[Skipped] = []
+    documents = read_documents(files, not in_lines, skipped)
     first = next(documents, None)  # a file that cannot be read is told before an index is made
+    if first is None:
+        raise InvalidInput(f"there is nothing to index: {told(skipped)}")
     if not exists:
         loaded = Encoder.load(model, precision, dim, device, threads)
-        opened = Index.create(index, loaded, int(bits or 2), None, passage_tokens, passage_overlap)
-    named = first is not None and first.id is not None
-    checked = _alike(itertools.chain([first] if first else [], documents), named)
+        size = None if whole else passage_tokens or min(PASSAGE_TOKENS, loaded.document_room)
+        opened = Index.create(index, loaded, int(bits or 2), None, size, passage_overlap)
+    # Lines of plain text have numbers for ids, everything else a name of its own.
+    named = files != ("-",) or not first.bare
+    checked = _with_ids(itertools.chain([first], documents)) if named else itertools.chain([first], documents)
     # Readers of one stream, in lockstep: no more of it is held than `add` holds.
     texts, metadata, *ids = itertools.tee(checked, 3 if named else 2)
     try:
@@ -103,18 +130,21 @@ def index_command(
         if not exists and len(opened) == 0:
             shutil.rmtree(index)  # made by this command, and nothing came into it
         raise
-    info = opened.info()
+    info, seconds = opened.info(), time.perf_counter() - started
     if as_json:
-        print_json({**info, "added": len(added), "seconds": time.perf_counter() - started})
+        record = {**info, "added": len(added), "seconds": seconds}
+        print_json({**record, "skipped": [each.record() for each in skipped]})
     else:
-        seconds = time.perf_counter() - started
         note(
             f"{index}: {len(added)} added in {seconds:.1f} s; {info['documents']} documents, "
             f"{info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
         )
+    if skipped:
+        note(told(skipped))
+    return 1 if skipped and strict else 0
 
 
-def _check_passages(index: Index, tokens: int | None, overlap: int | None) -> bool:
+def _cuts(index: Index, tokens: int | None, overlap: int | None, whole: bool) -> bool:
     """Whether an existing index cuts documents; InvalidInput if not as asked."""
     from latebolt.errors import InvalidInput
 
@@ -125,14 +155,37 @@ def _check_passages(index: Index, tokens: int | None, overlap: int | None) -> bo
             raise InvalidInput(
                 f"{index.path}: has {option} {info[option]}; --{name} {given} fits only a new index."
             )
-    return info["passage_tokens"] is not None
+    cuts = info["passage_tokens"] is not None
+    if whole and cuts:
+        raise InvalidInput(
+            f"{index.path}: cuts documents into passages of {info['passage_tokens']} tokens; --whole fits "
+            "only a new index."
+        )
+    return cuts
 
 
-def _alike(documents: Iterable[Document], named: bool) -> Iterator[Document]:
-    """The documents, as long as all have an id or none has."""
+def _with_ids(documents: Iterable[Document]) -> Iterator[Document]:
+    """The documents, those without an id with one made of what they hold.
+
+    Raises:
+        InvalidInput: some rows of one file have an id and some have none; names the line.
+    """
     from latebolt.errors import InvalidInput
 
+    seen: collections.Counter[str] = collections.Counter()
+    firsts: dict[str, Document] = {}  # of each file
     for document in documents:
-        if (document.id is not None) != named:
-            raise InvalidInput("some documents have an id and some have none. Give all of them one, or none.")
+        first = firsts.setdefault(document.place.rpartition(":")[0], document)
+        if (first.id is None) != (document.id is None):
+            lacking, having = (document, first) if document.id is None else (first, document)
+            raise InvalidInput(
+                f"{lacking.place}: has no id, and {having.place} has one; of one file some have an id and "
+                "some have none. Give all of them one, or none."
+            )
+        if document.id is None:
+            content = json.dumps([document.text, document.metadata], ensure_ascii=False, sort_keys=True)
+            name = hashlib.blake2b(clean_text(content).encode(), digest_size=8).hexdigest()
+            seen[name] += 1  # the same row again is another document
+            name = name if seen[name] == 1 else f"{name}-{seen[name]}"
+            document = dataclasses.replace(document, id=name)
         yield document

@@ -1,7 +1,8 @@
-"""Documents from files: .txt and .md in passages or whole, .jsonl one document a line, folders, - for stdin.
+"""Documents from files: .txt and .md, .jsonl one document a line, folders of these, - for standard input.
 
-Text is UTF-8; anything else is an error that names the file and the byte. Lines are read as they are needed,
-and of the other kinds one file at a time, so that a corpus may be larger than memory.
+Text is UTF-8; anything else is an error that names the file and the byte, or a reason to pass over a folder's
+file. Lines are read as they are needed, and of the other kinds one file at a time, so that a corpus may be
+larger than memory.
 """
 
 from __future__ import annotations
@@ -11,90 +12,78 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
-import msgspec
+from latebolt.cli.files import Skipped, Source, kind_of, sources_of
+from latebolt.errors import InvalidInput, LateboltError
+from latebolt.reading import decode, decode_json, lines_of, reading
 
-from latebolt.errors import InvalidInput
-from latebolt.reading import reading
-
-TEXT_SUFFIXES = {".txt", ".md", ".rst", ".text", ".markdown"}
-JSON_SUFFIXES = {".jsonl", ".ndjson"}
-PASSAGE_WORDS = 180  # about 250 tokens: what the built-in model was trained on
-_TEXT_KEYS = ("text", "contents", "content", "body")
-_ID_KEYS = ("id", "_id", "doc_id")
+PASSAGE_WORDS: Final = 180  # about 250 tokens: what the built-in model was trained on
+STANDARD_INPUT: Final = "standard input"
+_TEXT_KEYS: Final = ("text", "contents", "content", "body")
+_ID_KEYS: Final = ("id", "_id", "doc_id")
 
 
 @dataclass(frozen=True)
 class Document:
-    """One document to index."""
+    """One document to index.
+
+    place: the file and the line it comes from, for messages. bare: a line of plain text, which has no id.
+    """
 
     id: str | None
     text: str
     metadata: dict[str, Any] | None
+    place: str = ""
+    bare: bool = False
 
 
-def read_documents(paths: Iterable[str], whole: bool = False) -> Iterator[Document]:
-    """Documents of all files, in order, read as they are asked for.
+def read_documents(
+    paths: Iterable[str], whole: bool = False, skipped: list[Skipped] | None = None
+) -> Iterator[Document]:
+    """Documents of all files, in order, read as they are asked for. A file that comes twice is read once.
 
     Args:
         whole: a .txt or .md file is one document, not one a passage.
+        skipped: gets the files of folders that hold nothing or cannot be read as documents.
     Raises:
-        InvalidInput: at once for a file that is missing or of an unknown kind, or a folder without any;
-            when it is met for one that is empty or not UTF-8, or a line that is not a document.
+        InvalidInput: at once for a named file that is missing or of an unknown kind, or a folder without any;
+            when it is met for a named one that is empty or not UTF-8, or a line that is not a document.
     """
-    files = [file for name in paths for file in _files_of(name)]
-    return (document for file in files for document in _from_file(file, whole))
+    passed_over = [] if skipped is None else skipped
+    sources = sources_of(list(paths), passed_over)
+    return (document for source in sources for document in _from_source(source, whole, passed_over))
 
 
-def _files_of(name: str) -> list[Path | None]:
-    """Files that a name stands for; None for standard input."""
-    if name == "-":
-        return [None]
-    path = Path(name)
-    if not path.is_dir():
-        if not path.exists():
-            raise InvalidInput(f"{path}: there is no such file.")
-        if _kind(path) is None:
-            raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
-        return [path]
-    files = [p for p in sorted(path.rglob("*")) if p.is_file() and _kind(p) is not None]
-    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-    if not files:
-        raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
-    return [file for file in files if file.stat().st_size]  # an empty file of a folder is nobody's mistake
-
-
-def _kind(path: Path) -> str | None:
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() in TEXT_SUFFIXES:
-        return "text"
-    return "json" if suffix.lower() in JSON_SUFFIXES else None
-
-
-def decode(data: bytes, name: str, first: int = 0) -> str:
-    """UTF-8 text, a byte-order mark removed.
-
-    Args:
-        first: position of data[0] in the file, for the message.
-    Raises:
-        InvalidInput: it is not UTF-8; names the byte.
-    """
+def _from_source(source: Source, whole: bool, skipped: list[Skipped]) -> Iterator[Document]:
+    if source.named or source.path is None:
+        yield from _from_file(source.path, whole)
+        return
     try:
-        return data.decode("utf-8-sig" if first == 0 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"{name}: is not UTF-8 at byte {first + error.start}. Convert it, e.g. with "
-            f'"iconv -f latin1 -t utf-8 {name}".'
-        ) from error
+        if kind_of(source.path) == "json":
+            # Read to its end before the first line is handed on: what was handed on cannot be taken back.
+            for _ in _from_file(source.path, whole):
+                pass
+        documents = _from_file(source.path, whole)
+        first = next(documents)
+    except LateboltError as error:
+        reason = re.sub(r"^:(?:(\d+):)? ", _line_of, str(error).removeprefix(str(source.path)))
+        skipped.append(Skipped(source.path, reason.partition(". ")[0].rstrip(".")))
+        return
+    yield first
+    yield from documents
+
+
+def _line_of(found: re.Match[str]) -> str:
+    return f"in line {found[1]} " if found[1] else ""
 
 
 def _from_file(path: Path | None, whole: bool) -> Iterator[Document]:
     if path is None:
-        yield from _from_lines(sys.stdin.buffer, "standard input", as_json=None)
+        yield from _from_lines(standard_input(), STANDARD_INPUT, as_json=None)
         return
     with reading(path) as file:
-        if _kind(path) == "json":
+        if kind_of(path) == "json":
             yield from _from_lines(file, str(path), as_json=True)
             return
         text = decode(file.read(), str(path))
@@ -103,7 +92,18 @@ def _from_file(path: Path | None, whole: bool) -> Iterator[Document]:
     passages = [(1, text)] if whole else list(split_passages(text))
     for n, (line, passage) in enumerate(passages):
         name = str(path) if len(passages) == 1 else f"{path}#{n}"
-        yield Document(name, passage, {"file": str(path), "line": line})
+        yield Document(name, passage, {"file": str(path), "line": line}, f"{path}:{line}")
+
+
+def standard_input() -> IO[bytes]:
+    """The bytes of standard input.
+
+    Raises:
+        InvalidInput: it is closed.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise InvalidInput(f"{STANDARD_INPUT}: is closed. Pipe text into it, or name a file.")
+    return sys.stdin.buffer
 
 
 def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int, str]]:
@@ -113,8 +113,10 @@ def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int,
     """
     held: list[str] = []
     held_words = first_line = 0
+    line, counted = 1, 0
     for match in re.finditer(r"\S.*?(?=\n[ \t]*\n|\Z)", text, re.DOTALL):
-        paragraph, line = match.group().rstrip(), text.count("\n", 0, match.start()) + 1
+        line, counted = line + text.count("\n", counted, match.start()), match.start()
+        paragraph = match.group().rstrip()
         count = len(paragraph.split())
         if held and held_words + count > words:
             yield first_line, "\n\n".join(held)
@@ -134,16 +136,15 @@ def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int,
 
 def _from_lines(file: IO[bytes], name: str, as_json: bool | None) -> Iterator[Document]:
     """One document a line: JSON objects, or plain text when `as_json` is None and the first is no object."""
-    position, empty = 0, True
-    for n, content in enumerate(file, start=1):
-        line = decode(content, name, position).strip()
-        position += len(content)
+    empty = True
+    for n, line in lines_of(file, name):
         if not line:
             continue
         empty = False
         if as_json is None:
             as_json = line.startswith("{")
-        yield document_of_line(line, f"{name}:{n}") if as_json else Document(None, line, None)
+        place = f"{name}:{n}"
+        yield document_of_line(line, place) if as_json else Document(None, line, None, place, bare=True)
     if empty:
         raise InvalidInput(f"{name}: is empty.")
 
@@ -157,24 +158,34 @@ def document_of_line(line: str, place: str) -> Document:
         InvalidInput: it is no object or string, or has no text.
     """
     try:
-        record = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+        record = decode_json(line)
+    except ValueError as error:
         raise InvalidInput(f"{place}: is not JSON ({error}).") from error
     if isinstance(record, str):
-        return Document(None, record, None)
+        return Document(None, record, None, place)
     if not isinstance(record, dict):
         raise InvalidInput(f'{place}: should be an object such as {{"id": "a", "text": "..."}}.')
     key = next((key for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
     if key is None:
         raise InvalidInput(f'{place}: has no "text" field that is a string.')
-    id_key = next((k for k in _ID_KEYS if isinstance(record.get(k), str | int)), None)
+    id_key = next((k for k in _ID_KEYS if record.get(k) not in (None, "")), None)
+    name = None if id_key is None else _id_of(record[id_key], id_key, place)
     title = record.get("title")
     text = f"{title}\n{record[key]}" if isinstance(title, str) and title.strip() else record[key]
     metadata = record.get("metadata")
     if not isinstance(metadata, dict):
         metadata = {k: v for k, v in record.items() if k not in (key, id_key)}
         metadata = {k: v for k, v in metadata.items() if v not in ("", None, {})}
-    return Document(str(record[id_key]) if id_key else None, text, metadata or None)
+    return Document(name, text, metadata or None, place)
+
+
+def _id_of(value: Any, key: str, place: str) -> str:
+    """An id as a string; 1.0, as tables with a hole in the column write it, is 1."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InvalidInput(f'{place}: its "{key}" should be a string or a whole number, got {value!r:.60}.')
+    return str(value)
 
 
 def read_passages(name: str) -> list[Document]:
@@ -184,7 +195,7 @@ def read_passages(name: str) -> list[Document]:
         InvalidInput: see `read_documents`.
     """
     if name == "-":
-        return list(_from_lines(sys.stdin.buffer, "standard input", as_json=None))
+        return list(_from_lines(standard_input(), STANDARD_INPUT, as_json=None))
     path = Path(name)
     with reading(path) as file:
-        return list(_from_lines(file, name, True if _kind(path) == "json" else None))
+        return list(_from_lines(file, name, True if kind_of(path) == "json" else None))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from latebolt.cli.common import human_bytes, json_option, note, print_json
+from latebolt.cli.common import human_bytes, json_option
+from latebolt.cli.terminal import note, print_json, say
 
 
 @click.command("info")
@@ -23,13 +24,18 @@ def info_command(index: str, as_json: bool) -> None:
         "documents": f"{info['documents']} ({info['deleted']} deleted, not yet compacted)",
         **({"passages": f"{info['passages']} {cut}"} if info["passage_tokens"] else {}),
         "tokens": f"{info['tokens']}",
+        **({"cut off": _cut_off(info["truncated"])} if info["truncated"] else {}),
         "model": f"{info['model']} {info['precision']}, dim {info['dim']}",
         "store": f"{info['bits']} bits, {info['bytes_per_token']:.0f} bytes a token"
         + (f", {info['centroids']} centroids" if info["centroids"] else ", no centroids yet"),
         "on disk": f"{human_bytes(info['bytes'])} in {info['segments']} segments",
     }
     for name, value in rows.items():
-        click.echo(f"{name:<12}{value}")
+        say(f"{name:<12}{value}")
+
+
+def _cut_off(n: int) -> str:
+    return f"{n} of them longer than the model reads; index again with passages to have all of it found"
 
 
 @click.command("check")
@@ -44,7 +50,7 @@ def check_command(index: str, as_json: bool) -> int:
         print_json([{"path": str(p.path), "field": p.field, "message": p.message} for p in problems])
     else:
         for problem in problems:
-            click.echo(str(problem.message))
+            say(str(problem.message))
         note(f"{index}: {len(problems)} problems" if problems else f"{index}: sound")
     return 1 if problems else 0
 

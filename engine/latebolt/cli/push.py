@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, note, print_json
+from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
     from latebolt import Index

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from latebolt.cli.common import (
-    hit_lines,
-    json_option,
-    match_line,
-    model_options,
-    note,
-    print_json,
-)
+from latebolt.cli.common import hit_lines, json_option, match_line, model_options
+from latebolt.cli.terminal import note, print_json, say
 
 if TYPE_CHECKING:
     from latebolt.index.hybrid import Mode
@@ -70,9 +64,9 @@ def search_command(
     if not found.hits:
         note("no document qualifies")
     for rank, (hit, matches) in enumerate(zip(found.hits, found.alignments, strict=True), start=1):
-        click.echo(hit_lines(rank, hit, matches))
+        say(hit_lines(rank, hit, matches))
         if explain:
-            click.echo(f"     {match_line(matches)}")
+            say(f"     {match_line(matches)}")
     if explain:
         for stage in found.stages:
             documents = f", {stage.documents} documents" if stage.documents else ""
@@ -105,6 +99,7 @@ def rerank_command(
     from latebolt import Encoder
     from latebolt.checks import check_query
     from latebolt.cli.inputs import read_passages
+    from latebolt.encoder import truncation
     from latebolt.rerank import align
 
     check_query(query)
@@ -114,6 +109,7 @@ def rerank_command(
     if as_json:
         print_json([hit.record() for hit in hits])
         return
-    alignments = align(encoder, query, [hit.text or "" for hit in hits])
+    with truncation.gathered():  # the ranking has told already what was cut
+        alignments = align(encoder, query, [hit.text or "" for hit in hits])
     for rank, (hit, matches) in enumerate(zip(hits, alignments, strict=True), start=1):
-        click.echo(hit_lines(rank, hit, matches))
+        say(hit_lines(rank, hit, matches))

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
 from latebolt.errors import InvalidInput
-from latebolt.reading import reading
+from latebolt.reading import decode_json, reading
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def _records(path: Path) -> Iterator[tuple[int, str, str]]:
             if not line.strip():
                 continue
             try:
-                record = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                record = decode_json(line)
+            except ValueError as error:
                 raise InvalidInput(f"{path}:{n}: is not JSON ({error}).") from error
             if not isinstance(record, dict):
                 record = {}

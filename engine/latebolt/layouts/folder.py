@@ -6,6 +6,7 @@ for an output of that width.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,5 +63,5 @@ def _without_graph(folder: Path, names: Sequence[str]) -> str:
     return (
         f"{folder}: has no latebolt.json and no ONNX graph (model.onnx, model_fp16.onnx, "
         f"model_int8.onnx, here or in onnx/), so it is no model. Make one of a checkpoint "
-        f'with "latebolt export {folder} OUT".'
+        f'with "latebolt export {shlex.quote(str(folder))} OUT".'
     )

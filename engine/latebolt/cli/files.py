@@ -1,0 +1,132 @@
+"""The files that names on the command line stand for: each file that is named, and what is in a folder.
+
+A file that is named has to be usable. A folder's files were named by nobody, so one that cannot be used is
+passed over; what was passed over is kept, for the command to tell at its end.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from latebolt.errors import InvalidInput
+
+TEXT_SUFFIXES: Final = {".txt", ".md", ".rst", ".text", ".markdown"}
+JSON_SUFFIXES: Final = {".jsonl", ".ndjson"}
+_TOLD: Final = 5  # of the files passed over, so many are named
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file of a folder that was passed over, and why."""
+
+    path: Path
+    reason: str
+
+    def record(self) -> dict[str, str]:
+        """As JSON values."""
+        return {"file": str(self.path), "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to read; None for standard input. `named`: by a person, not found in a folder."""
+
+    path: Path | None
+    named: bool = True
+
+
+def kind_of(path: Path) -> str | None:
+    """ "text", "json" (lines of it), or None for a file that is not read."""
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix.lower() in TEXT_SUFFIXES:
+        return "text"
+    return "json" if suffix.lower() in JSON_SUFFIXES else None
+
+
+def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[Source]:
+    """The files of all names, in order, a file that comes twice once.
+
+    Args:
+        skipped: gets the files of folders that cannot be read as documents.
+    Raises:
+        InvalidInput: a named file is missing or of an unknown kind, or a folder holds none of a known kind.
+    """
+    found: dict[object, Source] = {}
+    for name in names:
+        if name == "-":
+            found.setdefault(None, Source(None))
+            continue
+        path = Path(name)
+        if not path.is_dir():
+            _check_named(path)
+            key = os.path.realpath(path)
+            # A file that is named as well is held to that, wherever in the order it comes.
+            found[key] = Source(path) if key not in found else Source(found[key].path)
+            continue
+        before = len(skipped)
+        inside = list(_inside(path, skipped))
+        if not inside and len(skipped) == before:
+            raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
+        for file in inside:
+            found.setdefault(os.path.realpath(file), Source(file, named=False))
+    return list(found.values())
+
+
+def _check_named(path: Path) -> None:
+    if not os.path.lexists(path):
+        raise InvalidInput(f"{path}: there is no such file.")
+    if not path.exists():
+        raise InvalidInput(f"{path}: is a link to a file that is not there.")
+    if kind_of(path) is None:
+        raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
+    if odd := _odd_name(path):
+        raise InvalidInput(f"{path}: {odd}. Rename it: its name becomes the document's id.")
+
+
+def _inside(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    """Files of known kinds below a folder, sorted, but for hidden ones and for folders that links lead to."""
+
+    def unreadable(error: OSError) -> None:
+        skipped.append(Skipped(Path(error.filename or root), f"cannot be read ({error.strerror})"))
+
+    paths: list[Path] = []
+    for folder, folders, files in os.walk(root, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(folder, name) for name in files if not name.startswith(".")]
+    for path in sorted(path for path in paths if kind_of(path) is not None):
+        reason = _odd_name(path) or _odd_kind(path)
+        if reason is None:
+            yield path
+        else:
+            skipped.append(Skipped(path, reason))
+
+
+def _odd_name(path: Path) -> str | None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8"
+    return None
+
+
+def _odd_kind(path: Path) -> str | None:
+    """Why a path of a folder is no file to read: opening a pipe, for one, would wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "is a link to a file that is not there"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if stat.S_ISREG(mode) else "is no file of bytes"
+
+
+def told(skipped: Sequence[Skipped], what: str = "of the folder's files were passed over") -> str:
+    """The count, and the first of them by name."""
+    first = "; ".join(f"{each.path} {each.reason}" for each in skipped[:_TOLD])
+    more = f"; and {len(skipped) - _TOLD} more" if len(skipped) > _TOLD else ""
+    return f"{len(skipped)} {what}: {first}{more}"

@@ -1,0 +1,95 @@
+"""All that the command line prints goes through here, so that no text of others controls a terminal.
+
+A document, its id, its metadata, a file's name or an error's message may hold escape sequences, which would
+move the cursor, rename the window or answer for the user. What is printed for people shows them as `\\x1b`;
+the few colours that `styled` puts in are all that passes. JSON is for programs and is printed as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+from typing import Any, Final
+
+import click
+
+# Control characters but for the tab and the line end, and halves of characters, which no encoding can write.
+_UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# What reverses the order that text is read in, so that a line can say something else than it holds.
+_REORDERING: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# The codes of `styled`, as click writes them.
+_OURS: Final = re.compile("\x1b\\[(?:0|1|2|32|33)m")
+
+
+def plain(text: str) -> str:
+    """`text` with its control characters written out; tabs and line ends stay."""
+    text = text.replace("\r\n", "\n")
+    return _REORDERING.sub(_written_out, _UNSAFE.sub(_written_out, text))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    number = ord(found.group())
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+
+
+def styled(text: str, fg: str | None = None, bold: bool | None = None, dim: bool | None = None) -> str:
+    """Somebody's text in bold, dim, green or yellow."""
+    return click.style(plain(text), fg=fg, bold=bold, dim=dim)
+
+
+def say(text: str = "") -> None:
+    """The result, on stdout."""
+    click.echo(_passed(text))
+
+
+def note(text: str) -> None:
+    """A message beside the result, on stderr."""
+    click.echo(_passed(text), err=True)
+
+
+def _passed(text: str) -> str:
+    """The text with its colours, which are all that `plain` has not seen."""
+    pieces, end = [], 0
+    for found in _OURS.finditer(text):
+        pieces += [plain(text[end : found.start()]), found.group()]
+        end = found.end()
+    return "".join([*pieces, plain(text[end:])])
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    import msgspec
+
+    try:
+        content = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a file's name that is not UTF-8
+        content = json.dumps(value, indent=2)
+    click.echo(content)
+
+
+def show_misuse(error: click.ClickException) -> None:
+    """What click says of a wrong option or argument, which it repeats."""
+    said = io.StringIO()
+    error.show(file=said)
+    note(said.getvalue().rstrip("\n"))
+
+
+class _Notes(logging.Handler):
+    """Warnings of the library as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"latebolt: {record.getMessage()}")
+
+
+def prepare() -> None:
+    """Have every character printed in some form whatever the locale, and the library's warnings as notes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+    logger = logging.getLogger("latebolt")
+    if not logging.getLogger().handlers and not any(isinstance(each, _Notes) for each in logger.handlers):
+        logger.addHandler(_Notes(logging.WARNING))
+        logger.propagate = False
