@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -113,23 +112,18 @@ def index_command(
     if not exists:
         loaded = Encoder.load(model, precision, dim, device, threads)
         size = None if whole else passage_tokens or min(PASSAGE_TOKENS, loaded.document_room)
-        opened = Index.create(index, loaded, int(bits or 2), None, size, passage_overlap)
+        opened = Index.create(index, loaded, int(bits or 2), None, size, passage_overlap, with_first_add=True)
     # Lines of plain text have numbers for ids, everything else a name of its own.
     named = files != ("-",) or not first.bare
     checked = _with_ids(itertools.chain([first], documents)) if named else itertools.chain([first], documents)
     # Readers of one stream, in lockstep: no more of it is held than `add` holds.
     texts, metadata, *ids = itertools.tee(checked, 3 if named else 2)
-    try:
-        added = opened.add(
-            (document.text for document in texts),
-            (document.id or "" for document in ids[0]) if ids else None,
-            (document.metadata for document in metadata),
-            show_progress=is_terminal(),
-        )
-    except BaseException:
-        if not exists and len(opened) == 0:
-            shutil.rmtree(index)  # made by this command, and nothing came into it
-        raise
+    added = opened.add(
+        (document.text for document in texts),
+        (document.id or "" for document in ids[0]) if ids else None,
+        (document.metadata for document in metadata),
+        show_progress=is_terminal(),
+    )
     info, seconds = opened.info(), time.perf_counter() - started
     if as_json:
         record = {**info, "added": len(added), "seconds": seconds}
