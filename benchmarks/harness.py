@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off, of other libraries' processes too
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 THREAD_VARIABLES = (

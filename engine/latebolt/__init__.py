@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latebolt.onnx_runtime import switch_off_telemetry
+
 if TYPE_CHECKING:
     from latebolt.encoder.encoder import Encoder
     from latebolt.errors import LateboltError
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from latebolt.values import Hit, TokenVectors
 
 __version__ = "0.1.0"
+
+switch_off_telemetry()  # before anything of this process can load ONNX Runtime
 
 _HOMES = {
     "Encoder": "latebolt.encoder.encoder",

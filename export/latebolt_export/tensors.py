@@ -12,11 +12,10 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from latebolt_export.sessions import open_file
@@ -152,7 +151,7 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     return [path, data]
 
 
-def open_session(model: onnx.ModelProto, folder: Path) -> onnxruntime.InferenceSession:
+def open_session(model: onnx.ModelProto, folder: Path) -> Any:
     """A CPU session over a working graph; `folder` takes a small file for a moment."""
     if all(_place(tensor) is None for tensor in model.graph.initializer):
         return open_file(model.SerializeToString())

@@ -247,9 +247,15 @@ def write_parts(
     return Summary(str(folder), kind, texts, tokens, len(listed), reused, time.perf_counter() - started)
 
 
+def switch_off_usage_stats() -> None:
+    """A cluster that we start reports no use of itself, unless RAY_USAGE_STATS_ENABLED says otherwise."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def _check_cpus(workers: int, cpus: float) -> None:
     """Raise InvalidInput where actors would hold every CPU, so that nothing could be read for them."""
     if not ray.is_initialized():
+        switch_off_usage_stats()
         ray.init()
     there = ray.cluster_resources().get("CPU", 0)
     if there < workers * cpus + 1:

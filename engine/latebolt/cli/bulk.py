@@ -92,6 +92,8 @@ def _connect(address: str | None, workers: int | None, cpus: float) -> None:
     """Join a cluster, or start one on this machine with CPUs for the workers and one to read for them."""
     import ray
 
+    from latebolt.adapters.ray import switch_off_usage_stats
+
     if ray.is_initialized():
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -104,6 +106,7 @@ def _connect(address: str | None, workers: int | None, cpus: float) -> None:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             ray.init(address=address, **quiet)
         else:
+            switch_off_usage_stats()
             wanted = max(os.cpu_count() or 1, int((workers or 1) * cpus) + 1)
             ray.init(num_cpus=wanted, include_dashboard=False, **quiet)
     except OSError as error:

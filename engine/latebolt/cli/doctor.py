@@ -81,8 +81,8 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
 
 
 def _onnxruntime() -> dict[str, Any]:
-    from latebolt.encoder.session import onnxruntime
     from latebolt.errors import RuntimeUnavailable
+    from latebolt.onnx_runtime import onnxruntime
 
     try:
         ort = onnxruntime()

@@ -6,10 +6,12 @@ made, and the folder it belongs to; loads nothing into ONNX Runtime.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -116,11 +118,19 @@ def find(name: str | Path) -> ModelFolder:
     return ModelFolder(str(path), path, contracts.read(path))
 
 
-def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
-    from huggingface_hub import snapshot_download
+def _huggingface_hub() -> Any:
+    # Read when it is imported: without it, its requests tell the hub what else is installed.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    import huggingface_hub
 
+    return huggingface_hub
+
+
+def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
+        return Path(
+            _huggingface_hub().snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns))
+        )
     except hub.faults() as error:
         raise ModelError(
             f'model "{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. '
@@ -130,9 +140,7 @@ def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None)
 
 def _hub_listing(hub_id: str, snapshot: Path) -> list[str]:
     """Files of a repository at a snapshot's commit; those fetched earlier where the hub cannot be asked."""
-    from huggingface_hub import HfApi
-
     try:
-        return list(HfApi().list_repo_files(hub_id, revision=snapshot.name))
+        return list(_huggingface_hub().HfApi().list_repo_files(hub_id, revision=snapshot.name))
     except hub.faults():
         return graphs.listing(snapshot)

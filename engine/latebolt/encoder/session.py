@@ -1,6 +1,6 @@
 """One ONNX Runtime session over one graph: providers, threads, memory, named inputs and outputs.
 
-The only module that imports onnxruntime. Takes token ids, gives token vectors; knows nothing of texts.
+Takes token ids, gives token vectors; knows nothing of texts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from latebolt.contract import Graph, Head
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
+from latebolt.onnx_runtime import onnxruntime
 
 Int64 = npt.NDArray[np.int64]
 
@@ -26,21 +27,6 @@ _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a sing
 # Runs longer than this give their memory back, or one long document would set the size for good.
 _LONG_TOKENS = 1024
 _LEAST_NORM = np.float32(1e-12)
-
-
-def onnxruntime() -> Any:
-    """The onnxruntime module.
-
-    Raises:
-        RuntimeUnavailable: none is installed.
-    """
-    try:
-        import onnxruntime as ort
-    except ImportError as error:
-        raise RuntimeUnavailable(
-            "onnxruntime is not installed. Run \"pip install 'latebolt[cpu]'\", or 'latebolt[gpu]' for CUDA."
-        ) from error
-    return ort
 
 
 def resolve_device(device: str) -> tuple[str, int]:

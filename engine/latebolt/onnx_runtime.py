@@ -1,0 +1,43 @@
+"""Imports ONNX Runtime for all of latebolt, with its reports to its maker switched off.
+
+From 1.29 on ONNX Runtime reports by default: it looks up a host of its maker's and leaves a device id and a
+cache in the user's home. It decides when it is first loaded, so `import latebolt` sets the environment
+variable that this process and all that it starts are told by, unless somebody has set it already.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+from latebolt.errors import RuntimeUnavailable
+
+# "1" is off; whoever wants the reports sets "0" before.
+TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+
+
+def switch_off_telemetry() -> None:
+    """Tell an ONNX Runtime that is loaded later, and as far as it still listens one that already is."""
+    said = os.environ.get(TELEMETRY)
+    os.environ.setdefault(TELEMETRY, "1")
+    loaded = sys.modules.get("onnxruntime")
+    if loaded is not None and said is None:
+        # Its first report has gone out, but none follows. Present in every version, though its attributes are
+        # not while it is only half imported.
+        getattr(loaded, "disable_telemetry_events", lambda: None)()
+
+
+def onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        RuntimeUnavailable: none is installed.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "onnxruntime is not installed. Run \"pip install 'latebolt[cpu]'\", or 'latebolt[gpu]' for CUDA."
+        ) from error
+    return ort
