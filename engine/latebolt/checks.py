@@ -1,12 +1,14 @@
-"""Small rules for what callers pass in, the same at every entrance: whole numbers, queries, text.
+"""Small rules for what callers pass in, the same at every entrance: numbers, queries, text, names, fields.
 
 Pure functions; each gives the value as the library goes on with it, or says what is wrong with it.
 """
 
 from __future__ import annotations
 
+import difflib
 import operator
-from typing import SupportsIndex
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, SupportsIndex
 
 from latebolt.errors import InvalidInput
 
@@ -83,3 +85,37 @@ def check_query(query: str) -> str:
     if not query.strip():
         raise InvalidInput("the query is empty. Give it at least one word.")
     return clean_text(query)
+
+
+def unknown_name(name: str, known: Iterable[str], also: Mapping[str, str] | None = None) -> str:
+    """What to say of a setting or field that there is not, with the one that was probably meant.
+
+    Args:
+        known: those that there are.
+        also: other names -> the known one that they stand for.
+    """
+    known = list(known)
+    meant = (also or {}).get(name.lower())
+    if meant not in known:
+        meant = next(iter(difflib.get_close_matches(name.lower(), known, 1)), None)
+    hint = f'did you mean "{meant}"? ' if meant else ""
+    return f"is not known here; {hint}There are: {', '.join(known)}."
+
+
+def metadata_of(record: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any] | None:
+    """A document's metadata: its object "metadata", and all its other fields that hold something.
+
+    Args:
+        record: the document as a JSON object.
+        taken: fields that are something else, its id and its text.
+    Raises:
+        InvalidInput: a field stands beside "metadata" and in it, with another value.
+    """
+    given = record.get("metadata")
+    inner = given if isinstance(given, dict) else {}
+    taken = {*taken, "metadata"} if isinstance(given, dict) else set(taken)
+    outer = {k: v for k, v in record.items() if k not in taken and v not in ("", None, {})}
+    for name in outer.keys() & inner.keys():
+        if outer[name] != inner[name]:
+            raise InvalidInput(f'the field "{name}" has one value beside "metadata" and another in it.')
+    return {**outer, **inner} or None

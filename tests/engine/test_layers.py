@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "cost": {"codec", "index", "errors"},
-    "serve": {"checks", "encoder", "index", "rerank", "values", "threads", "errors"},
+    "serve": {"checks", "reading", "encoder", "index", "rerank", "values", "threads", "errors"},
     "adapters": {"checks", "encoder", "index", "onnx_runtime", "rerank", "values", "progress", "errors"},
     "cli": {
         "caches",

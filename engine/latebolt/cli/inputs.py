@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from latebolt.checks import metadata_of
 from latebolt.cli.files import Skipped, Source, kind_of, sources_of
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.reading import decode, decode_json, lines_of, reading
@@ -172,11 +173,11 @@ def document_of_line(line: str, place: str) -> Document:
     name = None if id_key is None else _id_of(record[id_key], id_key, place)
     title = record.get("title")
     text = f"{title}\n{record[key]}" if isinstance(title, str) and title.strip() else record[key]
-    metadata = record.get("metadata")
-    if not isinstance(metadata, dict):
-        metadata = {k: v for k, v in record.items() if k not in (key, id_key)}
-        metadata = {k: v for k, v in metadata.items() if v not in ("", None, {})}
-    return Document(name, text, metadata or None, place)
+    try:
+        metadata = metadata_of(record, {key, id_key or key})
+    except InvalidInput as error:
+        raise InvalidInput(f"{place}: {error}") from error
+    return Document(name, text, metadata, place)
 
 
 def _id_of(value: Any, key: str, place: str) -> str:

@@ -25,23 +25,27 @@ from latebolt.serve.figures import figures
 from latebolt.serve.guard import Guard, right_needed
 from latebolt.serve.page_files import PageFiles
 from latebolt.serve.problems import Problem, not_ready, problem_of
-from latebolt.serve.requests import problems, validation_problem
+from latebolt.serve.requests import Reader, problems, validation_problem
 from latebolt.serve.schemas import FILTER, FILTER_REF, Figures, Health
 from latebolt.serve.service import Service
 from latebolt.serve.settings import names
 
 
-def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASGIApp:
+def make_app(
+    service: Service, failed: Callable[[], None] = lambda: None, ready: Callable[[], None] = lambda: None
+) -> ASGIApp:
     """The server as an ASGI application.
 
     Args:
         failed: called when the model cannot be loaded.
+        ready: called when it has been.
     """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start(failed)
+        service.start(failed, ready)
         yield
+        reader.close()
         service.close()
 
     app = FastAPI(
@@ -52,7 +56,8 @@ def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASG
         docs_url=None,  # they load scripts from the web
         redoc_url=None,
     )
-    app.state.service = service
+    reader = Reader(service.settings)
+    app.state.reader = reader
     routers = [jina.router(service), index_routes.router(service)]
     for router in routers:
         app.include_router(router)
@@ -61,7 +66,7 @@ def make_app(service: Service, failed: Callable[[], None] = lambda: None) -> ASG
     _add_handlers(app)
     plain = app.openapi
     app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
-    guard = Guard(Direct(app, routers, service.settings.max_depth), service)
+    guard = Guard(Direct(app, routers, reader), service)
     if not service.settings.cors:
         return guard
     return CORSMiddleware(

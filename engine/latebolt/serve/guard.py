@@ -11,17 +11,18 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Ticket, current_ticket
+from latebolt.serve.held import Full, Lease, current_lease
 from latebolt.serve.keys import Right, given
 from latebolt.serve.problems import Problem, not_ready, overloaded, problem_of
 from latebolt.serve.service import Service
 from latebolt.serve.settings import is_loopback
+from latebolt.serve.unpack import Unpacker
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WORK: Final = "/v1/"
@@ -90,6 +91,12 @@ class Guard:
         most = self.service.settings.max_body_bytes
         return Problem(413, f"the body may have {most} bytes. Send less at a time.", headers=_CLOSE)
 
+    def full(self) -> Problem:
+        """429; the rest of the body is not read."""
+        problem = overloaded("the server holds as many bytes of requests as it may. Try again later.", 5)
+        problem.headers.update(_CLOSE)
+        return problem
+
     def count(self, change: int) -> None:
         """Requests being worked on."""
         self._in_flight += change
@@ -132,6 +139,7 @@ class _Exchange:
         self._code = ""
         self._bytes = 0
         self._ticket = Ticket()
+        self._lease = Lease(guard.service.budget)
         scope.setdefault("state", {})["request_id"] = self._id
         # HEAD is answered as GET is, without the body; routes need not know of it.
         self._asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -146,14 +154,14 @@ class _Exchange:
             metrics.count(metrics.DISCONNECTED)
             self._code = "disconnected"
         finally:
+            self._lease.let_go()
             self._guard.count(-counts)
             self._log(time.perf_counter() - start)
 
     async def _answer(self) -> None:
         try:
             self._guard.check(self._scope, self._headers)
-            body = await self._body()
-            await self._work(body)
+            await self._work(_once(await self._body()))
         except _Left:
             raise
         except Exception as error:  # noqa: BLE001 - the one place that answers for whatever went wrong
@@ -168,35 +176,42 @@ class _Exchange:
                 )
             await self._tell(problem)
 
-    async def _body(self) -> bytes:
-        """The whole body.
+    async def _body(self) -> bytes | bytearray:
+        """The whole body, unpacked.
 
         Raises:
-            Problem: 413, it is too large; 408, it takes too long.
+            Problem: 413, it is too large; 429, there is no room for it; 408, it takes too long; 415 and 400,
+                it is packed in a way that is not known, or not as it says.
         """
         most = self._guard.service.settings.max_body_bytes
-        parts: list[bytes] = []
-        size, more = 0, True
+        unpacker = Unpacker(self._headers.get(b"content-encoding", b"").decode("latin-1"))
+        whole, more = bytearray(), True
         try:
             async with asyncio.timeout(self._guard.service.settings.body_timeout):
                 while more:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise _Left
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > most:
-                        raise self._guard.too_large()
-                    parts.append(part)
                     more = message.get("more_body", False)
+                    for number, part in enumerate(unpacker.pieces(message.get("body", b""))):
+                        if number:  # packed: others may come between two pieces
+                            await asyncio.sleep(0)
+                        if len(whole) + len(part) > most:
+                            raise self._guard.too_large()
+                        self._lease.grow(len(part))
+                        whole += part
         except TimeoutError:
             raise Problem(408, "the body took too long to arrive.", headers=_CLOSE) from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except Full:
+            raise self._guard.full() from None
+        unpacker.finish()
+        return whole
 
-    async def _work(self, body: bytes) -> None:
+    async def _work(self, receive: Receive) -> None:
         """Let the routes answer, unless the client leaves or the time runs out before."""
         current_ticket.set(self._ticket)
-        work = asyncio.ensure_future(self._guard.app(self._asked, _once(body), self._pass_on))
+        current_lease.set(self._lease)
+        work = asyncio.ensure_future(self._guard.app(self._asked, receive, self._pass_on))
         left = asyncio.ensure_future(self._wait_for_leaving())
         try:
             await asyncio.wait(
@@ -272,15 +287,14 @@ class _Exchange:
         )
 
 
-def _once(body: bytes) -> Callable[[], Any]:
-    """A `receive` that gives the body, and then never says anything."""
-    given = False
+def _once(body: bytes | bytearray) -> Receive:
+    """A `receive` that gives the body, of which it keeps nothing, and then never says anything."""
+    kept = [body]
+    del body
 
     async def receive() -> Message:
-        nonlocal given
-        if given:
+        if not kept:
             await asyncio.Event().wait()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return {"type": "http.request", "body": kept.pop(), "more_body": False}
 
     return receive

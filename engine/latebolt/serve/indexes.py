@@ -25,7 +25,7 @@ from latebolt.index.lock import writer_lock
 from latebolt.serve import metrics
 from latebolt.serve.batcher import current_ticket
 from latebolt.serve.problems import Problem
-from latebolt.serve.schemas import Document, IndexRequest
+from latebolt.serve.schemas import IndexRequest, MetadataOf, Row
 from latebolt.serve.settings import INDEX_NAME
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
@@ -150,14 +150,13 @@ class Indexes:
         shutil.rmtree(grave, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
-    def add(self, name: str, documents: Sequence[Document]) -> list[str]:
+    def add(self, name: str, documents: Sequence[Row]) -> list[str]:
         """Add or replace documents in one commit, which is on disk when this returns."""
         ids = [document.id for document in documents]
         texts = [document.text for document in documents]
-        metadata = [document.metadata for document in documents]
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
-            self._patiently(lambda: index.add(texts, ids, metadata))
+            self._patiently(lambda: index.add(texts, ids, MetadataOf(documents)))
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return ids
 

@@ -23,13 +23,13 @@ from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Ticket, current_ticket
 from latebolt.serve.indexes import Indexes
 from latebolt.serve.problems import Problem, overloaded, problem_of
-from latebolt.serve.schemas import Document
+from latebolt.serve.schemas import Row
 
 State = Literal["queued", "running", "done", "failed", "interrupted"]
 
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 _KEPT: Final = 1000  # jobs remembered
-_MOST_WAITING: Final = 200_000_000  # characters of documents that wait in memory
+_MOST_WAITING: Final = 200_000_000  # characters and bytes of documents that wait in memory
 
 
 class Job(msgspec.Struct):
@@ -64,7 +64,7 @@ class Jobs:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def begin(self, index: str, documents: Sequence[Document]) -> dict[str, Any]:
+    def begin(self, index: str, documents: Sequence[Row]) -> dict[str, Any]:
         """Queue an addition.
 
         Raises:
@@ -72,7 +72,7 @@ class Jobs:
             Problem: 429, too much waits.
         """
         self._indexes.get(index)
-        size = sum(len(document.text) for document in documents)
+        size = sum(document.size for document in documents)
         with self._lock:
             if self._waiting and self._waiting + size > _MOST_WAITING:
                 raise overloaded("too many documents wait to be added. Try again later.", 30)
@@ -115,7 +115,7 @@ class Jobs:
             self._ticket.cancel()
             stopped.join()
 
-    def _run(self, job: Job, documents: Sequence[Document], size: int) -> None:
+    def _run(self, job: Job, documents: Sequence[Row], size: int) -> None:
         current_ticket.set(self._ticket)
         try:
             if self._ticket.is_cancelled:

@@ -13,7 +13,7 @@ _OPEN, _CLOSE = b"[{", b"]}"
 _OTHER: Final = bytes(set(range(256)) - set(_OPEN + _CLOSE))
 
 
-def depth_of(body: bytes, enough: int) -> int:
+def depth_of(body: bytes | bytearray, enough: int) -> int:
     """Levels of nesting of JSON, or a number of at most `enough` where it cannot be more."""
     opened = sum(body.count(bytes([c])) for c in _OPEN)
     if opened <= enough:  # brackets inside strings counted too: no more than this

@@ -7,6 +7,7 @@ its own. SIGTERM lets what runs finish, refuses what is new, and ends with exit 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -152,7 +153,7 @@ def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
     # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: None)
-    server = make_server(settings, keys)
+    server = make_server(settings, keys, _settle_memory)
     server.run(sockets=[listener])
     if server.service.failure is not None:
         raise server.service.failure
@@ -160,15 +161,21 @@ def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
     return 0
 
 
-def make_server(settings: Settings, keys: Keys) -> Server:
-    """One process's server, to be run at a listening socket."""
+def _settle_memory() -> None:
+    """What is there now stays: collections of garbage, which stop every thread, may skip it."""
+    gc.collect()
+    gc.freeze()
+
+
+def make_server(settings: Settings, keys: Keys, ready: Callable[[], None] = lambda: None) -> Server:
+    """One process's server, to be run at a listening socket; `ready` is called once the model is loaded."""
     service = Service(settings, keys)
 
     def stop() -> None:
         server.should_exit = True
 
     config = uvicorn.Config(
-        make_app(service, failed=stop),
+        make_app(service, stop, ready),
         http=connection_class(settings.body_timeout),
         lifespan="on",
         ws="none",

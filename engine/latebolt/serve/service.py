@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from latebolt.rerank import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Batcher
 from latebolt.serve.cache import VectorCache
+from latebolt.serve.held import Budget, current_lease
 from latebolt.serve.indexes import Indexes
 from latebolt.serve.jobs import Jobs
 from latebolt.serve.keys import Keys
@@ -60,6 +61,7 @@ class Service:
         self.begun = time.time()
         self.is_draining = False
         self.failure: Exception | None = None
+        self.budget = Budget(max(settings.held_bytes, settings.max_body_bytes))
         self._encoders: dict[int, Encoder] = {}
         self._ready = threading.Event()
         self.batcher = Batcher(
@@ -92,11 +94,14 @@ class Service:
         """Whether requests are welcome."""
         return self.state == "ready"
 
-    def start(self, failed: Callable[[], None] = lambda: None) -> None:
+    def start(
+        self, failed: Callable[[], None] = lambda: None, ready: Callable[[], None] = lambda: None
+    ) -> None:
         """Load the model and let it answer once, in the background.
 
         Args:
             failed: called when that is not possible; `failure` says why.
+            ready: called when it has answered, before requests are welcome.
         """
 
         def warm_up() -> None:
@@ -108,6 +113,7 @@ class Service:
                 log.event("model not loaded", logging.ERROR, **log.error_fields(error))
                 failed()
                 return
+            ready()
             self._ready.set()
             metrics.show(metrics.READY, 1)
             log.event("ready", model=self.model_name, seconds=round(time.perf_counter() - start, 3))
@@ -188,9 +194,11 @@ class Service:
 
     @staticmethod
     async def in_thread(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in a thread, with the ticket of this request."""
-        context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(pool, context.run, function, *arguments)
+        """Call a function in a thread, with this request's ticket; its body counts as held until then."""
+        call = _Call(function, arguments)
+        future = pool.submit(call)
+        future.add_done_callback(call.forget)
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Let what runs finish, within the time there is for it, and close the indexes."""
@@ -200,6 +208,29 @@ class Service:
         self.writes.shutdown(cancel_futures=True)
         self.batcher.close()
         self.indexes.close()
+
+
+class _Call(Generic[T]):
+    """A call in a thread; one that is given up before it begins lets go of its arguments at once."""
+
+    def __init__(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+        self._wanted: tuple[Callable[..., T], tuple[Any, ...]] | None = function, arguments
+        self._context, self._lease = contextvars.copy_context(), current_lease.get()
+        if self._lease is not None:
+            self._lease.hold()
+
+    def __call__(self) -> T:
+        """Run it."""
+        assert self._wanted is not None, "what was cancelled is not run"
+        function, arguments = self._wanted
+        self._wanted = None
+        return self._context.run(function, *arguments)
+
+    def forget(self, _: object) -> None:
+        """For when it is done or cancelled."""
+        self._wanted = None
+        if self._lease is not None:
+            self._lease.let_go()
 
 
 def score(query: Float32, vectors: Float32) -> float:

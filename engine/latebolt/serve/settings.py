@@ -62,7 +62,12 @@ class Settings:
     without_keys: bool = _setting(False, "Listen beyond this machine although there is no key.")
     cors: str = _setting("", "Origins whose pages may call the server, with commas; none by default.")
 
-    max_body_bytes: int = _setting(32_000_000, "Bytes of a request's body.", 1)
+    max_body_bytes: int = _setting(32_000_000, "Bytes of a request's body, unpacked.", 1)
+    held_bytes: int = _setting(
+        256_000_000,
+        "Bytes of all bodies at once, at least one's; what goes beyond is refused with 429.",
+        1,
+    )
     max_depth: int = _setting(32, "Levels of nesting of a request's JSON.", 1)
     max_items: int = _setting(2048, "Texts of a request.", 1)
     max_documents: int = _setting(50_000, "Documents of one addition to an index.", 1)

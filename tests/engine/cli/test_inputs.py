@@ -29,14 +29,14 @@ def test_passages_know_their_line():
 def test_json_fields(tmp_path):
     lines = [
         {"_id": 7, "title": "T", "text": "body", "year": 1999, "empty": ""},
-        {"id": "b", "contents": "c", "metadata": {"k": [1]}, "ignored": 2},
+        {"id": "b", "contents": "c", "metadata": {"k": [1]}, "beside": 2},
         "just a string",
     ]
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, lines)).encode()))
     first, second, third = read_documents([str(path)])
     assert (first.id, first.text, first.metadata) == ("7", "T\nbody", {"title": "T", "year": 1999})
-    assert (second.id, second.text, second.metadata) == ("b", "c", {"k": [1]})
+    assert (second.id, second.text, second.metadata) == ("b", "c", {"beside": 2, "k": [1]})
     assert (third.id, third.text, third.metadata) == (None, "just a string", None)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latebolt.serve.answers import answer
 from latebolt.serve.direct import Direct
-from latebolt.serve.requests import JsonRoute
-from latebolt.serve.settings import NAME_PATTERN
+from latebolt.serve.problems import Problem
+from latebolt.serve.requests import JsonRoute, Reader
+from latebolt.serve.settings import NAME_PATTERN, Settings
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN)]
 Loud = Annotated[bool, Query()]
@@ -28,7 +29,7 @@ class Asked(BaseModel):
     k: int = 3
 
 
-def applications() -> tuple[FastAPI, Direct, list[str]]:
+def applications() -> tuple[FastAPI, ASGIApp, list[str]]:
     """The long way, the short one over it, and the paths that took the long one."""
     router = APIRouter(route_class=JsonRoute)
 
@@ -48,8 +49,11 @@ def applications() -> tuple[FastAPI, Direct, list[str]]:
     async def told() -> Response:
         return answer("told")
 
-    app = FastAPI()
-    app.state.service = SimpleNamespace(settings=SimpleNamespace(max_depth=4))
+    async def told_of(_: Any, problem: Problem) -> Response:
+        return Response(problem.body(""), problem.status)
+
+    app, reader = FastAPI(exception_handlers={Problem: told_of}), Reader(Settings(max_depth=4))
+    app.state.reader = reader
     app.include_router(router)
     long: list[str] = []
 
@@ -57,7 +61,7 @@ def applications() -> tuple[FastAPI, Direct, list[str]]:
         long.append(scope["path"])
         await app(scope, receive, send)
 
-    return app, Direct(counted, [router], 4), long
+    return app, ExceptionMiddleware(Direct(counted, [router], reader), {Problem: told_of}), long
 
 
 def ask(app: Any, method: str, path: str, **request: Any) -> tuple[int, bytes, list[tuple[str, str]]]:
@@ -72,6 +76,14 @@ def ask(app: Any, method: str, path: str, **request: Any) -> tuple[int, bytes, l
 SHORT = [
     ("POST", "/v1/plain", {"json": {"text": "a"}}),
     ("POST", "/v1/plain", {"json": {"text": "ä", "k": 7, "more": [[1]]}}),
+    ("POST", "/v1/plain", {"json": {"text": "a" * 100_000, "k": 7, "more": [[1]]}}),
+    ("POST", "/v1/plain", {"json": {"text": ""}}),
+    ("POST", "/v1/plain", {"json": {"k": "3"}}),
+    ("POST", "/v1/plain", {"json": [1]}),
+    ("POST", "/v1/plain", {"json": {"text": [[[[1]]]]}}),
+    ("POST", "/v1/plain", {"content": b"", "headers": {"Content-Type": "application/json"}}),
+    ("POST", "/v1/plain", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+    ("POST", "/v1/plain", {"content": b"{}"}),
     ("POST", "/v1/things/one-1/do", {"json": {"text": "a"}}),
     (
         "POST",
@@ -84,9 +96,6 @@ SHORT = [
 ]
 LONG = [
     ("GET", "/v1/plain", {}),
-    ("POST", "/v1/plain", {"json": {"text": ""}}),
-    ("POST", "/v1/plain", {"json": {"k": "3"}}),
-    ("POST", "/v1/plain", {"json": [1]}),
     ("POST", "/v1/things/one/do?loud=true", {"json": {"text": "a"}}),
     ("POST", "/v1/things/One/do", {"json": {"text": "a"}}),
     ("POST", "/v1/things/one%0A/do", {"json": {"text": "a"}}),

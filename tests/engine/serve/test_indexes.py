@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from servers import Running, serving, wait_until
 
 from latebolt import Encoder, Index
+from latebolt.cli.inputs import document_of_line
 from latebolt.errors import InvalidInput
 from latebolt.index.lock import writer_lock
 from latebolt.serve import jobs
@@ -280,3 +282,67 @@ def test_indexes_are_searched_once_before_the_server_is_ready(tmp_path: Path, mo
     with serving(tmp_path) as running:
         assert running.client.post("/v1/indexes/odd/search", json={"query": "a"}).status_code == 409
         assert searched == ["cities"]
+
+
+def test_fields_that_nobody_knows_are_refused_by_name(client: httpx.Client, index: str):
+    for field, value, meant in [
+        ("filter", "since > 1900", "where"),
+        ("filters", {}, "where"),
+        ("top_k", 1, "k"),
+        ("limit", 1, "k"),
+        ("querry", "a", "query"),
+        ("explian", True, "explain"),
+    ]:
+        refused = client.post(f"{index}/search", json={"query": "capital", field: value})
+        assert refused.status_code == 422
+        [fault] = refused.json()["errors"]
+        assert (fault["field"], fault["type"]) == (field, "extra_forbidden")
+        assert f'did you mean "{meant}"?' in fault["message"]
+    assert "There are: query, k, where" in client.post(f"{index}/search", json={"query": "a", "xyz": 1}).text
+    for path, request, meant in [
+        ("/v1/indexes", {"name": "a", "dim": 64}, "dimensions"),
+        ("/v1/indexes", {"name": "a", "nbits": 4}, "bits"),
+        (f"{index}/documents", {"documents": [], "docs": []}, "documents"),
+        (f"{index}/documents/delete", {"ids": [], "id": "a"}, "ids"),
+    ]:
+        assert f'did you mean \\"{meant}\\"?' in client.post(path, json=request).text
+    assert client.post("/v1/rerank", json={"query": "a", "documents": ["b"], "top_k": 1}).status_code == 200
+
+
+def test_fields_of_a_document_are_its_metadata_as_in_a_line_of_a_file(client: httpx.Client, index: str):
+    records = [
+        {"id": "a", "text": "x", "year": 1999, "tenant": "t1", "none": None, "empty": ""},
+        {"id": "b", "text": "x", "metadata": {"year": 2001}, "tenant": "t2"},
+        {"id": "c", "text": "x", "metadata": {"year": 2001}, "year": 2001},
+        {"id": "d", "text": "x", "metadata": None, "tenant": "t2"},
+        {"id": "e", "text": "x"},
+    ]
+    assert client.post(f"{index}/documents", json={"documents": records}).status_code == 200
+    found = client.post(f"{index}/search", json={"query": "x", "k": 9}).json()["hits"]
+    kept = {hit["id"]: hit["metadata"] for hit in found if hit["id"] in "abcde"}
+    lines = [document_of_line(json.dumps(record), "line") for record in records]
+    assert kept == {line.id: line.metadata for line in lines}
+    assert (kept["a"], kept["b"]) == ({"year": 1999, "tenant": "t1"}, {"year": 2001, "tenant": "t2"})
+    only = client.post(f"{index}/search", json={"query": "x", "where": 'tenant = "t2"'})
+    assert set(ids(only)) == {"b", "d"}
+    two = {"id": "f", "text": "x", "metadata": {"year": 1}, "year": 2}
+    refused = client.post(f"{index}/documents", json={"documents": [two]})
+    assert refused.status_code == 422
+    assert (refused.json()["errors"][0]["field"], '"year"' in refused.json()["detail"]) == (
+        "documents.0",
+        True,
+    )
+    with pytest.raises(InvalidInput, match='line: the field "year"'):
+        document_of_line(json.dumps(two), "line")
+
+
+def test_nothing_to_do_is_done(client: httpx.Client, index: str):
+    path = f"{index}/documents"
+    assert client.post(path, json={"documents": []}).json() == {"index": "cities", "added": 0, "ids": []}
+    assert client.post(f"{path}/delete", json={"ids": []}).json() == {"index": "cities", "deleted": 0}
+    job = client.post(path, params={"background": True}, json={"documents": []}).json()
+    wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
+    assert client.get(index).json()["documents"] == 3
+    assert client.post("/v1/indexes/none/documents", json={"documents": []}).status_code == 404
+    for jina, request in [("rerank", {"query": "a", "documents": []}), ("multi-vector", {"input": []})]:
+        assert client.post(f"/v1/{jina}", json=request).status_code == 422
