@@ -42,6 +42,7 @@ from latebolt.kernels.residual import encode_residual
 _BLOCK = 16384  # tokens looked at at a time: bounds the temporaries to some tens of MB
 FAR_SHARE = 0.02
 KIND = "residual-2"  # what a store records; "residual" had one factor for centroid and residual
+N_FACTORS = 256  # pairs of factors, numbered by a byte
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
 _FACTOR_POINTS = 8192  # pairs of factors looked at to choose 256
 

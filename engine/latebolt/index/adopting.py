@@ -12,11 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from latebolt.codec.base import Codec
 from latebolt.codec.residual import ResidualCodec
-from latebolt.codec.restore import restore, untrained
+from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.check import verify_index
+from latebolt.index.codecs import check_columns, columns_of, restored
 from latebolt.index.layout import COUNTS_TRUNCATED, Column, Manifest
 from latebolt.index.merging import LARGEST_MERGE
 from latebolt.index.passages import kept_cutting
@@ -71,8 +71,8 @@ class Adoption:
     def __init__(self, writer: Writer, snapshot: Snapshot) -> None:
         self._writer, self._path = writer, writer.path
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
-        self._plain_columns = _columns(plain)
-        self._codecs = {name: restore(c.arrays, c.info) for name, c in snapshot.codecs.items()}
+        self._plain_columns = columns_of(plain)
+        self._codecs = {name: restored(codec) for name, codec in snapshot.codecs.items()}
         self._drafts: dict[tuple[str | None, tuple[Column, ...]], SegmentDraft] = {}
         self._names: list[str] = []
         self.n_documents = 0
@@ -120,8 +120,8 @@ class Adoption:
                     f"{path}: segment {segment.name} has columns of no known codec. {_ENCODE_AGAIN}"
                 )
             return None
-        stored = snapshot.codecs[segment.codec]
-        theirs = restore(stored.arrays, stored.info)
+        theirs = restored(snapshot.codecs[segment.codec])
+        check_columns(segment, theirs)
         for name, ours in self._codecs.items():
             if isinstance(ours, ResidualCodec) and isinstance(theirs, ResidualCodec) and ours.reads(theirs):
                 return name
@@ -141,10 +141,6 @@ class Adoption:
             draft = self._writer.new_segment(columns, codec=codec, young=codec is None)
             self._drafts[key] = draft
         return draft
-
-
-def _columns(codec: Codec) -> tuple[Column, ...]:
-    return tuple(Column(*spec) for spec in codec.columns)
 
 
 def _repeated_id(parts: Sequence[Path]) -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from latebolt.errors import IndexCorrupt
+from latebolt.errors import IndexCorrupt, IndexUnusable
 from latebolt.index import layout
 from latebolt.index.files import digest_of
 from latebolt.index.layout import FileRecord, Manifest, SegmentRecord
-from latebolt.index.mapping import map_array
-from latebolt.index.segment import check_list_ends, read_alive
+from latebolt.index.mapping import map_array, opened
+from latebolt.index.proof import check_offsets, check_passages
+from latebolt.index.segment import read_alive
 from latebolt.index.storage import read_manifest
 from latebolt.index.texts_reader import TextsReader, connect_immutable
 
@@ -128,7 +128,7 @@ def _damage(folder: Path, manifest: Manifest, on_file: Callable[[Path, int], Non
 
 def _check_bytes(path: Path, record: FileRecord, fix: str) -> None:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != record.bytes:
                 raise IndexCorrupt(path, "size", f"{record.bytes} bytes", f"{size} bytes", fix)
@@ -141,8 +141,10 @@ def _check_bytes(path: Path, record: FileRecord, fix: str) -> None:
                 raise IndexCorrupt(path, "digest", record.digest, digest, fix)
     except FileNotFoundError as error:
         raise IndexCorrupt(path, "existence", "a file", "nothing", fix) from error
-    except OSError as error:
-        raise IndexCorrupt(path, "content", "readable", f"'{error.strerror or error}'", fix) from error
+    except IndexCorrupt:
+        raise
+    except IndexUnusable as error:
+        raise IndexCorrupt(path, "content", "readable", f"'{error}'", fix) from error
 
 
 # The contents below agree with each other whenever digests do, unless a writer had a fault. A file known to
@@ -151,39 +153,15 @@ def _check_bytes(path: Path, record: FileRecord, fix: str) -> None:
 
 def _check_offsets(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
     path = place / layout.OFFSETS
-    if path in damaged:
-        return
-    offsets = map_array(path, segment.files[layout.OFFSETS])
-    if (offsets[0], offsets[-1]) != (0, segment.n_tokens):
-        ends = f"{offsets[0]} and {offsets[-1]}"
-        raise IndexCorrupt(path, "first and last", f"0 and {segment.n_tokens}", ends, _SEGMENT_FIX)
-    _check_ascending(path, "offsets", offsets)
+    if path not in damaged:
+        offsets = map_array(path, segment.files[layout.OFFSETS])
+        check_offsets(path, offsets, segment.n_tokens, _SEGMENT_FIX)
 
 
 def _check_passages(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
     path = place / layout.PASSAGES
-    if layout.PASSAGES not in segment.files or path in damaged:
-        return
-    numbers = map_array(path, segment.files[layout.PASSAGES])
-    for start in range(0, len(numbers), _BLOCK):
-        part = numbers[start : start + _BLOCK].astype(np.int64)
-        before = int(numbers[start - 1]) if start else -1
-        following = np.concatenate([[before], part[:-1]]) + 1
-        wrong = (part != 0) & (part != following)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            expected = f"0 or {following[row]}" if following[row] else "0"
-            raise IndexCorrupt(path, f"passages[{start + row}]", expected, part[row], _SEGMENT_FIX)
-
-
-def _check_ascending(path: Path, name: str, offsets: npt.NDArray[np.int64]) -> None:
-    for start in range(0, len(offsets), _BLOCK):
-        steps = np.diff(offsets[start : start + _BLOCK + 1])
-        if np.any(steps < 0):
-            row = start + int(np.argmax(steps < 0))
-            raise IndexCorrupt(
-                path, f"{name}[{row + 1}]", f"at least {offsets[row]}", offsets[row + 1], _SEGMENT_FIX
-            )
+    if layout.PASSAGES in segment.files and path not in damaged:
+        check_passages(path, map_array(path, segment.files[layout.PASSAGES]), _SEGMENT_FIX)
 
 
 def _check_lists(place: Path, segment: SegmentRecord, damaged: set[Path]) -> None:
@@ -191,8 +169,7 @@ def _check_lists(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
     if layout.LISTS not in segment.files or damaged.intersection(paths):
         return
     rows, offsets = (map_array(path, segment.files[path.name]) for path in paths)
-    check_list_ends(paths[1], offsets, len(rows))
-    _check_ascending(paths[1], "list_offsets", offsets)
+    check_offsets(paths[1], offsets, len(rows), _SEGMENT_FIX)
     begins = np.zeros(len(rows) + 1, np.bool_)
     begins[offsets] = True
     for start in range(0, len(rows), _BLOCK):
@@ -215,11 +192,10 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
     path = place / layout.TEXTS
     if path in damaged:
         return
-    reader = TextsReader(path, segment.files[layout.TEXTS])  # magic and version
+    reader = TextsReader(path, segment.files[layout.TEXTS], segment.n_documents)  # magic and version
     try:
-        if reader.has_words and len(reader.lengths()) != segment.n_documents:
-            got = len(reader.lengths())
-            raise IndexCorrupt(path, "word_blocks (documents)", segment.n_documents, got, _SEGMENT_FIX)
+        if reader.has_words:
+            reader.lengths()
     finally:
         reader.close()
     database = connect_immutable(path)
@@ -231,7 +207,7 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
         expected = (segment.n_documents, 0, segment.n_documents - 1)
         if found != expected:
             raise IndexCorrupt(path, "documents (count, first, last)", expected, found, _SEGMENT_FIX)
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         raise IndexCorrupt(path, "content", "a sound SQLite database", f"'{error}'", _SEGMENT_FIX) from error
     finally:
         database.close()
@@ -262,7 +238,7 @@ def _check_owners(place: Path, segment: SegmentRecord, damaged: set[Path]) -> No
                         path, f"documents.row {row}, id", f"'{before}'", f"'{id}'", _SEGMENT_FIX
                     )
                 before = id
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             raise IndexCorrupt(path, "content", "readable", f"'{error}'", _SEGMENT_FIX) from error
 
 

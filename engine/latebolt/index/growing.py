@@ -19,8 +19,8 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
+from latebolt.index.codecs import columns_of
 from latebolt.index.documents import check_documents
-from latebolt.index.layout import Column
 from latebolt.index.segment import Segment
 from latebolt.index.sources import Lot, Source
 from latebolt.index.writer import SegmentDraft, Writer
@@ -91,7 +91,7 @@ class Growth:
 
     def _segment(self) -> SegmentDraft:
         if self._draft is None:
-            self._draft = self._writer.new_segment(_columns(self._plain), young=self._young)
+            self._draft = self._writer.new_segment(columns_of(self._plain), young=self._young)
         return self._draft
 
     @property
@@ -197,7 +197,7 @@ class Growth:
         young = self._young_segments()
         if young:
             plain = untrained(codec.dim, 16)
-            segment = self._writer.new_segment(_columns(codec), codec=name)
+            segment = self._writer.new_segment(columns_of(codec), codec=name)
             for block in itertools.chain.from_iterable(old.blocks() for old in young):
                 columns = codec.encode(plain.decode(block.columns))
                 segment.append(
@@ -241,10 +241,6 @@ class _Draws:
         """Tokens that the lot, and what follows it, are expected to have."""
         lots = STREAM_LOTS if self._lot.goes_on else 1
         return self.n_tokens * self._lot.n // max(self._seen, 1) * lots
-
-
-def _columns(codec: Codec) -> tuple[Column, ...]:
-    return tuple(Column(*spec) for spec in codec.columns)
 
 
 def chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:

@@ -18,11 +18,12 @@ import numpy.typing as npt
 from latebolt import threads as pools
 from latebolt.checks import check_query, check_timeout
 from latebolt.codec.base import Codec
-from latebolt.codec.restore import check_bits, restore, untrained
+from latebolt.codec.restore import check_bits, untrained
 from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
+from latebolt.index.codecs import restored
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
@@ -554,7 +555,7 @@ class Index:
             if stored is None:
                 codec = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
             else:
-                codec = restore(stored.arrays, stored.info)
+                codec = restored(stored)
             self._codecs[key] = stored, codec
         return self._codecs[key][1]
 

@@ -32,6 +32,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 import numpy as np
 
+from latebolt.codec.base import BITS
 from latebolt.errors import IndexCorrupt, InvalidInput
 
 FORMAT: Final = "latebolt-index"
@@ -43,6 +44,7 @@ CODECS: Final = "codecs"
 SEGMENTS: Final = "segments"
 OFFSETS: Final = "offsets.npy"
 CELLS: Final = "cell.npy"  # the column of centroid numbers, of codecs that have one
+CENTROIDS: Final = "centroids.npy"  # the codec's array that these count
 PASSAGES: Final = "passages.npy"
 TRUNCATED: Final = "truncated.npy"
 LISTS: Final = "lists.npy"
@@ -228,6 +230,13 @@ def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int
     return files
 
 
+def n_centroids(manifest: Manifest, segment: SegmentRecord) -> int | None:
+    """Centroids of a segment's codec; None for a codec without, and for none at all."""
+    if segment.codec is None or CENTROIDS not in manifest.codecs[segment.codec].files:
+        return None
+    return (manifest.codecs[segment.codec].files[CENTROIDS].shape or (0,))[0]
+
+
 def deleted_file(generation: int) -> str:
     """Name of the file that holds a segment's deleted rows as of that generation."""
     return f"deleted-{generation}.npy"
@@ -273,7 +282,7 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
     try:
         fields = msgspec.json.decode(content)
         kind, version = fields["format"], fields["format_version"]
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, KeyError) as error:
         raise IndexCorrupt(
             path, "content", "a JSON object with format_version", "something else", fix
         ) from error
@@ -297,6 +306,9 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
 
 
 def _check_references(manifest: Manifest, path: object, fix: str) -> None:
+    if manifest.dim < 1 or manifest.bits not in BITS:
+        got = f"dim {manifest.dim}, bits {manifest.bits}"
+        raise IndexCorrupt(path, "dim and bits", f"1 or more, and one of {BITS}", got, fix)
     if manifest.codec is not None and manifest.codec not in manifest.codecs:
         raise IndexCorrupt(path, "codec", f"one of {sorted(manifest.codecs)}", manifest.codec, fix)
     for segment in manifest.segments:

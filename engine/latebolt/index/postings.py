@@ -20,7 +20,7 @@ Postings = tuple[Int64, npt.NDArray[np.uint8]]
 
 BLOCK_ROWS = 1 << 16
 BLOCK_POSTINGS = 1 << 21  # bounds the memory of a block at some 100 MB, whatever the length of documents
-_POSTING_BYTES = 3
+POSTING_BYTES, LENGTH_BYTES = 3, 4  # of one row of a word, of one document's number of words
 _MOST = 255
 
 
@@ -76,7 +76,7 @@ def unpack_lengths(content: bytes) -> npt.NDArray[np.uint32]:
 
 def unpack_postings(first: int, content: bytes) -> Postings:
     """Rows of the documents that hold a word, ascending, and how often each does."""
-    n = len(content) // _POSTING_BYTES
+    n = len(content) // POSTING_BYTES
     rows = np.frombuffer(content, "<u2", n).astype(np.int64)
     rows += first
     return rows, np.frombuffer(content, "|u1", n, 2 * n)

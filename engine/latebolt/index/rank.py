@@ -50,6 +50,7 @@ def best_rows(
     if found is None:
         found = _refined(segment, scorer, columns, rows, k)[:2]
     candidates, scores = found
+    segment.check_finite(scores)
     best = top_documents(scores, segment.first_rows(candidates), k)
     return best if candidates is None else candidates[best], scores[best]
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
+from latebolt.index.codecs import check_columns
 from latebolt.index.explain import Watch
 from latebolt.index.filters import parse_where
 from latebolt.index.grouping import rows_of_documents
@@ -105,10 +106,12 @@ class Query:
         return found
 
     def _scorer(self, segment: Segment) -> Scorer:
+        codec = self._codec_of(segment.codec)
+        check_columns(segment, codec)
         if segment.codec not in self._scorers:
             assert self._matrix is not None
             with self._watch.stage("score centroids"):
-                scorer = self._codec_of(segment.codec).scorer(self._matrix, self._threads)
+                scorer = codec.scorer(self._matrix, self._threads)
             self._scorers[segment.codec] = self._watch.scorer(scorer)
         return self._scorers[segment.codec]
 
@@ -134,6 +137,7 @@ class Query:
                     rows = rows_of_documents(segment.passages, rows)
                 columns = {column.name: segment.column(column.name) for column in segment.columns}
                 late = self._scorer(segment).exact(columns, segment.offsets, rows)
+                segment.check_finite(late)
                 fused = fuse(late, n_query, scores.of(rows), words.ceiling)
                 best = top_documents(fused, segment.first_rows(rows), request.k)
                 found += _found(segment, rows[best], fused[best])

@@ -5,7 +5,7 @@ All files are opened when the segment is, so that it stays whole when a newer co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +16,12 @@ import numpy.typing as npt
 from latebolt.errors import IndexCorrupt, InvalidInput
 from latebolt.index import layout
 from latebolt.index.candidates import Lists
-from latebolt.index.documents import decode_metadata
 from latebolt.index.filters import Where, parse_where
 from latebolt.index.layout import Column, FileRecord, SegmentRecord
-from latebolt.index.mapping import RESTORE, map_array
+from latebolt.index.mapping import RESTORE, Mapped, map_array, map_file
+from latebolt.index.proof import prove_cells, prove_offsets, prove_passages
 from latebolt.index.selection import Mask, Selector
-from latebolt.index.texts_reader import Int64, Rows, StoredDocument, TextsReader
+from latebolt.index.texts_reader import Int64, Rows, StoredDocument, TextsReader, stored_metadata
 
 Document = tuple[str, str | None, dict[str, Any] | None]
 BLOCK_TOKENS: Final = 1 << 18
@@ -32,6 +32,7 @@ class Block:
     """Some live documents of a segment in row order.
 
     Args:
+        path: the database they are from.
         documents: as stored, metadata as JSON.
         passages: number of each one's passage within its document; all 0 where none was cut.
         truncated: whether the model did not read each one's end.
@@ -39,6 +40,7 @@ class Block:
         columns: name -> array of sum(lengths) rows.
     """
 
+    path: Path
     documents: list[StoredDocument]
     passages: list[int]
     truncated: list[bool]
@@ -58,17 +60,25 @@ class Block:
     @property
     def metadata(self) -> list[dict[str, Any] | None]:
         """Metadata of the documents."""
-        return [decode_metadata(document.metadata) for document in self.documents]
+        return [stored_metadata(self.path, document) for document in self.documents]
 
 
 class Segment:
     """Documents and token columns of one segment. Made by `open_segment`."""
 
     def __init__(
-        self, folder: Path, record: SegmentRecord, arrays: dict[str, npt.NDArray[Any]], texts: TextsReader
+        self,
+        folder: Path,
+        record: SegmentRecord,
+        files: Mapping[str, Mapped],
+        texts: TextsReader,
+        n_centroids: int | None,
     ) -> None:
         self.folder, self.record, self.texts = folder, record, texts
-        self._arrays = arrays
+        self._arrays = {name: mapped.array for name, mapped in files.items()}
+        # Read when first asked for: an index is open before a large segment is read.
+        self._unproved = files.get(layout.CELLS) if n_centroids is not None else None
+        self._n_centroids = n_centroids
         self._selector = Selector(texts, record.n_documents)
         self.alive: Mask = np.ones(record.n_documents, np.bool_)
         self._counted_words: tuple[Mask, tuple[int, int]] | None = None
@@ -115,8 +125,24 @@ class Segment:
         return self._arrays[layout.OFFSETS]
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """A token column, mapped and read-only."""
-        return self._arrays[f"{name}.npy"]
+        """A token column, mapped and read-only.
+
+        Raises:
+            IndexCorrupt: a token has a centroid that its codec does not have.
+        """
+        file = f"{name}.npy"
+        if self._unproved is not None and file == layout.CELLS:
+            assert self._n_centroids is not None
+            prove_cells(self.folder / file, self._unproved, self._n_centroids)
+            self._unproved = None
+        return self._arrays[file]
+
+    def check_finite(self, values: npt.NDArray[np.floating[Any]]) -> None:
+        """Raise IndexCorrupt for scores, or token vectors, that only damaged floats can give."""
+        if not np.isfinite(values).all():
+            floats = [column.file for column in self.columns if np.dtype(column.dtype).kind == "f"]
+            path = self.folder / (floats[0] if floats else "")
+            raise IndexCorrupt(path, "content", "finite numbers", "others", RESTORE)
 
     @property
     def passages(self) -> npt.NDArray[np.uint32] | None:
@@ -176,7 +202,8 @@ class Segment:
 
     def documents(self, rows: Rows) -> list[Document]:
         """(id, text, metadata) of these rows in this order."""
-        return [(d.id, d.text, decode_metadata(d.metadata)) for d in self.texts.documents(rows)]
+        found = self.texts.documents(rows)
+        return [(d.id, d.text, stored_metadata(self.texts.path, d)) for d in found]
 
     def ids(self, rows: Rows | None = None) -> list[str]:
         """Ids of these rows in this order; of all rows, deleted ones included, without an argument."""
@@ -213,41 +240,36 @@ class Segment:
         passages = np.zeros(stop - start, np.int64) if self.passages is None else self.passages[start:stop]
         truncated = np.zeros(stop - start, bool) if self.truncated is None else self.truncated[start:stop]
         columns = {column.name: self.column(column.name)[first:last] for column in self.columns}
+        for values in columns.values():
+            if values.dtype.kind == "f":
+                self.check_finite(values)
         if not alive.all():
             documents = [document for document, keep in zip(documents, alive, strict=True) if keep]
             tokens = np.repeat(alive, lengths)
             columns = {name: column[tokens] for name, column in columns.items()}
             lengths, passages, truncated = lengths[alive], passages[alive], truncated[alive]
-        return Block(documents, passages.tolist(), truncated.tolist(), lengths, columns)
+        return Block(self.texts.path, documents, passages.tolist(), truncated.tolist(), lengths, columns)
 
 
-def open_segment(folder: Path, record: SegmentRecord) -> Segment:
+def open_segment(folder: Path, record: SegmentRecord, n_centroids: int | None = None) -> Segment:
     """Map the files of a segment, its deleted rows aside.
 
+    Args:
+        n_centroids: centroids that its codec has at least; None for a codec without.
     Raises:
         FileNotFoundError: a file is gone; the caller knows whether that is damage.
-        IndexCorrupt: a file is not the one the manifest names, or offsets do not span the tokens.
+        IndexCorrupt: a file is not the one the manifest names, or its numbers point elsewhere.
     """
     names = [name for name in record.files if name not in (layout.TEXTS, record.deleted)]
-    arrays = {name: map_array(folder / name, record.files[name]) for name in names}
-    offsets = arrays[layout.OFFSETS]
-    if (offsets[0], offsets[-1]) != (0, record.n_tokens):
-        got = f"{offsets[0]} and {offsets[-1]}"
-        raise IndexCorrupt(
-            folder / layout.OFFSETS, "first and last", f"0 and {record.n_tokens}", got, RESTORE
-        )
-    if layout.LISTS in arrays:
-        check_list_ends(folder / layout.LIST_OFFSETS, arrays[layout.LIST_OFFSETS], len(arrays[layout.LISTS]))
-    return Segment(folder, record, arrays, TextsReader(folder / layout.TEXTS, record.files[layout.TEXTS]))
-
-
-def check_list_ends(path: Path, list_offsets: Int64, n_entries: int) -> None:
-    """Raise IndexCorrupt unless the inverted lists begin with the first entry and end with the last."""
-    ends = tuple(list_offsets[[0, -1]]) if len(list_offsets) else ()
-    if ends != (0, n_entries):
-        raise IndexCorrupt(
-            path, "first and last", f"0 and {n_entries}", " and ".join(map(str, ends)), RESTORE
-        )
+    files = {name: map_file(folder / name, record.files[name]) for name in names}
+    prove_offsets(folder / layout.OFFSETS, files[layout.OFFSETS], record.n_tokens)
+    if layout.PASSAGES in files:
+        prove_passages(folder / layout.PASSAGES, files[layout.PASSAGES])
+    if layout.LISTS in files:
+        ends = files[layout.LIST_OFFSETS]
+        prove_offsets(folder / layout.LIST_OFFSETS, ends, len(files[layout.LISTS].array))
+    texts = TextsReader(folder / layout.TEXTS, record.files[layout.TEXTS], record.n_documents)
+    return Segment(folder, record, files, texts, n_centroids)
 
 
 def read_alive(folder: Path, record: SegmentRecord) -> Mask:

@@ -22,7 +22,7 @@ from latebolt.index.cleanup import remove_unnamed
 from latebolt.index.documents import plain_json
 from latebolt.index.layout import Column, Manifest, ModelRecord
 from latebolt.index.lock import writer_lock
-from latebolt.index.mapping import RESTORE, map_array
+from latebolt.index.mapping import RESTORE, map_array, opened
 from latebolt.index.segment import Segment, lasting_files, open_segment, read_alive
 from latebolt.index.writer import SegmentDraft, Writer
 
@@ -42,6 +42,7 @@ class Codec:
     name: str
     info: Mapping[str, Any]
     arrays: Mapping[str, npt.NDArray[Any]]
+    folder: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +226,9 @@ class Store:
             old = known.get(record.name)
             # Compared and not assumed: someone may have put another index at this path.
             same = old is not None and lasting_files(old.record) == lasting_files(record)
-            base = old if old is not None and same else open_segment(folder, record)
+            base = old if old is not None and same else None
+            if base is None:
+                base = open_segment(folder, record, layout.n_centroids(manifest, record))
             alive = read_alive(folder, record)
             alive.flags.writeable = False
             segments.append(base.view(record, alive))
@@ -238,7 +241,7 @@ class Store:
             arrays = {
                 file.removesuffix(".npy"): map_array(folder / file, r) for file, r in codec.files.items()
             }
-            codecs[name] = Codec(name, codec.info, arrays)
+            codecs[name] = Codec(name, codec.info, arrays, folder)
         return Snapshot(manifest, codecs, tuple(segments))
 
     @contextlib.contextmanager
@@ -320,18 +323,24 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _read_manifest(path: Path) -> bytes:
-    with _explained(path), (path / layout.MANIFEST).open("rb") as file:
+    with _explained(path), opened(path / layout.MANIFEST) as file:
         return file.read()
 
 
 def _read_manifest_head(path: Path, manifest: str) -> bytes:
     """The first bytes of the manifest, whose name the caller has put together: every search asks for them."""
     with _explained(path):
-        descriptor = os.open(manifest, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
-        finally:
-            os.close(descriptor)
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(manifest, flags)
+            try:
+                return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError:  # the whole file tells what is wrong with it
+            return b""
 
 
 @contextlib.contextmanager

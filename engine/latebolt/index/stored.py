@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from latebolt.codec.base import Codec
+from latebolt.index.codecs import check_columns
 from latebolt.index.searching import Where
 from latebolt.index.segment import Block
 from latebolt.index.storage import Snapshot
@@ -70,10 +71,9 @@ def walk(
         codec: the codec of a name, None for that of a young index.
     """
     for segment in snapshot.segments:
+        check_columns(segment, reader := codec(segment.codec))
         for block in segment.blocks(max_tokens):
-            yield StoredDocuments(
-                block.ids, block.texts, block.metadata, block.passages, block, codec(segment.codec)
-            )
+            yield StoredDocuments(block.ids, block.texts, block.metadata, block.passages, block, reader)
 
 
 class Entry(NamedTuple):

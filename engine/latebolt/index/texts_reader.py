@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,11 +24,19 @@ from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING
 from latebolt.index.filter_tree import Value, compare
 from latebolt.index.layout import FileRecord
 from latebolt.index.mapping import RESTORE, check_size
-from latebolt.index.postings import Postings, unpack_lengths, unpack_postings
+from latebolt.index.postings import (
+    LENGTH_BYTES,
+    POSTING_BYTES,
+    Postings,
+    unpack_lengths,
+    unpack_postings,
+)
 
 Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64
 T = TypeVar("T")
+_WORDS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'postings'"  # of versions from 2 on
+_TEXT: Final = (str, type(None))
 _BATCH: Final = 500  # parameters of one statement; every SQLite allows 999
 
 # One constant statement an operator: what a caller wrote only ever travels as a parameter.
@@ -52,13 +61,18 @@ class StoredDocument(NamedTuple):
 class TextsReader:
     """Documents of one segment. Threads may share it; a forked child opens the file anew.
 
+    What the database says is looked at before anything is indexed by it: every method raises IndexCorrupt
+    where that does not fit.
+
+    Args:
+        n_documents: rows of the segment.
     Raises:
         FileNotFoundError: the file is gone; the caller knows whether that is damage.
         IndexCorrupt: it is not the file the manifest names.
     """
 
-    def __init__(self, path: Path, record: FileRecord) -> None:
-        self.path, self._record = path, record
+    def __init__(self, path: Path, record: FileRecord, n_documents: int) -> None:
+        self.path, self._record, self._n_documents = path, record, n_documents
         self._lengths: npt.NDArray[np.uint32] | None = None
         self._connect()
 
@@ -71,11 +85,12 @@ class TextsReader:
             self._database = connect_immutable(self.path)
             owner = self._database.execute("PRAGMA application_id").fetchone()[0]
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            older = version == 1 and self._database.execute(_WORDS).fetchone() is not None
         except sqlite3.Error as error:
             if not self.path.exists():
                 raise FileNotFoundError(self.path) from error
             raise self._corrupt(error) from error
-        if owner != layout.TEXTS_APPLICATION_ID or version not in layout.TEXTS_READABLE:
+        if owner != layout.TEXTS_APPLICATION_ID or version not in layout.TEXTS_READABLE or older:
             versions = " or ".join(map(str, layout.TEXTS_READABLE))
             expected = f"{layout.TEXTS_APPLICATION_ID:#x} version {versions}"
             raise IndexCorrupt(
@@ -102,12 +117,33 @@ class TextsReader:
         with self._lock:
             try:
                 return self._database.execute(statement, parameters).fetchall()
-            except sqlite3.DatabaseError as error:
+            except sqlite3.Error as error:
                 raise self._corrupt(error) from error
 
     def _row_numbers(self, statement: str, parameters: Sequence[Any]) -> Int64:
-        rows = self._rows(statement, parameters)
-        return np.fromiter((row for (row,) in rows), np.int64, len(rows))
+        return row_numbers(
+            self.path, [row for (row,) in self._rows(statement, parameters)], self._n_documents
+        )
+
+    def _wrong(self, field: str, expected: str, got: object) -> IndexCorrupt:
+        return IndexCorrupt(self.path, field, expected, got, RESTORE)
+
+    def _documents(self, statement: str, parameters: Sequence[Any]) -> list[StoredDocument]:
+        found = [StoredDocument(*values) for values in self._rows(statement, parameters)]
+        for row, id, text, metadata in found:
+            if not (type(id) is str and isinstance(text, _TEXT) and isinstance(metadata, _TEXT)):
+                kinds = ", ".join(type(value).__name__ for value in (id, text, metadata))
+                raise self._wrong(f"documents.row {row}", "an id, a text and metadata", kinds)
+        return found
+
+    def _ids(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[int, str]]:
+        """(row, id), each row one of the segment's."""
+        found: list[tuple[int, str]] = self._rows(statement, parameters)
+        for row, id in found:
+            if type(row) is not int or not 0 <= row < self._n_documents or type(id) is not str:
+                expected = f"a row below {self._n_documents} and a text"
+                raise self._wrong("documents (row, id)", expected, f"{row!r:.40}, a {type(id).__name__}")
+        return found
 
     def documents(self, rows: Rows) -> list[StoredDocument]:
         """Documents of these rows, in this order; a row may be named twice.
@@ -119,8 +155,7 @@ class TextsReader:
         for start in range(0, len(rows), _BATCH):
             batch = [int(row) for row in rows[start : start + _BATCH]]
             marks = ", ".join("?" * len(batch))
-            for values in self._rows(f"{_DOCUMENTS} IN ({marks})", batch):
-                found[values[0]] = StoredDocument(*values)
+            found |= {each.row: each for each in self._documents(f"{_DOCUMENTS} IN ({marks})", batch)}
         return self._in_order(found, rows)
 
     def _in_order(self, found: Mapping[int, T], rows: Rows) -> list[T]:
@@ -131,9 +166,8 @@ class TextsReader:
 
     def documents_between(self, start: int, stop: int) -> list[StoredDocument]:
         """Documents of rows start..stop-1, in order."""
-        values = self._rows(f"{_DOCUMENTS} BETWEEN ? AND ? ORDER BY d.row", (start, stop - 1))
-        found = [StoredDocument(*value) for value in values]
-        if len(found) != stop - start:
+        found = self._documents(f"{_DOCUMENTS} BETWEEN ? AND ? ORDER BY d.row", (start, stop - 1))
+        if [document.row for document in found] != list(range(start, stop)):
             raise self._missing(
                 next(i for i in range(start, stop) if i - start >= len(found) or found[i - start].row != i)
             )
@@ -145,12 +179,15 @@ class TextsReader:
     def ids(self, rows: Rows | None = None) -> list[str]:
         """Ids of these rows in this order, or of all."""
         if rows is None:
-            return [id for (id,) in self._rows("SELECT id FROM documents ORDER BY row")]
+            every = self._ids("SELECT row, id FROM documents ORDER BY row")
+            if len(every) != self._n_documents:
+                raise self._wrong("documents (count)", str(self._n_documents), len(every))
+            return [id for _, id in every]
         found: dict[int, str] = {}
         for start in range(0, len(rows), _BATCH):
             batch = [int(row) for row in rows[start : start + _BATCH]]
             marks = ", ".join("?" * len(batch))
-            found.update(self._rows(f"SELECT row, id FROM documents WHERE row IN ({marks})", batch))
+            found.update(self._ids(f"SELECT row, id FROM documents WHERE row IN ({marks})", batch))
         return self._in_order(found, rows)
 
     def rows_of_ids(self, ids: Sequence[str]) -> list[tuple[str, int]]:
@@ -159,7 +196,8 @@ class TextsReader:
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
             marks = ", ".join("?" * len(batch))
-            found.extend(self._rows(f"SELECT id, row FROM documents WHERE id IN ({marks})", batch))
+            some = self._ids(f"SELECT row, id FROM documents WHERE id IN ({marks})", batch)
+            found.extend((id, row) for row, id in some)
         return found
 
     def rows_with_id(self, op: str, value: Value) -> Int64:
@@ -182,29 +220,33 @@ class TextsReader:
     def lengths(self) -> npt.NDArray[np.uint32]:
         """Words of each document; 0 where there is no text. Needs `has_words`."""
         if self._lengths is None:
-            blocks = self._rows("SELECT lengths FROM word_blocks ORDER BY first")
-            empty = np.zeros(0, np.uint32)
-            with self._sound("word_blocks"):
-                self._lengths = np.concatenate([empty, *(unpack_lengths(content) for (content,) in blocks)])
+            parts = [np.zeros(0, np.uint32)]
+            for (content,) in self._rows("SELECT lengths FROM word_blocks ORDER BY first"):
+                if not isinstance(content, bytes) or len(content) % LENGTH_BYTES:
+                    raise self._wrong("word_blocks.lengths", "blobs of whole numbers", "something else")
+                parts.append(unpack_lengths(content))
+            lengths = np.concatenate(parts)
+            if len(lengths) != self._n_documents:
+                raise self._wrong("word_blocks (documents)", str(self._n_documents), len(lengths))
+            self._lengths = lengths
         return self._lengths
 
     def postings(self, word: str) -> Postings:
         """Ascending rows of the documents that hold a word, and how often each does. Needs `has_words`."""
-        blocks = self._rows("SELECT first, content FROM postings WHERE word = ? ORDER BY first", (word,))
-        with self._sound("postings"):
-            parts = [unpack_postings(*block) for block in blocks] or [unpack_postings(0, b"")]
-            rows, counts = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-            if len(rows) and (rows[0] < 0 or rows[-1] >= len(self.lengths()) or np.any(np.diff(rows) <= 0)):
-                raise ValueError("rows that are not there")
+        parts: list[Postings] = []
+        blocks = "SELECT first, content FROM postings WHERE word = ? ORDER BY first"
+        for first, content in self._rows(blocks, (word,)):
+            if not isinstance(content, bytes) or len(content) % POSTING_BYTES:
+                raise self._wrong(f"postings of {word!r}", "blobs of whole entries", "something else")
+            if type(first) is not int or not 0 <= first < self._n_documents:
+                expected = f"a row below {self._n_documents}"
+                raise self._wrong(f"postings.first of {word!r}", expected, f"{first!r:.40}")
+            parts.append(unpack_postings(first, content))
+        parts = parts or [unpack_postings(0, b"")]
+        rows, counts = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        if len(rows) and (rows[-1] >= self._n_documents or (rows[1:] <= rows[:-1]).any()):
+            raise self._wrong(f"postings of {word!r}", f"ascending rows below {self._n_documents}", "others")
         return rows, counts
-
-    @contextlib.contextmanager
-    def _sound(self, table: str) -> Iterator[None]:
-        """Say that a table holds what no writer of ours has written."""
-        try:
-            yield
-        except (ValueError, TypeError) as error:
-            raise IndexCorrupt(self.path, table, "as it was written", f"'{error}'", RESTORE) from error
 
     def _rows_with_long_string(self, field: str, op: str, value: Value) -> Iterator[Int64]:
         """The same for strings of which the table holds a prefix; an equal prefix decides nothing."""
@@ -218,11 +260,44 @@ class TextsReader:
                 [
                     document.row
                     for document in self.documents(undecided.tolist())
-                    for leaf in documents.leaves(documents.decode_metadata(document.metadata))
+                    for leaf in documents.leaves(stored_metadata(self.path, document))
                     if leaf.path == field and compare(leaf, op, value)
                 ],
                 np.int64,
             )
+
+
+def stored_metadata(path: Path, document: StoredDocument) -> dict[str, Any] | None:
+    """The metadata of a document of the database at `path`.
+
+    Raises:
+        IndexCorrupt: it is no JSON object.
+    """
+    field = f"documents.metadata of row {document.row}"
+    try:
+        metadata = documents.decode_metadata(document.metadata)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise IndexCorrupt(path, field, "JSON", f"'{error}'", RESTORE) from error
+    if metadata is not None and not isinstance(metadata, dict):
+        raise IndexCorrupt(path, field, "an object", type(metadata).__name__, RESTORE)
+    return metadata
+
+
+def row_numbers(path: Path, rows: Sequence[Any], n_documents: int) -> Int64:
+    """Rows that a database named, as numbers.
+
+    Raises:
+        IndexCorrupt: one is none of the segment's.
+    """
+    expected = f"a row below {n_documents}"
+    try:
+        numbers = np.fromiter(rows, np.int64, len(rows))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise IndexCorrupt(path, "row", expected, f"'{error}'", RESTORE) from error
+    wrong = (numbers < 0) | (numbers >= n_documents)
+    if wrong.any():
+        raise IndexCorrupt(path, "row", expected, numbers[np.argmax(wrong)], RESTORE)
+    return numbers
 
 
 def connect_immutable(path: Path) -> sqlite3.Connection:
@@ -243,8 +318,8 @@ def rows_replaced(old: Path, n_old: int, new: Path, n_new: int) -> Int64:
         uri = f"{new.absolute().as_uri()}?mode=ro&immutable=1"
         database.execute("ATTACH ? AS new", (uri,))
         rows = database.execute(f"SELECT o.row FROM main.documents AS o WHERE {condition}").fetchall()
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
         raise IndexCorrupt(old, "content", "a readable SQLite database", f"'{error}'", RESTORE) from error
     finally:
         database.close()
-    return np.fromiter((row for (row,) in rows), np.int64, len(rows))
+    return row_numbers(old, [row for (row,) in rows], n_old)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.cleanup import remove_unnamed
-from latebolt.index.documents import Row, decode_metadata, leaves, plain_json
+from latebolt.index.documents import Row, leaves, plain_json
 from latebolt.index.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
 from latebolt.index.merging import plan_merges
 from latebolt.index.segment import (
@@ -344,8 +344,10 @@ class SegmentDraft:
 
 def _rows(block: Block) -> list[Row]:
     return [
-        Row(d.id, d.text, d.metadata, tuple(leaves(decode_metadata(d.metadata))), passage, truncated)
-        for d, passage, truncated in zip(block.documents, block.passages, block.truncated, strict=True)
+        Row(d.id, d.text, d.metadata, tuple(leaves(metadata)), passage, truncated)
+        for d, metadata, passage, truncated in zip(
+            block.documents, block.metadata, block.passages, block.truncated, strict=True
+        )
     ]
 
 
