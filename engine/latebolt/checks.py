@@ -8,9 +8,11 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, SupportsIndex
+from typing import Any, Final, SupportsIndex
 
 from latebolt.errors import InvalidInput
+
+PASSAGE_KEYS: Final = ("text", "content", "page_content")
 
 
 def clean_text(text: str) -> str:
@@ -72,6 +74,25 @@ def check_timeout(timeout: float | None) -> float:
             if seconds >= 0:  # not true of NaN
                 return seconds
     raise InvalidInput(f"timeout should be None or a number of seconds of at least 0, got {timeout!r}.")
+
+
+def passage_text(document: object, where: str) -> str:
+    """The text of a passage to be ranked: a str, or what a dict has as "text" or "content", as clean text.
+
+    Args:
+        where: what the message calls it, e.g. "documents[3]".
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if isinstance(document, Mapping):
+        found = next((document[key] for key in PASSAGE_KEYS if isinstance(document.get(key), str)), None)
+        if found is None:
+            keys = ", ".join(map(repr, document)) or "nothing"
+            raise InvalidInput(f'{where} should have a "text" or "content" that is a str; it has {keys}.')
+        document = found
+    if not isinstance(document, str):
+        raise InvalidInput(f'{where} should be str, or a dict with a "text", got {type(document).__name__}.')
+    return clean_text(document)
 
 
 def check_query(query: str) -> str:

@@ -2,6 +2,7 @@
 
 LateboltError
 ├── InvalidInput      (ValueError)         the caller passed a wrong value
+│   └── UnknownSetting (TypeError)         a keyword that nothing here has
 ├── ModelError                             a model folder is missing, damaged or does not fit
 │   └── ExportError                        a checkpoint cannot be turned into a model folder
 ├── RuntimeUnavailable (ImportError)       a needed library or execution provider is not installed
@@ -25,6 +26,10 @@ class LateboltError(Exception):
 
 class InvalidInput(LateboltError, ValueError):
     """The caller passed a wrong value."""
+
+
+class UnknownSetting(InvalidInput, TypeError):
+    """The caller gave a setting that there is not; Python's own word for it is TypeError."""
 
 
 class ModelError(LateboltError):

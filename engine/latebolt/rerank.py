@@ -6,13 +6,14 @@ Works on anything that encodes queries and documents; keeps nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.checks import check_k, check_query
+from latebolt.checks import check_k, check_query, passage_text
+from latebolt.errors import InvalidInput
 from latebolt.kernels.maxsim import maxsim_arrays
 from latebolt.values import Hit, TokenVectors
 
@@ -63,14 +64,23 @@ def maxsim(query: npt.ArrayLike, documents: TokenVectors) -> Float32:
     return maxsim_arrays(query, documents.values, documents.offsets)
 
 
-def rerank(encoder: TextEncoder, query: str, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
-    """The documents by MaxSim with the query, best first, ties by position."""
+def rerank(
+    encoder: TextEncoder,
+    query: str,
+    documents: Sequence[str | Mapping[str, Any]],
+    top_k: int | None = None,
+) -> list[Hit]:
+    """The documents by MaxSim with the query, best first, ties by position; see `passage_text` for dicts."""
+    if isinstance(documents, str | bytes | Mapping):
+        kind = type(documents).__name__
+        raise InvalidInput(f"documents should be a list, got one {kind}. Put it in a list.")
+    texts = [passage_text(document, f"documents[{i}]") for i, document in enumerate(documents)]
     query = check_query(query)
-    k = len(documents) if top_k is None else check_k(top_k, "top_k")
-    vectors = encoder.encode_documents(documents)
+    k = len(texts) if top_k is None else check_k(top_k, "top_k")
+    vectors = encoder.encode_documents(texts)
     scores = maxsim(encoder.encode_queries([query])[0], vectors)
     best = np.argsort(-scores, kind="stable")[:k]
-    return [Hit(int(i), float(scores[i]), documents[i]) for i in best]
+    return [Hit(int(i), float(scores[i]), texts[i]) for i in best]
 
 
 class TokenMatch(NamedTuple):

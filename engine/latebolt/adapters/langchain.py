@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.adapters.opened import encoder_of, index_for, index_of
-from latebolt.checks import check_k
+from latebolt.adapters.settings import refuse_unknown
+from latebolt.checks import check_k, passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable
 from latebolt.index.hybrid import Mode
@@ -27,10 +28,11 @@ try:
     from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.retrievers import BaseRetriever
     from langchain_core.runnables import run_in_executor
-    from pydantic import ConfigDict, Field, field_validator
+    from pydantic import BaseModel, ConfigDict, Field, SkipValidation, field_validator, model_validator
 except ImportError as error:
     raise RuntimeUnavailable('langchain-core is not installed. Run "pip install langchain-core".') from error
 
+_OF_A_SEARCH = ("k", "where", "mode", "exhaustive")
 SCORE = "relevance_score"  # the member of a document's metadata that LangChain's rerankers write
 
 
@@ -48,11 +50,18 @@ class LateboltRetriever(BaseRetriever):
     The four settings can also be given with a call: `retriever.invoke("query", k=3, where="year > 2000")`.
     """
 
-    index: Index
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    index: SkipValidation[Index]
     k: int = 10
     where: str | dict[str, Any] | None = None
     mode: Mode = "late"
     exhaustive: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        return _refuse_unknown(cls, given)
 
     @field_validator("index", mode="before")
     @classmethod
@@ -83,6 +92,7 @@ class LateboltRetriever(BaseRetriever):
         Raises:
             IndexExists: there is an index in the folder; open it with `LateboltRetriever(index=...)`.
         """
+        refuse_unknown(settings, cls.model_fields, cls.__name__)
         retriever = cls(index=index_for(index, model, bits), **settings)
         retriever.add_documents(documents)
         return retriever
@@ -103,7 +113,9 @@ class LateboltRetriever(BaseRetriever):
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **settings: Any
     ) -> list[Document]:
-        asked = {name: getattr(self, name) for name in ("k", "where", "mode", "exhaustive")} | settings
+        settings.pop("verbose", None)  # LangChain reads it, and hands it on
+        refuse_unknown(settings, _OF_A_SEARCH, type(self).__name__)
+        asked = {name: getattr(self, name) for name in _OF_A_SEARCH} | settings
         return [
             Document(hit.text or "", id=str(hit.id), metadata={**(hit.metadata or {}), SCORE: hit.score})
             for hit in self.index.search(query, **asked)
@@ -129,8 +141,13 @@ class LateboltRerank(BaseDocumentCompressor):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    model: Encoder = Field(default="starter", validate_default=True)
+    model: SkipValidation[Encoder] = Field(default="starter", validate_default=True)
     top_n: int | None = 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        return _refuse_unknown(cls, given)
 
     @field_validator("model", mode="before")
     @classmethod
@@ -152,7 +169,7 @@ class LateboltRerank(BaseDocumentCompressor):
         """Positions and scores, best first, as `JinaRerank.rerank` gives them.
 
         Args:
-            documents: texts, documents, or dicts with a "text".
+            documents: texts, documents, or dicts with a "text" or "content".
             top_n: -1 for the compressor's own, None for all.
         Returns:
             One {"index": int, "relevance_score": float} a document kept.
@@ -162,10 +179,8 @@ class LateboltRerank(BaseDocumentCompressor):
         texts = [
             document.page_content
             if isinstance(document, Document)
-            else document["text"]
-            if isinstance(document, dict)
-            else document
-            for document in documents
+            else passage_text(document, f"documents[{i}]")
+            for i, document in enumerate(documents)
         ]
         kept = self.top_n if top_n == -1 else top_n
         return [{"index": hit.id, SCORE: hit.score} for hit in self.model.rerank(query, texts, kept)]
@@ -180,3 +195,9 @@ class LateboltRerank(BaseDocumentCompressor):
             )
             for found in self.rerank(documents, query)
         ]
+
+
+def _refuse_unknown(model: type[BaseModel], given: Any) -> Any:
+    if isinstance(given, dict):
+        refuse_unknown(given, model.model_fields, model.__name__)
+    return given

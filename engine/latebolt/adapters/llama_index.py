@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.adapters.opened import encoder_of, index_for, index_of
+from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
@@ -75,6 +76,7 @@ class LateboltRetriever(BaseRetriever):
         exhaustive: bool = False,
         **base: Any,
     ) -> None:
+        refuse_unknown(base, settings_of(BaseRetriever.__init__), type(self).__name__)
         super().__init__(**base)
         check_mode(mode)
         self.index, self.mode, self.exhaustive = index_of(index), mode, exhaustive
@@ -100,6 +102,8 @@ class LateboltRetriever(BaseRetriever):
         Raises:
             IndexExists: there is an index in the folder; open it with `LateboltRetriever(folder)`.
         """
+        known = settings_of(cls.__init__, "index", "base") + settings_of(BaseRetriever.__init__)
+        refuse_unknown(settings, known, cls.__name__)
         retriever = cls(index_for(index, model, bits), **settings)
         retriever.add_nodes(nodes)
         return retriever
@@ -205,6 +209,7 @@ class LateboltRerank(BaseNodePostprocessor):
         keep_retrieval_score: bool = False,
         **base: Any,
     ) -> None:
+        refuse_unknown(base, type(self).model_fields, type(self).__name__)
         encoder = encoder_of(model)
         fields: dict[str, Any] = {
             "model": encoder.model,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.adapters.opened import encoder_of
+from latebolt.adapters.settings import refuse_unknown
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.index.hybrid import Mode, check_mode
@@ -98,13 +99,12 @@ class LateboltModel:
         hf_subset: str,
         encode_kwargs: Mapping[str, Any],
         num_proc: int | None = None,
-        **_: Any,
     ) -> None:
         """Keep a corpus; with bits, encode it into an index in a temporary folder.
 
         Args:
             corpus: a `datasets.Dataset` with "id", "text" and perhaps "title".
-            encode_kwargs: of these, batch_size and show_progress_bar.
+            encode_kwargs: batch_size and show_progress_bar.
         """
         self._index = None
         self._corpus = {"dataset": corpus, "task_metadata": task_metadata, "num_proc": num_proc}
@@ -130,14 +130,13 @@ class LateboltModel:
         encode_kwargs: Mapping[str, Any],
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         num_proc: int | None = None,
-        **_: Any,
     ) -> dict[str, dict[str, float]]:
         """The best documents of each query.
 
         Args:
             queries: a `datasets.Dataset` with "id" and "text".
             top_k: documents a query.
-            encode_kwargs: of these, batch_size and show_progress_bar.
+            encode_kwargs: batch_size and show_progress_bar.
             top_ranked: of a reranking task: the documents that each query is scored with.
         Returns:
             scores[query id][document id].
@@ -209,6 +208,7 @@ def _rows(
     kind: PromptType, encode_kwargs: Mapping[str, Any], dataset: Any, task_metadata: Any, num_proc: int | None
 ) -> Iterator[tuple[str, str]]:
     """Ids and texts of a corpus or of queries, as mteb joins titles, instructions and conversations."""
+    refuse_unknown(encode_kwargs, ("batch_size", "show_progress_bar"), "LateboltModel's encode_kwargs")
     batches = create_dataloader(
         dataset,
         task_metadata=task_metadata,

@@ -43,7 +43,11 @@ def index_of(index: Index | str | Path) -> Index:
 def index_for(index: Index | str | Path, model: Encoder | str | Path, bits: int) -> Index:
     """An index to add documents to: the one that is given, or a new one in a folder.
 
+    The folder is made with the first addition: one that is refused leaves nothing that is in the way.
+
     Raises:
         IndexExists: there is one in the folder already.
     """
-    return index if isinstance(index, Index) else Index.create(index, encoder_of(model), bits=bits)
+    if isinstance(index, Index):
+        return index
+    return Index.create(index, encoder_of(model), bits=bits, with_first_add=True)

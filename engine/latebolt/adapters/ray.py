@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 
 from latebolt.adapters import parquet
+from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import IndexCorrupt, InvalidInput, LateboltError, RuntimeUnavailable
@@ -268,6 +269,7 @@ def _check_cpus(workers: int, cpus: float) -> None:
 def _options(encode: Mapping[str, Any] | None, index: str | Path | None) -> dict[str, Any]:
     """Arguments of `EncodeTexts`."""
     options = dict(encode or {})
+    refuse_unknown(options, settings_of(EncodeTexts.__init__), "EncodeTexts")
     if index is not None:
         if unfit := sorted(set(options) - {"device", "threads", "text_column"}):
             raise InvalidInput(f"{unfit[0]}: is decided by the index {index}. Leave it out.")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.adapters.opened import encoder_of
+from latebolt.adapters.settings import refuse_unknown, settings_of
+from latebolt.checks import passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 
@@ -49,7 +51,7 @@ class LateboltRanker(BaseRanker):
     def rank(
         self,
         query: str,
-        docs: str | list[str] | Document | list[Document],
+        docs: str | list[str] | Document | list[Document] | list[dict[str, Any]],
         doc_ids: list[str] | list[int] | None = None,
         metadata: list[dict[str, Any]] | None = None,
     ) -> RankedResults:
@@ -67,6 +69,11 @@ class LateboltRanker(BaseRanker):
                 raise InvalidInput(f"{name} should have one entry a document, {n}, got {len(given)}.")
         if n == 0:
             return RankedResults(results=[], query=query, has_scores=True)
+        if isinstance(docs, list):
+            docs = [
+                passage_text(doc, f"docs[{i}]") if isinstance(doc, dict) else doc
+                for i, doc in enumerate(docs)
+            ]
         documents = prep_docs(docs, doc_ids)
         for document, members in zip(documents, metadata or (), strict=False):
             document.metadata = members
@@ -111,4 +118,7 @@ def Reranker(  # noqa: N802 - the name of what it takes the place of
         raise InvalidInput(
             f'model_type should be "colbert" here, got "{model_type}". Load others by rerankers.Reranker.'
         )
+    refuse_unknown(
+        settings, settings_of(LateboltRanker.__init__, "model_name_or_path", "verbose"), "Reranker"
+    )
     return LateboltRanker(model_name, verbose=verbose, **settings)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.adapters.opened import encoder_of
+from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.rerank import maxsim
@@ -124,6 +125,7 @@ class MultiVectorEncoder:
         **settings: Any,
     ) -> Any:
         """`encode` as queries, by default with the "query" prompt."""
+        refuse_unknown(settings, _OF_ENCODE, "encode_query")
         if prompt_name is None and prompt is None:
             prompt_name = "query"
         return self.encode(inputs, prompt_name, prompt, task="query", **settings)
@@ -136,6 +138,7 @@ class MultiVectorEncoder:
         **settings: Any,
     ) -> Any:
         """`encode` as documents, by default with the "document" prompt."""
+        refuse_unknown(settings, _OF_ENCODE, "encode_document")
         if prompt_name is None and prompt is None:
             prompt_name = "document"
         return self.encode(inputs, prompt_name, prompt, task="document", **settings)
@@ -304,6 +307,9 @@ class MultiVectorEncoder:
     @staticmethod
     def stop_multi_process_pool(pool: dict[str, Any]) -> None:
         """Nothing: there is nothing to stop."""
+
+
+_OF_ENCODE: Final = settings_of(MultiVectorEncoder.encode, "inputs", "prompt_name", "prompt", "task")
 
 
 class _NoCard:

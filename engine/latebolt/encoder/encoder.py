@@ -15,7 +15,7 @@ import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -340,8 +340,13 @@ class Encoder:
         limit = self._text.limit("document", max_length)
         truncation.tell(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
 
-    def rerank(self, query: str, documents: Sequence[str], top_k: int | None = None) -> list[Hit]:
+    def rerank(
+        self, query: str, documents: Sequence[str | Mapping[str, Any]], top_k: int | None = None
+    ) -> list[Hit]:
         """The documents by MaxSim with the query, best first; `Hit.id` is the position in `documents`.
+
+        Args:
+            documents: texts, or dicts with a "text" or "content".
 
         Raises:
             InvalidInput: an empty query, or documents that are not a list of str.

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.errors import RuntimeUnavailable
 
 try:
     from langchain_core.callbacks.manager import CallbackManagerForRetrieverRun, Callbacks
     from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.retrievers import BaseRetriever
-    from pydantic import Field
+    from pydantic import BaseModel, ConfigDict, Field, model_validator
 except ImportError as error:
     raise RuntimeUnavailable(
         "LangChain is not installed. Run \"pip install 'langchain-core>=0.3'\"."
@@ -24,8 +25,15 @@ except ImportError as error:
 class RAGatouilleLangChainRetriever(BaseRetriever):
     """Searches the model's index; `kwargs` go to `RAGPretrainedModel.search`."""
 
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
     model: Any
     kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        return _refuse_unknown(cls, given, "search", "query")
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
@@ -39,9 +47,16 @@ class RAGatouilleLangChainRetriever(BaseRetriever):
 class RAGatouilleLangChainCompressor(BaseDocumentCompressor):
     """Reranks documents and keeps the best k; `kwargs` go to `RAGPretrainedModel.rerank`."""
 
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
     model: Any
     kwargs: dict[str, Any] = Field(default_factory=dict)
     k: int = 5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        return _refuse_unknown(cls, given, "rerank", "query", "documents", "k")
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None, **kwargs: Any
@@ -51,6 +66,7 @@ class RAGatouilleLangChainCompressor(BaseDocumentCompressor):
         Args:
             kwargs: `k`, for another number of them this time.
         """
+        refuse_unknown(kwargs, ("k",), "compress_documents")
         if not documents:
             return []
         texts = [document.page_content for document in documents]
@@ -60,3 +76,13 @@ class RAGatouilleLangChainCompressor(BaseDocumentCompressor):
             document.model_copy(update={"metadata": {**document.metadata, "relevance_score": score}})
             for document, score in kept
         ]
+
+
+def _refuse_unknown(model: type[BaseModel], given: Any, method: str, *apart: str) -> Any:
+    """Of the model's own settings, and of those for a method of a `RAGPretrainedModel`."""
+    if isinstance(given, dict):
+        refuse_unknown(given, model.model_fields, model.__name__)
+        called = getattr(given.get("model"), method, None)
+        if called is not None:
+            refuse_unknown(given.get("kwargs") or {}, settings_of(called, *apart), f"{method}()")
+    return given

@@ -19,7 +19,7 @@ from latebolt.adapters.stanford import folders
 from latebolt.adapters.stanford.checkpoint import gpu_or_cpu
 from latebolt.adapters.stanford.folders import Overwrite
 from latebolt.adapters.stanford.infra import ColBERTConfig, index_folder
-from latebolt.checks import check_k
+from latebolt.checks import check_k, passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
@@ -142,14 +142,15 @@ class RAGPretrainedModel:
         )
         path = index_folder(str(self._folder), name)
         self._close()
-        index, finished = folders.begin(path, encoder, config, overwrite_index)
-        with index:
+        with folders.begun(path, encoder, config, overwrite_index) as (index, finished):
             if not (overwrite_index == "reuse" and finished):
                 done = folders.read_next_pid(path) if finished else len(index)
                 notes = [_note(chunk[_ID], metadata) for chunk in chunks]
                 texts = [chunk["content"] for chunk in chunks]
-                folders.write_metadata(path, config, max(len(chunks), done))
+                if finished:  # before the passages, so that no pid is given twice
+                    folders.write_metadata(path, config, max(len(chunks), done))
                 folders.add_passages(index, texts[done:], done, config, notes[done:], sys.stderr.isatty())
+                folders.write_metadata(path, config, max(len(chunks), done))
         self._open(name)
         return path
 
@@ -239,7 +240,7 @@ class RAGPretrainedModel:
     def rerank(
         self,
         query: str | Sequence[str],
-        documents: Sequence[str],
+        documents: Sequence[str | Mapping[str, Any]],
         k: int = 10,
         zero_index_ranks: bool = False,
         bsize: int | Literal["auto"] = "auto",
@@ -248,7 +249,8 @@ class RAGPretrainedModel:
 
         Args:
             query: a str, or a list of them.
-            documents: what to rank, each up to the model's limit.
+            documents: what to rank, each up to the model's limit: texts, or dicts with a "content" or "text",
+                as `search` gives them.
             k: results wanted; all where there are fewer documents.
             zero_index_ranks: ranks begin at 0 instead of 1.
         Returns:
@@ -257,8 +259,11 @@ class RAGPretrainedModel:
             InvalidInput: no list of str, or k is below 1.
         """
         held = EncodedDocuments()
-        vectors = self.encoder.encode_documents(documents, max_length=self.encoder.contract.max_tokens)
-        held.add(documents, vectors, None)
+        if isinstance(documents, str | bytes | Mapping):
+            raise InvalidInput(f"documents should be a list, got one {type(documents).__name__}.")
+        texts = [passage_text(document, f"documents[{i}]") for i, document in enumerate(documents)]
+        vectors = self.encoder.encode_documents(texts, max_length=self.encoder.contract.max_tokens)
+        held.add(texts, vectors, None)
         return self._search_held(held, query, k, zero_index_ranks)
 
     def encode(

@@ -6,9 +6,11 @@ how it was made, and which pid comes next.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,20 +45,37 @@ def erase(folder: Path) -> list[str]:
     Raises:
         IndexExists: the folder holds something else.
     """
+    names = check_ours(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    return sorted(str(folder / name) for name in names)
+
+
+def check_ours(folder: Path) -> set[str]:
+    """What is in the folder of an index; nothing where there is no folder.
+
+    Raises:
+        IndexExists: the folder holds something else.
+    """
     if not folder.exists():
-        return []
+        return set()
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {folder.name}
     if not folder.is_dir() or names - {*_OURS, *(name + layout.DRAFT_SUFFIX for name in _OURS)}:
         raise IndexExists(
             f"{folder}: holds what is no latebolt index ({', '.join(sorted(names)[:3])}). Delete it "
             "yourself, or choose another name."
         )
-    shutil.rmtree(folder)
-    return sorted(str(folder / name) for name in names)
+    return names
 
 
-def begin(path: str, encoder: Encoder, config: ColBERTConfig, overwrite: Overwrite) -> tuple[Index, bool]:
+@contextlib.contextmanager
+def begun(
+    path: str, encoder: Encoder, config: ColBERTConfig, overwrite: Overwrite
+) -> Iterator[tuple[Index, bool]]:
     """(the index at `path`, whether it was finished before): made new, emptied or found as `overwrite` says.
+
+    Its folder is made with its first passages. Where these are refused, or the block is left before, nothing
+    is left behind, and an index that was to be overwritten is there as before.
 
     Raises:
         BadArgument, IndexThere: there is something and `overwrite` is False, or it is none of the five.
@@ -67,12 +86,32 @@ def begin(path: str, encoder: Encoder, config: ColBERTConfig, overwrite: Overwri
     if folder.exists() and overwrite is False:
         raise IndexThere(f'{path}: is there already. Use overwrite=True, "reuse", "resume", or another name.')
     if overwrite in ("reuse", "resume") and (folder / layout.MANIFEST).exists():
-        return Index.open(path, encoder), (folder / INDEX_METADATA).exists()
-    if overwrite in (True, "force_silent_overwrite"):
-        erase(folder)
+        with Index.open(path, encoder) as index:
+            yield index, (folder / INDEX_METADATA).exists()
+        return
     if config.nbits not in (1, 2, 4, 8, 16):
         raise InvalidInput(f"nbits should be 1, 2, 4 or 8, got {config.nbits!r}.")
-    return Index.create(path, encoder, bits=config.nbits), False
+    replaced = overwrite in (True, "force_silent_overwrite") and check_ours(folder)
+    with (
+        _aside(folder) if replaced else contextlib.nullcontext(),
+        Index.create(path, encoder, bits=config.nbits, with_first_add=True) as index,
+    ):
+        yield index, False
+
+
+@contextlib.contextmanager
+def _aside(folder: Path) -> Iterator[None]:
+    """The index in a folder out of the way: gone once another stands there, and back where none came."""
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
+    folder.rename(old)
+    try:
+        yield
+    finally:
+        if (folder / layout.MANIFEST).exists():
+            shutil.rmtree(old)
+        else:
+            files.remove(folder)
+            old.rename(folder)
 
 
 def write_metadata(path: str, config: ColBERTConfig, next_pid: int) -> None:
@@ -102,6 +141,8 @@ def add_passages(
     show_progress: bool = False,
 ) -> None:
     """Add passages under the pids first_pid, first_pid + 1, ..., so many a commit."""
+    if not passages:
+        index.add([])  # which makes the folder of one that has none
     size = COMMIT_PASSAGES if config.pool_factor == 1 else POOLED_PASSAGES
     for start in range(0, len(passages), size):
         part = list(passages[start : start + size])

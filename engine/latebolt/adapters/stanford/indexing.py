@@ -47,8 +47,12 @@ class Indexer:
         self.configure(checkpoint=self.checkpoint, dim=self.encoder.dim)
 
     def configure(self, **settings: Any) -> None:
-        """Give some settings."""
-        self.config.configure(**settings)
+        """Give some settings.
+
+        Raises:
+            InvalidInput: there is no setting of that name.
+        """
+        self.config.configure_strictly(**settings)
 
     def get_index(self) -> str | None:
         """Path of the index made last."""
@@ -86,16 +90,14 @@ class Indexer:
         folders.check_overwrite(overwrite)
         passages = Collection.cast(collection)
         index_folder("", name)  # refuses what leads elsewhere, also where a path is given
-        self.configure(
-            collection=passages.path, index_name=name, resume=overwrite == "resume", partitions=None
-        )
-        path = self.index_path = self.config.index_path_
-        index, finished = folders.begin(path, self.encoder, self.config, overwrite)
-        with index:
+        self.configure(collection=passages.path, index_name=name, resume=overwrite == "resume")
+        path = self.config.index_path_
+        with folders.begun(path, self.encoder, self.config, overwrite) as (index, finished):
+            self.index_path = path
             if overwrite == "reuse" and finished:
                 return path
             done = folders.read_next_pid(path) if finished else len(index)
             rest = passages.data[done:]
             folders.add_passages(index, rest, done, self.config, show_progress=shows_progress(self.verbose))
-        folders.write_metadata(path, self.config, max(len(passages), done))
+            folders.write_metadata(path, self.config, max(len(passages), done))
         return path

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self
 
+from latebolt.adapters.settings import refuse_unknown
 from latebolt.encoder import model_folder
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput
 
@@ -115,6 +116,15 @@ class Settings:
     def configure(self, ignore_unrecognized: bool = True, **settings: Any) -> set[str]:
         """Give some settings; the names of those that do not exist come back."""
         return {name for name, value in settings.items() if not self.set(name, value, ignore_unrecognized)}
+
+    def configure_strictly(self, **settings: Any) -> None:
+        """Give some settings.
+
+        Raises:
+            InvalidInput: one does not exist; names the nearest that does.
+        """
+        refuse_unknown(settings, (each.name for each in fields(self)), type(self).__name__)
+        self.configure(**settings)
 
     def set(self, key: str, value: Any, ignore_unrecognized: bool = False) -> bool:
         """Give one setting; whether it exists.

@@ -83,8 +83,12 @@ class Searcher:
             self.collection = StoredPassages(self._index, self._unsaved)
 
     def configure(self, **settings: Any) -> None:
-        """Give some settings; of those of a search, `query_maxlen` has an effect."""
-        self.config.configure(**settings)
+        """Give some settings; of those of a search, `query_maxlen` has an effect.
+
+        Raises:
+            InvalidInput: there is no setting of that name.
+        """
+        self.config.configure_strictly(**settings)
         if "query_maxlen" in settings:
             self.checkpoint.query_tokenizer.query_maxlen = settings["query_maxlen"]
 
