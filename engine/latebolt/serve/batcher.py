@@ -2,7 +2,8 @@
 
 On the CPU every text runs alone on one thread (see `encoder`), so nothing has to wait for a batch to fill:
 an idle server starts at once, and what a busy one makes wait is merged into the next take. `batch_tokens`
-bounds a take, and so how long a query waits. A text that is alone in the server gets all threads.
+bounds a take, and so how long documents hold a thread; a query that comes while they hold all of them gets
+one more. A text that is alone in the server gets all threads.
 """
 
 from __future__ import annotations
@@ -97,12 +98,17 @@ class Batcher:
         self._threads, self._batch_tokens, self._queue_tokens = threads, batch_tokens, queue_tokens
         self._cache, self._lanes = cache, Lanes()
         self._changed = threading.Condition()
-        self._busy, self._closing = 0, False
+        self._busy = self._at_documents = 0  # threads that work, and those of them that work at documents
+        self._closing = False
         self.is_whole = True  # no thread has ended before its time
         self._rate = _FIRST_RATE
+        # One more than there are threads, for queries that come while documents hold all of them: a take of
+        # documents lasts tens of milliseconds, and no search should wait for it.
         self._workers = [
-            threading.Thread(target=self._serve, name=f"latebolt-encode-{i}", daemon=True)
-            for i in range(threads)
+            threading.Thread(
+                target=self._serve, args=(i == threads,), name=f"latebolt-encode-{i}", daemon=True
+            )
+            for i in range(threads + 1)
         ]
         for worker in self._workers:
             worker.start()
@@ -143,7 +149,8 @@ class Batcher:
                 )
             self._lanes.put(waiting)
             self._show_queue()
-            self._changed.notify(min(len(tokens), self._threads))
+            # The extra thread may be the one that is woken and has nothing to do.
+            self._changed.notify(min(len(tokens), self._threads) + 1)
         work.future.add_done_callback(lambda _: self._forget(waiting))
         return work.future
 
@@ -169,10 +176,11 @@ class Batcher:
         for worker in self._workers:
             worker.join()
 
-    def _serve(self) -> None:
+    def _serve(self, is_extra: bool) -> None:
         try:
-            while (taken := self._next()) is not None:
+            while (taken := self._next(is_extra)) is not None:
                 batch, alone = taken
+                are_documents = batch[0][0].lane == "document"
                 try:
                     self._run(batch, None if alone else 1)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, this thread serves on
@@ -182,20 +190,31 @@ class Batcher:
                 finally:
                     with self._changed:
                         self._busy -= 1
+                        self._at_documents -= are_documents
         finally:
             self.is_whole = self.is_whole and self._closing
 
-    def _next(self) -> tuple[list[tuple[Work, int]], bool] | None:
+    def _next(self, is_extra: bool) -> tuple[list[tuple[Work, int]], bool] | None:
         """The next texts, and whether they are all there is to do; None when there will be no more."""
         with self._changed:
-            while not (batch := self._lanes.take(self._batch_tokens, self._threads)):
+            while not (batch := self._take(is_extra)):
                 if self._closing:
                     return None
                 self._changed.wait()
             self._busy += 1
+            self._at_documents += batch[0][0].lane == "document"
+            if self._at_documents == self._threads and self._lanes.texts["query"]:
+                self._changed.notify_all()  # the extra thread's turn
             alone = self._busy == 1 and not any(self._lanes.texts.values()) and len(batch) == 1
             self._show_queue()
         return batch, alone
+
+    def _take(self, is_extra: bool) -> list[tuple[Work, int]]:
+        if not is_extra:
+            return self._lanes.take(self._batch_tokens, self._threads)
+        if self._at_documents < self._threads:
+            return []
+        return self._lanes.take(self._batch_tokens, 1, "query")
 
     def _run(self, batch: list[tuple[Work, int]], threads: int | None) -> None:
         start = time.perf_counter()

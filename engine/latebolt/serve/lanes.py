@@ -58,16 +58,17 @@ class Lanes:
         self.tokens[waiting.lane] += waiting.left
         self.texts[waiting.lane] += len(waiting.tokens)
 
-    def take(self, budget: int, takers: int) -> list[tuple[Any, int]]:
+    def take(self, budget: int, takers: int, only: Lane | None = None) -> list[tuple[Any, int]]:
         """The next texts, as (owner, number of the text), of one lane.
 
         Args:
             budget: tokens in all; a longer text comes alone.
             takers: how many share what waits; nobody takes more than a share, so that all have work.
+            only: the lane, and what is in it by order of nothing else.
         Returns:
             At least one text; none when nothing waits.
         """
-        lane = self._next_lane()
+        lane = only or self._next_lane()
         heap = self._heaps[lane]
         room = min(budget, math.ceil(self.tokens[lane] / takers))
         taken: list[tuple[Any, int]] = []

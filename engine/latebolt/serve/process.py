@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -39,6 +40,7 @@ from latebolt.serve.settings import Settings
 
 _FAILED: Final = 3  # exit code of a process whose model cannot be loaded
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_SWITCH_SECONDS: Final = 0.0005
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the common load balancers keep theirs
 
@@ -153,6 +155,8 @@ def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
     # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: None)
+    # A request passes from thread to thread, and at each step may wait so long for one that runs Python.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     server = make_server(settings, keys, _settle_memory)
     server.run(sockets=[listener])
     if server.service.failure is not None:

@@ -298,3 +298,18 @@ def test_an_engine_that_lost_a_thread_says_so(encoder: Encoder, batcher, monkeyp
     for worker in engine._workers[:1]:
         worker.join(30)
     assert not engine.is_whole
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_query_does_not_wait_for_documents_that_hold_every_thread(encoder: Encoder, batcher, threads: int):
+    engine = batcher(threads=threads)
+    blockers = [Blocker(engine, encoder) for _ in range(threads)]
+    queries = [vectors_of(engine, encoder, [f"quick {n}"] * 5, "query") for n in range(10)]
+    for each in queries:
+        assert len(each.result(30)) == 5
+    waits = vectors_of(engine, encoder, ["a document"])
+    time.sleep(0.05)
+    assert not waits.done(), "the extra thread is for queries"
+    for each in blockers:
+        each.let_go.set()
+    assert len(waits.result(30)) == 1
