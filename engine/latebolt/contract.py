@@ -125,6 +125,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Provenance
     parity: dict[str, Any] = {}  # summary of report.json
     lowercase: bool = False  # texts are lowercased before the tokenizer sees them
+    notes: tuple[str, ...] = ()  # what a user should know: settings of the source that could not be kept
     format: str = "latebolt-model"
     format_version: int = FORMAT_VERSION
 

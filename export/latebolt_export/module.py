@@ -40,11 +40,11 @@ class TokenEmbedder(nn.Module):
         projected = {i: self.projections[i](hidden) for i in used}
         return {output.name: _unit(projected[output.projection], output.dim) for output in self.outputs}
 
-    def run(self, ids: np.ndarray) -> dict[str, np.ndarray]:
-        """One text without padding: int64 [tokens] -> output name -> float32 [tokens, dim]."""
+    def run(self, ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        """One text: ids and mask int64 [tokens] -> output name -> float32 [tokens, dim]."""
         with torch.inference_mode():
-            tensor = torch.from_numpy(ids)[None]
-            return {name: value[0].numpy() for name, value in self(tensor, torch.ones_like(tensor)).items()}
+            found = self(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
+            return {name: value[0].numpy() for name, value in found.items()}
 
 
 class _Projection(nn.Module):

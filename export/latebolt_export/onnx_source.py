@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from latebolt.errors import ExportError
-from latebolt.layouts import graphs, settings
+from latebolt.layouts import graphs, lengths, settings
 from latebolt.layouts.files import joint_sha256
 from latebolt_export import tensors
 from latebolt_export.checkpoint import licence
@@ -62,6 +62,7 @@ def load(place: Place, file: Path) -> OnnxSource:
         lowercase=told.lowercase,
         tokenizer_json=told.vocabulary.json(),
         licence=licence(folder),
+        notes=lengths.beyond(folder, told.max_tokens),
         file=file,
         dim=told.dim,
     )

@@ -20,6 +20,8 @@ class Origin:
     document: TextRules
     tokenizer_json: str
     lowercase: bool = False  # texts are lowercased before the tokenizer sees them
+    place: str = ""  # the folder it was read from, "" if it has none
     revision: str = ""
     licence: str = ""
+    notes: tuple[str, ...] = ()  # settings of the source that could not be kept, in words
     files: dict[str, bytes] = field(default_factory=dict)  # further files of the model folder, by name

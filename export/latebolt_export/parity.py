@@ -1,7 +1,7 @@
 """Compares every graph with the float32 original on real texts: figures, not what is done about them.
 
-Each text is one run, as the runtime does it on a CPU. The original is the PyTorch module, or the graph that
-an export started from.
+Each text is one run, as the runtime does it on a CPU, with the ids and the mask that the runtime makes of it.
+The original is the PyTorch module, or the graph that an export started from.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ import msgspec
 import numpy as np
 from tokenizers import Tokenizer
 
-from latebolt.contract import Frame
+from latebolt.encoder.text import TextPipeline
 from latebolt_export import texts
 from latebolt_export.sessions import open_file
+from latebolt_export.side_by_side import SideBySide
 
 TEXTS = 48
 LONGEST = 256  # tokens of a parity text; `texts.of_lengths` adds longer ones
-QUERIES, QUERY_TOKENS = 16, 14  # texts of which the beginning serves as a query, and how much of it
+QUERIES, QUERY_WORDS = 16, 9  # texts of which the beginning serves as a query, and how much of it
 MOST_REARRANGED = 1 << 30  # bytes of a graph that is compared at full speed
 TIMED_TOKENS, TIMED_RUNS = 128, 9
 
 Vectors = dict[str, list[np.ndarray]]  # output name -> float32 [tokens, dim] of each text
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # int64 [tokens] -> output name -> float32 [tokens, dim]
+# ids and mask, int64 [tokens] -> output name -> float32 [tokens, dim]
+Run = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 
 
 class HeadParity(msgspec.Struct, frozen=True):
@@ -61,19 +63,39 @@ class Report(msgspec.Struct, frozen=True):
     worst_matmuls: list[str]  # int8: inputs whose rounding costs most, worst first
     float_matmuls: list[str]  # int8: MatMuls left in float32 to keep the budget
     collection: str = ""  # where nDCG was measured
+    as_runtime: int = 0  # texts with markers, prompts, expansion and mask as the runtime makes them
+    masked: int = 0  # texts of these whose mask has zeros
+    rules: list[str] = []  # the text rules, in words; the comparison of graphs says nothing of them
+    notes: list[str] = []  # settings of the source that could not be kept
+    heads: dict[str, str] = {}  # width -> where its weights come from
+    beside: SideBySide | None = None  # the library that the checkpoint was made for
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Texts to compare on, as ids: first of every length, without markers; then as the runtime makes them."""
+
+    ids: list[np.ndarray]  # int64 [tokens] each
+    masks: list[np.ndarray]  # likewise; ones, then zeros
+    n_queries: int  # the last so many are queries, the others documents
+    as_runtime: int  # the last so many are made by the text rules
+
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.ids))
+
+    @property
+    def masked(self) -> int:
+        """Texts of which a part is not attended to."""
+        return sum(1 for mask in self.masks if not mask.all())
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """Texts as ids, and what the original makes of them."""
 
-    ids: list[np.ndarray]
-    n_queries: int  # the last so many are queries, the others documents
+    sample: Sample
     vectors: Vectors
-
-    @property
-    def longest(self) -> int:
-        return max(map(len, self.ids))
 
 
 def encode(tokenizer_json: str, passages: Sequence[str], longest: int) -> list[np.ndarray]:
@@ -83,36 +105,43 @@ def encode(tokenizer_json: str, passages: Sequence[str], longest: int) -> list[n
     return [np.array(encoding.ids, dtype=np.int64) for encoding in tokenizer.encode_batch(list(passages))]
 
 
-def sample(tokenizer_json: str, frame: Frame, limit: int) -> tuple[list[np.ndarray], int]:
-    """Ids to compare on, of every length up to `limit`, and how many of the last are queries."""
-    real = encode(tokenizer_json, texts.parity_texts(TEXTS), min(LONGEST, limit))
+def sample(tokenizer_json: str, pipeline: TextPipeline) -> Sample:
+    """Texts of every length that the encoder takes, then documents and queries by the contract's rules.
+
+    Args:
+        pipeline: of the same tokenizer; holds the contract.
+    """
+    passages, contract = texts.parity_texts(TEXTS), pipeline.contract
+    frame, limit = contract.frame, contract.max_tokens
     first, last = len(frame.prefix), len(frame.suffix)
-    bodies = [one[first : len(one) - last] for one in real]
+    bodies = [one[first : len(one) - last] for one in encode(tokenizer_json, passages, min(LONGEST, limit))]
     # Other scripts stand at the end of the list; taken in turns, every long text has some.
     mixed = np.concatenate([bodies[i] for i in np.argsort(np.arange(len(bodies)) % 8, kind="stable")])
     lengths = [np.array(one, np.int64) for one in texts.of_lengths(mixed.tolist(), frame, limit)]
-    step = max(1, len(bodies) // QUERIES)
-    frames = np.array(frame.prefix, np.int64), np.array(frame.suffix, np.int64)
-    room = max(1, min(QUERY_TOKENS, limit) - first - last)
-    queries = [np.concatenate([frames[0], body[:room], frames[1]]) for body in bodies[::step][:QUERIES]]
-    return [*lengths, *real, *queries], len(queries)
+    starts = [" ".join(text.split()[:QUERY_WORDS]) for text in passages]
+    made = pipeline.tokenize(passages, "document", min(LONGEST, contract.document.max_tokens))
+    made += pipeline.tokenize(starts[:: max(1, len(starts) // QUERIES)][:QUERIES], "query")
+    masks = [np.ones_like(one) for one in lengths]
+    masks += [(np.arange(len(one.ids)) < one.attended).astype(np.int64) for one in made]
+    return Sample([*lengths, *(one.ids for one in made)], masks, len(made) - len(passages), len(made))
 
 
-def reference(run: Run, ids: list[np.ndarray], n_queries: int) -> Reference:
+def reference(run: Run, sample: Sample) -> Reference:
     """What the original makes of each text."""
     vectors: Vectors = {}
-    for one in ids:
-        for name, value in run(one).items():
+    for ids, mask in zip(sample.ids, sample.masks, strict=True):
+        for name, value in run(ids, mask).items():
             vectors.setdefault(name, []).append(value)
-    return Reference(ids, n_queries, vectors)
+    return Reference(sample, vectors)
 
 
 def runner(session: Any) -> Run:
     """A graph as the original."""
     names = [output.name for output in session.get_outputs()]
 
-    def run(ids: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: value[0] for name, value in zip(names, session.run(names, feed(ids)), strict=True)}
+    def run(ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+        found = session.run(names, feed(ids, mask))
+        return {name: value[0] for name, value in zip(names, found, strict=True)}
 
     return run
 
@@ -126,17 +155,18 @@ def measure(path: Path, n_bytes: int, truth: Reference, longest: int | None = No
     """
     session = open_file(path, rearrange=n_bytes < MOST_REARRANGED)
     names = list(truth.vectors)
-    some = [i for i, one in enumerate(truth.ids) if longest is None or len(one) <= longest]
+    ids, masks = truth.sample.ids, truth.sample.masks
+    some = [i for i, one in enumerate(ids) if longest is None or len(one) <= longest]
     found: Vectors = {name: [] for name in names}
     for i in some:
-        for name, value in zip(names, session.run(names, feed(truth.ids[i])), strict=True):
+        for name, value in zip(names, session.run(names, feed(ids[i], masks[i])), strict=True):
             found[name].append(value[0].astype(np.float32))
     heads = {}
     for name in names:
         expected = [truth.vectors[name][i] for i in some]
-        heads[name.removeprefix("embeddings_")] = compare(expected, found[name], truth.n_queries)
+        heads[name.removeprefix("embeddings_")] = compare(expected, found[name], truth.sample.n_queries)
     del session
-    return GraphParity(heads, n_bytes, _speed(path, names[:1], truth.ids))
+    return GraphParity(heads, n_bytes, _speed(path, names[:1], ids))
 
 
 def compare(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], n_queries: int) -> HeadParity:
@@ -166,15 +196,16 @@ def _maxsim(vectors: Sequence[np.ndarray], n_queries: int) -> np.ndarray:
     return np.array([[(query @ document.T).max(1).sum() for document in documents] for query in queries])
 
 
-def feed(ids: np.ndarray) -> dict[str, np.ndarray]:
+def feed(ids: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
     """The inputs of one text."""
-    return {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
+    return {"input_ids": ids[None], "attention_mask": mask[None]}
 
 
 def _speed(path: Path, names: list[str], ids: list[np.ndarray]) -> float:
     session = open_file(path, threads=1)
     longest = max(map(len, ids))
-    inputs = feed(np.resize(np.concatenate(ids), min(TIMED_TOKENS, longest)))
+    timed = np.resize(np.concatenate(ids), min(TIMED_TOKENS, longest))
+    inputs = feed(timed, np.ones_like(timed))
     seconds = []
     for _ in range(TIMED_RUNS):
         start = time.perf_counter()

@@ -15,9 +15,10 @@ import msgspec
 
 from latebolt import contract
 from latebolt.contract import PRECISIONS, Contract, Head, Provenance
+from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput
 from latebolt.evaluate import read_collection
-from latebolt_export import heads, siblings, source, texts
+from latebolt_export import heads, siblings, side_by_side, source, texts, words
 from latebolt_export.budgets import Budgets
 from latebolt_export.codes import check_isa, graph_isa
 from latebolt_export.draft_folder import check_target, draft_of
@@ -25,7 +26,6 @@ from latebolt_export.files import describe
 from latebolt_export.requirements import need_export_libraries, need_graph_libraries, versions
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
 
     from latebolt_export.architectures import Kind
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from latebolt_export.heads import Output
     from latebolt_export.onnx_source import OnnxSource
     from latebolt_export.origin import Origin
-    from latebolt_export.parity import Reference
+    from latebolt_export.parity import Reference, Report, Sample
 
 Progress = Callable[[str], None]
 CALIBRATION_TOKENS = 256  # at most, of one calibration text
@@ -50,10 +50,14 @@ class ExportOptions:
     half_outputs: bool = False
     budgets: Budgets = field(default_factory=Budgets)
     collection: Path | None = None  # BEIR folder to measure nDCG on
+    compare: str | None = None  # one of `side_by_side.LIBRARIES`, to be put beside
+    compare_python: Path | None = None  # None: this Python
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_isa(self.isa)
+        if self.compare is not None:
+            side_by_side.check_name(self.compare)
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
         if unknown or not self.precisions:
             raise InvalidInput(
@@ -80,6 +84,8 @@ def export_model(
     overwrite: bool = False,
     budgets: Budgets | None = None,
     collection: str | Path | None = None,
+    compare: str | None = None,
+    compare_python: str | Path | None = None,
     progress: Progress = lambda step: None,
 ) -> Contract:
     """Turn a checkpoint, or an ONNX graph somebody else exported, into a model folder.
@@ -104,6 +110,9 @@ def export_model(
         overwrite: replace a model folder that is at `out`.
         budgets: how far each precision may stray from the original.
         collection: folder in BEIR layout; nDCG@10 of every graph is measured on it and held to the budget.
+        compare: sentence-transformers, pylate or colbert-ai: the library that the checkpoint was made for
+            encodes texts too, and the report puts tokens and vectors side by side.
+        compare_python: the Python that has the library; None is this one.
         progress: called with a few words at each step.
     Returns:
         the contract written to latebolt.json.
@@ -122,6 +131,8 @@ def export_model(
         half_outputs=half_outputs,
         budgets=budgets or Budgets(),
         collection=None if collection is None else Path(collection),
+        compare=compare,
+        compare_python=None if compare_python is None else Path(compare_python),
         overwrite=overwrite,
     )
     return _export(_Request(source, head, tuple(siblings), revision), Path(out), name, options, progress)
@@ -139,6 +150,8 @@ def _export(
     request: _Request, out: Path, name: str | None, options: ExportOptions, progress: Progress
 ) -> Contract:
     check_target(out, options.overwrite, progress)
+    if options.compare is not None and request.head is not None:
+        raise InvalidInput("compare: the library knows nothing of a head file. Leave one of the two out.")
     need_graph_libraries()
     place = source.locate(request.source, request.revision, progress)
     if (file := source.graph_file(place.path)) is not None:
@@ -146,6 +159,8 @@ def _export(
             raise InvalidInput(
                 f"{place.path}: an ONNX graph has its head inside, so none can be added to it."
             )
+        if options.compare is not None:
+            raise InvalidInput(f"{place.path}: is an ONNX graph, which {options.compare} does not read.")
         from latebolt_export import onnx_source
 
         return build_from_graph(onnx_source.load(place, file), out, name or place.name, options, progress)
@@ -181,7 +196,7 @@ def build(
         fused = fuse.fuse(graph.trace(embedder, folder))
         fuse.check_counts(fused, fuse.expected_counts(checkpoint.plan))
         progress("running PyTorch")
-        truth = parity.reference(embedder.run, *_texts(checkpoint))
+        truth = parity.reference(embedder.run, _texts(checkpoint, draft))
         del embedder
         memory.give_back()
         start = _Start(fused, checkpoint.plan.kinds, outputs, truth, "PyTorch", digest)
@@ -202,7 +217,7 @@ def build_from_graph(
         model, outputs = onnx_source.read(given, options.dims, folder)
         progress("running it as it is")
         run = parity.runner(tensors.open_session(model, folder))
-        truth = parity.reference(run, *_texts(given))
+        truth = parity.reference(run, _texts(given, draft))
         progress("fusing")
         fused = fuse.fuse(model, attention=True, heads=given.heads, hidden=given.hidden)
         start = _Start(fused, (), outputs, truth, "the original graph", digest)
@@ -227,6 +242,8 @@ def _finish(
     """Make, measure and describe every graph in the draft folder."""
     from latebolt_export import graphs, parity, quality, report, verdict
 
+    for line in origin.notes:
+        progress(f"note: {line}")
     longest = min(CALIBRATION_TOKENS, origin.max_tokens)
     work = graphs.Work(
         draft=draft,
@@ -241,21 +258,25 @@ def _finish(
     )
     made = graphs.make(start.fused, options.precisions, work)
     shutil.rmtree(draft / WORK)
-    integer = made.get("int8")
+    integer, sample = made.get("int8"), start.truth.sample
+    described = _contract(origin, start, name)
     found = parity.Report(
         name=name,
         against=start.against,
-        texts=len(start.truth.ids),
-        tokens=sum(map(len, start.truth.ids)),
-        longest=start.truth.longest,
+        texts=len(sample.ids),
+        tokens=sum(map(len, sample.ids)),
+        longest=sample.longest,
         precisions={precision: each.parity for precision, each in made.items()},
         worst_matmuls=list(integer.worst) if integer else [],
         float_matmuls=list(integer.left_float) if integer else [],
+        as_runtime=sample.as_runtime,
+        masked=sample.masked,
+        rules=words.rules(described, origin.tokenizer_json),
+        notes=list(origin.notes),
+        heads={str(output.dim): output.source for output in start.outputs},
     )
-    (draft / "tokenizer.json").write_text(origin.tokenizer_json, encoding="utf-8")
     for file, content in origin.files.items():
         (draft / file).write_bytes(content)
-    described = _contract(origin, start, name)
     described = msgspec.structs.replace(
         described,
         graphs={
@@ -267,11 +288,25 @@ def _finish(
     if options.collection is not None:
         progress(f"measuring nDCG on {options.collection.name}")
         found = quality.with_ndcg(found, draft, options.collection)
+    if options.compare is not None:
+        found = _beside(found, draft, options, origin.place, progress)
     verdict.hold_to(options.budgets, found)
     report.write(found, draft)
     described = msgspec.structs.replace(described, parity=report.summary(found))
     contract.write(described, draft)
     return described
+
+
+def _beside(
+    found: Report, draft: Path, options: ExportOptions, checkpoint: str, progress: Progress
+) -> Report:
+    assert options.compare is not None
+    progress(f"asking {options.compare}")
+    library = side_by_side.Library(options.compare, checkpoint, options.compare_python)
+    beside = side_by_side.compare(draft, library)
+    if not beside.agrees:
+        progress(f"note: {beside.library} gives other vectors; see the report")
+    return msgspec.structs.replace(found, beside=beside)
 
 
 def _contract(origin: Origin, start: _Start, name: str) -> Contract:
@@ -293,13 +328,30 @@ def _contract(origin: Origin, start: _Start, name: str) -> Contract:
             tools=versions(),
         ),
         lowercase=origin.lowercase,
+        notes=origin.notes,
     )
 
 
-def _texts(origin: Origin) -> tuple[list[np.ndarray], int]:
+def _texts(origin: Origin, draft: Path) -> Sample:
+    """The texts to compare on; their tokenizer is the model folder's from here on."""
     from latebolt_export import parity
 
-    return parity.sample(origin.tokenizer_json, origin.frame, origin.max_tokens)
+    file = draft / "tokenizer.json"
+    file.write_text(origin.tokenizer_json, encoding="utf-8")
+    rules = Contract(
+        name=origin.name,
+        architecture=origin.architecture,
+        hidden_size=origin.hidden,
+        max_tokens=origin.max_tokens,
+        heads=(),
+        frame=origin.frame,
+        query=origin.query,
+        document=origin.document,
+        graphs={},
+        source=Provenance(origin.name),
+        lowercase=origin.lowercase,
+    )
+    return parity.sample(origin.tokenizer_json, TextPipeline(file, rules))
 
 
 def _work_folder(draft: Path) -> Path:

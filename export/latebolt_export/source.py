@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts import graphs, hub
+from latebolt.layouts import graphs, hub, lengths
 
 if TYPE_CHECKING:
     from latebolt_export.checkpoint import Checkpoint
@@ -55,7 +55,10 @@ def checkpoint(place: Place, head: Sequence[Path] | None) -> Checkpoint:
     from latebolt_export import checkpoint as checkpoints
 
     found = checkpoints.load(place.path, head)
-    return dataclasses.replace(found, name=place.name, revision=place.revision)
+    notes = lengths.beyond(place.path, found.max_tokens)
+    return dataclasses.replace(
+        found, name=place.name, revision=place.revision, place=str(place.path), notes=notes
+    )
 
 
 def graph_file(path: Path) -> Path | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from latebolt.contract import Frame
+from latebolt.contract import Contract, Expansion, Frame, Provenance, TextRules
+from latebolt.encoder.text import TextPipeline
 from latebolt.errors import ExportError, InvalidInput
 from latebolt_export.budgets import Budgets
 from latebolt_export.parity import GraphParity, HeadParity, Report, compare, rank_agreement, sample
@@ -79,18 +80,52 @@ def test_rank_agreement_is_the_share_of_pairs_in_the_same_order():
     assert rank_agreement(np.zeros((0, 3)), np.zeros((0, 3))) == 1
 
 
+def pipeline(folder, limit, **query):
+    rules = Contract(
+        name="tiny",
+        architecture="bert",
+        hidden_size=32,
+        max_tokens=limit,
+        heads=(),
+        frame=Frame((4,), (5,), 0),
+        query=TextRules(32, marker=1, **query),
+        document=TextRules(min(limit, 90), marker=2, prompt="abc "),
+        graphs={},
+        source=Provenance("tiny"),
+    )
+    return TextPipeline(folder / "tokenizer.json", rules)
+
+
 @pytest.mark.parametrize("limit", [40, 192, 1100])
 def test_sample_has_every_length_up_to_the_limit_and_keeps_the_frame(make, limit):
-    tokenizer = (make("plain") / "tokenizer.json").read_text()
-    ids, n_queries = sample(tokenizer, Frame((4,), (5,), 0), limit)
-    lengths = [len(one) for one in ids]
+    folder = make("plain")
+    made = sample((folder / "tokenizer.json").read_text(), pipeline(folder, limit))
+    lengths = [len(one) for one in made.ids]
     assert {1, 2, 3, 5, 9, 17, 33, limit} <= set(lengths)
     assert max(lengths) == limit
-    assert n_queries > 8
-    for one in ids:
+    assert made.n_queries > 8
+    assert made.masked == 0
+    for one in made.ids:
         assert one.dtype == np.int64
         assert one[0] == 4
         assert len(one) < 3 or one[-1] == 5
+
+
+@pytest.mark.parametrize("attend", [False, True])
+def test_sample_has_texts_and_masks_as_the_runtime_makes_them(make, attend):
+    folder = make("plain")
+    rules = pipeline(folder, 192, expansion=Expansion(6, attend))
+    made = sample((folder / "tokenizer.json").read_text(), rules)
+    queries = list(zip(made.ids, made.masks, strict=True))[-made.n_queries :]
+    documents = list(zip(made.ids, made.masks, strict=True))[-made.as_runtime : -made.n_queries]
+    letters = [7, 33 + 1, 33 + 2]  # a ##b ##c: the prompt
+    for ids, mask in documents:
+        assert ids[:5].tolist() == [4, 2, *letters] and mask.all()
+    for ids, mask in queries:
+        assert ids[:2].tolist() == [4, 1] and len(ids) == 32
+        filled = ids == 6
+        assert mask.tolist() == (np.ones(32) if attend else ~filled).tolist()
+    assert (made.masked > 0) is not attend
 
 
 def test_int8_may_lose_only_so_much_of_a_collections_ndcg():

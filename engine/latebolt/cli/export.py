@@ -48,6 +48,16 @@ def _names(value: str) -> tuple[str, ...]:
     type=click.Path(file_okay=False),
     help="Folder in BEIR layout: nDCG@10 of every graph is measured on it and held to the budget.",
 )
+@click.option(
+    "--compare",
+    type=click.Choice(["sentence-transformers", "pylate", "colbert-ai"]),
+    help="The library that SOURCE was made for: REPORT.md puts its tokens and vectors beside ours.",
+)
+@click.option(
+    "--compare-python",
+    type=click.Path(dir_okay=False),
+    help="The Python that has that library.  [default: this one]",
+)
 @click.option("--fp32-max-abs", type=float, help="Budget: largest difference to PyTorch.  [default: 1e-4]")
 @click.option("--fp16-min-cosine", type=float, help="Budget: cosine of the worst token.  [default: 0.999]")
 @click.option("--int8-mean-cosine", type=float, help="Budget: mean token cosine.  [default: 0.99]")
@@ -66,6 +76,8 @@ def export_command(
     revision: str | None,
     name: str | None,
     collection: str | None,
+    compare: str | None,
+    compare_python: str | None,
     overwrite: bool,
     as_json: bool,
     **budgets: float | None,
@@ -109,6 +121,8 @@ def export_command(
         revision=revision,
         name=name,
         collection=collection,
+        compare=compare,
+        compare_python=compare_python,
         budgets=Budgets(**{budget: value for budget, value in budgets.items() if value is not None}),
         overwrite=overwrite,
         progress=note,

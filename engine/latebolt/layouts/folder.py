@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latebolt.contract import Contract, Head, Provenance
 from latebolt.errors import ModelError
-from latebolt.layouts import graphs, settings
+from latebolt.layouts import graphs, lengths, settings
 
 
 def derive(folder: Path, names: Sequence[str], name: str, revision: str = "") -> Contract:
@@ -48,6 +48,7 @@ def derive(folder: Path, names: Sequence[str], name: str, revision: str = "") ->
         graphs=found,
         source=Provenance(name=name, revision=revision),
         lowercase=told.lowercase,
+        notes=lengths.beyond(folder, told.max_tokens),
     )
     if problems := contract.problems():
         raise ModelError(f"{folder}: {'; '.join(problems)}. Correct its settings.")
