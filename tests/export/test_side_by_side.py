@@ -26,10 +26,10 @@ def test_the_rules_are_said_in_words(make):
     said = pipeline(folder, 192, expansion=Expansion(6, False), skiplist=(59, 60), strip=True).contract
     query, document, casing = words.rules(said, (folder / "tokenizer.json").read_text())
     assert query == (
-        "Queries: `[CLS]` `[unused0]` text `[SEP]`, at most 32 tokens in all; shorter ones are filled up to 32 "
-        'with `[MASK]`, which no token attends to; no vector of 2 tokens (`!` """); white space around the '
-        "text is removed."
-    ).replace('"""', '`"`')
+        "Queries: `[CLS]` `[unused0]` text `[SEP]`, at most 32 tokens in all; shorter ones are filled up to "
+        '32 with `[MASK]`, which no token attends to; no vector of 2 tokens (`!` `"`); white space around '
+        "the text is removed."
+    )
     assert document.startswith(
         'Documents: `[CLS]` `[unused1]` "abc " + text `[SEP]`, at most 90 tokens in all; '
     )
@@ -55,7 +55,7 @@ def test_the_report_says_the_rules_and_what_it_does_not_cover(make, tmp_path):
     export_model(make("pylate"), tmp_path / "out", **QUICK)
     page = (tmp_path / "out" / "REPORT.md").read_text()
     assert "- Queries: `[CLS]` `[Q] ` text `[SEP]`, at most 20 tokens in all" in page
-    assert "- Documents: " in page and "(`!` `,`" in page
+    assert "- Documents: " in page and "`!` `,`" in page
     assert "whether the rules above are the checkpoint's own is not in the table (--compare" in page
     stored = json.loads((tmp_path / "out" / "report.json").read_text())
     assert stored["as_runtime"] > 50 and stored["rules"]
