@@ -40,6 +40,7 @@ class Ticket:
         self._works: set[Work] = set()
         self._lock = threading.Lock()
         self.is_cancelled = False
+        self.n_truncated = 0
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: what has not begun never will."""
@@ -62,6 +63,15 @@ class Ticket:
 
 # The ticket of the request that this thread or task works for.
 current_ticket: contextvars.ContextVar[Ticket | None] = contextvars.ContextVar("ticket", default=None)
+
+
+def count_truncated(lane: Lane, n: int) -> None:
+    """So many texts of this request have an end that the model does not read; for figures and the log."""
+    ticket = current_ticket.get()
+    if n and ticket is not None:
+        ticket.n_truncated += n
+    if n:
+        metrics.count(metrics.TRUNCATED, lane, by=n)
 
 
 @dataclass(eq=False)

@@ -273,7 +273,9 @@ class _Exchange:
         code = self._code or self._scope["state"].get("code", "")
         if code:
             metrics.count(metrics.ERRORS, code)
-        fields = {"code": code} if code else {}
+        fields: dict[str, object] = {"code": code} if code else {}
+        if self._ticket.n_truncated:
+            fields["truncated"] = self._ticket.n_truncated
         log.event(
             "request",
             logging.INFO,

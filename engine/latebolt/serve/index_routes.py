@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from latebolt.encoder import truncation
 from latebolt.errors import InvalidInput
 from latebolt.index.hybrid import Mode
 from latebolt.serve import metrics
@@ -102,8 +103,8 @@ def router(service: Service) -> APIRouter:
             raise invalid("documents", f"has {len(documents)} entries, at most {most} are taken at a time.")
         if background:
             return answer(await service.in_thread(service.writes, jobs.begin, name, documents), 202)
-        ids = await service.in_thread(service.writes, indexes.add, name, documents)
-        return answer({"index": name, "added": len(ids), "ids": ids})
+        ids, truncated = await service.in_thread(service.writes, indexes.add, name, documents)
+        return answer({"index": name, "added": len(ids), "truncated": truncated, "ids": ids})
 
     @routes.post(
         "/v1/indexes/{name}/documents/delete",
@@ -120,11 +121,14 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": SearchResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
     )
     async def search(name: Name, request: SearchRequest) -> Response:
+        is_cut = request.mode != "bm25" and await service.is_cut(request.query)
         if request.explain:
-            return answer(await service.in_thread(service.searches, _explain, service, name, request))
+            explained = await service.in_thread(service.searches, _explain, service, name, request)
+            return answer({**explained, "truncated": is_cut})
         how = _How(name, request.k, msgspec.json.encode(request.where), request.exhaustive, request.mode)
         hits = await together.ask(how, request.query)
-        return answer({"index": name, "object": "list", "hits": [hit.record() for hit in hits]})
+        found = [hit.record() for hit in hits]
+        return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})
 
     @routes.get(
         "/v1/jobs",
@@ -159,7 +163,7 @@ class _How(NamedTuple):
 
 def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
     index = service.indexes.get(how.name)
-    with metrics.stage("search"):
+    with metrics.stage("search"), truncation.gathered():  # said in the answer
         try:
             return index.search_many(queries, how.k, msgspec.json.decode(how.where), how.exhaustive, how.mode)
         except InvalidInput as error:
@@ -169,7 +173,7 @@ def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
 def _explain(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
     index = service.indexes.get(name)
     arguments = (request.query, request.k, request.where, request.exhaustive, request.mode)
-    with metrics.stage("search"):
+    with metrics.stage("search"), truncation.gathered():
         try:
             found = index.search(*arguments, explain=True)
         except InvalidInput as error:

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
 from latebolt.index import files
 from latebolt.index.index import Index
 from latebolt.index.lock import writer_lock
 from latebolt.serve import metrics
-from latebolt.serve.batcher import current_ticket
+from latebolt.serve.batcher import count_truncated, current_ticket
 from latebolt.serve.problems import Problem
 from latebolt.serve.schemas import IndexRequest, MetadataOf, Row
 from latebolt.serve.settings import INDEX_NAME
@@ -150,15 +151,26 @@ class Indexes:
         shutil.rmtree(grave, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
-    def add(self, name: str, documents: Sequence[Row]) -> list[str]:
-        """Add or replace documents in one commit, which is on disk when this returns."""
+    def add(self, name: str, documents: Sequence[Row]) -> tuple[list[str], int]:
+        """Add or replace documents in one commit, which is on disk when this returns.
+
+        Returns:
+            Their ids, and how many texts (or passages of them) the model did not read to their end.
+        """
         ids = [document.id for document in documents]
         texts = [document.text for document in documents]
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
-            self._patiently(lambda: index.add(texts, ids, MetadataOf(documents)))
+
+            def write() -> int:
+                with truncation.gathered() as tally:
+                    index.add(texts, ids, MetadataOf(documents))
+                return tally.n_truncated
+
+            truncated = self._patiently(write)
+            count_truncated("document", truncated)
             metrics.show(metrics.DOCUMENTS, len(index), name)
-        return ids
+        return ids, truncated
 
     def remove(self, name: str, ids: Sequence[str]) -> int:
         """Delete documents; says how many of them there were."""

@@ -16,6 +16,7 @@ from latebolt.encoder.text import TokenIds
 from latebolt.rerank import match_tokens
 from latebolt.serve import metrics
 from latebolt.serve.answers import answer, matches_json, vectors_json
+from latebolt.serve.batcher import count_truncated
 from latebolt.serve.problems import fault, invalid, invalid_fields
 from latebolt.serve.requests import JsonRoute, problems
 from latebolt.serve.schemas import (
@@ -74,6 +75,7 @@ async def _vectors(service: Service, request: VectorsRequest) -> Response:
     encoder = service.encoder(request.dimensions)
     kind = request.input_type or "document"
     tokens = await service.tokenize(encoder, request.input, kind)
+    count_truncated(kind, sum(each.truncated for each in tokens))
     n_vectors, most = sum(len(each.ids) for each in tokens), service.settings.max_vectors
     if n_vectors > most:
         raise invalid("input", f"would give {n_vectors} vectors, at most {most} fit in an answer. Send less.")
@@ -97,6 +99,8 @@ async def _rerank(service: Service, request: RerankRequest) -> Response:
     tokens = await service.tokenize(encoder, texts, "document")
     if request.truncation is False:
         _refuse_truncated(query, tokens)
+    count_truncated("query", query.truncated)
+    count_truncated("document", sum(each.truncated for each in tokens))
     [vectors] = await service.encode(encoder, "query", query_tokens, lambda _, found: found)
     scores: list[float] = await service.encode(
         encoder, "document", tokens, lambda _, found: score(vectors, found)
@@ -126,7 +130,8 @@ async def _rerank(service: Service, request: RerankRequest) -> Response:
 
 def _usage(tokens: Sequence[TokenIds]) -> dict[str, int]:
     total = sum(len(each.ids) for each in tokens)
-    return {"total_tokens": total, "prompt_tokens": total}
+    truncated = sum(each.truncated for each in tokens)
+    return {"total_tokens": total, "prompt_tokens": total, "truncated_texts": truncated}
 
 
 def _check_count(service: Service, field: str, texts: Sequence[str]) -> None:

@@ -43,10 +43,11 @@ class Job(msgspec.Struct):
     process: int
     ended: float | None = None
     detail: str | None = None
+    truncated: int | None = None
 
     def record(self) -> dict[str, Any]:
         """As answers show it."""
-        shown = {"id", "index", "state", "documents", "created", "ended", "detail"}
+        shown = {"id", "index", "state", "documents", "created", "ended", "detail", "truncated"}
         return {"object": "job", **{k: v for k, v in msgspec.structs.asdict(self).items() if k in shown}}
 
 
@@ -123,7 +124,7 @@ class Jobs:
                 return
             job.state = "running"
             self._write(job)
-            self._indexes.add(job.index, documents)
+            _, job.truncated = self._indexes.add(job.index, documents)
             self._end(job, "done")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is how the job ended
             if self._ticket.is_cancelled:

@@ -68,6 +68,7 @@ BATCH_REQUESTS = Histogram(
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 32),
 )
 TOKENS = Counter("latebolt_tokens", "Tokens taken through the graph.", ["lane"])
+TRUNCATED = Counter("latebolt_truncated_texts", "Texts whose end the model did not read.", ["lane"])
 CACHE_HITS = Counter("latebolt_cache_hits", "Texts whose vectors were known.")
 CACHE_MISSES = Counter("latebolt_cache_misses", "Texts whose vectors were not known.")
 CACHE_BYTES = Gauge("latebolt_cache_bytes", "Memory of known vectors.", multiprocess_mode="livesum")

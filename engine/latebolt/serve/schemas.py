@@ -294,6 +294,7 @@ class Usage(BaseModel):
 
     total_tokens: int
     prompt_tokens: int
+    truncated_texts: int = Field(description="An extension: texts whose end the model did not read.")
 
 
 _Matrix = list[list[float]]
@@ -412,10 +413,11 @@ class IndexesResponse(BaseModel):
 
 
 class AddedResponse(BaseModel):
-    """Documents that are on disk."""
+    """Documents that are on disk; `truncated` of them, or of their passages, were not read to the end."""
 
     index: str
     added: int
+    truncated: int
     ids: list[str]
 
 
@@ -437,6 +439,7 @@ class JobBody(BaseModel):
     created: float
     ended: float | None
     detail: str | None
+    truncated: int | None = Field(description="Of a job that is done, as in the answer to an addition.")
 
 
 class JobsResponse(BaseModel):
@@ -470,6 +473,7 @@ class SearchResponse(BaseModel):
     index: str
     object: Literal["list"]
     hits: list[SearchHit]
+    truncated: bool = Field(description="Whether the query has an end that the model did not read.")
     stages: list[Stage] | None = None
 
 

@@ -24,7 +24,7 @@ from latebolt.encoder.text import TokenIds
 from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
 from latebolt.rerank import maxsim
 from latebolt.serve import log, metrics
-from latebolt.serve.batcher import Batcher
+from latebolt.serve.batcher import Batcher, count_truncated
 from latebolt.serve.cache import VectorCache
 from latebolt.serve.held import Budget, current_lease
 from latebolt.serve.indexes import Indexes
@@ -41,6 +41,7 @@ State = Literal["loading", "ready", "stopping", "broken"]
 
 # Characters that are tokenised in less time than it takes to wake another thread.
 _FEW_CHARACTERS: Final = 4000
+_MARKERS: Final = 8  # tokens that are no part of a text, more than any model has
 # Writes that may wait for their turn at an index, or work at different ones.
 _WRITES: Final = 16
 # Indexes that are searched once before the server is ready.
@@ -181,6 +182,15 @@ class Service:
         if sum(map(len, texts)) < _FEW_CHARACTERS:
             return encoder.tokenize(texts, kind)
         return await self.in_thread(self.searches, encoder.tokenize, texts, kind)
+
+    async def is_cut(self, query: str) -> bool:
+        """Whether the model reads a query not to its end; counted. Of a short one that is known at once."""
+        encoder = self.encoder()
+        if len(query.encode()) + _MARKERS <= encoder.contract.query.max_tokens:
+            return False
+        [tokens] = await self.tokenize(encoder, [query], "query")
+        count_truncated("query", tokens.truncated)
+        return tokens.truncated
 
     async def encode(
         self,

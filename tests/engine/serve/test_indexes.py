@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_an_index_from_its_making_to_its_end(client: httpx.Client):
     assert (made.json()["bits"], made.json()["dimensions"], made.json()["documents"]) == (4, 64, 0)
     assert client.post("/v1/indexes", json={"name": "life"}).json()["code"] == "index_exists"
     added = client.post("/v1/indexes/life/documents", json={"documents": documents(5)})
-    assert added.json() == {"index": "life", "added": 5, "ids": [f"d{i}" for i in range(5)]}
+    assert added.json() == {"index": "life", "added": 5, "truncated": 0, "ids": [f"d{i}" for i in range(5)]}
     assert [each["name"] for each in client.get("/v1/indexes").json()["data"]] == ["life"]
     again = [{**documents(1)[0], "text": "replaced by zebras"}]
     client.post("/v1/indexes/life/documents", json={"documents": again})
@@ -338,7 +339,12 @@ def test_fields_of_a_document_are_its_metadata_as_in_a_line_of_a_file(client: ht
 
 def test_nothing_to_do_is_done(client: httpx.Client, index: str):
     path = f"{index}/documents"
-    assert client.post(path, json={"documents": []}).json() == {"index": "cities", "added": 0, "ids": []}
+    assert client.post(path, json={"documents": []}).json() == {
+        "index": "cities",
+        "added": 0,
+        "truncated": 0,
+        "ids": [],
+    }
     assert client.post(f"{path}/delete", json={"ids": []}).json() == {"index": "cities", "deleted": 0}
     job = client.post(path, params={"background": True}, json={"documents": []}).json()
     wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
@@ -346,3 +352,43 @@ def test_nothing_to_do_is_done(client: httpx.Client, index: str):
     assert client.post("/v1/indexes/none/documents", json={"documents": []}).status_code == 404
     for jina, request in [("rerank", {"query": "a", "documents": []}), ("multi-vector", {"input": []})]:
         assert client.post(f"/v1/{jina}", json=request).status_code == 422
+
+
+def test_texts_that_the_model_does_not_read_to_their_end_are_counted(
+    client: httpx.Client, index: str, caplog: pytest.LogCaptureFixture
+):
+    long, metric = "many words " * 800, 'latebolt_truncated_texts_total{lane="document"}'
+
+    def counted() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(metric))
+
+    before = counted()
+    with caplog.at_level(logging.INFO, "latebolt"):
+        records = [{"id": "a", "text": long}, {"id": "b", "text": "short"}, {"id": "c", "text": long}]
+        assert client.post(f"{index}/documents", json={"documents": records}).json()["truncated"] == 2
+        request = {"query": long, "documents": [long, "short"]}
+        ranked = client.post("/v1/rerank", json=request).json()
+        assert ranked["usage"]["truncated_texts"] == 2
+        vectors = client.post(
+            "/v1/embeddings", json={"input": ["a", long], "embedding_type": "ubinary"}
+        ).json()
+        assert vectors["usage"]["truncated_texts"] == 1
+        for more in ({}, {"explain": True}):
+            assert client.post(f"{index}/search", json={"query": long, **more}).json()["truncated"] is True
+            assert (
+                client.post(f"{index}/search", json={"query": "capital", **more}).json()["truncated"] is False
+            )
+        assert (
+            client.post(f"{index}/search", json={"query": long, "mode": "bm25"}).json()["truncated"] is False
+        )
+        job = client.post(f"{index}/documents?background=true", json={"documents": records}).json()
+        assert job["truncated"] is None
+        path = f"/v1/jobs/{job['id']}"
+        wait_until(lambda: client.get(path).json()["state"] == "done")
+        assert client.get(path).json()["truncated"] == 2
+    assert counted() == before + 2 + 1 + 1 + 2
+    told = [record.fields.get("truncated") for record in caplog.records if hasattr(record, "fields")]
+    assert [n for n in told if n] == [2, 2, 1, 1, 1]
+    assert not any("many words" in record.getMessage() for record in caplog.records)
+    assert not any(record.levelno >= logging.WARNING for record in caplog.records)

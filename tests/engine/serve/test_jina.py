@@ -33,7 +33,7 @@ def test_rerank_answers_as_the_library_does(client: httpx.Client, encoder: Encod
     np.testing.assert_allclose(scores, [hit.score for hit in hits], rtol=1e-5)
     assert [result["document"]["text"] for result in answer["results"]] == [hit.text for hit in hits]
     tokens = sum(encoder.count_tokens(PASSAGES)) + sum(encoder.count_tokens([QUERY], "query"))
-    assert answer["usage"] == {"total_tokens": tokens, "prompt_tokens": tokens}
+    assert answer["usage"] == {"total_tokens": tokens, "prompt_tokens": tokens, "truncated_texts": 0}
     assert (answer["model"], answer["object"]) == ("starter", "list")
 
 
