@@ -11,7 +11,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from latebolt import Encoder, maxsim
+from latebolt import Encoder, TokenVectors, maxsim
 from latebolt.cli.stdlib_corpus import read_stdlib
 from latebolt.codec.residual import ResidualCodec
 from latebolt.errors import InvalidInput, ModelError
@@ -20,6 +20,7 @@ from latebolt.evaluate import (
     Collection,
     Grid,
     bm25_run,
+    cache,
     evaluate,
     evaluate_collection,
     measure,
@@ -277,6 +278,24 @@ def test_damaged_encodings_are_made_again(tmp_path, encoder, caplog):
         np.testing.assert_array_equal(found.values, good.values)
         assert bytes(content) == file.read_bytes()
     assert "encoded again" in caplog.text
+
+
+def test_any_damage_of_encodings_is_found_or_does_no_harm(tmp_path, rng):
+    """Flags and versions of the archive too, for each of which its reader has an error of another type."""
+    kept = TokenVectors(rng.unit(40, 8), np.array([0, 10, 40]))
+    file = tmp_path / "kept.npz"
+    cache._write(file, kept)
+    content = file.read_bytes()
+    for place in [
+        *range(content.index(b"\x93NUMPY") + 128),
+        *range(content.rindex(b"PK\1\2") - 80, len(content)),
+    ]:
+        for value in (0, 1, 99, 255, content[place] ^ 4):
+            damaged = bytearray(content)
+            damaged[place] = value
+            file.write_bytes(damaged)
+            found = cache._read(file, 2, 8)
+            assert found is None or np.array_equal(found.values, kept.values)
 
 
 def test_encodings_of_what_differs_are_never_mixed(tmp_path, encoder):

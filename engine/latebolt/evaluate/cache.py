@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +31,19 @@ from latebolt.values import TokenVectors
 
 _TEXTS_A_FILE = 256
 _FORMAT = "1"
+# What NumPy and the archive's reader say of damaged bytes: of a changed flag, for example, that no password
+# was given, or that a way to compress is not known.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +116,7 @@ def _read(path: Path, n_texts: int, dim: int) -> TokenVectors | None:
             vectors = TokenVectors(stored["values"], stored["offsets"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         logger.warning("%s: cannot be used (%s); its texts are encoded again.", path, error)
         return None
     return vectors if len(vectors) == n_texts and vectors.dim == dim else None

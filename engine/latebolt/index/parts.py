@@ -16,6 +16,7 @@ import msgspec
 from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.layout import Count, ModelRecord
+from latebolt.index.mapping import opened
 
 LISTING: Final = "parts.json"
 
@@ -62,13 +63,14 @@ def read_listing(folder: Path) -> Listing:
     """
     path = folder / LISTING
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Listing)
-    except (FileNotFoundError, NotADirectoryError) as error:
+        with opened(path) as file:
+            return msgspec.json.decode(file.read(), type=Listing)
+    except FileNotFoundError as error:
         raise IndexNotFound(
             f"{folder}: holds neither an index nor the parts of a finished job (no {layout.MANIFEST}, no "
             f"{LISTING}). A job that was stopped finishes when it is run again."
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise IndexCorrupt(path, "content", "a list of parts", str(error), "Run the job again.") from error
 
 

@@ -322,6 +322,23 @@ def test_a_list_of_parts_says_which_count(index, tmp_path, rng):
         write_listing(folder, listing("parquet", model, 1, 30, [f"{wanted}.parquet"]))
 
 
+DAMAGED_LISTS = [
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(b"\xff" + path.read_bytes()),
+    lambda path: path.write_text("[" * 100_000),
+    lambda path: (path.unlink(), path.mkdir()),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_LISTS)
+def test_a_damaged_list_of_parts_is_named(tmp_path, index, damage):
+    write_listing(tmp_path, listing("index", ModelRecord("m", "f", "int8", DIM), 0, 0, []))
+    damage(tmp_path / "parts.json")
+    with pytest.raises(IndexCorrupt) as caught:
+        index.adopt(tmp_path)
+    assert caught.value.path == tmp_path / "parts.json"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit a __del__
 @pytest.mark.parametrize("cause", ["full", "interrupt"])
 def test_an_adoption_cut_short_anywhere_leaves_the_last_commit(rng, cause):
