@@ -5,11 +5,11 @@ A setting under another name that is ignored does not fail, it answers with more
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from latebolt.checks import unknown_name
 from latebolt.errors import UnknownSetting
 
 # What other libraries call what we have; of several, the first that the place knows is meant.
@@ -53,11 +53,8 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], owner: str) -> No
     for name in given:
         if name in names:
             continue
-        meant = next((each for each in _MEANT.get(name, ()) if each in names), None)
-        if meant is None:
-            meant = next(iter(difflib.get_close_matches(name, names, 1)), None)
-        hint = "" if meant is None else f" Did you mean {meant!r}?"
-        raise UnknownSetting(f"{owner} has no setting {name!r}.{hint} It has {', '.join(sorted(names))}.")
+        also = {name.lower(): each for each in reversed(_MEANT.get(name, ())) if each in names}
+        raise UnknownSetting(f'{owner}: the setting "{name}" {unknown_name(name, sorted(names), also)}')
 
 
 def settings_of(function: Callable[..., Any], *apart: str) -> list[str]:

@@ -98,8 +98,13 @@ def run(arguments: list[str] | None = None) -> int:
         # once more while it flushes stdout at exit, so stdout is replaced first.
         sys.stdout = None
         return 0
+    except SystemExit as stop:
+        # How click takes a reader that went away while it printed.
+        gone = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        return 0 if gone else int(stop.code or 0)
     except OSError as error:
         # Of a file that no part of the library speaks for; a message of ours says more.
         place = f"{error.filename}: " if error.filename is not None else ""
-        note(f"latebolt: {place}{error.strerror or error}. Look at who may read and write it.")
+        hint = " Look at who may read and write it." if isinstance(error, PermissionError) else ""
+        note(f"latebolt: {place}{error.strerror or error}.{hint}")
         return 1

@@ -22,10 +22,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SHOWN_SIMILARITY = 0.55
 
 
+def threads_option(function: F) -> F:
+    """--threads; more than there can be CPUs is a slip, and would take the machine down."""
+    return click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all]")(
+        function
+    )
+
+
 def model_options(function: F) -> F:
     """--model, --precision, --dim, --device, --threads."""
     for option in (
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]"),
+        threads_option,
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
         click.option("--dim", type=int, help="Width of the token vectors: 128, 96, 64.  [default: widest]"),
         click.option(
@@ -111,6 +118,11 @@ def match_line(matches: Sequence[WordMatch]) -> str:
     shown = [m for m in matches if m.document_word and m.similarity >= _SHOWN_SIMILARITY]
     shown = [m for m in shown if re.search(r"\w", m.query_word) and re.search(r"\w", m.document_word)]
     return ", ".join(f"{m.query_word} -> {m.document_word} ({m.similarity:.2f})" for m in shown)
+
+
+def is_index(name: str) -> bool:
+    """Whether there is an index in the folder of that name."""
+    return (Path(name) / "manifest.json").is_file()
 
 
 def human_bytes(n: float) -> str:

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import hit_lines, human_bytes, is_terminal, json_option, match_line, resident_mb
+from latebolt.cli.common import (
+    hit_lines,
+    human_bytes,
+    is_terminal,
+    json_option,
+    match_line,
+    resident_mb,
+    threads_option,
+)
 from latebolt.cli.terminal import print_json, say, styled
 
 QUESTIONS = (
@@ -40,7 +48,7 @@ BERLIN_PASSAGES = (
     help="Where the index is kept; a second run reuses it.",
 )
 @click.option("--bits", type=click.Choice(["1", "2", "4"]), default="2", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@threads_option
 @json_option
 def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> None:
     """Index the standard library's docstrings, answer questions, rerank passages: offline, no PyTorch.

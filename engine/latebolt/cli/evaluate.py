@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, numbers, table
+from latebolt.cli.common import is_terminal, json_option, numbers, table, threads_option
 from latebolt.cli.terminal import note, print_json, say
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP@100")
 @click.option("--cache", type=click.Path(), help="Where encodings are kept.  [default: the user's cache]")
 @click.option("--no-cache", is_flag=True, help="Keep no encodings; an interrupted run starts over.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@threads_option
 @json_option
 def eval_command(
     folders: tuple[str, ...],

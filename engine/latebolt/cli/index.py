@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from latebolt.checks import clean_text
-from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options
+from latebolt.cli.common import human_bytes, is_index, is_terminal, json_option, model_options
 from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
@@ -89,7 +90,12 @@ def index_command(
     if whole and (passage_tokens or passage_overlap is not None):
         raise InvalidInput("give --whole or --passage-tokens and --passage-overlap, not both.")
     started = time.perf_counter()
-    exists = (Path(index) / "manifest.json").exists()
+    exists = is_index(index)
+    if not exists and Path(index).is_file() and len(files) == 1 and is_index(files[0]):
+        swapped = f"{shlex.quote(files[0])} {shlex.quote(index)}"
+        raise InvalidInput(
+            f"{files[0]}: is an index, and it comes first. Did you mean latebolt index {swapped}?"
+        )
     in_lines = False  # of an older index, .txt and .md files are documents of some paragraphs each
     if exists:
         given = {"model", "precision", "dim"} & {

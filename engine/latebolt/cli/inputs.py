@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -136,12 +136,23 @@ def split_passages(text: str, words: int = PASSAGE_WORDS) -> Iterator[tuple[int,
 
 
 def _from_lines(file: IO[bytes], name: str, as_json: bool | None) -> Iterator[Document]:
-    """One document a line: JSON objects, or plain text when `as_json` is None and the first is no object."""
+    """One document a line: JSON objects, or plain text when `as_json` is None and the first is no object.
+
+    Instead of lines there may be one JSON array of them, as `latebolt search --json` prints it.
+    """
     empty = True
-    for n, line in lines_of(file, name):
+    lines: Iterator[tuple[int, str]] = lines_of(file, name)
+    while (numbered := next(lines, None)) is not None:
+        n, line = numbered
         if not line:
             continue
         empty = False
+        if as_json is None and line.startswith("["):
+            rest = [line, *(following for _, following in lines)]
+            if (values := _array(rest)) is not None:
+                yield from (document_of_value(v, f"{name}, entry {i}") for i, v in enumerate(values))
+                return
+            lines = enumerate(rest[1:], n + 1)  # text that begins with a bracket
         if as_json is None:
             as_json = line.startswith("{")
         place = f"{name}:{n}"
@@ -162,6 +173,20 @@ def document_of_line(line: str, place: str) -> Document:
         record = decode_json(line)
     except ValueError as error:
         raise InvalidInput(f"{place}: is not JSON ({error}).") from error
+    return document_of_value(record, place)
+
+
+def _array(lines: Sequence[str]) -> list[Any] | None:
+    """The entries of a JSON array; None for lines of text."""
+    try:
+        values = decode_json("\n".join(lines))
+    except ValueError:
+        return None
+    return values if all(isinstance(value, str | dict) for value in values) else None
+
+
+def document_of_value(record: Any, place: str) -> Document:
+    """`document_of_line` of what the line holds."""
     if isinstance(record, str):
         return Document(None, record, None, place)
     if not isinstance(record, dict):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.common import is_terminal, json_option, threads_option
 from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option("--replicas", type=click.IntRange(min=1), help="Of a new collection: copies of each shard.")
 @click.option("--prune", is_flag=True, help="Remove from the collection what INDEX does not have.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@threads_option
 @json_option
 def push_command(
     index: str,

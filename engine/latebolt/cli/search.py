@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from latebolt.cli.common import hit_lines, json_option, match_line, model_options
+from latebolt.cli.common import hit_lines, is_index, json_option, match_line, model_options, threads_option
 from latebolt.cli.terminal import note, print_json, say
+from latebolt.errors import InvalidInput
 
 if TYPE_CHECKING:
     from latebolt.index.hybrid import Mode
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--explain", is_flag=True, help="Say which words matched, and where the time went.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all]")
+@threads_option
 @json_option
 def search_command(
     index: str,
@@ -50,6 +53,8 @@ def search_command(
     from latebolt import Index
 
     start = time.perf_counter()
+    if not is_index(index) and is_index(query):
+        raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
     opened = Index.open(index, device=device, threads=threads)
     if as_json and not explain:
         print_json([hit.record() for hit in opened.search(query, k, where, mode=mode)])
@@ -72,6 +77,11 @@ def search_command(
             documents = f", {stage.documents} documents" if stage.documents else ""
             note(f"{stage.name}: {stage.ms:.1f} ms{documents}")
         note(f"loading: {load_ms:.0f} ms")
+
+
+def _swapped(first: str, second: str) -> str:
+    command = click.get_current_context().info_name
+    return f"Did you mean latebolt {command} {shlex.quote(first)} {shlex.quote(second)}?"
 
 
 @click.command("rerank")
@@ -103,6 +113,10 @@ def rerank_command(
     from latebolt.rerank import align
 
     check_query(query)
+    if file != "-" and not Path(file).exists() and Path(query).is_file():
+        raise InvalidInput(
+            f"{file}: there is no such file, and the query comes first. {_swapped(file, query)}"
+        )
     passages = read_passages(file)
     encoder = Encoder.load(model, precision, dim, device, threads)
     hits = encoder.rerank(query, [passage.text for passage in passages], k)

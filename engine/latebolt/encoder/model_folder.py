@@ -17,7 +17,7 @@ import msgspec
 
 from latebolt import contract as contracts
 from latebolt.contract import Contract, Graph
-from latebolt.errors import ModelError
+from latebolt.errors import InvalidInput, ModelError
 from latebolt.layouts import folder as foreign
 from latebolt.layouts import graphs, hub, settings
 from latebolt.layouts.digests import remembered_sha256
@@ -100,8 +100,13 @@ def find(name: str | Path) -> ModelFolder:
             cache; `HF_HUB_OFFLINE` is honoured).
     Raises:
         ModelError: there is no such model, or its folder is not sound.
+        InvalidInput: the name is empty.
     """
     text = str(name)
+    if not text.strip():
+        raise InvalidInput(
+            'the name of a model is empty. Use "starter", a folder, or a hub id such as org/name.'
+        )
     built_in = BUILT_IN / text
     if re.fullmatch(r"[A-Za-z0-9][\w-]*", text) and built_in.is_dir() and not Path(text).is_dir():
         return ModelFolder(text, built_in, contracts.read(built_in))
