@@ -124,7 +124,7 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     graphs: dict[str, Graph]  # precision -> graph
     source: Provenance
     parity: dict[str, Any] = {}  # summary of report.json
-    lowercase: bool = False  # texts are lowercased before the tokenizer sees them
+    lowercase: bool = False  # prompt + text is lowercased before the tokenizer sees it
     notes: tuple[str, ...] = ()  # what a user should know: settings of the source that could not be kept
     format: str = "latebolt-model"
     format_version: int = FORMAT_VERSION

@@ -19,6 +19,8 @@ MASKED = -10000.0
 PREFIXES = ("bert.", "roberta.", "distilbert.", "model.")
 # Left in checkpoints by training objectives; no token vector depends on them.
 UNUSED = ("pooler.", "cls.", "lm_head.", "vocab_", "head.", "decoder.", "classifier.")
+# Settings of any config.json under which an encoder is none, or another, than its family's.
+UNSUPPORTED = ("is_decoder", "add_cross_attention", "rope_scaling", "adapters", "pruned_heads")
 UNUSED_ENDS = ("position_ids", "rotary_emb.inv_freq")
 
 
@@ -82,6 +84,9 @@ def plan(config: dict[str, Any], names: Collection[str], where: str) -> Plan:
         raise ExportError(
             f'{where}: {family} with "{positions}" positions is not supported. Supported: {expected[0]}.'
         )
+    for setting in UNSUPPORTED:
+        if config.get(setting):
+            raise ExportError(f"{where}: config.json: {setting} = {config[setting]!r} is not supported.")
     try:
         made = FAMILIES[family](config)
     except KeyError as error:
@@ -179,13 +184,15 @@ def _jina_alibi(config: dict[str, Any]) -> Plan:
 
 def _modernbert(config: dict[str, Any]) -> Plan:
     every = config.get("global_attn_every_n_layers", 3)
-    base = float(config.get("global_rope_theta", 160000.0))
-    local_base = config.get("local_rope_theta")
+    base, local_base = _modernbert_bases(config)
     layer = Kind(rotary_base=base)
-    local = Kind(
-        rotary_base=base if local_base is None else float(local_base),
-        window=config.get("local_attention", 128) // 2,
-    )
+    local = Kind(rotary_base=local_base, window=config.get("local_attention", 128) // 2)
+    usual = [
+        "sliding_attention" if i % every else "full_attention" for i in range(config["num_hidden_layers"])
+    ]
+    types = config.get("layer_types") or usual
+    if len(types) != len(usual) or set(types) - {"sliding_attention", "full_attention"}:
+        raise ExportError(f"modernbert: layer_types = {types} is not supported.")
     if config.get("mlp_bias", False) != config.get("attention_bias", False):
         raise ExportError("modernbert with biases in one of attention and mlp only is not supported.")
     return Plan(
@@ -196,7 +203,7 @@ def _modernbert(config: dict[str, Any]) -> Plan:
         inner=config["intermediate_size"],
         eps=config.get("norm_eps", 1e-5),
         activation=config.get("hidden_activation", "gelu"),
-        kinds=tuple(local if i % every else layer for i in range(config["num_hidden_layers"])),
+        kinds=tuple(local if each == "sliding_attention" else layer for each in types),
         max_tokens=config.get("max_position_embeddings", 8192),
         table=_MODERNBERT,
         pre_norm=True,
@@ -205,6 +212,22 @@ def _modernbert(config: dict[str, Any]) -> Plan:
         bias=config.get("attention_bias", False),
         norm_bias=config.get("norm_bias", False),
     )
+
+
+def _modernbert_bases(config: dict[str, Any]) -> tuple[float, float]:
+    """Rotary bases of global and of local attention; transformers 5 writes them in another place than 4."""
+    told = config.get("rope_parameters")
+    if told is None:
+        base = float(config.get("global_rope_theta", 160000.0))
+        local = config.get("local_rope_theta", 10000.0)
+        return base, base if local is None else float(local)
+    bases = []
+    for kind, usual in (("full_attention", 160000.0), ("sliding_attention", 10000.0)):
+        settings = told.get(kind) or {}
+        if set(settings) - {"rope_theta", "rope_type"} or settings.get("rope_type", "default") != "default":
+            raise ExportError(f"modernbert: rope_parameters of {kind} = {settings} is not supported.")
+        bases.append(float(settings.get("rope_theta", usual)))
+    return bases[0], bases[1]
 
 
 _BERT = {

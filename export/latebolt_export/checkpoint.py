@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from latebolt.contract import TextRules
 from latebolt.errors import ExportError
-from latebolt.layouts import pylate, stanford
-from latebolt.layouts.files import read_json
+from latebolt.layouts import modules, multi_vector, pylate, settings, stanford
+from latebolt.layouts.files import read_json, read_settings
 from latebolt.layouts.vocabulary import Vocabulary
 from latebolt_export import architectures, head_file, own_heads
 from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
@@ -26,6 +26,8 @@ from latebolt_export.weights import read_state, state_sha256
 if TYPE_CHECKING:
     import torch
 
+# What a LayerNorm's tensors are called in BERT's first checkpoints and in those that transformers 5.3 writes.
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 PLAIN_QUERY_TOKENS = 128  # no expansion fills them up, so a generous bound costs short queries nothing
 
 
@@ -59,34 +61,35 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     """Read and resolve a checkpoint.
 
     Args:
-        folder: Stanford layout (`artifact.metadata`), PyLate layout (`modules.json` with Dense
-            modules), or an encoder without heads.
+        folder: Stanford layout (`artifact.metadata`), that of sentence-transformers' MultiVectorEncoder or
+            PyLate's (`modules.json`, `config_sentence_transformers.json`), or an encoder without heads.
         head: file(s) with a head each, used instead of the folder's own; see `head_file`.
     Raises:
         ModelError: something is missing, damaged, contradictory or not supported; the message says what.
     """
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such checkpoint folder. Check the path.")
-    inner = pylate.encoder_folder(folder)
+    inner = modules.encoder_folder(folder)
     config = read_json(inner / "config.json")
     if not isinstance(config, dict):
         raise ExportError(f"{folder}: has no config.json. Give the folder that holds the checkpoint's files.")
     vocabulary = Vocabulary(inner)
     state = encoder_state(inner)
     plan = architectures.plan(config, state.keys(), str(folder))
-    max_tokens = plan.max_tokens
+    told = settings.texts(folder, vocabulary, config, plan.max_tokens) or _plain(folder, vocabulary, plan)
+    projections: tuple[Projection, ...] = ()
     if stanford.recognises(folder):
         state, projections = own_heads.stanford(state, folder)
-        query, document = stanford.rules(folder, vocabulary, max_tokens)
-    elif projections := own_heads.pylate(folder):
-        query, document = pylate.rules(folder, vocabulary, max_tokens)
-    else:
-        query, document = TextRules(min(PLAIN_QUERY_TOKENS, max_tokens)), TextRules(max_tokens)
+    elif head is None and multi_vector.recognises(folder):
+        projections = own_heads.multi_vector(folder, plan.hidden)
+    elif head is None and pylate.recognises(folder):
+        projections = own_heads.pylate(folder)
     if head is not None:
         projections = tuple(head_file.read(path) for path in ([head] if isinstance(head, Path) else head))
     if not projections:
         raise ExportError(
-            f"{folder}: has no projection head (no artifact.metadata, no Dense in modules.json). "
+            f"{folder}: has no projection head (no artifact.metadata, no modules.json with the settings of "
+            f"PyLate or of a MultiVectorEncoder), so it is no late-interaction checkpoint. "
             f"Give one with --head FILE.safetensors holding linear.weight [dim, {plan.hidden}]."
         )
     for projection in projections:
@@ -95,16 +98,28 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
         name=folder.name,
         architecture=plan.architecture,
         hidden=plan.hidden,
-        max_tokens=max_tokens,
+        max_tokens=plan.max_tokens,
         plan=plan,
         state=state,
         projections=projections,
         frame=vocabulary.frame(),
-        query=query,
-        document=document,
-        lowercase=pylate.lowercase(inner),
+        query=told.query,
+        document=told.document,
+        lowercase=told.lowercase,
         tokenizer_json=vocabulary.json(),
         licence=licence(folder),
+    )
+
+
+def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan) -> settings.Texts:
+    """The rules of an encoder that nobody has trained for late interaction: its own prompts and length."""
+    vocabulary.load_as_transformers_does()
+    prompts = read_settings(folder / pylate.SETTINGS).get("prompts") or {}
+    return settings.Texts(
+        layout="a plain encoder",
+        query=TextRules(min(PLAIN_QUERY_TOKENS, plan.max_tokens), prompt=prompts.get("query") or ""),
+        document=TextRules(plan.max_tokens, prompt=prompts.get("document") or ""),
+        lowercase=bool(read_settings(vocabulary.folder / pylate.TRANSFORMER_SETTINGS).get("do_lower_case")),
     )
 
 
@@ -114,6 +129,8 @@ def encoder_state(folder: Path) -> dict[str, torch.Tensor]:
     for name, tensor in read_state(folder).items():
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
         own = name.removeprefix(prefix)
+        for theirs, ours in OLD_NAMES.items():
+            own = own.removesuffix(theirs) + ours if own.endswith(theirs) else own
         if not own.startswith(UNUSED) and not own.endswith(UNUSED_ENDS):
             state[own] = tensor
     return state

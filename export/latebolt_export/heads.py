@@ -36,14 +36,18 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A checkpoint's own head: hidden state -> its natural width, through every layer in order."""
+    """A checkpoint's own head: hidden state -> its natural width, through every layer in order.
+
+    Without layers it is the hidden state itself, of `hidden` components.
+    """
 
     layers: tuple[Dense, ...]
     source: str  # where the weights come from, in words
+    hidden: int = 0  # only asked where there are no layers
 
     @property
     def dim(self) -> int:
-        return int(self.layers[-1].weight.shape[0])
+        return int(self.layers[-1].weight.shape[0]) if self.layers else self.hidden
 
 
 @dataclass(frozen=True)

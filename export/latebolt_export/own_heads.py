@@ -1,6 +1,7 @@
-"""Reads the projection heads a checkpoint brings: Stanford's `linear.weight`, PyLate's Dense modules.
+"""Reads the projection heads a checkpoint brings: Stanford's `linear.weight`, or Dense modules.
 
-Source: pylate/models/Dense.py. Every Dense is applied, in order.
+Source: pylate/models/Dense.py and sentence_transformers/base/modules/dense.py. Every Dense is applied, in
+order.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts import pylate as pylate_layout
 from latebolt.layouts import stanford as stanford_layout
-from latebolt.layouts.files import read_json
+from latebolt.layouts.modules import dense_paths
+from latebolt.layouts.multi_vector import VECTORS
+from latebolt.layouts.told import Told
 from latebolt_export.heads import Dense, Projection
 from latebolt_export.weights import read_state
 
@@ -41,35 +43,80 @@ def stanford(
 
 
 def pylate(folder: Path) -> tuple[Projection, ...]:
-    """One projection made of every Dense module; none where there is no such module.
+    """One projection made of every Dense module, PyLate's dialect.
 
     Raises:
-        ExportError: a module's files are missing, damaged or ask for something unknown.
+        ModelError: there is no such module, or its files are missing, damaged or ask for something unknown.
     """
-    paths = pylate_layout.dense_paths(folder)
+    paths = dense_paths(folder)
     if not paths:
-        return ()
-    return (Projection(tuple(_dense(folder / path) for path in paths), source=" then ".join(paths)),)
-
-
-def _dense(folder: Path) -> Dense:
-    config = read_json(folder / "config.json")
-    if config is None:
-        raise ExportError(f"{folder}: has no config.json, though modules.json names this Dense module.")
-    state = read_state(folder)
-    if "linear.weight" not in state:
-        raise ExportError(f"{folder}: the weights hold no linear.weight.")
-    shape = [config.get("out_features"), config.get("in_features")]
-    if None not in shape and list(state["linear.weight"].shape) != shape:
         raise ExportError(
-            f"{folder}: linear.weight should be {shape} (config.json), got "
-            f"{list(state['linear.weight'].shape)}. One of the two files is from another checkpoint."
+            f"{folder}: modules.json names no Dense, so PyLate would add one with untrained weights. "
+            f"Load the model with PyLate and save it again, or give a head with --head."
         )
-    residual = state.get("residual.weight")
+    layers = []
+    for path in paths:
+        told = Told(folder / path / "config.json")
+        kind = told.text("activation_function", "")
+        if "use_residual" not in told.settings and _activation(told, kind) != "identity":
+            raise told.refusal("activation_function", "is left out by PyLate 1.2 and applied by later ones.")
+        layers.append(_dense(folder / path, told, kind))
+    return (Projection(tuple(layers), source=" then ".join(paths)),)
+
+
+def multi_vector(folder: Path, hidden: int) -> tuple[Projection, ...]:
+    """One projection made of every Dense module, sentence-transformers' dialect; the encoder's own vectors
+    where there is none.
+
+    Raises:
+        ModelError: a module's files are missing, damaged or ask for something unknown.
+    """
+    paths, layers = dense_paths(folder), []
+    for path in paths:
+        told = Told(folder / path / "config.json")
+        source = told.text("module_input_name", VECTORS)
+        if source != VECTORS or told.text("module_output_name", source) != VECTORS:
+            key = "module_input_name" if source != VECTORS else "module_output_name"
+            raise told.refusal(key, f"is not supported: only {VECTORS} is.")
+        kind = told.text("activation_function", "torch.nn.modules.activation.Tanh")
+        layers.append(_dense(folder / path, told, kind))
+    return (Projection(tuple(layers), " then ".join(paths) or "the encoder's own vectors", hidden),)
+
+
+def _activation(told: Told, kind: str) -> str:
+    """The name that heads know an activation by; other classes than torch's would mean to run their code."""
+    if not kind.startswith("torch.nn."):
+        raise told.refusal("activation_function", "is not supported: only torch's own are.")
+    return kind.rpartition(".")[2].lower()
+
+
+def _dense(folder: Path, told: Told, kind: str) -> Dense:
+    if not told.settings:
+        raise ExportError(f"{folder}: has no config.json, though modules.json names this Dense module.")
+    state = {name: tensor.float() for name, tensor in read_state(folder).items()}
+    width, dim = told.integer("in_features", 0), told.integer("out_features", 0)
+    residual = told.flag("use_residual", False)
+    expected = {"linear.weight": [dim, width]}
+    if told.flag("bias", True):
+        expected["linear.bias"] = [dim]
+    if residual and width != dim:
+        expected["residual.weight"] = [dim, width]
+    activation = _activation(told, kind)
+    told.finish(())
+    if missing := sorted(expected.keys() - state.keys()):
+        raise ExportError(f"{folder}: the weights hold no {missing[0]}.")
+    if unknown := sorted(state.keys() - expected.keys()):
+        raise ExportError(f"{folder}: the weights hold {unknown[0]}, of which config.json says nothing.")
+    for name, shape in expected.items():
+        if list(state[name].shape) != shape:
+            raise ExportError(
+                f"{folder}: {name} should be {shape} (config.json), got {list(state[name].shape)}. One of "
+                f"the two files is from another checkpoint."
+            )
     return Dense(
-        weight=state["linear.weight"].float(),
-        bias=state["linear.bias"].float() if "linear.bias" in state else None,
-        activation=str(config.get("activation_function") or "identity").rpartition(".")[2].lower(),
-        residual=None if residual is None else residual.float(),
-        skip=bool(config.get("use_residual")) and residual is None,
+        weight=state["linear.weight"],
+        bias=state.get("linear.bias"),
+        activation=activation,
+        residual=state.get("residual.weight"),
+        skip=residual and width == dim,
     )

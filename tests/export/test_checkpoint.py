@@ -15,7 +15,7 @@ from latebolt_export import checkpoint
 
 # Ids in the tests' vocabulary: 7 special tokens, 26 letters, 26 continued letters, then punctuation.
 PUNCTUATION = tuple(range(59, 91))
-MASK, UNUSED0, UNUSED1, UNKNOWN, Q, D = 6, 1, 2, 3, 91, 92
+PAD, MASK, UNUSED0, UNUSED1, UNKNOWN, Q, D = 0, 6, 1, 2, 3, 91, 92
 
 
 def edit(path, **changes):
@@ -26,8 +26,10 @@ def edit(path, **changes):
 def test_stanford_layout(make, head):
     found = checkpoint.load(make("stanford"))
     assert found.frame == Frame(prefix=(4,), suffix=(5,), pad=0)
-    assert found.query == TextRules(16, marker=UNUSED0, expansion=Expansion(MASK, attend=True))
-    assert found.document == TextRules(100, marker=UNUSED1, skiplist=PUNCTUATION)
+    expansion = Expansion(MASK, attend=True)
+    # A text's own padding tokens, as the library treats them.
+    assert found.query == TextRules(16, marker=UNUSED0, expansion=expansion, swaps=((PAD, MASK),))
+    assert found.document == TextRules(100, marker=UNUSED1, skiplist=(PAD, *PUNCTUATION))
     assert (found.architecture, found.max_tokens, found.name) == ("bert", 192, "checkpoint")
     assert "embeddings.word_embeddings.weight" in found.state
     (projection,) = found.projections
@@ -38,15 +40,16 @@ def test_stanford_defaults_and_settings(make):
     folder = make("stanford")
     (folder / "artifact.metadata").write_text('{"query_token_id": "[Q] ", "mask_punctuation": false}')
     found = checkpoint.load(folder)
-    assert found.query == TextRules(32, marker=Q, expansion=Expansion(MASK, attend=False))
-    assert found.document == TextRules(192, marker=UNUSED1)  # 220, bounded by the positions
+    expansion = Expansion(MASK, attend=False)
+    assert found.query == TextRules(32, marker=Q, expansion=expansion, swaps=((PAD, MASK),))
+    assert found.document == TextRules(192, marker=UNUSED1, skiplist=(PAD,))  # 220, bounded by the positions
 
 
 def test_pylate_layout_applies_every_dense(make):
     found = checkpoint.load(make("pylate"))
-    assert found.query == TextRules(20, marker=Q)
+    assert found.query == TextRules(20, marker=Q, strip=True)
     # PyLate's dialect: a word that is no token counts as the unknown one.
-    assert found.document == TextRules(90, marker=D, skiplist=(UNKNOWN, 59, 70))
+    assert found.document == TextRules(90, marker=D, skiplist=(UNKNOWN, 59, 70), strip=True)
     first, second = found.projections[0].layers
     assert (first.activation, second.activation) == ("tanh", "identity")
     assert first.residual is not None
@@ -54,20 +57,21 @@ def test_pylate_layout_applies_every_dense(make):
     assert found.projections[0].dim == 16
 
 
-def test_pylate_prefix_that_is_no_token_is_text(make):
+def test_pylate_prefixes_are_tokens(make):
     folder = make("pylate")
-    edit(folder / "config_sentence_transformers.json", query_prefix="search: ", document_prefix="")
-    found = checkpoint.load(folder)
-    assert (found.query.prompt, found.query.marker) == ("search: ", None)
-    assert (found.document.prompt, found.document.marker) == ("", None)
+    edit(folder / "config_sentence_transformers.json", document_prefix="")
+    assert (checkpoint.load(folder).document.prompt, checkpoint.load(folder).document.marker) == ("", None)
+    edit(folder / "config_sentence_transformers.json", query_prefix="search: ")
+    with pytest.raises(ModelError, match=r'query_prefix "search: " is no token .*untrained weights'):
+        checkpoint.load(folder)
 
 
 def test_pylate_defaults(make):
     folder = make("pylate")
     (folder / "config_sentence_transformers.json").unlink()
     found = checkpoint.load(folder)
-    assert found.query == TextRules(32, marker=Q, expansion=Expansion(MASK, attend=False))
-    assert found.document == TextRules(180, marker=D, skiplist=PUNCTUATION)
+    assert found.query == TextRules(32, marker=Q, expansion=Expansion(MASK, attend=False), strip=True)
+    assert found.document == TextRules(180, marker=D, skiplist=PUNCTUATION, strip=True)
 
 
 def test_plain_encoder_takes_its_head_from_a_file(make, tmp_path, head):

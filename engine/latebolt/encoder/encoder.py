@@ -105,7 +105,7 @@ class Encoder:
         def on(where: tuple[str, int]) -> Encoder:
             order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
             fastest = next(name for name in order if name in folder.contract.graphs)
-            text = TextPipeline(folder.tokenizer_file, folder.contract)
+            text = TextPipeline(folder.tokenizer(), folder.contract)
             model = Model(folder, precision or fastest, where)
             encoder = cls(model, text, head, threads or pools.available_cpus())
             encoder._session(encoder.threads)  # what cannot be loaded is said now

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tokenizers import Tokenizer
 
 from latebolt import contract as contracts
 from latebolt.contract import Contract, Graph
@@ -47,10 +48,23 @@ class ModelFolder:
         Raises:
             ModelError: it is missing.
         """
-        path = self.path / settings.TOKENIZER
+        path = settings.tokenizer_file(self.path)
         if not path.is_file():
             raise ModelError(f"{path}: the tokenizer is missing. {self._way_out}")
         return path
+
+    def tokenizer(self) -> Path | Tokenizer:
+        """The tokenizer's file; of a folder that others made, what their library makes of it.
+
+        Raises:
+            ModelError: it is missing or damaged.
+        """
+        return self.tokenizer_file if self.exported else settings.tokenizer(self.path)
+
+    @property
+    def exported(self) -> bool:
+        """Whether an export made the folder, which then has a latebolt.json."""
+        return (self.path / contracts.FILE_NAME).is_file()
 
     def graph_file(self, precision: str) -> tuple[Path, Graph]:
         """The ONNX file of a precision and its record, fetched from the hub if it is not here yet.
@@ -87,8 +101,7 @@ class ModelFolder:
 
     @property
     def _way_out(self) -> str:
-        exported = (self.path / contracts.FILE_NAME).is_file()
-        return "Export the model again." if exported and not self.on_hub else "Download the model again."
+        return "Export the model again." if self.exported and not self.on_hub else "Download the model again."
 
 
 def find(name: str | Path) -> ModelFolder:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer
 
 from latebolt.contract import Contract, TextRules
 from latebolt.errors import InvalidInput, ModelError
@@ -75,15 +75,13 @@ def check_texts(texts: Sequence[str], what: str = "texts", first: int = 0) -> li
 class TextPipeline:
     """The tokenizer of a model with its contract's rules. Thread-safe; holds no per-call state."""
 
-    def __init__(self, tokenizer_file: Path, contract: Contract) -> None:
-        try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as error:
-            raise ModelError(f"{tokenizer_file}: {error}. Export the model again.") from error
-        if contract.lowercase:
-            own = self._tokenizer.normalizer
-            first = normalizers.Lowercase()
-            self._tokenizer.normalizer = first if own is None else normalizers.Sequence([first, own])
+    def __init__(self, tokenizer: Path | Tokenizer, contract: Contract) -> None:
+        if isinstance(tokenizer, Path):
+            try:
+                tokenizer = Tokenizer.from_file(str(tokenizer))
+            except Exception as error:
+                raise ModelError(f"{tokenizer}: {error}. Export the model again.") from error
+        self._tokenizer = tokenizer
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.contract = contract
@@ -171,11 +169,21 @@ class TextPipeline:
     def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
         """All tokens of each checked text by itself: no markers, no prompt, nothing cut off."""
         found = []
-        for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        read = texts if not self.contract.lowercase else [text.lower() for text in texts]
+        encodings = self._tokenizer.encode_batch(list(read), add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
             words = encoding.word_ids
             begins = [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
-            found.append(TextTokens(encoding.offsets, begins))
+            found.append(TextTokens(self._offsets(text, encoding.offsets), begins))
         return found
+
+    def _offsets(self, text: str, offsets: list[Span]) -> list[Span]:
+        """Characters of a text, from those of what the tokenizer was given for it."""
+        if not self.contract.lowercase or len(text.lower()) == len(text):
+            return offsets
+        # A letter may become two: the first character that each one came from.
+        origin = [i for i, letter in enumerate(text) for _ in letter.lower()]
+        return [(origin[a], origin[b - 1] + 1) if b > a else (0, 0) for a, b in offsets]
 
     def tokenize(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[TokenIds]:
         """Token ids of every text.
@@ -190,6 +198,8 @@ class TextPipeline:
         prompted = [rules.prompt + text for text in texts] if rules.prompt else list(texts)
         if rules.strip:
             prompted = [text.strip() for text in prompted]
+        if self.contract.lowercase:  # before the tokenizer, which then finds no [MASK] that a text spells out
+            prompted = [text.lower() for text in prompted]
         encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
         return [self._assemble(encoding.ids, kind, limit) for encoding in encodings]
 
@@ -229,10 +239,12 @@ class TextPipeline:
         if rules.strip:
             shift -= len(prompted) - len(prompted.lstrip())
             prompted = prompted.strip()
-        encoding: Any = self._tokenizer.encode(prompted, add_special_tokens=False)
+        given = prompted.lower() if self.contract.lowercase else prompted
+        encoding: Any = self._tokenizer.encode(given, add_special_tokens=False)
+        offsets = self._offsets(prompted, encoding.offsets)
         before = len(self.contract.frame.prefix) + (rules.marker is not None)
         room = self.limit(kind, max_tokens) - before - len(self.contract.frame.suffix)
-        body = [(max(0, a - shift), max(0, b - shift)) for a, b in encoding.offsets[:room]]
+        body = [(max(0, a - shift), max(0, b - shift)) for a, b in offsets[:room]]
         spans = [(0, 0)] * before + body
         spans += [(0, 0)] * (len(tokens.ids) - len(spans))
         return (

@@ -13,11 +13,30 @@ from typing import Any
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
 from latebolt.layouts.files import integer, read_settings
+from latebolt.layouts.told import Told
 from latebolt.layouts.vocabulary import Vocabulary
 
 FILE_NAME = "onnx_config.json"
 # Ids that mean "ask the vocabulary": what next-plaid takes where its file says nothing.
 _UNTOLD_MASK, _UNTOLD_PAD = 103, 0
+# Settings that no token vector depends on: its runtime attends to expansion whatever they say.
+HARMLESS = (
+    "attend_to_expansion_tokens",
+    "model_class",
+    "model_name",
+    "model_type",
+    "uses_token_type_ids",
+)
+READ_ELSEWHERE = (
+    "do_lower_case",
+    "document_prefix",
+    "document_prefix_id",
+    "embedding_dim",
+    "mask_token_id",
+    "pad_token_id",
+    "query_prefix",
+    "query_prefix_id",
+)
 
 
 def recognises(folder: Path) -> bool:
@@ -44,25 +63,27 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     """Query and document rules.
 
     Raises:
-        ModelError: a prefix is no token and has no id of its own.
+        ModelError: a prefix is no token and has no id of its own, or a setting is not known.
     """
     path = folder / FILE_NAME
-    settings = read_settings(path)
+    told = Told(path)
+    settings = told.settings
     expansion = None
-    if settings.get("do_query_expansion", True):
+    if told.flag("do_query_expansion", True):
         mask = _token(folder, "mask_token_id", _UNTOLD_MASK, ("[MASK]", "<mask>"), vocabulary)
         expansion = Expansion(mask, attend=True)
-    skipped = (vocabulary.tokenizer.token_to_id(word) for word in settings.get("skiplist_words") or ())
+    skipped = vocabulary.known_tokens(told.texts("skiplist_words", ()))
     query = TextRules(
-        max_tokens=min(integer(settings, "query_length", 48, path), max_tokens),
+        max_tokens=min(told.integer("query_length", 48), max_tokens),
         marker=_marker(settings, "query_prefix", "[Q] ", path, vocabulary),
         expansion=expansion,
     )
     document = TextRules(
-        max_tokens=min(integer(settings, "document_length", 300, path), max_tokens),
+        max_tokens=min(told.integer("document_length", 300), max_tokens),
         marker=_marker(settings, "document_prefix", "[D] ", path, vocabulary),
-        skiplist=tuple(sorted({token for token in skipped if token is not None})),
+        skiplist=tuple(sorted(skipped)),
     )
+    told.finish((*HARMLESS, *READ_ELSEWHERE))
     return query, document
 
 

@@ -1,76 +1,143 @@
-"""Reads the settings of the PyLate layout: `modules.json` and `config_sentence_transformers.json`.
+"""Reads the settings of the PyLate layout: `config_sentence_transformers.json` beside `modules.json`.
 
-Source: pylate/models/colbert.py for defaults and rules.
+Source: pylate/models/colbert.py and pylate/models/Dense.py for defaults and rules, of 1.2 and 1.6.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from latebolt.contract import Expansion, TextRules
-from latebolt.layouts.files import integer, read_json, read_settings
+from latebolt.errors import ModelError
+from latebolt.layouts.files import integer, read_settings
+from latebolt.layouts.modules import FILE_NAME as MODULES
+from latebolt.layouts.modules import modules
+from latebolt.layouts.told import Told
 from latebolt.layouts.vocabulary import PUNCTUATION, Vocabulary
 
 SETTINGS = "config_sentence_transformers.json"
+TRANSFORMER_SETTINGS = "sentence_bert_config.json"
+MODEL_TYPE = "ColBERT"
+# Settings that only this layout has: what tells it where no model_type does.
+OWN = (
+    "query_prefix",
+    "document_prefix",
+    "query_length",
+    "document_length",
+    "attend_to_expansion_tokens",
+    "do_query_expansion",
+    "skiplist_words",
+)
+# Settings that no token vector depends on: PyLate sets the encoder's length itself and always normalises.
+HARMLESS = ("__version__", "model_type", "similarity_fn_name")
+HARMLESS_TRANSFORMER = ("max_seq_length", "model_args", "tokenizer_args", "config_args")
+# Modules that PyLate applies, and those that it leaves out when it loads a model.
+APPLIED, LEFT_OUT = ("Transformer", "Dense"), ("Pooling", "Normalize", "Dropout")
 
 
-def encoder_folder(folder: Path) -> Path:
-    """Where the transformer's own files lie: the folder itself, unless its modules say otherwise."""
-    modules = read_json(folder / "modules.json") or []
-    return folder / modules[0].get("path", "") if modules else folder
-
-
-def dense_paths(folder: Path) -> list[str]:
-    """Where the Dense modules lie, in the order they are applied in."""
-    modules = read_json(folder / "modules.json") or []
-    return [module["path"] for module in modules if str(module.get("type", "")).endswith(".Dense")]
-
-
-def dim(folder: Path) -> int | None:
-    """Width of the token vectors: what the last Dense module gives; None where that is not written."""
-    paths = dense_paths(folder)
-    if not paths:
-        return None
-    config = folder / paths[-1] / "config.json"
-    return integer(read_settings(config), "out_features", 0, config) or None
+def recognises(folder: Path) -> bool:
+    """Whether the folder is laid out this way."""
+    settings = read_settings(folder / SETTINGS)
+    kind = settings.get("model_type")
+    if kind is not None:
+        return bool(kind == MODEL_TYPE)
+    return any(key in settings for key in OWN) or any(m.type.startswith("pylate.") for m in modules(folder))
 
 
 def lowercase(folder: Path) -> bool:
     """Whether texts are lowercased before the tokenizer sees them."""
-    return bool(read_settings(folder / "sentence_bert_config.json").get("do_lower_case", False))
+    told = Told(folder / TRANSFORMER_SETTINGS)
+    for key in ("model_args", "tokenizer_args", "config_args"):
+        told.only(key, ({},), "is not supported.")
+    found = told.flag("do_lower_case", False)
+    told.finish(HARMLESS_TRANSFORMER)
+    return found
 
 
 def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRules, TextRules]:
-    """Query and document rules of config_sentence_transformers.json.
+    """Query and document rules; lengths are bounded by the encoder's positions.
 
-    A prefix that is one token of the vocabulary is a marker behind [CLS], as PyLate inserts it; any
-    other prefix is text in front.
+    Raises:
+        ModelError: a setting is not known, versions of PyLate read it in two ways, or a prefix is no token.
     """
-    path = folder / SETTINGS
-    settings = read_settings(path)
+    _check_modules(folder)
+    told = Told(folder / SETTINGS)
+    _check_version(told)
+    prompts, default = told.value("prompts", {}), told.value("default_prompt_name")
+    prompt = "" if default is None or not isinstance(prompts, dict) else prompts.get(default) or ""
     expansion = None
-    if settings.get("do_query_expansion", True):
-        expansion = Expansion(
-            token=vocabulary.special("mask_token", "eos_token"),
-            attend=bool(settings.get("attend_to_expansion_tokens", False)),
-        )
-    words = settings.get("skiplist_words")
+    if told.flag("do_query_expansion", True):
+        fill = vocabulary.special("mask_token", "eos_token", "pad_token")
+        expansion = Expansion(fill, attend=told.flag("attend_to_expansion_tokens", False))
+    told.value("attend_to_expansion_tokens")  # without expansion it does not matter
+    words = told.texts("skiplist_words", PUNCTUATION)
     query = TextRules(
-        max_tokens=min(integer(settings, "query_length", 32, path), max_tokens),
+        max_tokens=_length(told, "query_length", 32, max_tokens, filled=expansion is not None),
+        prompt=prompt,
+        marker=_marker(told, "query_prefix", "[Q] ", vocabulary),
         expansion=expansion,
-        **_prefix(settings, "query_prefix", "[Q] ", vocabulary),
+        strip=True,
     )
     document = TextRules(
-        max_tokens=min(integer(settings, "document_length", 180, path), max_tokens),
-        skiplist=vocabulary.exact_tokens(PUNCTUATION if words is None else words),
-        **_prefix(settings, "document_prefix", "[D] ", vocabulary),
+        max_tokens=_length(told, "document_length", 180, max_tokens, filled=False),
+        prompt=prompt,
+        marker=_marker(told, "document_prefix", "[D] ", vocabulary),
+        skiplist=vocabulary.exact_tokens(words),
+        strip=True,
     )
+    told.finish(HARMLESS)
     return query, document
 
 
-def _prefix(settings: dict[str, Any], key: str, fallback: str, vocabulary: Vocabulary) -> dict[str, Any]:
-    prefix = settings.get(key)
-    prefix = fallback if prefix is None else prefix
-    marker = vocabulary.tokenizer.token_to_id(prefix) if prefix else None
-    return {"prompt": prefix} if marker is None else {"marker": marker}
+def _check_modules(folder: Path) -> None:
+    path, listed = folder / MODULES, modules(folder)
+    kinds = [module.kind for module in listed if module.kind not in LEFT_OUT]
+    for module in listed:
+        if module.kind not in (*APPLIED, *LEFT_OUT):
+            raise ModelError(f"{path}: the module {module.type} is not supported.")
+    if listed and (kinds[:1] != ["Transformer"] or kinds.count("Transformer") > 1):
+        raise ModelError(f"{path}: should name one Transformer, and first.")
+
+
+def _check_version(told: Told) -> None:
+    """Refuse what PyLate 1.2 and later ones read differently, where nothing says which has written it."""
+    if "do_query_expansion" in told.settings:
+        return
+    for key in OWN:
+        value = told.settings.get(key)
+        if value in ("", 0, []) and value is not False:
+            raise told.refusal(
+                key,
+                "is the default to PyLate 1.2 and itself to later ones. Add do_query_expansion to the file, "
+                "which later ones write, if it is to be itself, else remove the setting.",
+            )
+
+
+def _length(told: Told, key: str, fallback: int, max_tokens: int, *, filled: bool) -> int:
+    length = told.integer(key, fallback)
+    if filled and length > max_tokens:
+        raise told.refusal(key, f"fills queries beyond the {max_tokens} tokens that the encoder takes.")
+    return min(length, max_tokens)
+
+
+def _marker(told: Told, key: str, fallback: str, vocabulary: Vocabulary) -> int | None:
+    """The token that stands for a prefix; PyLate has no prefix that is text."""
+    prefix = told.text(key, fallback)
+    if not prefix:
+        return None
+    marker = vocabulary.tokenizer.token_to_id(prefix)
+    if marker is None:
+        raise ModelError(
+            f'{told.path}: {key} "{prefix}" is no token of the vocabulary, so PyLate would insert a new one '
+            f'with untrained weights. Load the model with PyLate and save it again, or set {key} to "".'
+        )
+    return int(marker)
+
+
+def dim(folder: Path) -> int | None:
+    """Width of the token vectors: what the last Dense module gives; None where there is none."""
+    paths = [module.path for module in modules(folder) if module.kind == "Dense"]
+    if not paths:
+        return None
+    config = folder / paths[-1] / "config.json"
+    return integer(read_settings(config), "out_features", 0, config) or None

@@ -1,36 +1,55 @@
-"""What the small files beside an ONNX graph say of its model, whichever layout they come in.
+"""What the small files of a model that others made say of it, whichever layout they come in.
 
-Of several, the checkpoint's own come first: `artifact.metadata`, then PyLate's settings, then next-plaid's,
-whose exporter does not keep a checkpoint's query expansion.
+Of several layouts in one folder the checkpoint's own come first: Stanford's, then that of
+sentence-transformers or PyLate, then next-plaid's, whose exporter drops a checkpoint's query expansion.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from latebolt.contract import Frame, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts import next_plaid, pylate, stanford
+from latebolt.layouts import modules, multi_vector, next_plaid, pylate, stanford
 from latebolt.layouts.files import integer, read_settings
 from latebolt.layouts.vocabulary import FILE_NAME as TOKENIZER
+from latebolt.layouts.vocabulary import SETTINGS as TOKENIZER_SETTINGS
 from latebolt.layouts.vocabulary import Vocabulary
 
 # All that is read, for a download of no more than that.
 FILES = (
     TOKENIZER,
-    "tokenizer_config.json",
+    TOKENIZER_SETTINGS,
     "special_tokens_map.json",
     "config.json",
     stanford.FILE_NAME,
     pylate.SETTINGS,
     "sentence_bert_config.json",
-    "modules.json",
+    modules.FILE_NAME,
     "*_Dense/config.json",
+    "*_Normalize/config.json",
+    "*_MultiVectorMask/config.json",
+    "*_HierarchicalTokenPooling/config.json",
+    "*_Transformer/*.json",
     next_plaid.FILE_NAME,
 )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Texts:
+    """How a layout's texts become token ids. `layout` is its name in words."""
+
+    layout: str
+    query: TextRules
+    document: TextRules
+    lowercase: bool = False
+    pad: int | None = None  # None = as the tokenizer says
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,45 +68,96 @@ class Settings:
     dim: int | None
 
 
+def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: int) -> Texts | None:
+    """The rules of a checkpoint's own layout; None where the folder is in none. Settles the tokenizer.
+
+    Args:
+        config: the encoder's config.json.
+        taken: tokens that the encoder takes.
+    Raises:
+        ModelError: a setting is not known, or asks for something that no contract can say.
+    """
+    if stanford.recognises(folder):
+        vocabulary.load_as_transformers_does()
+        query, document = stanford.rules(folder, vocabulary, taken)
+        return Texts(layout="Stanford", query=query, document=document)
+    if multi_vector.recognises(folder):
+        vocabulary.load_as_transformers_does()
+        positions = integer(config, "max_position_embeddings", 0, folder / "config.json") or sys.maxsize
+        query, document = multi_vector.rules(folder, vocabulary, positions, taken)
+        return Texts(layout="sentence-transformers", query=query, document=document)
+    if pylate.recognises(folder):
+        vocabulary.load_as_transformers_does()
+        query, document = pylate.rules(folder, vocabulary, taken)
+        lowercase = pylate.lowercase(modules.encoder_folder(folder))
+        return Texts(layout="PyLate", query=query, document=document, lowercase=lowercase)
+    return None
+
+
 def read(folder: Path) -> Settings:
     """The settings of a folder.
 
     Raises:
         ModelError: there is no tokenizer or no file that says how texts are read, or one is faulty.
     """
-    vocabulary = Vocabulary(folder)
-    config = read_settings(folder / "config.json")
-    positions = _positions(config, folder)
+    inner = modules.encoder_folder(folder)
+    vocabulary = Vocabulary(inner)
+    config = read_settings(inner / "config.json")
+    positions = _positions(config, inner)
     bound = positions or sys.maxsize
-    lowercase, dim, pad = False, None, None
-    if stanford.recognises(folder):
-        query, document = stanford.rules(folder, vocabulary, bound)
-        dim = stanford.dim(folder)
-    elif (folder / pylate.SETTINGS).is_file():
-        query, document = pylate.rules(folder, vocabulary, bound)
-        lowercase = pylate.lowercase(folder)
-        dim = pylate.dim(folder) or (next_plaid.dim(folder) if next_plaid.recognises(folder) else None)
-    elif next_plaid.recognises(folder):
-        query, document = next_plaid.rules(folder, vocabulary, bound)
-        lowercase = next_plaid.lowercase(folder)
-        dim, pad = next_plaid.dim(folder), next_plaid.pad(folder, vocabulary)
-    else:
+    told = texts(folder, vocabulary, config, bound) or _next_plaid(folder, vocabulary, bound)
+    if told is None:
         raise ModelError(
-            f"{folder}: has none of {stanford.FILE_NAME}, {pylate.SETTINGS}, {next_plaid.FILE_NAME}, which "
-            f"say how texts are read. Put the checkpoint's own beside the graph."
+            f"{folder}: has none of {stanford.FILE_NAME}, {pylate.SETTINGS} of a late-interaction model, "
+            f"{next_plaid.FILE_NAME}, which say how texts are read. Put the checkpoint's own there."
         )
+    hidden = int(config.get("hidden_size") or config.get("dim") or 0)
     return Settings(
         architecture=str(config.get("model_type") or "onnx"),
-        hidden=int(config.get("hidden_size") or config.get("dim") or 0),
+        hidden=hidden,
         attention_heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
-        max_tokens=positions or max(query.max_tokens, document.max_tokens),
+        max_tokens=positions or max(told.query.max_tokens, told.document.max_tokens),
         vocabulary=vocabulary,
-        frame=vocabulary.frame(pad),
+        frame=vocabulary.frame(told.pad),
+        query=told.query,
+        document=told.document,
+        lowercase=told.lowercase,
+        dim=_dim(folder, hidden),
+    )
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder, settled as its layout's library does; neither truncates nor pads."""
+    return read(folder).vocabulary.tokenizer
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """Where the tokenizer.json of a folder should lie."""
+    return modules.encoder_folder(folder) / TOKENIZER
+
+
+def _next_plaid(folder: Path, vocabulary: Vocabulary, bound: int) -> Texts | None:
+    if not next_plaid.recognises(folder):
+        return None
+    query, document = next_plaid.rules(folder, vocabulary, bound)
+    return Texts(
+        layout="next-plaid",
         query=query,
         document=document,
-        lowercase=lowercase,
-        dim=dim,
+        lowercase=next_plaid.lowercase(folder),
+        pad=next_plaid.pad(folder, vocabulary),
     )
+
+
+def _dim(folder: Path, hidden: int) -> int | None:
+    """Width of the token vectors, by the first layout that says it."""
+    told: list[tuple[bool, Callable[[], int | None]]] = [
+        (stanford.recognises(folder), lambda: stanford.dim(folder)),
+        (True, lambda: pylate.dim(folder)),
+        (next_plaid.recognises(folder), lambda: next_plaid.dim(folder)),
+        (multi_vector.recognises(folder), lambda: hidden or None),  # without a Dense: the encoder's own
+    ]
+    return next((found for applies, dim in told if applies and (found := dim())), None)
 
 
 def _positions(config: dict[str, Any], folder: Path) -> int | None:

@@ -5,18 +5,39 @@ What it hands on neither truncates nor pads; lengths are the contract's business
 
 from __future__ import annotations
 
+import json
 import string
+import sys
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, normalizers
 
 from latebolt.contract import Frame
 from latebolt.errors import ModelError
 from latebolt.layouts.files import read_settings
 
 FILE_NAME = "tokenizer.json"
-# What the libraries fall back to when no configuration names a token.
-USUAL = {"pad_token": ("[PAD]", "<pad>"), "mask_token": ("[MASK]", "<mask>")}
+SETTINGS = "tokenizer_config.json"
+# What the libraries' classes fall back to when no configuration names a token; those of GENERIC have no such.
+USUAL = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+}
+SPECIAL = (*USUAL, "bos_token", "eos_token")
+GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# Tokenizer classes that give BERT's normalizer these settings, whatever tokenizer.json says: the field of
+# the normalizer -> the setting and its value where none is told.
+BERT_LIKE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer")
+SENTENCEPIECE_LIKE = ("XLMRobertaTokenizer", "CamembertTokenizer", "RobertaTokenizer")
+BERT_SETTINGS = {
+    "lowercase": ("do_lower_case", True),
+    "strip_accents": ("strip_accents", None),
+    "handle_chinese_chars": ("tokenize_chinese_chars", True),
+}
 
 
 class Vocabulary:
@@ -38,8 +59,72 @@ class Vocabulary:
             self.tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the Rust side raises plain Exception
             raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
+        self.settings = read_settings(folder / SETTINGS)
+        self._sides = {
+            "truncation_side": (self.tokenizer.truncation or {}).get("direction"),
+            "padding_side": (self.tokenizer.padding or {}).get("direction"),
+        }
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
+
+    def load_as_transformers_does(self) -> None:
+        """Do to the tokenizer what transformers does to it by the settings beside it.
+
+        Source: transformers, PreTrainedTokenizerFast.__init__ and BertTokenizerFast.__init__ (4),
+        TokenizersBackend.__init__ and BertTokenizer.__init__ (5).
+
+        Raises:
+            ModelError: it asks for something that no contract can say.
+        """
+        path = self.folder / SETTINGS
+        for side, told in self._sides.items():
+            if (asked := self.settings.get(side) or told or "right") != "right":
+                raise ModelError(f'{path}: {side} = "{asked}" is not supported, only "right" is.')
+        if self.settings.get("split_special_tokens"):
+            raise ModelError(f"{path}: split_special_tokens = True is not supported.")
+        for token in (self.settings.get("added_tokens_decoder") or {}).values():
+            if self.tokenizer.token_to_id(token["content"]) is None:
+                raise ModelError(f'{path}: adds the token "{token["content"]}", which {FILE_NAME} lacks.')
+        self._settle_normalizer()
+        added = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
+        special = [name for role in SPECIAL for name in self.names(role)]
+        missing = [
+            name
+            for name in dict.fromkeys(special)
+            if name not in added and self.tokenizer.token_to_id(name) is not None
+        ]
+        # They are in the vocabulary already, so no id is new.
+        self.tokenizer.add_special_tokens(
+            [AddedToken(name, lstrip=name == "<mask>", normalized=False) for name in missing]
+        )
+
+    def _settle_normalizer(self) -> None:
+        kind = str(self.settings.get("tokenizer_class") or "").removesuffix("Fast")
+        if kind in SENTENCEPIECE_LIKE and '"Lowercase"' in self.tokenizer.to_str().partition('"model"')[0]:
+            raise ModelError(
+                f"{self.folder / FILE_NAME}: the normalizer Lowercase is what transformers 4 goes by, "
+                f"while 5 leaves it out. Save the model again without it."
+            )
+        if kind not in BERT_LIKE:
+            return
+        for part, usual in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
+            if (found := type(getattr(self.tokenizer, part)).__name__) != usual:
+                raise ModelError(
+                    f"{self.folder / FILE_NAME}: {part} = {found} is what transformers 4 goes by, while 5 "
+                    f"takes {kind}'s own, {usual}. Save the model again with the one it was trained with."
+                )
+        own: dict[str, Any] = json.loads(self.tokenizer.to_str())["normalizer"]
+        asked: dict[str, Any] = {
+            field: self.settings.get(key, fallback) for field, (key, fallback) in BERT_SETTINGS.items()
+        }
+        if any(own[field] != value for field, value in asked.items()):
+            self.tokenizer.normalizer = normalizers.BertNormalizer(clean_text=own["clean_text"], **asked)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the libraries cut a text to where no setting of the model's says otherwise."""
+        told = self.settings.get("model_max_length")
+        return int(told) if isinstance(told, int | float) and 0 < told < sys.maxsize else sys.maxsize
 
     @property
     def size(self) -> int:
@@ -59,6 +144,10 @@ class Vocabulary:
         first = special.index(False)
         last = len(special) - special[::-1].index(False)
         prefix, suffix = tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
+        if any(encoding.type_ids):
+            raise ModelError(
+                f"{self.folder / FILE_NAME}: gives a text other token types than 0, which is not supported."
+            )
         return Frame(prefix=prefix, suffix=suffix, pad=self.special("pad_token") if pad is None else pad)
 
     def special(self, *roles: str) -> int:
@@ -68,20 +157,25 @@ class Vocabulary:
             ModelError: no file names one that the vocabulary holds.
         """
         for role in roles:
-            for name in (*self._names(role), *USUAL.get(role, ())):
-                if (found := self.tokenizer.token_to_id(name)) is not None:
-                    return found
+            if (found := self.found(role)) is not None:
+                return found
         raise ModelError(
             f"{self.folder}: no {' or '.join(roles)} in tokenizer_config.json or special_tokens_map.json "
             f"that the vocabulary holds. Add it to tokenizer_config.json."
         )
 
-    def _names(self, role: str) -> list[str]:
+    def found(self, role: str) -> int | None:
+        """The id of the token that fills a role; None where none does."""
+        return next((i for i in map(self.tokenizer.token_to_id, self.names(role)) if i is not None), None)
+
+    def names(self, role: str) -> list[str]:
+        """The tokens that may fill a role, the one that is told first."""
         found = []
-        for file in ("tokenizer_config.json", "special_tokens_map.json"):
-            token = read_settings(self.folder / file).get(role)
+        for told in (self.settings, read_settings(self.folder / "special_tokens_map.json")):
+            token = told.get(role)
             found.append(token.get("content") if isinstance(token, dict) else token)
-        return [name for name in found if name]
+        usual = () if self.settings.get("tokenizer_class") in GENERIC else USUAL.get(role, ())
+        return [name for name in found if name] or list(usual)
 
     def id_of(self, token: str, field: str) -> int:
         """The id of a token that a configuration names.
@@ -107,11 +201,18 @@ class Vocabulary:
 
         Source: pylate/models/colbert.py, `convert_tokens_to_ids`, which maps what it lacks to unknown.
         """
-        unknown = [self.tokenizer.token_to_id(name) for name in self._names("unk_token")]
-        found = [self.tokenizer.token_to_id(word) for word in words]
-        if None in found:
-            found += unknown[:1]
-        return tuple(sorted({i for i in found if i is not None}))
+        unknown = self.found("unk_token")
+        lacks = any(self.tokenizer.token_to_id(word) is None for word in words)
+        return tuple(
+            sorted(self.known_tokens(words) | ({unknown} if lacks and unknown is not None else set()))
+        )
+
+    def known_tokens(self, words: list[str]) -> set[int]:
+        """sentence-transformers' skiplist dialect: the token that is the word, none where there is no such.
+
+        Source: sentence_transformers, MultiVectorMask.resolve_with_tokenizer.
+        """
+        return {i for i in map(self.tokenizer.token_to_id, words) if i is not None}
 
 
 PUNCTUATION = list(string.punctuation)

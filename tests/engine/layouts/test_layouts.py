@@ -41,21 +41,26 @@ def derived(folder):
 def test_stanford(folder):
     write(folder, "artifact.metadata", dim=96, query_maxlen=24, doc_maxlen=9999, attend_to_mask_tokens=True)
     found = derived(folder)
-    assert found.query == TextRules(24, marker=UNUSED0, expansion=Expansion(MASK, attend=True))
+    expansion = Expansion(MASK, attend=True)
+    assert found.query == TextRules(24, marker=UNUSED0, expansion=expansion, swaps=((0, MASK),))
     assert (found.document.max_tokens, found.document.marker) == (512, UNUSED1)
-    assert set(found.document.skiplist) == PUNCTUATION
+    assert set(found.document.skiplist) == {0} | PUNCTUATION
     assert [head.dim for head in found.heads] == [96]
     assert (found.architecture, found.hidden_size, found.max_tokens) == ("bert", 384, 512)
 
 
 def test_pylate(folder):
-    write(folder, "config_sentence_transformers.json", query_prefix="find: ", document_prefix="[unused1]")
-    dense = [{"path": "", "type": "t.Transformer"}, {"path": "1_Dense", "type": "pylate.models.Dense.Dense"}]
+    prefixes = {"query_prefix": "[unused0]", "document_prefix": "[unused1]"}
+    prompts = {"prompts": {"a": "find: "}, "default_prompt_name": "a"}
+    write(folder, "config_sentence_transformers.json", **prefixes, **prompts)
+    transformer = "sentence_transformers.models.Transformer"
+    dense = [{"path": "", "type": transformer}, {"path": "1_Dense", "type": "pylate.models.Dense.Dense"}]
     (folder / "modules.json").write_text(json.dumps(dense))
     write(folder, "1_Dense/config.json", out_features=64)
     write(folder, "sentence_bert_config.json", do_lower_case=True)
     found = derived(folder)
-    assert found.query == TextRules(32, prompt="find: ", expansion=Expansion(MASK, attend=False))
+    expansion = Expansion(MASK, attend=False)
+    assert found.query == TextRules(32, "find: ", marker=UNUSED0, expansion=expansion, strip=True)
     assert (found.document.marker, found.document.max_tokens) == (UNUSED1, 180)
     assert found.lowercase and found.heads[0].dim == 64
 
@@ -90,9 +95,10 @@ def test_next_plaid_alone(folder):
 
 def test_a_checkpoints_own_settings_come_before_next_plaids(folder):
     write(folder, "onnx_config.json", do_query_expansion=False, embedding_dim=64, query_length=48)
-    write(folder, "config_sentence_transformers.json", query_length=40, query_prefix="", document_prefix="")
+    prefixes = {"query_prefix": "", "document_prefix": "", "do_query_expansion": True}
+    write(folder, "config_sentence_transformers.json", query_length=40, **prefixes)
     found = derived(folder)
-    assert found.query == TextRules(40, expansion=Expansion(MASK, attend=False))
+    assert found.query == TextRules(40, expansion=Expansion(MASK, attend=False), strip=True)
     assert found.heads[0].dim == 64
 
 

@@ -1,0 +1,97 @@
+"""Exports what a library saved, and puts our vectors beside those that the library kept.
+
+Runs in the exporter's environment. A case ends in one of: "same", "different", "refused" (by us, by name),
+"refused without a reason" (nothing in it is outside), "taken" (something is outside, and nobody said so),
+"their own refusal" (the library did not want it).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from differential import keeping
+from differential.texts import TEXTS
+from latebolt import Encoder
+from latebolt.errors import LateboltError
+from latebolt_export import export_model
+
+CLOSE = 1e-4
+GOOD = ("same", "refused", "their own refusal")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a case. `tokens` are (theirs, ours) in all; `worst` is the largest difference."""
+
+    place: Path
+    library: str
+    version: str
+    outcome: str
+    detail: str = ""
+    tokens: tuple[int, int] = (0, 0)
+    worst: float = 0.0
+    settings: Any = None
+
+
+def compare(place: Path) -> Row:
+    """One kept case through an export and an Encoder."""
+    record = json.loads((place / "case.json").read_text())
+
+    def row(outcome: str, detail: str = "", tokens: tuple[int, int] = (0, 0), worst: float = 0.0) -> Row:
+        told = {"base": record["base"], **record["settings"]}
+        return Row(place, record["library"], record["version"], outcome, detail, tokens, worst, told)
+
+    if record["refused"]:
+        return row("their own refusal", record["refused"])
+    outside = record["outside"]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            export_model(place / "model", Path(folder) / "made", precisions=("fp32",))
+            encoder = Encoder.load(Path(folder) / "made", threads=1)
+        except LateboltError as error:
+            message = str(error).replace(str(place), "")
+            named = any(name.lower() in message.lower() for name in outside)
+            return row("refused" if named else "refused without a reason", message)
+        found = {"query": encoder.encode_queries(TEXTS), "document": encoder.encode_documents(TEXTS)}
+        detail, tokens, worst = beside(keeping.vectors(place), found)
+    if detail:
+        return row("different", detail, tokens, worst)
+    return row("taken" if outside else "same", ", ".join(outside), tokens, worst)
+
+
+def beside(expected: dict[str, list[np.ndarray]], found: Any) -> tuple[str, tuple[int, int], float]:
+    """(the first difference in words, or ""; tokens of both; the largest difference of vectors)."""
+    first, worst, theirs, ours = "", 0.0, 0, 0
+    for kind, matrices in expected.items():
+        for i, matrix in enumerate(matrices):
+            mine = np.asarray(found[kind][i])
+            theirs, ours = theirs + len(matrix), ours + len(mine)
+            if matrix.shape != mine.shape:
+                first = first or f"{kind} {i} {TEXTS[i][:30]!r}: {matrix.shape} and {mine.shape}"
+                continue
+            apart = float(np.abs(matrix - mine).max(initial=0.0))
+            worst = max(worst, apart)
+            if apart > CLOSE:
+                first = first or f"{kind} {i} {TEXTS[i][:30]!r}: apart by {apart:.2g}"
+    return first, (theirs, ours), worst
+
+
+def compare_all(out: Path) -> list[Row]:
+    """Every kept case."""
+    return [compare(place) for place in keeping.cases(out)]
+
+
+def bad(rows: Sequence[Row]) -> list[str]:
+    """The rows that should not be, a line each."""
+    return [
+        f"{row.place.name}: {row.outcome}: {row.detail} ({row.settings})"
+        for row in rows
+        if row.outcome not in GOOD
+    ]
