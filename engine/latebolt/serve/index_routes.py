@@ -16,6 +16,7 @@ from latebolt.serve.answers import answer, matches_json
 from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.requests import JsonRoute, problems
 from latebolt.serve.schemas import (
+    MOST_WHERE,
     AddedResponse,
     DeletedResponse,
     DeleteRequest,
@@ -121,11 +122,14 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": SearchResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
     )
     async def search(name: Name, request: SearchRequest) -> Response:
+        where = msgspec.json.encode(request.where)
+        if len(where) > MOST_WHERE:
+            raise invalid("where", f"has {len(where)} bytes as JSON, at most {MOST_WHERE} are taken.")
         is_cut = request.mode != "bm25" and await service.is_cut(request.query)
         if request.explain:
             explained = await service.in_thread(service.searches, _explain, service, name, request)
             return answer({**explained, "truncated": is_cut})
-        how = _How(name, request.k, msgspec.json.encode(request.where), request.exhaustive, request.mode)
+        how = _How(name, request.k, where, request.exhaustive, request.mode)
         hits = await together.ask(how, request.query)
         found = [hit.record() for hit in hits]
         return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})

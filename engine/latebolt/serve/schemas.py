@@ -73,6 +73,10 @@ QueryText = Annotated[
         }
     ),
 ]
+# Characters of a query and of a filter of a search. BM25 looks up every word of a query, and a filter is read
+# as one, in a thread that nothing interrupts: a few megabytes of either would hold it for minutes.
+MOST_QUERY: Final = 16_384
+MOST_WHERE: Final = 1 << 20
 # Bounds come first: around the validator they would be held to, but not described.
 Whole = Annotated[int, BeforeValidator(_whole)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
@@ -254,9 +258,9 @@ FILTER: Final = {
 class SearchRequest(_Request):
     """A search."""
 
-    query: Annotated[str, Field(pattern=WORD_PATTERN)]
+    query: Annotated[str, Field(pattern=WORD_PATTERN, max_length=MOST_QUERY)]
     k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
-    where: str | dict[str, Any] | None = Field(
+    where: Annotated[str, Field(max_length=MOST_WHERE // 16)] | dict[str, Any] | None = Field(
         None,
         description="Only documents whose metadata satisfy it, as an object or as text, e.g. "
         '{"year": {">=": 2020}} or \'year >= 2020\'.',

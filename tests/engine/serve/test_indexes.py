@@ -392,3 +392,21 @@ def test_texts_that_the_model_does_not_read_to_their_end_are_counted(
     assert [n for n in told if n] == [2, 2, 1, 1, 1]
     assert not any("many words" in record.getMessage() for record in caplog.records)
     assert not any(record.levelno >= logging.WARNING for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("field", "request_"),
+    [
+        ("query", {"query": " ".join(f"w{i}" for i in range(200_000)), "mode": "bm25"}),
+        ("query", {"query": "a" + "\u0301" * 1_000_000}),
+        ("where", {"query": "a", "where": " and ".join(["since = 1"] * 50_000)}),
+        ("where", {"query": "a", "where": {"or": [{"since": "x" * 100}] * 15_000}}),
+        ("where", {"query": "a", "where": {"since": {"in": ["x" * 50_000] * 40}}, "explain": True}),
+    ],
+)
+def test_what_would_hold_a_thread_for_minutes_is_refused_at_once(
+    client: httpx.Client, index: str, field: str, request_: dict[str, object]
+):
+    refused = client.post(f"{index}/search", json=request_)
+    assert refused.status_code == 422
+    assert all(fault["field"].startswith(field) for fault in refused.json()["errors"])
