@@ -1,6 +1,7 @@
 """What does an export cost, what does int8 lose, and how much memory does a long document take?
 
-Three parts, each in a process of its own:
+Four parts, each in a process of its own:
+- small: the built-in model's encoder (91 MB) to all precisions: peak memory, and what the imports alone take;
 - size: a checkpoint of jina-colbert-v2's full size with random weights (and its real vocabulary) to fp32
   and int8: seconds and peak memory, beside the checkpoint's size;
 - long: one document of 8192 tokens through those graphs: memory over what the loaded graph holds;
@@ -101,6 +102,25 @@ def size(folder: Path, quick: bool) -> list[dict[str, Any]]:
     row["fp32_max_abs"] = parity["fp32"][str(DIM)]["max_abs"]
     row["int8_cosine_mean"] = parity["int8"][str(DIM)]["cosine_mean"]
     return [row]
+
+
+def small(folder: Path, quick: bool) -> list[dict[str, Any]]:
+    """Export a small checkpoint and say what it took over the libraries."""
+    import importlib
+
+    from latebolt_export.requirements import need_export_libraries, need_graph_libraries
+    from latebolt_export.starter import build_starter, weights_folder
+
+    need_graph_libraries()
+    need_export_libraries()
+    for name in ("checkpoint", "fuse", "graph", "graphs", "quality", "side_by_side"):
+        importlib.import_module(f"latebolt_export.{name}")
+    imports, start = peak_mb(), time.perf_counter()
+    build_starter(folder / "small", precisions=("fp32",) if quick else ("fp32", "fp16", "int8"))
+    weights = sum(file.stat().st_size for file in weights_folder().glob("*.safetensors")) / 1e6
+    row = {"part": "small", "seconds": time.perf_counter() - start, "checkpoint_mb": weights}
+    row |= {"imports_mb": imports, "peak_mb": peak_mb()}
+    return [row | {"times": (row["peak_mb"] - imports) / weights}]
 
 
 def long(folder: Path, quick: bool) -> list[dict[str, Any]]:
@@ -233,7 +253,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
-PARTS = {"make": make, "size": size, "long": long, "ndcg": ndcg}
+PARTS = {"small": small, "make": make, "size": size, "long": long, "ndcg": ndcg}
 
 if __name__ == "__main__":
     main()

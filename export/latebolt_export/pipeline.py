@@ -186,6 +186,7 @@ def build(
     from latebolt_export import fuse, graph, memory, module, parity
 
     check_target(out, options.overwrite, progress)
+    memory.settle()
     outputs = heads.choose(checkpoint.projections, options.dims)
     with draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)

@@ -12,7 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import onnx
@@ -135,17 +135,17 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     """
     sizes = [_size(tensor) for tensor in model.graph.initializer]
     if sum(sizes) < MOST_INLINE:
-        _write(model, path, lambda tensor: declare(tensor.name, value(tensor)))
+        _write(model, path, lambda tensor: tensor)
         return [path]
     data = path.with_name(path.name + "_data")
     with data.open("wb") as file:
 
-        def move(tensor: TensorProto) -> TensorProto:
+        def move(tensor: TensorProto) -> TensorProto | _Outside:
             if _size(tensor) < LARGE:
-                return declare(tensor.name, value(tensor))
+                return tensor
             moved = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
             _point(moved, data.name, *_append(file, pieces(tensor)))
-            return moved
+            return _Outside(moved)
 
         _write(model, path, move)
     return [path, data]
@@ -157,13 +157,13 @@ def open_session(model: onnx.ModelProto, folder: Path) -> Any:
         return open_file(model.SerializeToString())
     path = folder / "probe.onnx"
 
-    def relative(tensor: TensorProto) -> TensorProto:
+    def relative(tensor: TensorProto) -> TensorProto | _Outside:
         place = _place(tensor)
         if place is None:
             return tensor
         moved = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
         _point(moved, os.path.relpath(place[0], folder), *place[1:])
-        return moved
+        return _Outside(moved)
 
     _write(model, path, relative)
     try:
@@ -172,7 +172,20 @@ def open_session(model: onnx.ModelProto, folder: Path) -> Any:
         path.unlink()
 
 
-def _write(model: onnx.ModelProto, path: Path, change: Callable[[TensorProto], TensorProto]) -> None:
+class _Outside(NamedTuple):
+    """A constant that the written file only names, too."""
+
+    tensor: TensorProto
+
+
+def _write(
+    model: onnx.ModelProto, path: Path, change: Callable[[TensorProto], TensorProto | _Outside]
+) -> None:
+    """Write a graph as one protobuf message, its constants one by one: never two copies of all in memory.
+
+    Args:
+        change: what is written of each constant; what lies outside is put inside, unless it is `_Outside`.
+    """
     twin = onnx.ModelProto()
     constants = list(model.graph.initializer)
     del model.graph.initializer[:]
@@ -180,9 +193,45 @@ def _write(model: onnx.ModelProto, path: Path, change: Callable[[TensorProto], T
         twin.CopyFrom(model)  # the constants apart: together they may be too large to copy
     finally:
         model.graph.initializer.extend(constants)
-    for tensor in constants:
-        twin.graph.initializer.append(change(tensor))
-    path.write_bytes(twin.SerializeToString())
+    graph = twin.graph.SerializeToString()
+    twin.ClearField("graph")
+    changed = [change(tensor) for tensor in constants]
+    # Fields of a message may come in any order: the graph's own first, then its constants.
+    heads = [_head(each) for each in changed]
+    sizes = [len(head) + n_bytes for head, n_bytes in heads]
+    whole = len(graph) + sum(1 + len(_varint(size)) + size for size in sizes)
+    with path.open("wb") as file:
+        file.write(twin.SerializeToString())
+        file.write(_GRAPH + _varint(whole) + graph)
+        for each, (head, n_bytes), size in zip(changed, heads, sizes, strict=True):
+            file.write(_INITIALIZER + _varint(size) + head)
+            if n_bytes:
+                assert isinstance(each, TensorProto)
+                for piece in pieces(each):
+                    file.write(np.ascontiguousarray(piece).data)
+
+
+# Tags of ModelProto.graph, GraphProto.initializer and TensorProto.raw_data: number * 8 + 2 (length, bytes).
+_GRAPH, _INITIALIZER, _RAW_DATA = b"\x3a", b"\x2a", b"\x4a"
+
+
+def _head(written: TensorProto | _Outside) -> tuple[bytes, int]:
+    """A constant's message up to the bytes it holds, and how many of these follow."""
+    if isinstance(written, _Outside):
+        return written.tensor.SerializeToString(), 0
+    if _place(written) is None:
+        return written.SerializeToString(), 0
+    inside = TensorProto(name=written.name, dims=written.dims, data_type=written.data_type)
+    n_bytes = _size(written)
+    return inside.SerializeToString() + _RAW_DATA + _varint(n_bytes), n_bytes
+
+
+def _varint(number: int) -> bytes:
+    made = bytearray()
+    while number > 0x7F:
+        made.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*made, number])
 
 
 def _size(tensor: TensorProto) -> int:

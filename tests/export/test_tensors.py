@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -103,3 +106,42 @@ def test_a_replaced_constant_lies_in_the_file_and_can_be_read_at_once(weight, tm
             wiring.replace("w", wiring.value("w") * factor)
         assert tensors.is_outside(model.graph.initializer[0])
         np.testing.assert_array_equal(wiring.value("w"), weight * 6)
+
+
+WRITER = """
+import sys, tempfile
+from pathlib import Path
+import subprocess
+import sys
+
+import numpy as np
+from onnx import TensorProto, helper
+from latebolt_export import tensors
+
+def peak():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1e3
+
+folder = Path(sys.argv[1])
+with tensors.TensorFile(folder / "weights.bin") as file:
+    rows = [np.full((2048, 2048), i, np.float32) for i in range(2)]
+    constants = [file.add(f"w{i}", rows[i % 2]) for i in range(8)]  # 134 MB
+graph = helper.make_graph([helper.make_node("Sum", [c.name for c in constants], ["y"])], "g", [],
+                          [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], constants)
+model = helper.make_model(graph)
+before = peak()
+[path] = tensors.save(model, folder / "model.onnx")
+print(path.stat().st_size / 1e6, peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux' own peak of a process")
+def test_writing_a_graph_takes_no_second_copy_of_it(tmp_path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    size, more = map(float, done.stdout.split())
+    assert size > 130
+    assert more < size / 2, "pages that are mapped while they are written count, whole copies would too"
+    made = onnx.load(tmp_path / "model.onnx")
+    for i, tensor in enumerate(made.graph.initializer):
+        assert np.all(onnx.numpy_helper.to_array(tensor) == i % 2)
