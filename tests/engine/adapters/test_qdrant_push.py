@@ -223,7 +223,7 @@ def test_a_target_that_does_not_fit_is_refused(make, index, tmp_path, encoder):
     with pytest.raises(InvalidInput, match=r"size 128, and .* has 64"):
         push(narrow, target)
     other = copy.copy(encoder)
-    other.__class__ = type("Other", (Encoder,), {"fingerprint": "other"})
+    object.__setattr__(other, "__class__", type("Other", (Encoder,), {"fingerprint": "other"}))
     with pytest.raises(ModelMismatch, match='made for model "starter"'):
         push(Index.create(tmp_path / "other", other), target)
     cut = Index.create(tmp_path / "cut", encoder, passage_tokens=8)
