@@ -388,6 +388,14 @@ class Encoder:
         """Where the tokens and words of texts are, however long these are."""
         return self._text.text_tokens(check_texts(texts))
 
+    def token_parts(self, texts: Sequence[str]) -> Iterator[Iterable[TextTokens]]:
+        """`text_tokens` of each text in parts that follow each other, to be read before the next text's.
+
+        So memory never holds all tokens of a book. A word of more than 16,384 characters may be cut into
+        other tokens than in the whole text.
+        """
+        return self._text.token_parts(check_texts(texts))
+
     @property
     def document_room(self) -> int:
         """Tokens of its own that a document can have before it is cut off."""

@@ -1,27 +1,33 @@
 """Texts to token ids by a model's contract: prompts, markers, truncation, expansion, skip list.
 
 Tokenisation runs in Rust over the whole batch; what the contract adds is put on afterwards, so the
-tokenizer object holds no state and may be shared by threads. Knows nothing of ONNX.
+tokenizer object holds no state and may be shared by threads. Of a long text only so much is read as the
+model takes (see `stretches`). Knows nothing of ONNX.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from latebolt.checks import clean_text
 from latebolt.contract import Contract, TextRules
+from latebolt.encoder.stretches import Stretch, Stretches
 from latebolt.errors import InvalidInput, ModelError
 
 Int64 = npt.NDArray[np.int64]
 Span = tuple[int, int]
+
+# Characters of a long text that are tokenised at a time, where all of it is.
+_STRETCH: Final = 16_384
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,7 @@ def check_texts(texts: Sequence[str], what: str = "texts", first: int = 0) -> li
     for i, text in enumerate(texts, first):
         if not isinstance(text, str):
             raise InvalidInput(f"{what}[{i}] should be str, got {type(text).__name__}.")
-        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        checked.append(text)
+        checked.append(clean_text(text))
     return checked
 
 
@@ -85,6 +89,7 @@ class TextPipeline:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.contract = contract
+        self._stretches = Stretches(self._tokenizer)
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
         self._swapped = {kind: self._swap_table(rules) for kind, rules in self._rules().items()}
 
@@ -164,26 +169,52 @@ class TextPipeline:
         """Tokens of its own that a text may have, markers and prompt not counted."""
         rules = self._rules()[kind]
         prompt = self._tokenizer.encode(rules.prompt, add_special_tokens=False)
-        return rules.max_tokens - self._added(rules) - len(prompt.ids)
+        return self._body_room(rules, rules.max_tokens) - len(prompt.ids)
 
     def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
         """All tokens of each checked text by itself: no markers, no prompt, nothing cut off."""
         found = []
-        read = texts if not self.contract.lowercase else [text.lower() for text in texts]
-        encodings = self._tokenizer.encode_batch(list(read), add_special_tokens=False)
-        for text, encoding in zip(texts, encodings, strict=True):
-            words = encoding.word_ids
-            begins = [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
-            found.append(TextTokens(self._offsets(text, encoding.offsets), begins))
+        for parts in self.token_parts(texts):
+            spans: list[Span] = []
+            begins: list[bool] = []
+            for part in parts:
+                spans += part.spans
+                begins += part.begins
+            found.append(TextTokens(spans, begins))
         return found
 
-    def _offsets(self, text: str, offsets: list[Span]) -> list[Span]:
-        """Characters of a text, from those of what the tokenizer was given for it."""
-        if not self.contract.lowercase or len(text.lower()) == len(text):
-            return offsets
-        # A letter may become two: the first character that each one came from.
-        origin = [i for i, letter in enumerate(text) for _ in letter.lower()]
-        return [(origin[a], origin[b - 1] + 1) if b > a else (0, 0) for a, b in offsets]
+    def token_parts(self, texts: Sequence[str]) -> Iterator[Iterable[TextTokens]]:
+        """`text_tokens` of each text in parts, so that memory never holds all tokens of a very long one.
+
+        A word of more characters than a part may be cut into other tokens than in the whole text.
+        """
+        read = [self._given(text) for text in texts]
+        short = [given for given in read if len(given) <= _STRETCH]
+        encodings = iter(self._tokenizer.encode_batch(short, add_special_tokens=False))
+        for text, given in zip(texts, read, strict=True):
+            origins = self._origins(text, given)
+            if len(given) <= _STRETCH:
+                encoding = next(encodings)
+                words = encoding.word_ids
+                begins = [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
+                yield [TextTokens(_moved(encoding.offsets, origins), begins)]
+            else:
+                yield self._long_parts(given, origins)
+
+    def _long_parts(self, given: str, origins: list[int] | None) -> Iterator[TextTokens]:
+        for each in self._stretches.of(given, _STRETCH, exact=False):
+            yield TextTokens(_moved(each.spans, origins), each.begins)
+
+    def _given(self, text: str) -> str:
+        """The text as the tokenizer is given it."""
+        # Lowercased before the tokenizer, which then finds no [MASK] that a text spells out.
+        return text.lower() if self.contract.lowercase else text
+
+    def _origins(self, text: str, given: str) -> list[int] | None:
+        """The character of a text that each one of `given` came from; None where they stand at its place."""
+        if len(given) == len(text):
+            return None
+        return [i for i, letter in enumerate(text) for _ in letter.lower()]  # a letter may become two
 
     def tokenize(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[TokenIds]:
         """Token ids of every text.
@@ -198,10 +229,37 @@ class TextPipeline:
         prompted = [rules.prompt + text for text in texts] if rules.prompt else list(texts)
         if rules.strip:
             prompted = [text.strip() for text in prompted]
-        if self.contract.lowercase:  # before the tokenizer, which then finds no [MASK] that a text spells out
-            prompted = [text.lower() for text in prompted]
-        encodings = self._tokenizer.encode_batch_fast(prompted, add_special_tokens=False)
-        return [self._assemble(encoding.ids, kind, limit) for encoding in encodings]
+        prompted = [self._given(text) for text in prompted]
+        room = self._body_room(rules, limit)
+        short = [text for text in prompted if len(text) <= self._at_once(room)]
+        bodies = iter(self._tokenizer.encode_batch_fast(short, add_special_tokens=False))
+        return [
+            self._assemble(
+                next(bodies).ids if len(text) <= self._at_once(room) else self._beginning(text, room + 1).ids,
+                kind,
+                limit,
+            )
+            for text in prompted
+        ]
+
+    @staticmethod
+    def _at_once(n_tokens: int) -> int:
+        """Characters of a text that are tokenised at once, where so many tokens are wanted."""
+        return max(2048, 8 * n_tokens)
+
+    def _beginning(self, text: str, n_tokens: int) -> Stretch:
+        """The first tokens of a text, at least so many where it has them."""
+        found = Stretch([], [], [])
+        for stretch in self._stretches.of(text, self._at_once(n_tokens)):
+            for all_, some in zip(found, stretch, strict=True):
+                all_ += some  # type: ignore[operator]
+            if len(found.ids) >= n_tokens:
+                break
+        return found
+
+    def _body_room(self, rules: TextRules, limit: int) -> int:
+        """Tokens that a prompted text may have, where it may have `limit` in all."""
+        return limit - self._added(rules)
 
     def tokenize_queries(self, texts: Sequence[str], full_length: bool) -> list[TokenIds]:
         """`tokenize` for queries; with `full_length`, long ones are cut only at the model's limit."""
@@ -213,7 +271,7 @@ class TextPipeline:
         rules, dropped, swapped = self._rules()[kind], self._dropped[kind], self._swapped[kind]
         frame = self.contract.frame
         head = [*frame.prefix, rules.marker] if rules.marker is not None else [*frame.prefix]
-        room = limit - len(head) - len(frame.suffix)
+        room = self._body_room(rules, limit)
         ids = np.array([*head, *body[:room], *frame.suffix], np.int64)
         if swapped is not None:
             ids = swapped[ids]
@@ -239,14 +297,20 @@ class TextPipeline:
         if rules.strip:
             shift -= len(prompted) - len(prompted.lstrip())
             prompted = prompted.strip()
-        given = prompted.lower() if self.contract.lowercase else prompted
-        encoding: Any = self._tokenizer.encode(given, add_special_tokens=False)
-        offsets = self._offsets(prompted, encoding.offsets)
         before = len(self.contract.frame.prefix) + (rules.marker is not None)
-        room = self.limit(kind, max_tokens) - before - len(self.contract.frame.suffix)
-        body = [(max(0, a - shift), max(0, b - shift)) for a, b in offsets[:room]]
+        room = self._body_room(rules, self.limit(kind, max_tokens))
+        given = self._given(prompted)
+        found = _moved(self._beginning(given, room).spans[:room], self._origins(prompted, given))
+        body = [(max(0, a - shift), max(0, b - shift)) for a, b in found]
         spans = [(0, 0)] * before + body
         spans += [(0, 0)] * (len(tokens.ids) - len(spans))
         return (
             spans if tokens.keep is None else [s for s, kept in zip(spans, tokens.keep, strict=True) if kept]
         )
+
+
+def _moved(spans: list[Span], origins: list[int] | None) -> list[Span]:
+    """Spans of what a tokenizer was given, in the text that it was made of; see `TextPipeline._origins`."""
+    if origins is None:
+        return spans
+    return [(origins[a], origins[b - 1] + 1) if b > a else (0, 0) for a, b in spans]

@@ -6,7 +6,7 @@ inside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -112,3 +112,25 @@ def cut_text(
         return []
     passages = cut_tokens(begins, cutting, sentences)
     return [(spans[tokens[0]][0], spans[tokens[-1]][1]) for tokens in passages]
+
+
+def cut_parts(parts: Iterable[tuple[Sequence[Span], Sequence[bool]]], cutting: Cutting) -> Iterator[Span]:
+    """`cut_text` of a text whose tokens come in parts; holds those of a passage and a part.
+
+    Args:
+        parts: (spans, begins) of neighbouring tokens, see `cut_text`.
+    """
+    spans: list[Span] = []
+    begins: list[bool] = []
+    is_cut = False
+    for more_spans, more_begins in parts:
+        spans += more_spans
+        begins += more_begins
+        # Where a passage ends is said by its own tokens and the one behind them.
+        *passages, rest = cut_tokens(begins, cutting)
+        for tokens in passages:
+            is_cut = True
+            yield spans[tokens[0]][0], spans[tokens[-1]][1]
+        del spans[: rest.start], begins[: rest.start]
+    if is_cut:
+        yield spans[0][0], spans[-1][1]

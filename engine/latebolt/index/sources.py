@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput
-from latebolt.index.passages import Cutting, cut_text
+from latebolt.index.passages import Cutting, cut_parts
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
@@ -99,8 +99,8 @@ def in_passages(lot: Lot, encoder: Encoder, cutting: Cutting) -> Lot:
     passages: list[int] = []
     for start in range(0, lot.n, CUT_DOCUMENTS):
         part = lot.texts[start : start + CUT_DOCUMENTS]
-        for source, (text, tokens) in enumerate(zip(part, encoder.text_tokens(part), strict=True), start):
-            spans = cut_text(tokens.spans, tokens.begins, cutting) or [(0, len(text))]
+        for source, (text, tokens) in enumerate(zip(part, encoder.token_parts(part), strict=True), start):
+            spans = list(cut_parts(tokens, cutting)) or [(0, len(text))]
             sources += [source] * len(spans)
             texts += [text[first:last] for first, last in spans]
             passages += range(len(spans))

@@ -20,7 +20,7 @@ from latebolt.errors import InvalidInput, LateboltError
 from latebolt.index import files, growing, layout, rank, search, sources
 from latebolt.index.check import check_index
 from latebolt.index.grouping import best_of_each, rows_of_documents
-from latebolt.index.passages import Cutting, check_cutting, cut_text, cut_tokens, kept_cutting
+from latebolt.index.passages import Cutting, check_cutting, cut_parts, cut_text, cut_tokens, kept_cutting
 from latebolt.index.storage import Store, read_manifest
 
 # Where texts are cut
@@ -403,3 +403,21 @@ def test_passages_of_two_documents_that_should_be_one_are_found(tmp_path):
         writer.commit()
     [problem] = check_index(path)
     assert problem.field == "documents.row 2, id" and "'d'" in str(problem) and "'e'" in str(problem)
+
+
+@given(
+    begins=st.lists(st.booleans(), max_size=300),
+    tokens=st.integers(1, 20),
+    overlap=st.integers(0, 19),
+    sizes=st.lists(st.integers(1, 40), min_size=1),
+)
+def test_tokens_that_come_in_parts_are_cut_alike(begins, tokens, overlap, sizes):
+    cutting = Cutting(tokens, min(overlap, tokens - 1))
+    spans = [(2 * i, 2 * i + 1) for i in range(len(begins))]
+    parts, start = [], 0
+    for size in itertools.cycle(sizes):
+        if start >= len(begins):
+            break
+        parts.append((spans[start : start + size], begins[start : start + size]))
+        start += size
+    assert list(cut_parts(parts, cutting)) == cut_text(spans, begins, cutting)
