@@ -72,7 +72,7 @@ class Adoption:
         self._writer, self._path = writer, writer.path
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
         self._plain_columns = columns_of(plain)
-        self._codecs = {name: restored(codec) for name, codec in snapshot.codecs.items()}
+        self._codecs = {name: restored(codec, snapshot.dim) for name, codec in snapshot.codecs.items()}
         self._drafts: dict[tuple[str | None, tuple[Column, ...]], SegmentDraft] = {}
         self._names: list[str] = []
         self.n_documents = 0
@@ -120,7 +120,7 @@ class Adoption:
                     f"{path}: segment {segment.name} has columns of no known codec. {_ENCODE_AGAIN}"
                 )
             return None
-        theirs = restored(snapshot.codecs[segment.codec])
+        theirs = restored(snapshot.codecs[segment.codec], snapshot.dim)
         check_columns(segment, theirs)
         for name, ours in self._codecs.items():
             if isinstance(ours, ResidualCodec) and isinstance(theirs, ResidualCodec) and ours.reads(theirs):

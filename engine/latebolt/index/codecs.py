@@ -19,18 +19,23 @@ from latebolt.index.storage import Codec as StoredCodec
 _CELL_DTYPES: Final = ("<u2", "<u4")  # whichever the codec had centroids for when it wrote them
 
 
-def restored(stored: StoredCodec) -> Codec:
+def restored(stored: StoredCodec, dim: int) -> Codec:
     """The codec that was stored.
 
+    Args:
+        dim: width of the index's vectors.
     Raises:
         IndexCorrupt: its arrays are not those of such a codec.
         InvalidInput: a kind that this version does not know.
     """
     try:
-        return restore(stored.arrays, stored.info)
+        codec = restore(stored.arrays, stored.info)
     except UnfitState as error:
         path = stored.folder if error.array == "info" else stored.folder / f"{error.array}.npy"
         raise IndexCorrupt(path, "content", error.expected, error.got, RESTORE) from error
+    if codec.dim != dim:
+        raise IndexCorrupt(stored.folder, "dim", dim, codec.dim, RESTORE)
+    return codec
 
 
 def columns_of(codec: Codec) -> tuple[Column, ...]:

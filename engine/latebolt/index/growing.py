@@ -8,7 +8,6 @@ A part of an index, which is filled elsewhere, learns nothing: the index does wh
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,9 +18,9 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
-from latebolt.index.codecs import columns_of
+from latebolt.index.codecs import check_columns, columns_of
 from latebolt.index.documents import check_documents
-from latebolt.index.segment import Segment
+from latebolt.index.segment import Block, Segment
 from latebolt.index.sources import Lot, Source
 from latebolt.index.writer import SegmentDraft, Writer
 
@@ -172,6 +171,11 @@ class Growth:
     def _young_segments(self) -> list[Segment]:
         return [segment for segment in self._writer.segments if segment.codec is None]
 
+    def _young_blocks(self) -> Iterator[Block]:
+        for segment in self._young_segments():
+            check_columns(segment, untrained(self._dim, 16))
+            yield from segment.blocks()
+
     @property
     def _n_waiting(self) -> int:
         """Tokens of the young segments."""
@@ -182,7 +186,7 @@ class Growth:
         plain, rng = untrained(self._dim, 16), np.random.default_rng(0)
         share = SAMPLE_TOKENS / max(self._n_waiting, 1)
         parts = [np.zeros((0, self._dim), np.float32)]
-        for block in itertools.chain.from_iterable(segment.blocks() for segment in self._young_segments()):
+        for block in self._young_blocks():
             values = plain.decode(block.columns)
             parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
         return np.concatenate(parts)
@@ -198,7 +202,7 @@ class Growth:
         if young:
             plain = untrained(codec.dim, 16)
             segment = self._writer.new_segment(columns_of(codec), codec=name)
-            for block in itertools.chain.from_iterable(old.blocks() for old in young):
+            for block in self._young_blocks():
                 columns = codec.encode(plain.decode(block.columns))
                 segment.append(
                     block.ids,

@@ -555,7 +555,7 @@ class Index:
             if stored is None:
                 codec = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
             else:
-                codec = restored(stored)
+                codec = restored(stored, snapshot.dim)
             self._codecs[key] = stored, codec
         return self._codecs[key][1]
 

@@ -309,6 +309,8 @@ def _check_references(manifest: Manifest, path: object, fix: str) -> None:
     if manifest.dim < 1 or manifest.bits not in BITS:
         got = f"dim {manifest.dim}, bits {manifest.bits}"
         raise IndexCorrupt(path, "dim and bits", f"1 or more, and one of {BITS}", got, fix)
+    if manifest.model is not None and manifest.model.dim != manifest.dim:
+        raise IndexCorrupt(path, "model.dim", manifest.dim, manifest.model.dim, fix)
     if manifest.codec is not None and manifest.codec not in manifest.codecs:
         raise IndexCorrupt(path, "codec", f"one of {sorted(manifest.codecs)}", manifest.codec, fix)
     for segment in manifest.segments:

@@ -26,7 +26,9 @@ from store_samples import quick_folder
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
 from latebolt.index import growing, layout, lists, rank
+from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.check import check_index
+from latebolt.index.codecs import check_columns
 from latebolt.index.storage import Store
 
 OLD_VERSION = Path(__file__).parent / "old_versions" / "1"
@@ -267,11 +269,32 @@ def actions(folder: Path, model: Encoder, template: Path) -> Iterator[tuple[str,
     yield "get", lambda: opened().get(["id 1", "id 47", "nobody"])
     yield "documents", lambda: list(opened().documents())
     yield "walk", lambda: [block.token_vectors() for block in opened().iter_documents(100)]
+    yield "ranked", lambda: _ranked(opened(), model)
     yield "adopt", lambda: _adopt(folder, model, template)
     yield "delete", lambda: opened().delete(["id 7", "id 41"])
     yield "add", lambda: opened().add(["new bread"], ["id 9"], [{"year": 3}])
     yield "compact", lambda: opened().compact()
     yield "search after", lambda: opened().search("bread", 5)
+
+
+def _ranked(index: Index, model: Encoder) -> None:
+    """What a search of a large index does, whatever pays in one so small: by centroids, and by lists."""
+    snapshot = index._store.snapshot()
+    matrix = model.encode_queries(["winter bread"])[0]
+    for segment in snapshot.segments:
+        codec = index._codec(snapshot, segment.codec)
+        check_columns(segment, codec)
+        columns = {column.name: segment.column(column.name) for column in segment.columns}
+        scorer = codec.scorer(matrix, 1)
+        scorer.approximate(columns, segment.offsets)
+        rows = np.flatnonzero(segment.alive)
+        if segment.lists is not None and scorer.centroids is not None:
+            for n in (1, 1000):
+                probes = plan_probes(scorer.centroids, segment.lists.offsets, n)
+                rows = visit(probes, segment.lists, scorer.centroids, segment.n_documents, 1).rows(1)
+                scorer.approximate(columns, segment.offsets, rows)
+                scorer.exact(columns, segment.offsets, rows)
+        segment.first_rows(rows)
 
 
 def _adopt(folder: Path, model: Encoder, template: Path) -> None:
