@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latebolt.serve import log, metrics
 from latebolt.serve.batcher import Ticket, current_ticket
-from latebolt.serve.held import Full, Lease, current_lease
+from latebolt.serve.held import FREE, Full, Lease, current_lease
 from latebolt.serve.keys import Right, given
 from latebolt.serve.problems import Problem, not_ready, overloaded, problem_of
 from latebolt.serve.service import Service
@@ -26,6 +26,8 @@ from latebolt.serve.unpack import Unpacker
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WORK: Final = "/v1/"
+# Headers that decide what a request may and how it is read.
+_SINGLE: Final = frozenset((b"host", b"authorization", b"content-type", b"content-encoding"))
 # Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
 _READING: Final = re.compile(
     r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)|/metrics"
@@ -60,6 +62,9 @@ class Guard:
         Raises:
             Problem: it is refused.
         """
+        names = [name for name, _ in scope["headers"] if name in _SINGLE]
+        if len(set(names)) < len(names):  # a proxy may have judged by the other one
+            raise Problem(400, "the request has one of its headers twice.", headers=_CLOSE)
         path, keys = scope["path"], self.service.keys
         needed = right_needed(scope["method"], path)
         if needed is not None and keys.required:
@@ -84,11 +89,16 @@ class Guard:
                 self.service.batcher.seconds_waiting,
             )
         if int(headers.get(b"content-length", b"0") or 0) > self.service.settings.max_body_bytes:
-            raise self.too_large()
+            raise self.too_large(self.service.settings.max_body_bytes)
 
-    def too_large(self) -> Problem:
-        """413; the rest of the body is not read."""
+    def most_of(self, path: str) -> int:
+        """Bytes that a body may have; few where nobody is asked for a key, and no body is looked at."""
         most = self.service.settings.max_body_bytes
+        return most if path.startswith(_WORK) else min(most, FREE)
+
+    @staticmethod
+    def too_large(most: int) -> Problem:
+        """413; the rest of the body is not read."""
         return Problem(413, f"the body may have {most} bytes. Send less at a time.", headers=_CLOSE)
 
     def full(self) -> Problem:
@@ -183,7 +193,7 @@ class _Exchange:
             Problem: 413, it is too large; 429, there is no room for it; 408, it takes too long; 415 and 400,
                 it is packed in a way that is not known, or not as it says.
         """
-        most = self._guard.service.settings.max_body_bytes
+        most = self._guard.most_of(self._scope["path"])
         unpacker = Unpacker(self._headers.get(b"content-encoding", b"").decode("latin-1"))
         whole, more = bytearray(), True
         try:
@@ -197,7 +207,7 @@ class _Exchange:
                         if number:  # packed: others may come between two pieces
                             await asyncio.sleep(0)
                         if len(whole) + len(part) > most:
-                            raise self._guard.too_large()
+                            raise self._guard.too_large(most)
                         self._lease.grow(len(part))
                         whole += part
         except TimeoutError:

@@ -232,3 +232,28 @@ def test_a_line_of_the_log_carries_nothing_that_a_terminal_obeys():
     assert line.isprintable()
     assert json.loads(line)["code"] == text
     assert json.loads(line)["event"] == f"event {text}"
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type", "Content-Encoding"])
+def test_a_header_that_decides_something_comes_once(client: httpx.Client, name: str):
+    headers = [("Host", "localhost"), ("X-More", "1"), ("X-More", "2")]
+    assert client.get("/v1/models", headers=headers).status_code == 200
+    twice = [*(each for each in headers if each[0] != name), (name, "localhost"), (name, "identity")]
+    refused = client.get("/v1/models", headers=twice)
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_request")
+
+
+def test_two_hosts_are_refused(running: Running):
+    host, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n")
+        assert b" 400 " in connection.recv(10_000).split(b"\r\n")[0]
+
+
+def test_what_needs_no_key_takes_no_large_body(tmp_path: Path):
+    with serving(tmp_path, keys="key") as running:
+        for path in ("/health", "/", "/nothing"):
+            refused = running.client.post(path, content=b" " * 100_000)
+            assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+        assert running.client.post("/v1/rerank", content=b" " * 100_000).status_code == 401
+        assert running.server.service.budget.held == 0
