@@ -8,7 +8,8 @@ request, so that no cache answers. Each client asks again as soon as it has its 
 - `of_embedded`: requests a second over those of the embedded library with the same threads, measured in the
   way that it is fastest (one caller, a caller for each thread, or in batches), just before and after.
 - `overhead`: one request after another, server and library in turn for the same query.
-- `--only off,on,mixed` measures some parts; of the others the record keeps its rows, each with its commit.
+- `beside`: searches one after another on an idle server, and while documents are added to the same index.
+- `--only off,on,beside,mixed` measures some parts; of the others the record keeps its rows, with commits.
 - `mixed`: slow, huge, malformed and leaving clients beside normal ones; then kill -9 amid additions, and a
   new start, where every acknowledged document has to be.
 """
@@ -306,6 +307,39 @@ def overhead(running: Server, embedded: Embedded, texts: Path, queries: int) -> 
     }
 
 
+def beside(data: Path, held: dict[str, list[str]], threads: int, scale: Scale) -> dict[str, Any]:
+    """Latency of a search on an idle server, and while documents are encoded and added to its index."""
+    index = f"/v1/indexes/{INDEX}"
+    cut = [{"id": str(i), "text": text} for i, text in enumerate(held["documents"][: 2 * scale.documents])]
+    before, after = cut[: scale.documents], cut[scale.documents :]
+    queries = iter(held["queries"] * 1000)
+    with server(data, threads, "--cache-mb", "0") as running, Caller(running.port) as caller:
+        running.ask("/v1/indexes", {"name": INDEX})
+        running.ask(f"{index}/documents", {"documents": before})
+
+        def search_ms() -> float:
+            asked = serve_clients.request(f"{index}/search", {"query": next(queries), "k": 10})
+            start = time.perf_counter()
+            caller.ask(asked)
+            return 1e3 * (time.perf_counter() - start)
+
+        for _ in range(scale.queries // 4):
+            search_ms()
+        idle = [search_ms() for _ in range(scale.queries)]
+        busy: list[float] = []
+        with ThreadPoolExecutor(1) as writer:
+            began = time.perf_counter()
+            added = writer.submit(running.ask, f"{index}/documents", {"documents": after})
+            while not added.done():
+                busy.append(search_ms())
+            seconds = time.perf_counter() - began
+        assert added.result()["added"] == len(after), "every document is added"
+    row: dict[str, Any] = {"work": "beside", "requests": len(busy), "added_s": len(after) / seconds}
+    for name, times in (("idle", idle), ("beside", busy)):
+        row |= {f"{name}_p50_ms": float(np.median(times)), f"{name}_p99_ms": float(np.quantile(times, 0.99))}
+    return row
+
+
 def mixed(data: Path, texts: Path, threads: int, seconds: float, patience: float) -> dict[str, Any]:
     """The rough load, what it leaves, and what a kill leaves.
 
@@ -378,7 +412,7 @@ def main() -> None:
     scale = QUICK if given.quick else FULL
     seconds = min(given.mixed, 5.0) if given.quick else given.mixed
     rows: list[dict[str, Any]] = []
-    parts = given.only.split(",") if given.only else ["off", "on", "mixed"]
+    parts = given.only.split(",") if given.only else ["off", "on", "beside", "mixed"]
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         held, texts = real_texts(), root / "texts.json"
@@ -397,6 +431,9 @@ def main() -> None:
             with server(root / "data", given.threads) as running:
                 rows += steady(running, embedded, texts, "rerank", "on", 0, scale)
                 rows += steady(running, embedded, texts, "rerank", "on, all in it", 8, scale)
+        if "beside" in parts:
+            rows.append(beside(root / "beside", held, given.threads, scale))
+            print(rows[-1], flush=True)
         if "mixed" in parts:
             rows.append(mixed(root / "mixed", texts, given.threads, seconds, scale.patience))
             print(rows[-1], flush=True)
@@ -409,8 +446,8 @@ def main() -> None:
 
 def part_of(row: dict[str, Any]) -> str:
     """What `--only` calls the part that made a row."""
-    if row["work"] == "mixed":
-        return "mixed"
+    if row["work"] in ("beside", "mixed"):
+        return str(row["work"])
     return "on" if row.get("cache", "off").startswith("on") else "off"
 
 
