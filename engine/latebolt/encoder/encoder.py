@@ -263,7 +263,8 @@ class Encoder:
         Args:
             texts: documents, any iterable; an empty one keeps the vectors of its markers.
             show_progress: a bar on stderr.
-            pool_factor: keep about 1 / pool_factor of the vectors, by hierarchical clustering.
+            pool_factor: keep about 1 / pool_factor of the vectors, by hierarchical clustering, of a document
+                of more than 2,048 by neighbouring parts of so many.
             max_length: tokens of a document, markers included; the contract's by default.
         Returns:
             Token vectors; `truncated` marks documents that were cut, which a warning of the logger "latebolt"
