@@ -57,6 +57,22 @@ def check_k(k: SupportsIndex, name: str = "k") -> int:
     return whole_number(k, name)
 
 
+def check_many(values: object, name: str) -> None:
+    """Raise InvalidInput for what would be walked as something else than the list that is meant.
+
+    One str is a list of its characters to Python, and a dict, a DataFrame or a table one of its keys.
+    """
+    kind = type(values).__name__
+    if isinstance(values, str | bytes):
+        raise InvalidInput(f"{name} should be a list or another iterable, got one {kind}. Put it in a list.")
+    if isinstance(values, Mapping) or any(hasattr(values, each) for each in ("__dataframe__", "columns")):
+        raise InvalidInput(
+            f'{name} should be a list or another iterable, got one {kind}. Give one column: {name}["NAME"].'
+        )
+    if not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} should be a list or another iterable, got {kind}.")
+
+
 def check_timeout(timeout: float | None) -> float:
     """How long to wait, in seconds; 0.0 for None, infinity to wait for ever.
 

@@ -6,7 +6,7 @@ Works on anything that encodes queries and documents; keeps nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from latebolt.checks import check_k, check_query, passage_text
 from latebolt.errors import InvalidInput
 from latebolt.kernels.maxsim import maxsim_arrays
-from latebolt.values import Hit, TokenVectors
+from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
 
 Float32 = npt.NDArray[np.float32]
 Span = tuple[int, int]
@@ -49,19 +49,21 @@ class WordMatch(NamedTuple):
     similarity: float
 
 
-def maxsim(query: npt.ArrayLike, documents: TokenVectors) -> Float32:
+def maxsim(query: npt.ArrayLike, documents: TokenVectors | Iterable[npt.ArrayLike]) -> Float32:
     """MaxSim of one query with every document.
 
     Args:
         query: float32 [n_query, dim], finite.
-        documents: token vectors of the same width.
+        documents: token vectors of the same width; `TokenVectors`, or one array [n_tokens, dim] a document.
     Returns:
         float32 [n_documents], higher is better; 0 for a document without tokens.
     Raises:
-        InvalidInput: the widths differ, or a query value is NaN or infinite.
+        InvalidInput: the widths differ, a query value is NaN or infinite, or one of the two is no vectors.
     Source: equation 3 of Khattab and Zaharia, "ColBERT", SIGIR 2020.
     """
-    return maxsim_arrays(query, documents.values, documents.offsets)
+    matrix = as_matrix(query, "query")
+    vectors = as_token_vectors(documents, "documents", matrix.shape[1])
+    return maxsim_arrays(matrix, vectors.values, vectors.offsets)
 
 
 def rerank(

@@ -5,7 +5,7 @@ Both are checked once, where they are made, so that later stages may trust them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -68,7 +68,7 @@ class TokenVectors:
     ) -> TokenVectors:
         """Join one [n_tokens, dim] matrix a text; `dim` is needed only when there are no matrices."""
         cut = None if truncated is None else np.asarray(truncated, np.bool_)
-        arrays = [np.asarray(matrix, dtype=np.float32) for matrix in matrices]
+        arrays = [_floats(matrix, f"matrix {i}") for i, matrix in enumerate(matrices)]
         for i, array in enumerate(arrays):
             if array.ndim != 2 or array.shape[1] != arrays[0].shape[1]:
                 raise InvalidInput(
@@ -124,6 +124,62 @@ class TokenVectors:
 
     def __repr__(self) -> str:
         return f"TokenVectors({len(self)} texts, {self.n_tokens} tokens, dim {self.dim})"
+
+
+def as_token_vectors(vectors: TokenVectors | Iterable[npt.ArrayLike], name: str, dim: int) -> TokenVectors:
+    """Token vectors as callers have them: `TokenVectors`, or one [n_tokens, dim] array a text.
+
+    Args:
+        name: of the argument, for messages.
+        dim: width where there is no text at all.
+    Raises:
+        InvalidInput: it is neither, or the arrays are no matrices of numbers of one width.
+    """
+    if isinstance(vectors, TokenVectors):
+        return vectors if len(vectors) else TokenVectors.from_matrices([], dim)
+    if isinstance(vectors, str | bytes | Mapping) or not isinstance(vectors, Iterable):
+        raise InvalidInput(
+            f"{name} should be TokenVectors or a list of arrays [n_tokens, dim], one a text, got "
+            f"{type(vectors).__name__}. Texts are encoded first: encoder.encode_documents(texts)."
+        )
+    if isinstance(vectors, np.ndarray) and vectors.ndim != 3 and vectors.dtype != object:
+        raise InvalidInput(
+            f"{name} should have one array [n_tokens, dim] a text, got one array of shape {vectors.shape}. "
+            "Put the token vectors of one text in a list."
+        )
+    try:
+        return TokenVectors.from_matrices(list(vectors), dim)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error}") from None
+
+
+def as_matrix(matrix: npt.ArrayLike, name: str) -> Float32:
+    """The token vectors of one text as float32 [n_tokens, dim].
+
+    Raises:
+        InvalidInput: it is no matrix of numbers.
+    """
+    if isinstance(matrix, TokenVectors):
+        raise InvalidInput(
+            f"{name} should be the token vectors of one text, got those of {len(matrix)} texts. Take one: "
+            "vectors[0]."
+        )
+    array = _floats(matrix, name)
+    if array.ndim != 2:
+        raise InvalidInput(f"{name} should be [n_tokens, dim], got shape {array.shape}.")
+    return array
+
+
+def _floats(matrix: npt.ArrayLike, name: str) -> Float32:
+    if isinstance(matrix, str | bytes):
+        raise InvalidInput(
+            f"{name} should be a matrix [n_tokens, dim], got one {type(matrix).__name__}. Texts are encoded "
+            "first: encoder.encode_queries([text])[0], encoder.encode_documents(texts)."
+        )
+    try:
+        return np.asarray(matrix, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name} should be a matrix of numbers [n_tokens, dim]: {error}.") from error
 
 
 @dataclass(frozen=True)

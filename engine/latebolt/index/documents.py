@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
+from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 
 Metadata = Mapping[str, Any]
@@ -66,14 +68,13 @@ def _members(metadata: Metadata, prefix: str, depth: int) -> Iterator[Leaf]:
     for key, value in metadata.items():
         if not isinstance(key, str):
             raise InvalidInput(f"{_at(prefix)} has the key {key!r}; keys should be strings.")
-        check_unicode(key, f"{_at(prefix)}, key {key!r},")
-        yield from _values(value, prefix + key, depth)
+        yield from _values(value, prefix + clean_text(key), depth)
 
 
 def _values(value: Any, path: str, depth: int) -> Iterator[Leaf]:
+    value = plain_scalar(value)
     if isinstance(value, str):
-        check_unicode(value, _at(path))
-        yield Leaf(path, STRING, value)
+        yield Leaf(path, STRING, clean_text(value))
     elif value is None:
         yield Leaf(path, NULL, 0)
     elif isinstance(value, bool):
@@ -103,6 +104,14 @@ def _at(path: str) -> str:
     return f".{path}" if path else ""
 
 
+def plain_scalar(value: Any) -> Any:
+    """A scalar of NumPy's as Python's; anything else as it is."""
+    if isinstance(value, np.generic):
+        value = value.item()
+        return float(value) if isinstance(value, np.longdouble) else value
+    return value
+
+
 def number(value: int | float) -> int | float:
     """A number as filters compare it: exact within 64 bits, beyond that the nearest float."""
     if isinstance(value, int) and value not in _INT64:
@@ -124,13 +133,13 @@ def check_documents(
     metadata: Sequence[Metadata | None] | None,
     first: int = 0,
 ) -> list[Row]:
-    """Check documents and encode them.
+    """Check documents and encode them; halves of characters become U+FFFD.
 
     Args:
         first: position of ids[0] in what the caller was given, for messages.
     Raises:
         InvalidInput: lengths differ; an id is not a non-empty string; a text is neither str nor None;
-            metadata is no JSON object; a string holds a lone surrogate, which UTF-8 cannot store.
+            metadata is no JSON object.
     """
     for name, values in (("texts", texts), ("metadata", metadata)):
         if values is not None and len(values) != len(ids):
@@ -138,19 +147,28 @@ def check_documents(
     rows = []
     for i, id_ in enumerate(ids):
         position = first + i
-        if not isinstance(id_, str) or not id_:
-            raise InvalidInput(f"ids[{position}] should be a non-empty string, got {id_!r}.")
-        check_unicode(id_, f"ids[{position}]")
+        id_ = check_id(id_, f"ids[{position}]")
         text = None if texts is None else texts[i]
         if text is not None:
             if not isinstance(text, str):
                 raise InvalidInput(
                     f"texts[{position}] should be a string or None, got {type(text).__name__}."
                 )
-            check_unicode(text, f"texts[{position}]")
+            text = clean_text(text)
         content, found = _encode(None if metadata is None else metadata[i], position)
         rows.append(Row(id_, text, content, found))
     return rows
+
+
+def check_id(id: str, name: str) -> str:
+    """An id as documents are stored by it.
+
+    Raises:
+        InvalidInput: it is not a string that has a character.
+    """
+    if not isinstance(id, str) or not id:
+        raise InvalidInput(f"{name} should be a non-empty string, got {id!r}.")
+    return clean_text(id)
 
 
 def _encode(metadata: Metadata | None, position: int) -> tuple[str | None, tuple[Leaf, ...]]:
@@ -162,22 +180,22 @@ def _encode(metadata: Metadata | None, position: int) -> tuple[str | None, tuple
         raise InvalidInput(f"metadata[{position}]{error}") from None
     try:
         content = msgspec.json.encode(metadata).decode()
-    except (TypeError, OverflowError):  # subclasses of float and int, integers beyond 64 bits
-        content = json.dumps(metadata, ensure_ascii=False, allow_nan=False, default=dict)
+    except (TypeError, ValueError, OverflowError):
+        # Subclasses of float and int, integers beyond 64 bits, NumPy's numbers, halves of characters.
+        content = json.dumps(_plain(metadata), ensure_ascii=False, allow_nan=False)
     return content, found
 
 
-def check_unicode(text: str, where: str) -> None:
-    """Raise InvalidInput for a string that UTF-8, and so the database, cannot store."""
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInput(
-            f"{where} has the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
-            f"which UTF-8 cannot store. Replace it, e.g. with text.encode('utf-8', 'replace').decode()."
-        ) from None
+def _plain(value: Any) -> Any:
+    """A value that `leaves` has seen, of Python's own types."""
+    value = plain_scalar(value)
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 def plain_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Grammar, keywords in any case:
     where    = all { "or" all }
     all      = unary { "and" unary }
     unary    = "not" unary | "(" where ")" | "exists" "(" field ")" | field test
-    test     = ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value | [ "not" ] "in" "(" [ value { "," value } ] ")"
+    test     = ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) value | [ "not" ] "in" list
+    list     = "(" [ value { "," value } ] ")" | "[" [ value { "," value } ] "]"
     field    = name { "." name } | "`" anything "`"
     value    = "string" | 'string' | number | true | false | null
 """
@@ -16,6 +17,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index.filter_tree import (
     MAX_DEPTH,
@@ -25,7 +27,6 @@ from latebolt.index.filter_tree import (
     Expr,
     Not,
     Value,
-    check_field,
     comparison,
     literal,
     membership,
@@ -37,7 +38,7 @@ _TOKEN: Final = re.compile(
       | (?P<number>[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?(?![\w.]))
       | (?P<quoted>`[^`]*`)
       | (?P<word>[^\W\d][\w-]*(?:\.[\w-]+)*)
-      | (?P<mark><=|>=|!=|==|[=<>(),])
+      | (?P<mark><=|>=|!=|==|[=<>(),\[\]])
     )""",
     re.VERBOSE | re.DOTALL,
 )
@@ -152,12 +153,12 @@ class _Parser:
             self._require(")")
             return Exists(field)
         field = self._field()
+        at, op = self._token.position, self._token.text
         if self._take("not"):
             self._require("in")
-            return membership(field, self._list(), negated=True)
+            return membership(field, self._list(), True, f"where, character {at}")
         if self._take("in"):
-            return membership(field, self._list(), negated=False)
-        at, op = self._token.position, self._token.text
+            return membership(field, self._list(), False, f"where, character {at}")
         if not self._take("=", "==", "!=", "<", "<=", ">", ">="):
             self._expected("an operator (= != < <= > >= in)")
         return comparison(field, "=" if op == "==" else op, self._value(), f"where, character {at}")
@@ -168,20 +169,21 @@ class _Parser:
             self._expected("a field name (odd names go in `backticks`)")
         self._next += 1
         field = token.text.strip("`") if token.kind == "quoted" else token.text
-        check_field(field, f"where, character {token.position}")
-        return field
+        return clean_text(field)
 
     def _list(self) -> tuple[Value, ...]:
-        self._require("(")
+        closing = "]" if self._take("[") else ")"
+        if closing == ")":
+            self._require("(")
         values: list[Value] = []
-        if self._take(")"):
+        if self._take(closing):
             return ()
         while True:
             values.append(self._value())
-            if self._take(")"):
+            if self._take(closing):
                 return tuple(values)
             if not self._take(","):
-                self._expected('"," or ")"')
+                self._expected(f'"," or "{closing}"')
 
     def _value(self) -> Value:
         token = self._token
@@ -206,9 +208,8 @@ class _Parser:
                 _fail(self._text, at, r"one of \n \t \r \\ \" \' \uXXXX", found[0])
             return _ESCAPES[code]
 
-        content = _ESCAPE.sub(replace, token.text[1:-1])
-        # \\ud83d\\ude00 is how JSON spells one character beyond the first 65,536.
-        return content.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        # `literal` joins the halves that \\ud83d\\ude00 gives, as JSON spells one character beyond 65,536.
+        return _ESCAPE.sub(replace, token.text[1:-1])
 
 
 def _integer(text: str) -> int | float:

@@ -1,8 +1,9 @@
 """The meaning of a filter: a small frozen tree, and whether one document passes it.
 
 Meaning:
-- `id` is the document's id. Any other field is metadata; dots reach into objects, and a list stands for each
-  of its elements, so `tag = "a"` is true for {"tag": ["a", "b"]}.
+- `id` is the document's id, a string; a whole number stands for its digits. Any other field is metadata;
+  dots reach into objects, and a list stands for each of its elements, so `tag = "a"` is true for
+  {"tag": ["a", "b"]}.
 - A comparison with a missing field, or with a value of another type, is false. Types are string, number,
   boolean, null; strings order by code point.
 - `f != v` is `exists(f) and not f = v`; `f not in (..)` likewise. `exists(f)` is true for null.
@@ -17,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index import documents
-from latebolt.index.documents import Leaf, Metadata, check_unicode
+from latebolt.index.documents import Leaf, Metadata, plain_scalar
 
 MAX_DEPTH: Final = 100
+MOST_VALUES: Final = 100_000  # of one list
 ID: Final = "id"
 KIND_NAMES: Final = {
     documents.NULL: "null",
@@ -124,7 +127,8 @@ def compare(leaf: Leaf, op: str, value: Value) -> bool:
 
 
 def literal(value: Any, where: str) -> Value:
-    """A Python value as literal; `where` says in a message where it stood."""
+    """A value of Python or NumPy as literal; `where` says in a message where it stood."""
+    value = plain_scalar(value)
     if value is None:
         return Value(documents.NULL, 0)
     if isinstance(value, bool):
@@ -132,18 +136,14 @@ def literal(value: Any, where: str) -> Value:
     if isinstance(value, int | float) and (isinstance(value, int) or math.isfinite(value)):
         return Value(documents.NUMBER, documents.number(value))
     if isinstance(value, str):
-        check_unicode(value, where)
-        return Value(documents.STRING, value)
+        return Value(documents.STRING, clean_text(value))
     raise InvalidInput(f"{where} should be a string, a finite number, a boolean or null, got {value!r}.")
-
-
-def check_field(field: str, where: str) -> None:
-    """Raise InvalidInput for a name that no stored document can have."""
-    check_unicode(field, where)
 
 
 def comparison(field: str, op: str, value: Value, where: str) -> Expr:
     """`field op value`, with != spelled out."""
+    if field == ID:
+        value = _id_literal(value, where, op in ("=", "!="))
     if op == "!=":
         return AllOf((Exists(field), Not(Compare(field, "=", value))))
     if op != "=" and value.kind not in (documents.NUMBER, documents.STRING):
@@ -151,7 +151,27 @@ def comparison(field: str, op: str, value: Value, where: str) -> Expr:
     return Compare(field, op, value)
 
 
-def membership(field: str, values: tuple[Value, ...], negated: bool) -> Expr:
-    """`field in (values)` or `field not in (values)`."""
+def membership(field: str, values: tuple[Value, ...], negated: bool, where: str) -> Expr:
+    """`field in (values)` or `field not in (values)`.
+
+    Raises:
+        InvalidInput: there are more values than a filter may hold.
+    """
+    if len(values) > MOST_VALUES:
+        raise InvalidInput(
+            f"{where}: a list of a filter should have at most {MOST_VALUES} values, got {len(values)}. Give "
+            "the documents a field that says which belong together, or search several times with a part."
+        )
+    if field == ID:
+        values = tuple(_id_literal(value, where, True) for value in values)
     inside = In(field, values)
     return AllOf((Exists(field), Not(inside))) if negated else inside
+
+
+def _id_literal(value: Value, where: str, equality: bool) -> Value:
+    """Ids are strings, and people type those that are numbers as numbers: 1 means "1"."""
+    if value.kind == documents.STRING:
+        return value
+    if value.kind == documents.NUMBER and equality and float(value.value).is_integer():
+        return Value(documents.STRING, str(int(value.value)))
+    raise InvalidInput(f"{where}: ids are strings, so id is compared with one; got {value.value!r}.")

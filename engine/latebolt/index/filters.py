@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
+from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index.filter_text import parse_text
 from latebolt.index.filter_tree import (
@@ -23,7 +26,6 @@ from latebolt.index.filter_tree import (
     Exists,
     Expr,
     Not,
-    check_field,
     comparison,
     literal,
     matches,
@@ -50,6 +52,7 @@ def parse_where(where: Where) -> Expr:
     raise InvalidInput(f"where should be a string or a dict, got {type(where).__name__}.")
 
 
+_LISTS: Final = (list, tuple, set, frozenset, range, np.ndarray)
 _OPS: Final = ("=", "!=", "<", "<=", ">", ">=", "in", "not in", "exists")
 
 
@@ -63,7 +66,7 @@ def _from_dict(where: Any, at: str, depth: int) -> Expr:
         inner = f"{at}[{key!r}]"
         if not isinstance(key, str):
             raise InvalidInput(f"{at}: keys should be field names, got {key!r}.")
-        check_field(key, inner)
+        key = clean_text(key)
         if key == "not":
             parts.append(Not(_from_dict(value, inner, depth + 1)))
         elif key in ("and", "or"):
@@ -73,7 +76,7 @@ def _from_dict(where: Any, at: str, depth: int) -> Expr:
             parts.append(AllOf(group) if key == "and" else AnyOf(group))
         elif isinstance(value, Mapping):
             parts.extend(_test(key, op, operand, f"{inner}[{op!r}]") for op, operand in value.items())
-        elif isinstance(value, list | tuple | set):
+        elif isinstance(value, _LISTS):
             raise InvalidInput(f"{inner} is a list. Write {{{key!r}: {{'in': [...]}}}}.")
         else:
             parts.append(comparison(key, "=", literal(value, inner), inner))
@@ -86,10 +89,10 @@ def _test(field: str, op: Any, operand: Any, at: str) -> Expr:
             raise InvalidInput(f"{at} should be True or False, got {operand!r}.")
         return Exists(field) if operand else Not(Exists(field))
     if op in ("in", "not in"):
-        if not isinstance(operand, list | tuple | set | frozenset):
+        if not isinstance(operand, _LISTS):
             raise InvalidInput(f"{at} should be a list, got {type(operand).__name__}.")
         values = tuple(literal(value, f"{at}[{i}]") for i, value in enumerate(operand))
-        return membership(field, values, op == "not in")
+        return membership(field, values, op == "not in", at)
     if op not in _OPS and op != "==":
         raise InvalidInput(
             f"{at}: expected one of {', '.join(_OPS)}. A nested field is written {field + '.name'!r}."

@@ -18,6 +18,7 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
+from latebolt.errors import InvalidInput
 from latebolt.index.codecs import check_columns, columns_of
 from latebolt.index.documents import check_documents
 from latebolt.index.segment import Block, Segment
@@ -58,13 +59,24 @@ class Growth:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
         self._draft: SegmentDraft | None = None
         self._young = False
+        self._positions: dict[str, int] = {}  # of the ids of this addition
         self._part = bool(writer.manifest.settings.get(PART_SETTING))
 
     def named(self, lot: Lot) -> Lot:
-        """The lot with an id for each document, checked before the long work and not in its middle."""
-        ids = self._names(lot)
-        check_documents(ids, lot.texts, lot.metadata, lot.first)
-        return replace(lot, ids=ids)
+        """The lot with an id for each document, checked before the long work and not in its middle.
+
+        Raises:
+            InvalidInput: a value does not fit, or an id comes twice in the addition.
+        """
+        rows = check_documents(self._names(lot), lot.texts, lot.metadata, lot.first)
+        for position, row in enumerate(rows, lot.first):
+            before = self._positions.setdefault(row.id, position)
+            if before != position:
+                raise InvalidInput(
+                    f"ids[{position}] is {row.id!r}, and so is ids[{before}]. Give every document of one "
+                    "addition an id of its own; a later addition replaces documents by their ids."
+                )
+        return replace(lot, ids=[row.id for row in rows])
 
     def add(self, lot: Lot, source: Source) -> None:
         """Write the rows of a named lot in chunks; learn the codec first if it is time."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
-from latebolt.checks import check_query, check_timeout
+from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
 from latebolt.encoder import truncation
@@ -24,9 +24,11 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.codecs import restored
+from latebolt.index.documents import check_id
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
+from latebolt.index.known_fields import check_fields
 from latebolt.index.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
@@ -34,9 +36,10 @@ from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.storage import Snapshot, Store, Writer
 from latebolt.index.stored import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
+from latebolt.index.unit_length import unit_vectors
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, match_words
-from latebolt.values import Hit, TokenVectors
+from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
 
 Float32 = npt.NDArray[np.float32]
 
@@ -49,6 +52,7 @@ class Index:
 
     def __init__(self, store: Store, encoder: Encoder | None, load: Mapping[str, Any] | None = None) -> None:
         self._store, self._encoder, self._load = store, encoder, dict(load or {})
+        self._given = encoder  # not loaded by what the index records
         self._codecs: dict[str, tuple[object, Codec]] = {}  # with what each was restored from
 
     @classmethod
@@ -84,20 +88,22 @@ class Index:
                 another process was quicker.
             InvalidInput: bits, dim, passage_tokens or passage_overlap does not fit.
         """
-        check_bits(bits)
+        bits = check_bits(whole_number(bits, "bits"))
         if encoder is None:
             if dim is None:
                 raise InvalidInput("an index without an encoder needs dim, the width of its token vectors.")
             if passage_tokens is not None or passage_overlap is not None:
                 raise InvalidInput("passage_tokens needs an encoder, whose tokens they are.")
-            model, cutting = None, None
+            dim, model, cutting = whole_number(dim, "dim"), None, None
         else:
+            if isinstance(encoder, str | Path):
+                raise InvalidInput(f"encoder should be an Encoder: Encoder.load({str(encoder)!r}).")
             if dim not in (None, encoder.dim):
                 raise InvalidInput(f"dim should be the encoder's {encoder.dim}, got {dim}.")
             dim = encoder.dim
             model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, dim)
             cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room)
-        if dim % 8 or dim <= 0:
+        if dim % 8:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
         settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
         begin = Store.stage if with_first_add else Store.create
@@ -174,13 +180,24 @@ class Index:
         return int(self._store.snapshot().n_documents)
 
     def __repr__(self) -> str:
-        return f"Index({str(self.path)!r}, {len(self)} documents, dim {self._store.manifest.dim})"
+        state = "closed" if self._store.closed else f"{len(self)} documents, dim {self.dim}"
+        return f"Index({str(self.path)!r}, {state})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle says how to open the index again: by its folder, with the encoder that was given to it."""
+        self._store.check_open()
+        if self._store.staged:
+            raise InvalidInput(
+                f"{self.path}: cannot be pickled before its first addition has made it. Add documents first."
+            )
+        return _opened, (self.path.absolute(), self._given, self._load)
 
     def close(self) -> None:
-        """Release the index's files."""
+        """Release the index's files. Whatever is asked of it afterwards is an IndexUnusable."""
         self._store.close()
 
     def __enter__(self) -> Index:
+        self._store.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,6 +234,7 @@ class Index:
             IndexLocked: another process is writing, and was when the time was up.
             StorageFull: the disk is full; the index is as it was.
         """
+        self._store.check_open()
         patience = check_timeout(timeout)
         lots = lots_of(texts, ids, metadata)
         first = next(lots, None)
@@ -249,28 +267,35 @@ class Index:
     def add_vectors(
         self,
         ids: Sequence[str] | None,
-        token_vectors: TokenVectors,
+        token_vectors: TokenVectors | Iterable[npt.ArrayLike],
         texts: Sequence[str] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         timeout: float | None = None,
+        normalize: bool = False,
     ) -> list[str]:
         """Add documents whose token vectors are there already, and which are never cut; see `add`.
 
         Args:
-            token_vectors: one entry a document, of the index's width, unit length.
+            token_vectors: `TokenVectors` or one array [n_tokens, dim] a document, of the index's width and of
+                unit length, which rounding may miss by a twentieth.
+            normalize: bring vectors of any length to unit length, instead of refusing them.
+        Raises:
+            InvalidInput: see `add`; a vector is not finite, is zero, or is not of unit length.
         """
-        dim = self._store.manifest.dim
-        if token_vectors.dim != dim:
-            raise InvalidInput(f"token_vectors should have dim {dim}, got {token_vectors.dim}.")
-        if not np.isfinite(token_vectors.values).all():
-            bad = int(np.flatnonzero(~np.isfinite(token_vectors.values).all(axis=1))[0])
-            document = int(np.searchsorted(token_vectors.offsets, bad, side="right")) - 1
-            raise InvalidInput(f"token_vectors[{document}] has a value that is not finite.")
-        lot = one_lot(texts, ids, metadata, len(token_vectors))
-        with self._store.writer(check_timeout(timeout)) as writer:
+        self._store.check_open()
+        dim, patience = self._store.manifest.dim, check_timeout(timeout)
+        vectors = as_token_vectors(token_vectors, "token_vectors", dim)
+        if vectors.dim != dim:
+            raise InvalidInput(f"token_vectors should have dim {dim}, got {vectors.dim}.")
+        vectors = unit_vectors(vectors, "token_vectors", normalize)
+        lot = one_lot(texts, ids, metadata, len(vectors))
+        if not lot.n:
+            self._store.make()
+            return []
+        with self._store.writer(patience) as writer:
             growth = Growth(writer, self._current_codec())
             named = growth.named(lot)
-            growth.add(named, GivenVectors(token_vectors))
+            growth.add(named, GivenVectors(vectors))
             self._commit(writer, growth)
         return list(named.ids or ())
 
@@ -347,8 +372,7 @@ class Index:
         Args:
             timeout: see `add`.
         """
-        if isinstance(ids, str | bytes):
-            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
+        check_many(ids, "ids")
         with self._store.writer(check_timeout(timeout)) as writer:
             found = writer.delete(list(ids))
             writer.commit()
@@ -383,10 +407,14 @@ class Index:
     # Reading back
 
     def get(self, ids: Sequence[str]) -> list[Entry | None]:
-        """The documents of these ids, (id, text, metadata), in this order; None for one that is not there."""
-        if isinstance(ids, str | bytes):
-            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
-        return entries_of(self._store.snapshot(), ids)
+        """The documents of these ids, (id, text, metadata), in this order; None for one that is not there.
+
+        Raises:
+            InvalidInput: ids is no list of str; names the position.
+        """
+        snapshot = self._store.snapshot()
+        check_many(ids, "ids")
+        return entries_of(snapshot, [check_id(id, f"ids[{i}]") for i, id in enumerate(ids)])
 
     def documents(self, where: Where = None) -> Iterator[Entry]:
         """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
@@ -394,7 +422,9 @@ class Index:
         Raises:
             InvalidInput: a filter that cannot be read; names the position.
         """
-        yield from entries(self._store.snapshot(), where)
+        snapshot = self._store.snapshot()
+        check_fields(snapshot.segments, where)
+        yield from entries(snapshot, where)
 
     def iter_documents(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[StoredDocuments]:
         """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
@@ -409,8 +439,7 @@ class Index:
         Raises:
             InvalidInput: max_tokens below 1.
         """
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise InvalidInput(f"max_tokens should be an int of at least 1, got {max_tokens!r}.")
+        max_tokens = whole_number(max_tokens, "max_tokens")
         snapshot = self._store.snapshot()
         return walk(snapshot, lambda name: self._codec(snapshot, name), max_tokens)
 
@@ -497,19 +526,23 @@ class Index:
         Args:
             matrix: float32 [n_query, dim], finite.
         """
-        return self.search_vectors_many([matrix], k, where, exhaustive)[0]
+        return self.search_vectors_many([as_matrix(matrix, "matrix")], k, where, exhaustive)[0]
 
     def search_vectors_many(
         self, matrices: Sequence[npt.ArrayLike], k: int = 10, where: Where = None, exhaustive: bool = False
     ) -> list[list[Hit]]:
         """`search_many` with the token vectors of each query."""
         request = Request(k, where, exhaustive)
-        queries = [(np.asarray(matrix, np.float32), "") for matrix in matrices]
+        if isinstance(matrices, np.ndarray) and matrices.ndim == 2:
+            raise InvalidInput(
+                "matrices should be a list of matrices, one a query, got one. Put it in a list."
+            )
+        queries = [(as_matrix(matrix, f"matrices[{i}]"), "") for i, matrix in enumerate(matrices)]
         return self._find_all(queries, request, Watch(False))
 
     def _search(self, queries: Sequence[str], request: Request, watch: Watch) -> list[list[Hit]]:
-        for query in queries:
-            check_query(query)
+        check_many(queries, "queries")
+        queries = [check_query(query) for query in queries]
         matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
         if request.mode != "bm25":
             encoder = self.encoder
@@ -522,6 +555,7 @@ class Index:
     ) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._store.snapshot()
+        check_fields(snapshot.segments, request.where)
         threads = (
             self._encoder.threads if self._encoder else self._load.get("threads")
         ) or pools.available_cpus()
@@ -551,13 +585,21 @@ class Index:
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key, stored = name or "", None if name is None else snapshot.codecs[name]
         # Compared and not only looked up: someone may have put another index at this path.
-        if key not in self._codecs or self._codecs[key][0] is not stored:
+        known = self._codecs.get(key)
+        if known is None or known[0] is not stored:
             if stored is None:
                 codec = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
             else:
                 codec = restored(stored, snapshot.dim)
-            self._codecs[key] = stored, codec
-        return self._codecs[key][1]
+            known = stored, codec
+            # Those that the index has dropped go: their centroids would stay mapped and their files on disk.
+            kept = {
+                name: each
+                for name, each in list(self._codecs.items())
+                if each[0] is None or each[0] is snapshot.codecs.get(name)
+            }
+            self._codecs = {**kept, key: known}
+        return known[1]
 
     def info(self) -> dict[str, Any]:
         """Figures of the index, for people and programs: documents, tokens, bytes, model, codec.
@@ -594,6 +636,13 @@ def _n_truncated(snapshot: Snapshot) -> int | None:
     if not snapshot.settings.get(COUNTS_TRUNCATED):
         return None
     return sum(segment.n_truncated for segment in snapshot.segments)
+
+
+def _opened(path: Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Index:
+    """What a pickle of an index is read by."""
+    index = Index.open(path, encoder)
+    index._load = dict(load)
+    return index
 
 
 def _hits(found: Sequence[Found]) -> list[Hit]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from latebolt.checks import whole_number
 from latebolt.errors import InvalidInput
 
 Span = tuple[int, int]
@@ -56,11 +57,13 @@ def check_cutting(tokens: int | None, overlap: int | None, room: int) -> Cutting
         if overlap is not None:
             raise InvalidInput("passage_overlap needs passage_tokens, the length of a passage.")
         return None
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or not 1 <= tokens <= room:
-        raise InvalidInput(f"passage_tokens should be an int in 1..{room} for this model, got {tokens!r}.")
+    tokens = whole_number(tokens, "passage_tokens")
+    if tokens > room:
+        raise InvalidInput(f"passage_tokens should be an int in 1..{room} for this model, got {tokens}.")
     if overlap is None:
         return Cutting(tokens, min(tokens // 4, _MOST_DEFAULT_OVERLAP))
-    if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap < tokens:
+    overlap = whole_number(overlap, "passage_overlap", 0)
+    if overlap >= tokens:
         raise InvalidInput(
             f"passage_overlap should be an int in 0..{tokens - 1}, below passage_tokens, got {overlap!r}."
         )

@@ -46,7 +46,7 @@ class Request:
     def __post_init__(self) -> None:
         if self.where is not None:
             parse_where(self.where)  # here too, since an empty index has no segment that would read it
-        check_k(self.k)
+        object.__setattr__(self, "k", check_k(self.k))
         check_mode(self.mode)
 
 

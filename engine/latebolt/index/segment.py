@@ -214,6 +214,10 @@ class Segment:
         rows = np.array(sorted({row for _, row in self.texts.rows_of_ids(ids)}), np.int64)
         return rows[self.alive[rows]]
 
+    def has_field(self, field: str) -> bool:
+        """Whether the metadata of a document, deleted or not, has the field."""
+        return self._selector.has_field(field)
+
     def select(self, where: Where | None) -> Mask:
         """Bool [n_documents], a fresh array: alive and passing the filter."""
         if where is None:

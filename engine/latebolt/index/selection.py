@@ -1,6 +1,7 @@
 """Applies a filter to one segment: the database answers single comparisons, NumPy joins them.
 
-Answers to comparisons are kept: a segment never changes, and the same filters come again and again.
+Answers to comparisons are kept, within so many bytes: a segment never changes, and the same filters come
+again and again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, 
 from latebolt.index.texts_reader import Int64, TextsReader
 
 Mask = npt.NDArray[np.bool_]
-_KEPT: Final = 64  # comparisons a segment remembers, one bit a document each
+# Bytes that a segment remembers of comparisons, each with a bit a document; of these as much for one.
+_KEPT_BYTES: Final = 4 << 20
+_LARGEST_BYTES: Final = _KEPT_BYTES // 8
+_KEPT_FIELDS: Final = 256
+_VALUE_BYTES: Final = 120  # of a value in a list, its text aside
 
 
 class Selector:
@@ -26,7 +31,18 @@ class Selector:
     def __init__(self, texts: TextsReader, n_documents: int) -> None:
         self._texts, self._n_documents = texts, n_documents
         self._answers: OrderedDict[Expr, npt.NDArray[np.uint8]] = OrderedDict()
+        self._kept_bytes = 0
+        self._fields: dict[str, bool] = {}
         self._lock = threading.Lock()
+
+    def has_field(self, field: str) -> bool:
+        """Whether a document has the field in its metadata."""
+        known = self._fields.get(field)
+        if known is None:
+            known = self._texts.has_field(field)
+            if len(self._fields) < _KEPT_FIELDS:
+                self._fields[field] = known
+        return known
 
     def select(self, expr: Expr) -> Mask:
         """Bool [n_documents], a fresh array."""
@@ -43,16 +59,28 @@ class Selector:
                 for part in parts:
                     mask |= self.select(part)
                 return mask
+        if _size(expr) > _LARGEST_BYTES:
+            return self._ask(expr)
         with self._lock:
             packed = self._answers.get(expr)
+            if packed is not None:
+                self._answers.move_to_end(expr)
         if packed is None:
             packed = np.packbits(self._ask(expr))
-        with self._lock:
-            self._answers[expr] = packed
-            self._answers.move_to_end(expr)
-            if len(self._answers) > _KEPT:
-                self._answers.popitem(last=False)
+            self._keep(expr, packed)
         return np.unpackbits(packed, count=self._n_documents).view(np.bool_)
+
+    def _keep(self, expr: Expr, packed: npt.NDArray[np.uint8]) -> None:
+        # One answer is kept at any rate, of a segment so large that it alone is more than all may be.
+        most = max(_KEPT_BYTES, 2 * packed.nbytes)
+        with self._lock:
+            if expr in self._answers:
+                return
+            self._answers[expr] = packed
+            self._kept_bytes += _size(expr) + packed.nbytes
+            while self._kept_bytes > most:
+                oldest, answer = self._answers.popitem(last=False)
+                self._kept_bytes -= _size(oldest) + answer.nbytes
 
     def _ask(self, expr: Any) -> Mask:
         mask = np.zeros(self._n_documents, np.bool_)
@@ -68,11 +96,23 @@ class Selector:
                 ids = [str(value.value) for value in values if value.kind == STRING]
                 mask[[row for _, row in self._texts.rows_of_ids(ids)]] = True
             case In(field, values):
-                for value in values:
-                    mask[self._rows(field, "=", value)] = True
+                mask[self._texts.rows_with_any(field, values)] = True
         return mask
 
     def _rows(self, field: str, op: str, value: Any) -> Int64:
         if field == ID:
             return self._texts.rows_with_id(op, value)
         return self._texts.rows_with_value(field, op, value)
+
+
+def _size(expr: Any) -> int:
+    """Bytes of a comparison, about."""
+    match expr:
+        case In(field, values):
+            texts = sum(len(value.value) for value in values if isinstance(value.value, str))
+            return _VALUE_BYTES * (1 + len(values)) + 4 * (len(field) + texts)
+        case Compare(field, _, value):
+            text = value.value if isinstance(value.value, str) else ""
+            return 2 * _VALUE_BYTES + 4 * (len(field) + len(text))
+        case _:
+            return 2 * _VALUE_BYTES + 4 * len(expr.field)

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.checks import check_many
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput
@@ -57,11 +58,14 @@ def one_lot(
     Raises:
         InvalidInput: one of the three is no list, or has another length.
     """
-    for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
-        _check_many(name, values)
-        if values is not None and len(values) != n:
-            raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(values)}.")
-    return Lot(0, n, texts, ids, metadata)
+    columns: dict[str, Any] = {"texts": texts, "ids": ids, "metadata": metadata}
+    for name, values in columns.items():
+        if values is not None:
+            check_many(values, name)
+            columns[name] = listed = values if isinstance(values, list | tuple) else list(values)
+            if len(listed) != n:
+                raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(listed)}.")
+    return Lot(0, n, **columns)
 
 
 def lots_of(
@@ -75,7 +79,8 @@ def lots_of(
     """
     given = {"texts": texts, "ids": ids, "metadata": metadata}
     for name, values in given.items():
-        _check_many(name, values)
+        if values is not None or name == "texts":
+            check_many(values, name)
     streams = {name: values for name, values in given.items() if values is not None}
     if all(isinstance(values, Sequence) for values in streams.values()):
         checked = check_texts(texts)  # type: ignore[arg-type]
@@ -107,15 +112,6 @@ def in_passages(lot: Lot, encoder: Encoder, cutting: Cutting) -> Lot:
     metadata = None if lot.metadata is None else [lot.metadata[i] for i in sources]
     ids = [lot.ids[i] for i in sources]
     return Lot(lot.first, len(texts), texts, ids, metadata, lot.goes_on, passages)
-
-
-def _check_many(name: str, values: object) -> None:
-    if isinstance(values, str | bytes | Mapping):
-        raise InvalidInput(
-            f"{name} should be a list or another iterable, got one {type(values).__name__}. Put it in a list."
-        )
-    if values is not None and not isinstance(values, Iterable):
-        raise InvalidInput(f"{name} should be a list or another iterable, got {type(values).__name__}.")
 
 
 def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound
+from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound, IndexUnusable
 from latebolt.index import files, layout
 from latebolt.index.cleanup import remove_unnamed
 from latebolt.index.documents import plain_json
@@ -110,7 +110,7 @@ class Store:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._head: bytes | None = None
         self._current = _EMPTY
-        self._staged = self._found_folder = False
+        self._staged = self._found_folder = self.closed = False
 
     @classmethod
     def create(
@@ -159,6 +159,7 @@ class Store:
 
     def make(self) -> None:
         """Make a staged index as it is, empty. One that is there stays as it is."""
+        self.check_open()
         if self._staged:
             with self._held(0.0):
                 if self._staged:
@@ -177,8 +178,19 @@ class Store:
         return store
 
     @property
+    def staged(self) -> bool:
+        """Whether the index waits for its first commit."""
+        return self._staged
+
+    def check_open(self) -> None:
+        """Raise IndexUnusable if this store was closed."""
+        if self.closed:
+            raise IndexUnusable(f"{self.path}: this index was closed. Open it again with Index.open.")
+
+    @property
     def manifest(self) -> Manifest:
         """The manifest last read."""
+        self.check_open()
         return self._current.manifest
 
     def snapshot(self) -> Snapshot:
@@ -190,7 +202,8 @@ class Store:
         """
         if self._process != os.getpid():  # the lock may have been held by a thread that the fork did not copy
             self._process, self._lock = os.getpid(), threading.Lock()
-        if self._staged:
+        if self.closed or self._staged:
+            self.check_open()
             return self._current
         with self._lock:
             for _ in range(_TRIES):
@@ -305,7 +318,11 @@ class Store:
         return Path(self._manifest_path)
 
     def close(self) -> None:
-        """Forget the current snapshot; its files close with the last user of its segments."""
+        """Forget the current snapshot; its files close with the last user of its segments.
+
+        Whatever is asked of the store afterwards is an IndexUnusable.
+        """
+        self.closed = True
         self._head, self._current = None, _EMPTY
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt
 from latebolt.index import documents, layout
-from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING
+from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf
 from latebolt.index.filter_tree import Value, compare
 from latebolt.index.layout import FileRecord
 from latebolt.index.mapping import RESTORE, check_size
@@ -248,6 +248,49 @@ class TextsReader:
             raise self._wrong(f"postings of {word!r}", f"ascending rows below {self._n_documents}", "others")
         return rows, counts
 
+    def rows_with_any(self, field: str, values: Sequence[Value]) -> Int64:
+        """Rows of which some value at the field is one of these; a row may come twice."""
+        found = [np.zeros(0, np.int64)]
+        by_kind: dict[int, list[str | int | float]] = {}
+        for value in dict.fromkeys(values):
+            by_kind.setdefault(value.kind, []).append(value.value)
+        for kind, wanted in by_kind.items():
+            found += self._rows_among(field, kind, wanted)
+        long = {str(each) for each in by_kind.get(STRING, ()) if len(str(each)) > LONG_STRING_PREFIX}
+        prefixes = list(dict.fromkeys(each[:LONG_STRING_PREFIX] for each in long))
+        for undecided in self._rows_among(field, LONG_STRING, prefixes):
+            found.append(
+                self._decided(undecided, field, lambda leaf: leaf.kind == STRING and leaf.value in long)
+            )
+        return np.concatenate(found)
+
+    def _rows_among(self, field: str, kind: int, values: Sequence[Any]) -> Iterator[Int64]:
+        for start in range(0, len(values), _BATCH):
+            batch = values[start : start + _BATCH]
+            marks = ", ".join("?" * len(batch))
+            yield self._row_numbers(f"{_EXISTING} AND kind = ? AND value IN ({marks})", (field, kind, *batch))
+
+    def _decided(self, rows: Int64, field: str, passes: Callable[[Leaf], bool]) -> Int64:
+        """Those of the rows of whose values at the field, which are read whole, some passes."""
+        return np.array(
+            [
+                document.row
+                for document in self.documents(rows)
+                for leaf in documents.leaves(stored_metadata(self.path, document))
+                if leaf.path == field and passes(leaf)
+            ],
+            np.int64,
+        )
+
+    def has_field(self, field: str) -> bool:
+        """Whether the metadata of some document, deleted or not, has the field."""
+        return bool(self._rows("SELECT 1 FROM paths WHERE path = ?", (field,)))
+
+    def fields(self, most: int) -> list[str]:
+        """Fields of the metadata, at most so many."""
+        paths = self._rows("SELECT path FROM paths LIMIT ?", (most,))
+        return [path for (path,) in paths if type(path) is str]
+
     def _rows_with_long_string(self, field: str, op: str, value: Value) -> Iterator[Int64]:
         """The same for strings of which the table holds a prefix; an equal prefix decides nothing."""
         prefix = str(value.value)[:LONG_STRING_PREFIX]
@@ -256,15 +299,7 @@ class TextsReader:
             yield self._row_numbers(_FIELD[strict], (field, LONG_STRING, prefix))
         if len(prefix) == LONG_STRING_PREFIX:
             undecided = self._row_numbers(_FIELD["="], (field, LONG_STRING, prefix))
-            yield np.array(
-                [
-                    document.row
-                    for document in self.documents(undecided.tolist())
-                    for leaf in documents.leaves(stored_metadata(self.path, document))
-                    if leaf.path == field and compare(leaf, op, value)
-                ],
-                np.int64,
-            )
+            yield self._decided(undecided, field, lambda leaf: compare(leaf, op, value))
 
 
 def stored_metadata(path: Path, document: StoredDocument) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index import files, layout
 from latebolt.index.cleanup import remove_unnamed
@@ -181,7 +182,7 @@ class Writer:
         for i, id in enumerate(ids):
             if not isinstance(id, str):
                 raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
-        known = [id for id in ids if _storable(id)]
+        known = [clean_text(id) for id in ids if id]
         with self._acting():
             return sum(self._kill(segment, segment.rows_of(known)) for segment in self.segments)
 
@@ -349,10 +350,3 @@ def _rows(block: Block) -> list[Row]:
             block.documents, block.metadata, block.passages, block.truncated, strict=True
         )
     ]
-
-
-def _storable(id: str) -> bool:
-    try:
-        return bool(id.encode())
-    except UnicodeEncodeError:
-        return False

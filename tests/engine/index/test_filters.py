@@ -205,9 +205,11 @@ def test_errors_name_position_and_expectation(text: str, wanted: str, position: 
         ({"or": [3]}, r"where\['or'\]\[0\] should be a dict"),
         ({"not": [{"a": 1}]}, r"where\['not'\] should be a dict"),
         ({3: 4}, "field names"),
-        ({"a": "\ud800"}, "lone surrogate"),
-        ({"\ud800": 1}, "lone surrogate"),
-        (r'a = "\ud800"', "lone surrogate"),
+        ({"id": 1.5}, r"where\['id'\]: ids are strings"),
+        ({"id": {">": 1}}, "ids are strings"),
+        ("id in (1, true)", "character 3: ids are strings"),
+        ({"a": {"in": list(range(100_001))}}, r"where\['a'\]\['in'\]: .* at most 100000 values, got 100001"),
+        ("a in [1, 2)", r'"," or "\]"'),
         ("a < true", "needs a number or a string, got boolean"),
         ("a = 1e999", "finite"),
     ],
@@ -303,8 +305,20 @@ TESTS = st.one_of(
     st.builds(lambda value: {"exists": value}, st.booleans()),
     st.builds(lambda values: {"not in": values}, st.lists(SCALARS, max_size=3)),
 )
+
+
+def fits_ids(where: dict[str, Any]) -> bool:
+    """Whether `id` is compared with strings only, as it has to be."""
+    tests = where.get("id", "")
+    compared = (
+        [operand for op, operand in tests.items() if op != "exists"] if isinstance(tests, dict) else [tests]
+    )
+    values = [each for operand in compared for each in (operand if isinstance(operand, list) else [operand])]
+    return all(isinstance(value, str) for value in values)
+
+
 WHERE = st.recursive(
-    st.dictionaries(NAMES, TESTS, max_size=2),
+    st.dictionaries(NAMES, TESTS, max_size=2).filter(fits_ids),
     lambda inner: st.one_of(
         st.builds(lambda parts: {"or": parts}, st.lists(inner, max_size=3)),
         st.builds(lambda parts: {"and": parts}, st.lists(inner, max_size=3)),

@@ -259,8 +259,12 @@ def test_replacing_and_deleting_take_all_passages(index):
     assert read_manifest(index.path).format_version == 1  # what is left needs no more
 
 
-def test_an_id_twice_in_one_addition(index):
-    assert index.add([FILLER * 20, "in between", LONG, FILLER * 9], ids=["x", "y", "x", "z"])
+def test_an_id_that_comes_again_takes_all_passages_of_the_one_before(index):
+    with pytest.raises(InvalidInput, match=r"ids\[2\] is 'x', and so is ids\[0\]"):
+        index.add([FILLER * 20, "in between", LONG, FILLER * 9], ids=["x", "y", "x", "z"])
+    assert index.add([FILLER * 20, "in between"], ids=["x", "y"]) and index.add(
+        [LONG, FILLER * 9], ids=["x", "z"]
+    )
     assert len(index) == 6
     [hit] = index.search("volcano in Iceland", k=1, where={"id": "x"})
     assert ANSWER in hit.text

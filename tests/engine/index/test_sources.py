@@ -48,7 +48,7 @@ def test_a_stream_gives_what_a_list_gives(tmp_path, encoder, monkeypatch, train_
 
 def test_a_stream_may_be_mixed_with_lists_and_lack_ids(index):
     assert index.add((t for t in TEXTS), metadata=[{"n": i} for i in range(40)])[-1] == "39"
-    assert index.add(iter(TEXTS[:2]), ids=["x", "x"]) == ["x", "x"] and len(index) == 41
+    assert index.add(iter(TEXTS[:2]), ids=["x", "0"]) == ["x", "0"] and len(index) == 41
     assert index.add(iter(())) == [] and index.add(map(str, range(3))) == ["40", "41", "42"]
 
 
@@ -66,10 +66,11 @@ def broken(n: int):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"texts": iter(TEXTS), "ids": iter(["a"] * 39)}, InvalidInput, "ids .*ended after 39"),
+        ({"texts": iter(TEXTS), "ids": map(str, range(39))}, InvalidInput, "ids .*ended after 39"),
         ({"texts": iter(TEXTS), "ids": (f"{i}" for i in range(41))}, InvalidInput, "texts .*ended after 40"),
         ({"texts": iter([*TEXTS[:8], None])}, InvalidInput, r"texts\[8\]"),
-        ({"texts": iter(TEXTS), "ids": ["a"] * 38 + ["", "b"]}, InvalidInput, r"ids\[38\]"),
+        ({"texts": iter(TEXTS), "ids": [*map(str, range(38)), "", "b"]}, InvalidInput, r"ids\[38\]"),
+        ({"texts": iter(TEXTS), "ids": [*map(str, range(39)), "2"]}, InvalidInput, r"ids\[39\] .*ids\[2\]"),
         ({"texts": iter(TEXTS), "metadata": [{}] * 39 + [{"x": object()}]}, InvalidInput, r"metadata\[39\]"),
         ({"texts": iter(TEXTS), "metadata": {"x": 1}}, InvalidInput, "metadata should be a list"),
         ({"texts": 5}, InvalidInput, "texts should be a list"),
