@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from latebolt import Encoder
+from latebolt.index import planning
 
 PROJECT = Path(__file__).parents[2]
 
@@ -45,6 +46,12 @@ def rng() -> Rng:
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     return Encoder.load("starter", precision="int8", dim=128, device="cpu", threads=2)
+
+
+@pytest.fixture
+def pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small indexes are searched as large ones are: the best by centroids first, then exactly."""
+    monkeypatch.setattr(planning, "COSTS", planning.Costs(budget=0, ratio=0))
 
 
 @pytest.fixture(scope="session")

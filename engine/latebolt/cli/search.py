@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="By late interaction, by shared words, or by both.",
 )
+@click.option("--exhaustive", is_flag=True, help="Score every document exactly, however many there are.")
 @click.option("--explain", is_flag=True, help="Say which words matched, and where the time went.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @threads_option
@@ -39,6 +40,7 @@ def search_command(
     k: int,
     where: str | None,
     mode: Mode,
+    exhaustive: bool,
     explain: bool,
     device: str,
     threads: int | None,
@@ -57,11 +59,11 @@ def search_command(
         raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
     opened = Index.open(index, device=device, threads=threads)
     if as_json and not explain:
-        print_json([hit.record() for hit in opened.search(query, k, where, mode=mode)])
+        print_json([hit.record() for hit in opened.search(query, k, where, exhaustive, mode)])
         return
     opened.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
     loaded = time.perf_counter()
-    found = opened.search(query, k, where, mode=mode, explain=True)
+    found = opened.search(query, k, where, exhaustive, mode, explain=True)
     load_ms = 1e3 * (loaded - start)
     if as_json:
         print_json({**found.record(), "load_ms": load_ms})
@@ -76,6 +78,8 @@ def search_command(
         for stage in found.stages:
             documents = f", {stage.documents} documents" if stage.documents else ""
             note(f"{stage.name}: {stage.ms:.1f} ms{documents}")
+        for road in found.roads:
+            note(f"segment {road.segment}: {road.way}, since {road.why}")
         note(f"loading: {load_ms:.0f} ms")
 
 

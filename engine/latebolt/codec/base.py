@@ -31,6 +31,10 @@ class Scorer(Protocol):
         """At most so many work for it; None for the CPUs of this process."""
 
     @property
+    def n_centroids(self) -> int:
+        """Centroids of the codec; 0 where it has none, and so no cheap ranking."""
+
+    @property
     def centroids(self) -> CentroidScores | None:
         """The query against every centroid; None where the codec has none."""
 
@@ -47,6 +51,11 @@ class ExactScorer:
 
     run: Callable[[Columns, Int64, Int64 | None], Float32]
     threads: int | None = None
+
+    @property
+    def n_centroids(self) -> int:
+        """There are none."""
+        return 0
 
     @property
     def centroids(self) -> CentroidScores | None:

@@ -223,6 +223,11 @@ class ResidualScorer:
     def __init__(self, codec: ResidualCodec, query: ResidualQuery, threads: int | None) -> None:
         self._codec, self._query, self.threads = codec, query, threads
 
+    @property
+    def n_centroids(self) -> int:
+        """See `base.Scorer`."""
+        return len(self._codec.centroids)
+
     @functools.cached_property
     def centroids(self) -> CentroidScores:
         """See `base.Scorer`."""

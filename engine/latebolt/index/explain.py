@@ -22,6 +22,18 @@ class Stage(NamedTuple):
     documents: int
 
 
+class Road(NamedTuple):
+    """How one segment was searched, and why.
+
+    way: "exact", every document exactly; "centroids", all ranked by their centroids and the best scored
+    exactly; "lists", the same with those that lists by centroid bring up. why: a sentence.
+    """
+
+    segment: str
+    way: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Explanation:
     """The hits of a search and how they came about.
@@ -32,20 +44,26 @@ class Explanation:
         alignments: for each hit, its match of every query word; empty for a hit without a text. The cosines
             are those of fresh token vectors, a hit's score comes from the stored ones.
         tokens: for each hit, its match of every token of the query, from which `alignments` were made.
+        roads: of each segment that was searched by late interaction, how and why.
     """
 
     hits: list[Hit]
     stages: tuple[Stage, ...]
     alignments: list[list[WordMatch]]
     tokens: list[list[TokenMatch]]
+    roads: tuple[Road, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """As JSON values: hits with their `matches`, and stages."""
+        """As JSON values: hits with their `matches`, stages and roads."""
         hits = [
             {**hit.record(), "matches": [match._asdict() for match in matches]}
             for hit, matches in zip(self.hits, self.alignments, strict=True)
         ]
-        return {"hits": hits, "stages": [stage._asdict() for stage in self.stages]}
+        return {
+            "hits": hits,
+            "stages": [stage._asdict() for stage in self.stages],
+            "roads": [road._asdict() for road in self.roads],
+        }
 
 
 class Watch:
@@ -54,6 +72,7 @@ class Watch:
     def __init__(self, wanted: bool) -> None:
         self.wanted = wanted
         self._seen: dict[str, tuple[float, int]] = {}
+        self._roads: list[Road] = []
 
     @contextlib.contextmanager
     def stage(self, name: str, documents: int = 0) -> Iterator[None]:
@@ -71,6 +90,16 @@ class Watch:
         if self.wanted:
             ms, before = self._seen[name]
             self._seen[name] = (ms, before + documents)
+
+    def road(self, segment: str, way: str, why: str) -> None:
+        """Note how a segment was searched."""
+        if self.wanted:
+            self._roads.append(Road(segment, way, why))
+
+    @property
+    def roads(self) -> tuple[Road, ...]:
+        """What was noted."""
+        return tuple(self._roads)
 
     def scorer(self, scorer: Scorer) -> Scorer:
         """The same scorer, watched."""

@@ -484,13 +484,15 @@ class Index:
             k: hits wanted; fewer come back when fewer documents qualify.
             where: only documents whose metadata satisfy it, e.g. 'year >= 2020 and lang = "en"' or
                 {"year": {">=": 2020}, "lang": "en"}.
-            exhaustive: score every document exactly. Otherwise documents are ranked by their centroids (in
-                large segments only those that lists by centroid bring up), and the best are scored exactly
-                until more of them change nothing.
+            exhaustive: score every document exactly. Otherwise that is done where it takes hardly longer
+                (`index.planning`); else documents are ranked by their centroids (in large segments only those
+                that lists by centroid bring up), and the best are scored exactly until more of them change
+                nothing. Up to k = 64 the hits of a smaller k begin those of a larger.
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
-            explain: give an `Explanation` instead: the hits, the stages with their times, and which words
-                of each hit matched, for which the hits' texts are encoded.
+            explain: give an `Explanation` instead: the hits, the stages with their times, which way each
+                segment was searched and why, and which words of each hit matched, for which the hits' texts
+                are encoded.
         Raises:
             InvalidInput: an empty query, k below 1, no such mode, or a filter that cannot be read (names the
                 position).
@@ -505,7 +507,7 @@ class Index:
             found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
             tokens = [next(found) if hit.text else [] for hit in hits]
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
-        return Explanation(hits, watch.stages, alignments, tokens)
+        return Explanation(hits, watch.stages, alignments, tokens, watch.roads)
 
     def search_many(
         self,

@@ -1,122 +1,167 @@
-"""Ranks one segment for one query: cheap scores of its documents, then exact scores of the best.
+"""Ranks one segment for one query: everything exactly, or cheap scores first and exact scores of the best.
 
-Joins the pure stages of `search.py` and `candidates.py` with a segment's columns and a codec's scorer.
+Joins the pure stages of `planning.py`, `search.py` and `candidates.py` with a segment's columns and a codec's
+scorer.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
+from latebolt.index import planning
 from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.explain import Watch
-from latebolt.index.search import FIRST_ROUND, Rows, Scores, best_scores, refine, top_documents
+from latebolt.index.planning import Effort, Work, decide, effort, expected_documents
+from latebolt.index.search import Refined, Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.segment import Segment
 
-# By lists: centroids a query token in the first round, candidates at least and a hit wanted, and how many
-# times as many are looked at where that settles the answer. 32 settle three of four queries over a million
-# simulated passages without another round, in a sample of 60.
+# By lists: centroids a query token in the first round, candidates a document that is scored exactly at first,
+# and how many times as many are looked at where that settles the answer. 32 settle three of four queries over
+# a million simulated passages without another round, in a sample of 60.
 FIRST_PROBES: Final = 32
-CANDIDATES_A_HIT, MOST_TIMES = 32, 16
-# Of n documents sqrt(n) / DEPTH_SHARE candidates are scored exactly at first, and as many again. So many
-# times as many are ranked by centroids. Among ten million a document of the top ten may stand at the 800th
-# place of these, and scoring a thousand costs little beside finding them.
-DEPTH_SHARE, CANDIDATES_A_DEPTH = 6, 16
+CANDIDATES_A_DOCUMENT, MOST_TIMES = 16, 16
 # What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
 
+class Ask(NamedTuple):
+    """What a query wants of a segment: k hits, everything scored exactly or not; the query's tokens and
+    width; tokens of the rows that may be found here, and the share they have of those in the whole index."""
+
+    k: int
+    exhaustive: bool
+    n_query: int
+    dim: int
+    n_tokens: int
+    share: float
+
+
 def best_rows(
-    segment: Segment, scorer: Scorer, rows: Rows | None, k: int, exhaustive: bool, watch: Watch
+    segment: Segment, scorer: Scorer, rows: Rows | None, ask: Ask, watch: Watch
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
-    Of a document that was cut into passages the best one stands for it, and k counts documents.
+    Of a document that was cut into passages the best one stands for it, and k counts documents. Which rows
+    are scored exactly depends on no more of k than its level.
 
     Args:
         rows: int64, ascending, those that may be found; None for all.
-        exhaustive: score all of them exactly.
     """
     columns = {column.name: segment.column(column.name) for column in segment.columns}
-    found: tuple[Rows | None, Scores] | None = None
-    if exhaustive:
-        found = rows, scorer.exact(columns, segment.offsets, rows)
-    elif segment.lists is not None:
-        found = _by_lists(segment, scorer, columns, rows, k, watch)
-    if found is None:
-        found = _refined(segment, scorer, columns, rows, k)[:2]
-    candidates, scores = found
+    candidates, scores = _scored(segment, scorer, columns, rows, ask, watch)
     segment.check_finite(scores)
-    best = top_documents(scores, segment.first_rows(candidates), k)
+    best = top_documents(scores, segment.first_rows(candidates), ask.k)
     return best if candidates is None else candidates[best], scores[best]
 
 
+def _scored(
+    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask, watch: Watch
+) -> tuple[Rows | None, Scores]:
+    """Rows that were scored exactly, None for all of the segment, and their scores."""
+    if ask.exhaustive:
+        watch.road(segment.name, "exact", "exhaustive search was asked for")
+        return rows, scorer.exact(columns, segment.offsets, rows)
+    work = _work(segment, scorer, columns, rows, ask)
+    plan = decide(work, planning.COSTS)
+    if plan.way == "exact":
+        watch.road(segment.name, "exact", plan.why)
+        return rows, scorer.exact(columns, segment.offsets, rows)
+    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, ask.k)), watch)
+    way = "lists"
+    if found is None:
+        way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, ask.k))[0]
+    end = "until a round changed nothing" if found.settled else "up to the limit"
+    if len(found.rows) == (segment.n_documents if rows is None else len(rows)):
+        end = "which were all"
+    watch.road(segment.name, way, f"{plan.why}; {len(found.rows)} scored exactly, {end}")
+    return found.rows, found.scores
+
+
+def _work(segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask) -> Work:
+    return Work(
+        n_query=ask.n_query,
+        dim=ask.dim,
+        bits=columns["codes"].shape[1] * 8 // ask.dim if scorer.n_centroids else 0,
+        n_tokens=ask.n_tokens,
+        n_documents=segment.count_whole(rows),
+        n_centroids=scorer.n_centroids,
+        n_stored=segment.n_tokens,
+        share=ask.share,
+    )
+
+
 def _refined(
-    segment: Segment,
-    scorer: Scorer,
-    columns: Columns,
-    rows: Rows | None,
-    k: int,
-    first_round: int = FIRST_ROUND,
-) -> tuple[Rows | None, Scores, float]:
-    """(rows scored exactly, None for all; their scores; the least score by centroids among them)."""
+    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, look: Effort
+) -> tuple[Refined, float]:
+    """(rows scored exactly, with their scores; the least score by centroids among them)."""
     approximate = scorer.approximate(columns, segment.offsets, rows)
-    if approximate is None:
-        return rows, scorer.exact(columns, segment.offsets, rows), -np.inf
+    assert approximate is not None  # or the plan would have been another
 
     def score(positions: Rows) -> Scores:
         chosen = positions if rows is None else rows[positions]
         return scorer.exact(columns, segment.offsets, chosen)
 
-    positions, scores = refine(approximate, score, k, first_round, segment.first_rows(rows))
-    least = float(approximate[positions].min(initial=np.inf))
-    return positions if rows is None else rows[positions], scores, least
+    found = refine(approximate, score, look, segment.first_rows(rows))
+    least = float(approximate[found.rows].min(initial=np.inf))
+    return (found if rows is None else found._replace(rows=rows[found.rows])), least
 
 
 def _by_lists(
-    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, k: int, watch: Watch
-) -> tuple[Rows | None, Scores] | None:
+    segment: Segment,
+    scorer: Scorer,
+    columns: Columns,
+    rows: Rows | None,
+    wish: tuple[Work, Effort],
+    watch: Watch,
+) -> Refined | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
 
     Nothing left out could rank before what was scored exactly; or, where that would take too many candidates,
-    a round with twice the probes left the top k as it was.
+    a round with twice the probes left the best as they were.
     """
     lists, scores = segment.lists, scorer.centroids
     if lists is None or scores is None:
         return None
-    allowed, n_tokens = _allowed(segment, rows)
-    depth = max(FIRST_ROUND, math.isqrt(segment.n_documents) // DEPTH_SHARE)
-    n_probes, wanted = FIRST_PROBES, max(CANDIDATES_A_DEPTH * depth, CANDIDATES_A_HIT * k)
+    work, look = wish
+    allowed = _allowed(segment, rows)
+    n_probes = FIRST_PROBES
+    wanted = round(max(CANDIDATES_A_DOCUMENT * look.first, 2 * expected_documents(work)))
     best: Scores | None = None
     while True:
         probes = plan_probes(scores, lists.offsets, n_probes)
         cost = TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents
-        if cost >= n_tokens or n_probes >= len(lists.offsets) - 1:  # dearer than ranking all, or all lists
-            return None
+        if cost >= work.n_tokens or n_probes >= len(lists.offsets) - 1:
+            return None  # dearer than ranking all, or all lists
         with watch.stage("choose by lists"):
             gains = visit(probes, lists, scores, allowed, scorer.threads)
             least = gains.best(wanted)
             chosen = gains.rows(least)
         watch.count("choose by lists", len(chosen))
-        found, exact, score = _refined(segment, scorer, columns, chosen, k, depth)
-        top = best_scores(exact, segment.first_rows(found), k)
-        if len(top) == k:
+        found, score = _refined(segment, scorer, columns, chosen, look)
+        top = best_scores(found.scores, segment.first_rows(found.rows), look.stable)
+        if len(top) == look.stable:
             needed = gains.needed(score)
-            if needed >= least or (best is not None and np.array_equal(top, best)):
-                return found, exact
-            if needed > 0 and gains.at_least(needed) <= MOST_TIMES * wanted:
-                return _refined(segment, scorer, columns, gains.rows(needed), k, depth)[:2]
+            if best is not None and np.array_equal(top, best):
+                return found._replace(settled=True)
+            if found.settled and needed >= least:
+                return found
+            if found.settled and needed > 0 and gains.at_least(needed) <= MOST_TIMES * wanted:
+                return _refined(segment, scorer, columns, gains.rows(needed), look)[0]
+        if not found.settled:
+            if len(found.rows) < len(chosen):  # the limit
+                return found
+            wanted *= 4  # every candidate was scored, and the last ones were among the best
         best, n_probes = top, 2 * n_probes
 
 
-def _allowed(segment: Segment, rows: Rows | None) -> tuple[npt.NDArray[np.bool_] | int, int]:
-    """(the rows as `candidates.visit` wants them, tokens they have in all)."""
+def _allowed(segment: Segment, rows: Rows | None) -> npt.NDArray[np.bool_] | int:
+    """The rows as `candidates.visit` wants them."""
     if rows is None:
-        return segment.n_documents, segment.n_tokens
+        return segment.n_documents
     allowed = np.zeros(segment.n_documents, np.bool_)
     allowed[rows] = True
-    return allowed, int((segment.offsets[rows + 1] - segment.offsets[rows]).sum())
+    return allowed

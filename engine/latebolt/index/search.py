@@ -1,18 +1,19 @@
 """The stages of a search as pure functions of arrays: no files, no models, no threads.
 
 Documents are ranked by their centroids alone; the best are scored exactly, more and more of them until
-another round brings nothing new into the top k.
+another round brings nothing new among the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.index.grouping import best_of_each
+from latebolt.index.planning import Effort
 
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -52,47 +53,74 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
     return np.sort(scores if documents is None else scores[best_of_each(scores, documents)])[-k:]
 
 
-# Candidates of the first round, at least and a hit wanted. On 5,183 abstracts 64 give the exact nDCG@10.
-FIRST_ROUND, PER_HIT = 64, 4
 ROUNDS_AT_ONCE = 8  # so many times the first round is put in order at once: nearly always enough
 
 
-def refine(
-    approximate: Scores,
-    score: Callable[[Rows], Scores],
-    k: int,
-    first_round: int = FIRST_ROUND,
-    documents: Rows | None = None,
-) -> tuple[Rows, Scores]:
-    """The documents to choose the top k from, and their exact scores.
+class Refined(NamedTuple):
+    """What was scored exactly: rows int64 [m], positions of the cheap ranking, and scores float32 [m].
 
-    Candidates are scored in rounds, in the order of `approximate`, each round as large as all before it,
-    until a round leaves the top k as it was.
+    settled: the last round left the best as they were; False where everything was scored before one did, or
+    the limit was reached.
+    """
+
+    rows: Rows
+    scores: Scores
+    settled: bool
+
+
+def refine(
+    approximate: Scores, score: Callable[[Rows], Scores], effort: Effort, documents: Rows | None = None
+) -> Refined:
+    """The documents to choose the best from, and their exact scores.
+
+    Candidates are scored in rounds, in the order of `approximate`, each round with as many documents as all
+    before it, until a round leaves the best `effort.stable` as they were.
 
     Args:
         approximate: float32 [n], a cheap ranking.
         score: exact scores of some positions of it.
-        k: hits wanted.
         documents: int64 [n], which document each position belongs to; None where each is one of its own.
     Returns:
-        (positions int64 [m], scores float32 [m]); every document when n is small.
+        Every document when there are at most twice those of the first round.
     """
-    size = max(first_round, PER_HIT * k)
-    if len(approximate) <= 2 * size:
-        everything = np.arange(len(approximate))
-        return everything, score(everything)
-    order = top_k(approximate, ROUNDS_AT_ONCE * size)  # what `top_k` of more rows begins with, too
-    scores = np.zeros(0, np.float32)
+    size, order = effort.first, _Order(approximate, documents)
+    scored, scores = 0, np.zeros(0, np.float32)
     while True:
-        wanted = 2 * size  # the first two rounds at once: one alone shows no change
-        if wanted > len(order):
-            order = top_k(approximate, ROUNDS_AT_ONCE * wanted)
-        scores = np.concatenate([scores, score(order[len(scores) : wanted])])
-        rows = order[: len(scores)]
+        stop = order.reach(2 * size)  # the first two rounds at once: one alone shows no change
+        scores = np.concatenate([scores, score(order.rows[scored:stop])])
+        if stop == len(approximate):
+            return Refined(order.rows, scores, False)
+        rows, scored, before = order.rows[:stop], stop, order.reach(size)
         belongs = None if documents is None else documents[rows]
-        top = best_scores(scores, belongs, k)
-        before = best_scores(scores[:size], None if belongs is None else belongs[:size], k)
-        # Many passages of few documents may fill a round: it is no end while it holds too few documents.
-        if len(rows) == len(approximate) or (len(top) == k and np.array_equal(top, before)):
-            return rows, scores
-        size = wanted
+        top = best_scores(scores, belongs, effort.stable)
+        earlier = best_scores(scores[:before], None if belongs is None else belongs[:before], effort.stable)
+        settled = len(top) == effort.stable and np.array_equal(top, earlier)
+        size *= 2
+        if settled or size >= effort.most:
+            return Refined(rows, scores, settled)
+
+
+class _Order:
+    """Positions of a cheap ranking, best first, as many as are asked for."""
+
+    def __init__(self, approximate: Scores, documents: Rows | None) -> None:
+        self._approximate, self._documents = approximate, documents
+        self.rows: Rows = np.zeros(0, np.int64)
+
+    def reach(self, wanted: int) -> int:
+        """How many of `rows` there are before another document follows the first `wanted` ones; lengthens
+        `rows` where they do not reach so far."""
+        n = len(self._approximate)
+        rows_wanted = wanted
+        while True:
+            if len(self.rows) < min(rows_wanted, n):  # what `top_k` of more rows begins with, too
+                few = n <= 2 * rows_wanted
+                self.rows = top_k(self._approximate, n if few else ROUNDS_AT_ONCE * rows_wanted)
+            if self._documents is None:
+                return min(wanted, n)
+            first = np.sort(np.unique(self._documents[self.rows], return_index=True)[1])
+            if len(first) > wanted:
+                return int(first[wanted])
+            if len(self.rows) == n:
+                return n
+            rows_wanted = 2 * len(self.rows)

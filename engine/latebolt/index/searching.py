@@ -21,7 +21,8 @@ from latebolt.index.explain import Watch
 from latebolt.index.filters import parse_where
 from latebolt.index.grouping import rows_of_documents
 from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
-from latebolt.index.rank import best_rows
+from latebolt.index.planning import level
+from latebolt.index.rank import Ask, best_rows
 from latebolt.index.search import Rows, top_documents
 from latebolt.index.segment import Segment
 from latebolt.index.storage import Snapshot
@@ -97,11 +98,17 @@ class Query:
 
     def _late(self, allowed: Mapping[str, Rows | None], k: int, exhaustive: bool) -> list[Found]:
         found: list[Found] = []
+        assert self._matrix is not None
+        n_query, dim = self._matrix.shape
+        tokens = {s.name: s.count_tokens(allowed[s.name]) for s in self._snapshot.segments}
+        total = max(sum(tokens.values()), 1)
         for segment in self._snapshot.segments:
             rows = allowed[segment.name]
             if rows is not None and len(rows) == 0:
                 continue
-            numbers, scores = best_rows(segment, self._scorer(segment), rows, k, exhaustive, self._watch)
+            n_tokens = tokens[segment.name]
+            ask = Ask(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
+            numbers, scores = best_rows(segment, self._scorer(segment), rows, ask, self._watch)
             found += _found(segment, numbers, scores)
         return found
 
@@ -120,7 +127,7 @@ class Query:
             return score_words(self._snapshot.segments, self._text)
 
     def _both(self, allowed: Mapping[str, Rows | None], request: Request) -> list[Found]:
-        depth = max(DEPTH, request.k, self._snapshot.n_documents if request.exhaustive else 0)
+        depth = max(level(max(DEPTH, request.k)), self._snapshot.n_documents if request.exhaustive else 0)
         words = self._words()
         candidates: dict[str, set[int]] = {}
         for each in (

@@ -173,6 +173,18 @@ class Segment:
             rows = np.arange(self.n_documents)
         return np.asarray(rows - self.passages[rows], np.int64)
 
+    def count_tokens(self, rows: Int64 | None) -> int:
+        """Tokens of these rows, None for all."""
+        if rows is None:
+            return self.n_tokens
+        return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+
+    def count_whole(self, rows: Int64 | None) -> int:
+        """Documents, not passages, of rows that hold whole documents; None for all rows."""
+        if self.passages is None:
+            return self.n_documents if rows is None else len(rows)
+        return int(np.count_nonzero((self.passages if rows is None else self.passages[rows]) == 0))
+
     def count_documents(self, rows: Mask) -> int:
         """Documents, not passages, among the rows of a mask that holds whole documents."""
         return int(np.count_nonzero(rows if self.passages is None else rows & (self.passages == 0)))

@@ -191,6 +191,7 @@ def _explain(service: Service, name: str, request: SearchRequest) -> dict[str, A
         "object": "list",
         "hits": hits,
         "stages": [stage._asdict() for stage in found.stages],
+        "roads": [road._asdict() for road in found.roads],
     }
 
 

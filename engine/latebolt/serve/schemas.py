@@ -267,7 +267,7 @@ class SearchRequest(_Request):
     )
     mode: Literal["late", "bm25", "hybrid"] = "late"
     exhaustive: bool = Field(False, description="Score every document exactly.")
-    explain: bool = Field(False, description="Hits hold `matches`, and the answer `stages`.")
+    explain: bool = Field(False, description="Hits hold `matches`, and the answer `stages` and `roads`.")
 
 
 class Fault(BaseModel):
@@ -471,6 +471,14 @@ class Stage(BaseModel):
     documents: int
 
 
+class Road(BaseModel):
+    """How a segment was searched (exact, centroids or lists), and why."""
+
+    segment: str
+    way: str
+    why: str
+
+
 class SearchResponse(BaseModel):
     """Hits, best first."""
 
@@ -479,6 +487,7 @@ class SearchResponse(BaseModel):
     hits: list[SearchHit]
     truncated: bool = Field(description="Whether the query has an end that the model did not read.")
     stages: list[Stage] | None = None
+    roads: list[Road] | None = None
 
 
 class Health(BaseModel):

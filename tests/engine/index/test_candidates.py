@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index import lists as writing
-from latebolt.index import rank
+from latebolt.index import planning, rank
 from latebolt.index.candidates import Lists, nearest_cells, plan_probes, visit
 from latebolt.index.check import check_index
 from latebolt.index.explain import Watch
@@ -76,15 +76,16 @@ def vectors():
 
 
 @pytest.fixture
-def eager(monkeypatch):
+def eager(monkeypatch, pruned):
     """Small segments get lists, and lists are used."""
     monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
     monkeypatch.setattr(writing, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
     monkeypatch.setattr(rank, "TOKENS_A_DOCUMENT", 0)
     monkeypatch.setattr(rank, "FIRST_PROBES", 8)
-    monkeypatch.setattr(rank, "CANDIDATES_A_DEPTH", 5)
-    monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 4)
+    for name, value in (("LEAST_LEVEL", 16), ("FIRST_ROUND", 64), ("ROUNDS_A_ROOT", 0)):
+        monkeypatch.setattr(planning, name, value)
+    monkeypatch.setattr(rank, "CANDIDATES_A_DOCUMENT", 5)
 
 
 @pytest.fixture
@@ -93,9 +94,9 @@ def asked(monkeypatch):
     seen: list[int | None] = []
     real = rank._refined
 
-    def refined(segment, scorer, columns, rows, k, *depth):
+    def refined(segment, scorer, columns, rows, look):
         seen.append(None if rows is None else len(rows))
-        return real(segment, scorer, columns, rows, k, *depth)
+        return real(segment, scorer, columns, rows, look)
 
     monkeypatch.setattr(rank, "_refined", refined)
     return seen
@@ -122,22 +123,6 @@ def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, e
         agree += len({hit.id for hit in fast} & {hit.id for hit in all_})
     assert agree >= 196
     assert None not in asked and max(asked) < N_DOCUMENTS
-
-
-def test_more_documents_are_scored_exactly_in_a_larger_segment(tmp_path, vectors, eager, monkeypatch):
-    index, depths = make(tmp_path / "i", vectors), []
-    real = rank.refine
-
-    def refine(approximate, score, k, depth, documents):
-        depths.append(depth)
-        return real(approximate, score, k, depth, documents)
-
-    monkeypatch.setattr(rank, "refine", refine)
-    monkeypatch.setattr(rank, "FIRST_ROUND", 4)
-    for share, depth in ((1, 54), (6, 9), (60, 4)):  # the root of 3,000 is 54
-        monkeypatch.setattr(rank, "DEPTH_SHARE", share)
-        index.search_vectors(vectors[100][:8], k=10)
-        assert depths[-1] == depth
 
 
 def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, asked):
@@ -181,8 +166,7 @@ def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, aske
     """Two probes and few candidates miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
     monkeypatch.setattr(rank, "FIRST_PROBES", 2)
-    monkeypatch.setattr(rank, "CANDIDATES_A_DEPTH", 0.3)
-    monkeypatch.setattr(rank, "CANDIDATES_A_HIT", 2)
+    monkeypatch.setattr(rank, "CANDIDATES_A_DOCUMENT", 0.3)
     agree = 0
     for i in range(20):
         query = vectors[i * 100][:8]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from latebolt import Index
-from latebolt.index import explain
+from latebolt.index import explain, planning
 from latebolt.index import index as module
 from latebolt.index.searching import Request
 
@@ -33,12 +33,14 @@ def test_hits_stages_and_words(index):
     assert 0.4 < by_word["kitten"].similarity < 1
 
 
-def test_residual_codes_show_both_rankings(tmp_path, rng):
+def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     from latebolt import TokenVectors
 
     vectors = TokenVectors.from_matrices(list(rng.unit(600, 20, 64)))
     index = Index.create(tmp_path / "v", None, dim=64)
     index.add_vectors(None, vectors)
+    monkeypatch.setattr(planning, "FIRST_ROUND", 32)
+    monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
     watch = explain.Watch(wanted=True)
     index._find_all([(vectors[5], "")], Request(k=3), watch)
     seen = {stage.name: stage.documents for stage in watch.stages}

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_faults import GROWING, fault_at
 from store_samples import COLUMNS, make_store, quick_folder, tokens_of
+from word_corpora import add_passages
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import InvalidInput, LateboltError
@@ -21,6 +22,7 @@ from latebolt.index import files, growing, layout, rank, search, sources
 from latebolt.index.check import check_index
 from latebolt.index.grouping import best_of_each, rows_of_documents
 from latebolt.index.passages import Cutting, check_cutting, cut_parts, cut_text, cut_tokens, kept_cutting
+from latebolt.index.planning import Effort
 from latebolt.index.storage import Store, read_manifest
 
 # Where texts are cut
@@ -162,7 +164,7 @@ def test_refining_counts_documents(n, k, seed):
     exact = rng.standard_normal(n).astype(np.float32)
     documents = np.where(rng.random(n) < 0.7, 0, rng.integers(0, 20, n))
     exact[documents == 0] += 10
-    rows, scores = search.refine(exact, lambda rows: exact[rows], k, first_round=4, documents=documents)
+    rows, scores, _ = search.refine(exact, lambda rows: exact[rows], Effort(4, k, n), documents)
     got = scores[search.top_documents(scores, documents[rows], k)][:k]
     best = [exact[documents == document].max() for document in np.unique(documents)]
     np.testing.assert_array_equal(got, np.sort(best)[::-1][:k])
@@ -178,18 +180,6 @@ TEXTS = {"long": LONG, "cat": "a kitten sleeps on the sofa", "dog": "the dog bar
 
 def ids(hits) -> list:
     return [hit.id for hit in hits]
-
-
-def add_passages(
-    index: Index, vectors: TokenVectors, ids: list[str], passages: list[int], texts=None
-) -> None:
-    """Passages with vectors of the test's choice, which no text would give."""
-    with index._store.writer() as writer:
-        growth = growing.Growth(writer, None)
-        lot = sources.Lot(0, len(ids), texts, ids, None, passages=passages)
-        growth.add(lot, sources.GivenVectors(vectors))
-        growth.finish()
-        writer.commit()
 
 
 @pytest.fixture
@@ -306,9 +296,9 @@ def test_given_vectors_are_one_row_a_document(index, encoder):
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch, lists):
+def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch, pruned, lists):
     """Passages by the thousand, with and without inverted lists, many of few documents among the best."""
-    for name, value in (("CANDIDATES_A_DEPTH", 1), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
+    for name, value in (("CANDIDATES_A_DOCUMENT", 1), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
         monkeypatch.setattr(rank, name, value)
     if lists:
         monkeypatch.setattr("latebolt.index.lists.LEAST_TOKENS", 0)

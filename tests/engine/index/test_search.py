@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors
+from latebolt.index.planning import Effort
 from latebolt.index.search import refine, top_k
 
 
@@ -30,7 +31,7 @@ def test_refining_finds_the_best_when_the_cheap_ranking_is_near(n, k, seed, nois
         asked.extend(rows.tolist())
         return exact[rows]
 
-    rows, scores = refine(cheap, score, k, first_round=16)
+    rows, scores, _ = refine(cheap, score, Effort(16, k, n))
     np.testing.assert_array_equal(scores, exact[rows])
     assert len(asked) == len(set(asked))  # nothing is scored twice
     if noise == 0:
@@ -42,11 +43,11 @@ def test_refining_goes_on_while_it_helps():
     exact = np.zeros(1000, np.float32)
     exact[[100, 200]] = (5, 6)
     cheap = -np.arange(1000, dtype=np.float32)
-    rows, scores = refine(cheap, lambda rows: exact[rows], 1, first_round=60)
-    assert scores.max() == 6 and len(rows) < 1000
+    rows, scores, settled = refine(cheap, lambda rows: exact[rows], Effort(60, 1, 1000))
+    assert scores.max() == 6 and len(rows) < 1000 and settled
 
 
-def test_search_agrees_with_exhaustive_search(tmp_path, rng):
+def test_search_agrees_with_exhaustive_search(tmp_path, rng, pruned):
     centres = rng.unit(300, 64)
     lengths = rng.integers(5, 30, 3000)
     values = centres[rng.integers(0, 300, lengths.sum())] + 0.4 * rng.unit(int(lengths.sum()), 64)

@@ -1,0 +1,141 @@
+"""Decides how a segment is searched, and how hard: everything exactly, or the best by centroids first.
+
+Pure functions of counts and of measured costs. Hits have to be the same on one thread and on many, alone
+and in a batch, for k = 1 and for k = 10: so neither threads nor a clock nor k itself (only its level) have
+a say. Costs are work of one thread.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+from latebolt.codec.kmeans import default_n_centroids
+
+Way = Literal["exact", "pruned"]
+
+# Up to so many hits the same candidates are looked at; above, the next power of two decides.
+LEAST_LEVEL: Final = 64
+# Documents of the first round at least, and a hit of the level. With 256 the top ten of 750 queries of 1 to
+# 18 words over 9,334 documents are those of exhaustive search for 99.7 %, at 1, 2 and 4 bits.
+FIRST_ROUND: Final = 256
+PER_HIT: Final = 4
+# A round has to leave so many of the best documents as they were before it is the last: all of a level for
+# few query tokens, of which centroids say least, half of it for many.
+STABLE_TOKENS: Final = 640
+# Centroids for fewer tokens than there are fit badly: the first round grows with the shortage, up to so much.
+MOST_MISFIT: Final = 8
+# A pruned search ends at so many documents, and at so many times the root of their number: what a query of
+# one word takes among millions is bounded.
+MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
+# Documents scored beyond the first rounds: so many times the root of their number, over the query tokens.
+ROUNDS_A_ROOT: Final = 300
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Nanoseconds of work of one thread, and what exact scoring may cost.
+
+    Measured on a server with AVX-512 VNNI, 2 bits; 4 bits take the same, 1 bit a tenth more. What decides is
+    mostly their ratio, which other processors share.
+
+    Args:
+        exact_token, exact_product: of scoring a token exactly; for each of it, and for each of the products
+            of its dimensions with the query's lanes (16, or its tokens rounded up to 32).
+        centroid_token, centroid_lane: of ranking a token by its centroid; for each of it, and a lane.
+        pruned: of a pruned search beside that.
+        budget: exact scoring that costs no more over the whole index is always done: 3 ms on two threads.
+        ratio: so is what costs at most so many times the pruned search.
+    """
+
+    exact_token: float = 1.5
+    exact_product: float = 5e-3
+    centroid_token: float = 0.15
+    centroid_lane: float = 0.017
+    pruned: float = 300_000
+    budget: float = 6_000_000
+    ratio: float = 1.5
+
+
+COSTS: Final = Costs()
+
+
+class Work(NamedTuple):
+    """What a query meets in one segment.
+
+    n_query, dim: the query's tokens and their width; bits: of the codes, 0 where nothing is cheaper than
+    exact scoring. n_tokens, n_documents: those that a filter leaves (documents, not passages). n_centroids:
+    of the codec. share: of the tokens that the whole search may find, those here; n_stored: tokens of the
+    segment without a filter.
+    """
+
+    n_query: int
+    dim: int
+    bits: int
+    n_tokens: int
+    n_documents: int
+    n_centroids: int
+    n_stored: int
+    share: float
+
+
+class Effort(NamedTuple):
+    """How hard a pruned search looks, in documents: those of the first round, of the best ones how many a
+    round must leave as they were to be the last, and at most how many are scored."""
+
+    first: int
+    stable: int
+    most: int
+
+
+class Plan(NamedTuple):
+    """How a segment is searched, and why, in words; what both ways are taken to cost, in ms of one thread."""
+
+    way: Way
+    why: str
+    exact_ms: float
+    pruned_ms: float
+
+
+def level(k: int) -> int:
+    """The k that candidates are looked for: those of a smaller one do not depend on k."""
+    return max(LEAST_LEVEL, 1 << (k - 1).bit_length())
+
+
+def effort(work: Work, k: int) -> Effort:
+    """How hard to look for the k best."""
+    wanted = level(k)
+    a_level = min(LEAST_LEVEL, max(LEAST_LEVEL // 2, STABLE_TOKENS // max(work.n_query, 1)))
+    misfit = default_n_centroids(work.n_stored) / max(work.n_centroids, 1)
+    first = max(FIRST_ROUND, math.isqrt(work.n_documents), PER_HIT * wanted)
+    return Effort(
+        int(first * min(max(misfit, 1), MOST_MISFIT)),
+        a_level * wanted // LEAST_LEVEL,
+        max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 2 * PER_HIT * wanted),
+    )
+
+
+def expected_documents(work: Work) -> float:
+    """About how many documents a pruned search scores exactly: more for few query tokens, whose best
+    documents stand far behind by centroids."""
+    look = effort(work, 1)
+    rounds = 2 * look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
+    return min(rounds, look.most, work.n_documents)
+
+
+def decide(work: Work, costs: Costs = COSTS) -> Plan:
+    """Which way a segment is searched. It does not depend on k."""
+    lanes = 16 if work.n_query <= 16 else -(-work.n_query // 32) * 32
+    token = costs.exact_token + costs.exact_product * work.dim * lanes * (1.1 if work.bits == 1 else 1)
+    exact = work.n_tokens * token
+    if not work.bits:
+        return Plan("exact", "these vectors have no cheaper ranking", exact / 1e6, exact / 1e6)
+    scored = expected_documents(work) / max(work.n_documents, 1) * exact
+    ranked = work.n_tokens * (costs.centroid_token + costs.centroid_lane * lanes)
+    pruned = costs.pruned + ranked + scored
+    if exact <= costs.budget * work.share:
+        why = f"all {work.n_tokens} tokens take about {exact / 1e6:.1f} ms of one thread"
+        return Plan("exact", why, exact / 1e6, pruned / 1e6)
+    why = f"all take about {exact / pruned:.1f} times a pruned search of {work.n_query} query tokens"
+    return Plan("exact" if exact <= costs.ratio * pruned else "pruned", why, exact / 1e6, pruned / 1e6)
