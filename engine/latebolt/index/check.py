@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from latebolt.index.mapping import map_array, opened
 from latebolt.index.proof import check_offsets, check_passages
 from latebolt.index.segment import read_alive
 from latebolt.index.storage import read_manifest
-from latebolt.index.texts_reader import TextsReader, connect_immutable
+from latebolt.index.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable
 
 _BLOCK: Final = 1 << 20
 _SEGMENT_FIX: Final = (
@@ -207,7 +206,7 @@ def _check_texts(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
         expected = (segment.n_documents, 0, segment.n_documents - 1)
         if found != expected:
             raise IndexCorrupt(path, "documents (count, first, last)", expected, found, _SEGMENT_FIX)
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise IndexCorrupt(path, "content", "a sound SQLite database", f"'{error}'", _SEGMENT_FIX) from error
     finally:
         database.close()
@@ -238,7 +237,7 @@ def _check_owners(place: Path, segment: SegmentRecord, damaged: set[Path]) -> No
                         path, f"documents.row {row}, id", f"'{before}'", f"'{id}'", _SEGMENT_FIX
                     )
                 before = id
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             raise IndexCorrupt(path, "content", "readable", f"'{error}'", _SEGMENT_FIX) from error
 
 

@@ -36,6 +36,8 @@ Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64
 T = TypeVar("T")
 _WORDS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'postings'"  # of versions from 2 on
+# The second is what becomes of a message that names a damaged part of the schema.
+DATABASE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 _TEXT: Final = (str, type(None))
 _BATCH: Final = 500  # parameters of one statement; every SQLite allows 999
 
@@ -86,7 +88,7 @@ class TextsReader:
             owner = self._database.execute("PRAGMA application_id").fetchone()[0]
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
             older = version == 1 and self._database.execute(_WORDS).fetchone() is not None
-        except sqlite3.Error as error:
+        except DATABASE_ERRORS as error:
             if not self.path.exists():
                 raise FileNotFoundError(self.path) from error
             raise self._corrupt(error) from error
@@ -99,7 +101,7 @@ class TextsReader:
         self.has_words = version >= 2
         self.words_are_current = version == layout.TEXTS_VERSION
 
-    def _corrupt(self, error: sqlite3.Error) -> IndexCorrupt:
+    def _corrupt(self, error: Exception) -> IndexCorrupt:
         return IndexCorrupt(self.path, "content", "a readable SQLite database", f"'{error}'", RESTORE)
 
     def close(self) -> None:
@@ -117,7 +119,7 @@ class TextsReader:
         with self._lock:
             try:
                 return self._database.execute(statement, parameters).fetchall()
-            except sqlite3.Error as error:
+            except DATABASE_ERRORS as error:
                 raise self._corrupt(error) from error
 
     def _row_numbers(self, statement: str, parameters: Sequence[Any]) -> Int64:
@@ -353,7 +355,7 @@ def rows_replaced(old: Path, n_old: int, new: Path, n_new: int) -> Int64:
         uri = f"{new.absolute().as_uri()}?mode=ro&immutable=1"
         database.execute("ATTACH ? AS new", (uri,))
         rows = database.execute(f"SELECT o.row FROM main.documents AS o WHERE {condition}").fetchall()
-    except sqlite3.Error as error:
+    except DATABASE_ERRORS as error:
         raise IndexCorrupt(old, "content", "a readable SQLite database", f"'{error}'", RESTORE) from error
     finally:
         database.close()
