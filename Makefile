@@ -2,7 +2,7 @@
 PYTHON ?= python3
 TEST_ARGS ?=
 
-.PHONY: demo test test-engine test-export test-frameworks lint clean
+.PHONY: demo test test-engine test-export test-frameworks record-differential lint clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
@@ -19,12 +19,35 @@ lint: .venv/.dev
 test-engine: .venv/.dev
 	.venv/bin/pytest tests/engine $(TEST_ARGS)
 
-test-export: .venv-export/.ready
-	.venv-export/bin/pytest tests/export tests/frameworks $(TEST_ARGS)
+# Models that sentence-transformers 6 saves in its own environment are read in the exporter's.
+test-export: .venv-export/.ready .venv-frameworks/.ready
+	LATEBOLT_SENTENCE_TRANSFORMERS=$(CURDIR)/.venv-frameworks/bin/python \
+	.venv-export/bin/pytest tests/export tests/frameworks tests/differential $(TEST_ARGS)
 
 # What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
 	.venv-frameworks/bin/pytest tests/frameworks/test_multi_vector_encoder.py $(TEST_ARGS)
+
+# The table of docs/beside-libraries.md: models drawn at random, saved by each library, beside the library. PyLate
+# brings gigabytes of its own, so it is asked only here: two versions, two environments.
+KEPT = build/differential
+record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.ready .venv-pylate-1.2/.ready
+	PYTHONPATH=tests .venv-frameworks/bin/python -m differential.with_sentence_transformers $(KEPT) 0 130
+	PYTHONPATH=tests .venv-pylate/bin/python -m differential.with_pylate $(KEPT) 0 50
+	PYTHONPATH=tests .venv-pylate-1.2/bin/python -m differential.with_pylate $(KEPT) 0 50
+	PYTHONPATH=tests .venv-export/bin/python -m differential.with_colbert_ai $(KEPT) 0 40
+	PYTHONPATH=tests .venv-export/bin/python -m differential.record $(KEPT) docs/beside-libraries 1
+
+.venv-pylate/.ready:
+	$(PYTHON) -m venv .venv-pylate
+	.venv-pylate/bin/python -m pip install --quiet --disable-pip-version-check 'pylate==1.6.0'
+	touch $@
+
+.venv-pylate-1.2/.ready:
+	$(PYTHON) -m venv .venv-pylate-1.2
+	.venv-pylate-1.2/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
+	.venv-pylate-1.2/bin/python -m pip install --quiet --disable-pip-version-check 'pylate==1.2.0'
+	touch $@
 
 .venv/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -50,4 +73,4 @@ test-frameworks: .venv-frameworks/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-export .venv-frameworks latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

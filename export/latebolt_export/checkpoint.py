@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latebolt.contract import TextRules
+from latebolt.contract import Frame, TextRules
 from latebolt.errors import ExportError
 from latebolt.layouts import modules, multi_vector, pylate, settings, stanford
 from latebolt.layouts.files import read_json, read_settings
@@ -77,6 +77,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     state = encoder_state(inner)
     plan = architectures.plan(config, state.keys(), str(folder))
     told = settings.texts(folder, vocabulary, config, plan.max_tokens) or _plain(folder, vocabulary, plan)
+    _check_windows(told.query, vocabulary.frame(), plan, folder)
     projections: tuple[Projection, ...] = ()
     if stanford.recognises(folder):
         state, projections = own_heads.stanford(state, folder)
@@ -109,6 +110,24 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
         tokenizer_json=vocabulary.json(),
         licence=licence(folder),
     )
+
+
+def _check_windows(query: TextRules, frame: Frame, plan: Plan, folder: Path) -> None:
+    """Refuse expansion that reaches so far that in local attention a filled token would see no token at all.
+
+    What it then becomes is left to an implementation: transformers gives two answers (sdpa and eager).
+    """
+    window = min((kind.window for kind in plan.kinds if kind.window), default=0)
+    if not window or query.expansion is None or query.expansion.attend:
+        return
+    filled = query.expansion.length or query.max_tokens
+    least = len(frame.prefix) + len(frame.suffix) + (query.marker is not None)
+    if filled > least + window:
+        raise ExportError(
+            f"{folder}: queries are filled up to {filled} tokens (query_expansion, query_length), which the "
+            f"rest does not attend to; beyond {least + window} some would see nothing in the local attention "
+            f"of {window} tokens to each side, and libraries differ on what they become."
+        )
 
 
 def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan) -> settings.Texts:

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from tokenizers import Tokenizer
 
 from differential import keeping
 from differential.texts import TEXTS
 from latebolt import Encoder
-from latebolt.errors import LateboltError
-from latebolt_export import export_model
+from latebolt.contract import Contract, Graph, Head, Provenance
+from latebolt.encoder.text import TextPipeline, check_texts
+from latebolt.errors import ExportError, LateboltError
+from latebolt_export import checkpoint, export_model, heads, module
 
 CLOSE = 1e-4
 GOOD = ("same", "refused", "their own refusal")
@@ -40,8 +44,12 @@ class Row:
     settings: Any = None
 
 
-def compare(place: Path) -> Row:
-    """One kept case through an export and an Encoder."""
+def compare(place: Path, exported: bool = True) -> Row:
+    """One kept case through an export and an Encoder, or through the reading alone and the PyTorch module.
+
+    The second takes a tenth of the time: all that depends on settings is in it, and that a graph gives what
+    the module gives is what every export measures by itself.
+    """
     record = json.loads((place / "case.json").read_text())
 
     def row(outcome: str, detail: str = "", tokens: tuple[int, int] = (0, 0), worst: float = 0.0) -> Row:
@@ -51,19 +59,57 @@ def compare(place: Path) -> Row:
     if record["refused"]:
         return row("their own refusal", record["refused"])
     outside = record["outside"]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            export_model(place / "model", Path(folder) / "made", precisions=("fp32",))
-            encoder = Encoder.load(Path(folder) / "made", threads=1)
-        except LateboltError as error:
-            message = str(error).replace(str(place), "")
-            named = any(name.lower() in message.lower() for name in outside)
-            return row("refused" if named else "refused without a reason", message)
-        found = {"query": encoder.encode_queries(TEXTS), "document": encoder.encode_documents(TEXTS)}
-        detail, tokens, worst = beside(keeping.vectors(place), found)
+    try:
+        found = through_an_export(place / "model") if exported else through_the_module(place / "model")
+    except LateboltError as error:
+        message = str(error).replace(str(place), "")
+        named = any(name.lower() in message.lower() for name in outside)
+        return row("refused" if named else "refused without a reason", message)
+    detail, tokens, worst = beside(keeping.vectors(place), found)
     if detail:
         return row("different", detail, tokens, worst)
     return row("taken" if outside else "same", ", ".join(outside), tokens, worst)
+
+
+def through_an_export(model: Path) -> dict[str, Any]:
+    """Our vectors of the texts, as queries and as documents."""
+    with tempfile.TemporaryDirectory() as folder:
+        export_model(model, Path(folder) / "made", precisions=("fp32",))
+        encoder = Encoder.load(Path(folder) / "made", threads=1)
+        return {"query": encoder.encode_queries(TEXTS), "document": encoder.encode_documents(TEXTS)}
+
+
+def through_the_module(model: Path) -> dict[str, Any]:
+    """The same from what an export starts with: the checkpoint as it is read, and our module of it."""
+    read = checkpoint.load(model)
+    outputs = heads.choose(read.projections, None)
+    embedder = module.build(read, outputs)
+    described = Contract(
+        name=read.name,
+        architecture=read.architecture,
+        hidden_size=read.hidden,
+        max_tokens=read.max_tokens,
+        heads=tuple(Head(output.dim, output.name) for output in outputs),
+        frame=read.frame,
+        query=read.query,
+        document=read.document,
+        graphs={"fp32": Graph("model.onnx", 0, "")},
+        source=Provenance(read.name),
+        lowercase=read.lowercase,
+    )
+    if problems := described.problems():
+        raise ExportError("; ".join(problems))
+    text = TextPipeline(Tokenizer.from_str(read.tokenizer_json), described)
+    found: dict[str, Any] = {}
+    for kind in ("query", "document"):
+        found[kind] = []
+        for tokens in text.tokenize(check_texts(TEXTS), kind):
+            ids = torch.from_numpy(tokens.ids)[None]
+            mask = (torch.arange(ids.shape[1]) < tokens.attended).long()[None]
+            with torch.inference_mode():
+                vectors = embedder(ids, mask)[outputs[0].name][0].numpy()
+            found[kind].append(vectors if tokens.keep is None else vectors[tokens.keep])
+    return found
 
 
 def beside(expected: dict[str, list[np.ndarray]], found: Any) -> tuple[str, tuple[int, int], float]:
@@ -81,11 +127,6 @@ def beside(expected: dict[str, list[np.ndarray]], found: Any) -> tuple[str, tupl
             if apart > CLOSE:
                 first = first or f"{kind} {i} {TEXTS[i][:30]!r}: apart by {apart:.2g}"
     return first, (theirs, ours), worst
-
-
-def compare_all(out: Path) -> list[Row]:
-    """Every kept case."""
-    return [compare(place) for place in keeping.cases(out)]
 
 
 def bad(rows: Sequence[Row]) -> list[str]:

@@ -31,7 +31,7 @@ class Case:
 def base(draw: random.Random) -> dict[str, Any]:
     """Encoder and tokenizer."""
     family = draw.choice(FAMILIES)
-    return {
+    made = {
         "family": family,
         "hidden": draw.choice((16, 32)),
         "layers": draw.choice((1, 2)),
@@ -43,6 +43,16 @@ def base(draw: random.Random) -> dict[str, Any]:
         "model_max_length": draw.choice((None, None, 24, 40)),
         "seed": draw.randrange(2**31),
     }
+    return made | {"local_attention": 16 if made["seed"] % 4 == 0 else 64}
+
+
+def sees_nothing(base: dict[str, Any], filled: int, least: int) -> bool:
+    """Whether filled tokens without attention are too far from a text for ModernBERT's local attention."""
+    return bool(
+        base["family"] == "modernbert"
+        and base["layers"] > 1
+        and filled > least + base["local_attention"] // 2
+    )
 
 
 def dense(draw: random.Random, width: int, dim: int) -> dict[str, Any]:
@@ -127,6 +137,10 @@ def sentence_transformers(number: int) -> Case:
         _ask_for_what_is_outside(case, draw)
     limit = case.settings["max_seq_length"] or min(encoder["model_max_length"] or 10**9, positions)
     ceiling = query_length or limit
+    if expansion and not expansion["attend"] and case.settings["mask"] is not None:
+        filled = expansion["length"]
+        if sees_nothing(encoder, filled, least=2):
+            case.outside.append("query_expansion")
     if case.settings["do_lower_case"] and encoder["family"] != "modernbert":
         case.outside.append("normalizer")
     if expansion and expansion["strategy"] == "min" and ceiling < expansion["length"]:
@@ -149,8 +163,8 @@ def _ask_for_what_is_outside(case: Case, draw: random.Random) -> None:
         settings["pooling"] = {"pool_factor": 2.0, "num_protected_tokens": 1}
         case.outside.append("pool_factor")
     elif kind == "activation" and settings["dense"]:
-        settings["dense"][0]["activation"] = "ELU"
-        case.outside.append("elu")
+        settings["dense"][0]["activation"] = "PReLU"
+        case.outside.append("activation")
     elif kind in ("truncation_side", "padding_side"):
         settings[kind] = "left"
         case.outside.append(kind)
@@ -184,6 +198,11 @@ def pylate(number: int, version: str) -> Case:
     }
     if case.settings["document_length"] is None:  # the library's own is 180
         encoder["positions"] = 200
+    settings = case.settings
+    unattended = settings["do_query_expansion"] is not False and not settings["attend_to_expansion_tokens"]
+    least = 2 + (settings["query_prefix"] != "")
+    if unattended and sees_nothing(encoder, settings["query_length"] or 32, least):
+        case.outside.append("query_length")
     return case
 
 

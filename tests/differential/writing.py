@@ -80,7 +80,7 @@ def _config(base: dict[str, Any], tokenizer: Tokenizer, special: dict[str, str])
         )  # fmt: skip
     if base["family"] == "modernbert":
         return ModernBertConfig(
-            **sizes | {"global_attn_every_n_layers": 2, "local_attention": 16},
+            **sizes | {"global_attn_every_n_layers": 2, "local_attention": base["local_attention"]},
             cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3, reference_compile=False,
         )  # fmt: skip
     if base["family"] == "bert":
