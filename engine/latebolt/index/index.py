@@ -271,16 +271,17 @@ class Index:
         texts: Sequence[str] | None = None,
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         timeout: float | None = None,
-        normalize: bool = False,
+        normalize: bool | None = None,
     ) -> list[str]:
         """Add documents whose token vectors are there already, and which are never cut; see `add`.
 
         Args:
             token_vectors: `TokenVectors` or one array [n_tokens, dim] a document, of the index's width and of
-                unit length, which rounding may miss by a twentieth.
-            normalize: bring vectors of any length to unit length, instead of refusing them.
+                unit length, which rounding may miss by a twentieth. Others are made so, which the log tells:
+                an index keeps directions.
+            normalize: True makes vectors unit length without a word, False refuses those that are not.
         Raises:
-            InvalidInput: see `add`; a vector is not finite, is zero, or is not of unit length.
+            InvalidInput: see `add`; a vector is not finite or is zero, or is refused for its length.
         """
         self._store.check_open()
         dim, patience = self._store.manifest.dim, check_timeout(timeout)

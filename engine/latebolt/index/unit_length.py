@@ -6,6 +6,7 @@ ranking would change on the day the codec is learnt.
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import numpy as np
@@ -13,21 +14,24 @@ import numpy as np
 from latebolt.errors import InvalidInput
 from latebolt.values import TokenVectors
 
+logger = logging.getLogger("latebolt")
+
 # Lengths that rounding leaves: vectors decoded from one byte a dimension are within a hundredth of one.
 TOLERANCE: Final = 0.05
 # Nearer than this a length is left as it is: float32 and float16 round so.
 _EXACT: Final = 1e-3
 
 
-def unit_vectors(vectors: TokenVectors, name: str, normalize: bool) -> TokenVectors:
+def unit_vectors(vectors: TokenVectors, name: str, normalize: bool | None = None) -> TokenVectors:
     """The vectors at unit length; itself where they are.
 
     Args:
         name: of the argument, for messages.
-        normalize: accept any length above 0.
+        normalize: of vectors whose length differs from one by more than rounding does: True makes them unit
+            length without a word, None with one in the log, False refuses them.
     Raises:
-        InvalidInput: names the first document with a vector that is not finite, is zero, or differs from unit
-            length by more than rounding does.
+        InvalidInput: names the first document with a vector that is not finite, is zero, or is refused for
+            its length.
     """
     # In float64: the square of a large float32 is none.
     norms = np.sqrt(np.einsum("ij,ij->i", vectors.values, vectors.values, dtype=np.float64))
@@ -44,10 +48,17 @@ def unit_vectors(vectors: TokenVectors, name: str, normalize: bool) -> TokenVect
     if not normalize and np.any(off > TOLERANCE):
         first = int(np.argmax(off > TOLERANCE))
         document, row = _place(vectors, first)
-        raise InvalidInput(
-            f"{name}[{document}] has a vector of length {norms[first]:.4g} (row {row}), and an index keeps "
-            "directions. Give vectors of unit length, or normalize=True to have them made so."
-        )
+        found = f"{name}[{document}] has a vector of length {norms[first]:.4g} (row {row})"
+        if normalize is not None:
+            raise InvalidInput(
+                f"{found}, and an index keeps directions. Give vectors of unit length, or normalize=True to "
+                "have them made so."
+            )
+        logger.warning(
+            "%s; an index keeps directions, so %d of %d vectors are made unit length (normalize=True says "
+            "that this is meant, normalize=False refuses them).",
+            found, np.count_nonzero(off > TOLERANCE), len(norms),
+        )  # fmt: skip
     if not np.any(off > _EXACT):
         return vectors
     values = vectors.values / norms[:, None].astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,26 @@ def scaled(rng: Any, lengths: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
-def test_other_lengths_are_refused_at_any_number_of_bits(tmp_path: Path, rng: Any, bits: int) -> None:
+def test_other_lengths_are_told_or_refused_at_any_number_of_bits(
+    tmp_path: Path, rng: Any, bits: int, caplog: pytest.LogCaptureFixture
+) -> None:
     index = Index.create(tmp_path / "i", None, bits=bits, dim=16)
     wrong = [scaled(rng, [1, 1]), scaled(rng, [1, 1, 1.3])]
     with pytest.raises(InvalidInput, match=r"token_vectors\[1\] .* length 1\.3 \(row 2\).*normalize=True"):
-        index.add_vectors(["a", "b"], wrong)
-    for zero in (False, True):
+        index.add_vectors(["a", "b"], wrong, normalize=False)
+    for zero in (None, False, True):
         with pytest.raises(InvalidInput, match=r"token_vectors\[1\] .*zeros \(row 0\).*padding"):
             index.add_vectors(["a", "b"], [scaled(rng, [1]), scaled(rng, [0, 1])], normalize=zero)
         with pytest.raises(InvalidInput, match=r"token_vectors\[0\] .*not finite"):
             index.add_vectors(["a"], [np.full((1, 16), np.nan)], normalize=zero)
     assert len(index) == 0
-    index.add_vectors(["a", "b"], wrong, normalize=True)
+    with caplog.at_level(logging.WARNING, "latebolt"):
+        index.add_vectors(["a", "b"], wrong, normalize=True)
+        index.add_vectors(["c"], [scaled(rng, [1.02, 0.98])])
+        assert not caplog.records
+        index.add_vectors(["a", "b"], wrong)
+    [record] = caplog.records
+    assert "token_vectors[1]" in record.message and "1 of 5 vectors are made unit length" in record.message
     stored = next(iter(index.iter_documents())).token_vectors()
     np.testing.assert_allclose(np.linalg.norm(stored.values, axis=1), 1, atol=0.02)
 
