@@ -92,7 +92,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             info = HfApi().model_info(hub_id, revision=revision)
             revision = info.sha
             names = [file.rfilename for file in info.siblings or ()]
-            safe = any(name.endswith(".safetensors") and "/" not in name for name in names)
+            safe = any(name.endswith(".safetensors") and "_Dense/" not in name for name in names)
             weights = SAFE if safe else PICKLED
             if not any(Path(name).match(pattern) for name in names for pattern in (*SAFE, *PICKLED)):
                 weights = ("*.onnx", "*.onnx_data", "*.onnx.data")
