@@ -1,6 +1,6 @@
 """The contract of a model folder: what `latebolt.json` says, as checked values.
 
-Written once by the exporter, or derived from a folder that others made (`latebolt.layouts`), and read by the
+Written once by the exporter, or derived from a folder that others made (`latebolt.formats`), and read by the
 runtime, so that nothing about a model is hard-coded or guessed here. Knows nothing of ONNX Runtime,
 tokenizers or checkpoints.
 """

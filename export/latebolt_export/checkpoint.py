@@ -1,7 +1,7 @@
 """Turns a checkpoint folder into one resolved `Checkpoint`, whichever layout it came in.
 
 Reads settings, tokenizer and weights; decides nothing about graphs. The folders' layouts are told apart
-here, their settings are read by `latebolt.layouts`; a folder without heads of its own is `plain`.
+here, their settings are read by `latebolt.formats`; a folder without heads of its own is `plain`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from latebolt.contract import Frame, TextRules
 from latebolt.errors import ExportError
-from latebolt.layouts import modules, multi_vector, pylate, settings, stanford
-from latebolt.layouts.files import read_json, read_settings
-from latebolt.layouts.vocabulary import Vocabulary
+from latebolt.formats import modules, multi_vector, pylate, settings, stanford
+from latebolt.formats.files import read_json, read_settings
+from latebolt.formats.vocabulary import Vocabulary
 from latebolt_export import architectures, head_file, own_heads
 from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
 from latebolt_export.heads import Projection, check

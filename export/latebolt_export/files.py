@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latebolt.contract import Graph, Part
-from latebolt.layouts.files import sha256
+from latebolt.formats.files import sha256
 
 
 def describe(files: Sequence[Path], folder: Path, isa: str) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latebolt.errors import ExportError
-from latebolt.layouts.files import read_json
+from latebolt.formats.files import read_json
 from latebolt_export.heads import Dense, Projection
 from latebolt_export.weights import read_tensors
 

@@ -16,8 +16,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from latebolt.errors import ExportError
-from latebolt.layouts import graphs, lengths, settings
-from latebolt.layouts.files import joint_sha256
+from latebolt.formats import graphs, lengths, settings
+from latebolt.formats.files import joint_sha256
 from latebolt_export import tensors
 from latebolt_export.checkpoint import licence
 from latebolt_export.heads import Output

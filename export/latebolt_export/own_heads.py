@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts import stanford as stanford_layout
-from latebolt.layouts.modules import dense_paths
-from latebolt.layouts.multi_vector import VECTORS
-from latebolt.layouts.told import Told
+from latebolt.formats import stanford as stanford_layout
+from latebolt.formats.modules import dense_paths
+from latebolt.formats.multi_vector import VECTORS
+from latebolt.formats.told import Told
 from latebolt_export.heads import Dense, Projection
 from latebolt_export.weights import read_state
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts import graphs, hub, lengths
+from latebolt.formats import graphs, hub, lengths
 
 if TYPE_CHECKING:
     from latebolt_export.checkpoint import Checkpoint

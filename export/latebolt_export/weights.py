@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.layouts.files import read_json
+from latebolt.formats.files import read_json
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ from latebolt.errors import (
     RuntimeUnavailable,
     StorageFull,
 )
-from latebolt.layouts.files import sha256
+from latebolt.formats.files import sha256
 from latebolt_export import Budgets, export_model
 
 QUICK = {"precisions": ("fp32",)}

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from latebolt import contract as contracts
 from latebolt.contract import Contract, Graph
 from latebolt.errors import InvalidInput, ModelError
-from latebolt.layouts import folder as foreign
-from latebolt.layouts import graphs, hub, settings
-from latebolt.layouts.digests import remembered_sha256
+from latebolt.formats import folder as foreign
+from latebolt.formats import graphs, hub, settings
+from latebolt.formats.digests import remembered_sha256
 
 BUILT_IN = Path(__file__).parent.parent / "models"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from latebolt import caches, drafts
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import LateboltError
-from latebolt.layouts.digests import remembered_sha256
+from latebolt.formats.digests import remembered_sha256
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 

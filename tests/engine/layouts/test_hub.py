@@ -11,7 +11,7 @@ from huggingface_hub import errors
 
 from latebolt import Encoder
 from latebolt.errors import ModelError
-from latebolt.layouts import hub
+from latebolt.formats import hub
 
 
 def of_the_hub(kind, status=404):

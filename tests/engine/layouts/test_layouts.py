@@ -12,8 +12,8 @@ from latebolt import caches
 from latebolt.contract import Expansion, Part, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.errors import ModelError
-from latebolt.layouts import digests, graphs
-from latebolt.layouts.folder import derive
+from latebolt.formats import digests, graphs
+from latebolt.formats.folder import derive
 
 MASK, UNUSED0, UNUSED1, COMMA, POINT = 103, 1, 2, 1010, 1012  # bert-base-uncased
 PUNCTUATION = {*range(999, 1014), *range(1024, 1031), *range(1031, 1037), *range(1063, 1067)}

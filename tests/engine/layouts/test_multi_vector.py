@@ -13,8 +13,8 @@ import pytest
 from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.errors import ModelError
-from latebolt.layouts import graphs
-from latebolt.layouts.folder import derive
+from latebolt.formats import graphs
+from latebolt.formats.folder import derive
 
 MASK, UNUSED0, POINT, UNK, CLS = 103, 1, 1012, 100, 101  # bert-base-uncased
 PARTS = "sentence_transformers.multi_vector_encoder.modules."
@@ -280,7 +280,7 @@ def test_a_pooling_that_keeps_every_vector_is_none(folder):
 
 def test_the_tokenizers_own_settings_come_before_its_file(folder):
     """As transformers loads it: tokenizer_config.json decides about case."""
-    from latebolt.layouts.settings import tokenizer
+    from latebolt.formats.settings import tokenizer
 
     assert tokenizer(folder).encode("BERLIN").tokens[1] == "berlin"
     change(folder, TOKENIZER, do_lower_case=False)

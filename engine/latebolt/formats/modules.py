@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from latebolt.errors import ModelError
-from latebolt.layouts.files import read_json
+from latebolt.formats.files import read_json
 
 FILE_NAME = "modules.json"
 FAMILIES = ("sentence_transformers.", "pylate.")  # of other classes the code would have to be run

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.errors import ModelError
-from latebolt.layouts.files import integer, read_settings
+from latebolt.formats.files import integer, read_settings
 
 
 class Told:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latebolt.contract import Contract, Head, Provenance
 from latebolt.errors import ModelError
-from latebolt.layouts import graphs, lengths, settings
+from latebolt.formats import graphs, lengths, settings
 
 
 def derive(folder: Path, names: Sequence[str], name: str, revision: str = "") -> Contract:

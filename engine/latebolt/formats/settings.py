@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from latebolt.contract import Frame, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts import modules, multi_vector, next_plaid, pylate, stanford
-from latebolt.layouts.files import integer, read_settings
-from latebolt.layouts.vocabulary import FILE_NAME as TOKENIZER
-from latebolt.layouts.vocabulary import SETTINGS as TOKENIZER_SETTINGS
-from latebolt.layouts.vocabulary import Vocabulary
+from latebolt.formats import modules, multi_vector, next_plaid, pylate, stanford
+from latebolt.formats.files import integer, read_settings
+from latebolt.formats.vocabulary import FILE_NAME as TOKENIZER
+from latebolt.formats.vocabulary import SETTINGS as TOKENIZER_SETTINGS
+from latebolt.formats.vocabulary import Vocabulary
 
 # All that is read, for a download of no more than that.
 FILES = (

@@ -12,9 +12,9 @@ from typing import Any
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts.files import integer, read_settings
-from latebolt.layouts.told import Told
-from latebolt.layouts.vocabulary import Vocabulary
+from latebolt.formats.files import integer, read_settings
+from latebolt.formats.told import Told
+from latebolt.formats.vocabulary import Vocabulary
 
 FILE_NAME = "onnx_config.json"
 # Ids that mean "ask the vocabulary": what next-plaid takes where its file says nothing.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts.files import integer, read_settings
-from latebolt.layouts.told import Told
-from latebolt.layouts.vocabulary import PUNCTUATION, Vocabulary
+from latebolt.formats.files import integer, read_settings
+from latebolt.formats.told import Told
+from latebolt.formats.vocabulary import PUNCTUATION, Vocabulary
 
 FILE_NAME = "artifact.metadata"
 # Settings that no token vector depends on: of training, of an index, of a search and of the machine. The file

@@ -13,11 +13,11 @@ from typing import Any
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts.files import read_settings
-from latebolt.layouts.modules import FILE_NAME as MODULES
-from latebolt.layouts.modules import Module, modules
-from latebolt.layouts.told import Told
-from latebolt.layouts.vocabulary import Vocabulary
+from latebolt.formats.files import read_settings
+from latebolt.formats.modules import FILE_NAME as MODULES
+from latebolt.formats.modules import Module, modules
+from latebolt.formats.told import Told
+from latebolt.formats.vocabulary import Vocabulary
 
 SETTINGS = "config_sentence_transformers.json"
 TRANSFORMER_SETTINGS = "sentence_bert_config.json"

@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 
 from latebolt.contract import Frame
 from latebolt.errors import ModelError
-from latebolt.layouts.files import read_settings
+from latebolt.formats.files import read_settings
 
 FILE_NAME = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from latebolt import caches
-from latebolt.layouts.files import joint_sha256
+from latebolt.formats.files import joint_sha256
 
 # A file that has only just changed may change again without another time of change: clocks of file systems
 # tick. Its digest is not remembered yet.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latebolt.layouts.files import read_settings
+from latebolt.formats.files import read_settings
 
 # Each layout's file and its names for the lengths of queries and documents.
 _KEYS = {

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
-from latebolt.layouts.files import integer, read_settings
-from latebolt.layouts.modules import FILE_NAME as MODULES
-from latebolt.layouts.modules import modules
-from latebolt.layouts.told import Told
-from latebolt.layouts.vocabulary import PUNCTUATION, Vocabulary
+from latebolt.formats.files import integer, read_settings
+from latebolt.formats.modules import FILE_NAME as MODULES
+from latebolt.formats.modules import modules
+from latebolt.formats.told import Told
+from latebolt.formats.vocabulary import PUNCTUATION, Vocabulary
 
 SETTINGS = "config_sentence_transformers.json"
 TRANSFORMER_SETTINGS = "sentence_bert_config.json"
