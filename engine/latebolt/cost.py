@@ -17,7 +17,7 @@ from latebolt.codec.base import BITS
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.restore import bytes_per_token_of
 from latebolt.errors import InvalidInput
-from latebolt.index import layout
+from latebolt.index.format import layout
 
 REFERENCE = "Qdrant float32"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}

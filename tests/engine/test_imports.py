@@ -57,7 +57,7 @@ for _ in range(40):
 """
 
 
-@pytest.mark.parametrize("place", ["contract.Contract", "index.layout.Manifest"])
+@pytest.mark.parametrize("place", ["contract.Contract", "index.format.layout.Manifest"])
 def test_types_are_ready_before_threads_meet_at_them(place):
     module, _, name = place.rpartition(".")
     done = subprocess.run([sys.executable, "-c", FIRST_USES.format(module=module, name=name)])

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from latebolt.errors import IndexCorrupt, InvalidInput, ModelMismatch, RuntimeUnavailable
-from latebolt.index import files
+from latebolt.index.format import files
+from latebolt.index.format.layout import ModelRecord
 from latebolt.index.index import Index
-from latebolt.index.layout import ModelRecord
 from latebolt.index.parts import read_listing
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors

@@ -10,9 +10,9 @@ from typing import Final
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import UnfitState, restore
 from latebolt.errors import IndexCorrupt
-from latebolt.index import layout
-from latebolt.index.layout import Column
-from latebolt.index.mapping import RESTORE
+from latebolt.index.format import layout
+from latebolt.index.format.layout import Column
+from latebolt.index.format.mmap_array import RESTORE
 from latebolt.index.segment import Segment
 from latebolt.index.storage import Codec as StoredCodec
 

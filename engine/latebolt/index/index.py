@@ -26,10 +26,10 @@ from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.codecs import restored
 from latebolt.index.documents import check_id
 from latebolt.index.explain import Explanation, Watch
+from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.known_fields import check_fields
-from latebolt.index.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where

@@ -12,9 +12,9 @@ from typing import Final
 
 import numpy as np
 
-from latebolt.index import files, layout
-from latebolt.index.layout import Column, FileRecord
-from latebolt.index.mapping import map_array
+from latebolt.index.format import files, layout
+from latebolt.index.format.layout import Column, FileRecord
+from latebolt.index.format.mmap_array import map_array
 from latebolt.kernels.lists import count_lists, fill_lists
 
 LEAST_TOKENS: Final = 4_000_000  # below, ranking all takes under 3 ms, and lists save little of that

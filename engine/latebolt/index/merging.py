@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from latebolt.index.layout import SegmentRecord
+from latebolt.index.format.layout import SegmentRecord
 
 FAN_IN: Final = 10
 SMALLEST_TIER: Final = 10_000  # tokens; a segment below costs its files, not its size

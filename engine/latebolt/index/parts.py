@@ -14,9 +14,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput
-from latebolt.index import files, layout
-from latebolt.index.layout import Count, ModelRecord
-from latebolt.index.mapping import opened
+from latebolt.index.format import files, layout
+from latebolt.index.format.layout import Count, ModelRecord
+from latebolt.index.format.mmap_array import opened
 
 LISTING: Final = "parts.json"
 

@@ -17,12 +17,12 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound, IndexUnusable
-from latebolt.index import files, layout
-from latebolt.index.cleanup import remove_unnamed
 from latebolt.index.documents import plain_json
-from latebolt.index.layout import Column, Manifest, ModelRecord
-from latebolt.index.lock import writer_lock
-from latebolt.index.mapping import RESTORE, map_array, opened
+from latebolt.index.format import files, layout
+from latebolt.index.format.cleanup import remove_unnamed
+from latebolt.index.format.layout import Column, Manifest, ModelRecord
+from latebolt.index.format.lock import writer_lock
+from latebolt.index.format.mmap_array import RESTORE, map_array, opened
 from latebolt.index.segment import Segment, lasting_files, open_segment, read_alive
 from latebolt.index.writer import SegmentDraft, Writer
 

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt
-from latebolt.index import documents, layout
+from latebolt.index import documents
 from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf
 from latebolt.index.filter_tree import Value, compare
-from latebolt.index.layout import FileRecord
-from latebolt.index.mapping import RESTORE, check_size
+from latebolt.index.format import layout
+from latebolt.index.format.layout import FileRecord
+from latebolt.index.format.mmap_array import RESTORE, check_size
 from latebolt.index.postings import (
     LENGTH_BYTES,
     POSTING_BYTES,

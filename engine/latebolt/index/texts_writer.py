@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.index import documents, files, layout
+from latebolt.index import documents
 from latebolt.index.documents import Row
-from latebolt.index.layout import FileRecord
+from latebolt.index.format import files, layout
+from latebolt.index.format.layout import FileRecord
 from latebolt.index.postings import PostingsBlock
 
 

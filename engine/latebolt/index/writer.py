@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index import files, layout
-from latebolt.index.cleanup import remove_unnamed
 from latebolt.index.documents import Row, leaves, plain_json
-from latebolt.index.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
+from latebolt.index.format import files, layout
+from latebolt.index.format.cleanup import remove_unnamed
+from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
 from latebolt.index.merging import plan_merges
 from latebolt.index.segment import (
     BLOCK_TOKENS,

@@ -20,9 +20,9 @@ from typing import Any, Final
 from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
-from latebolt.index import files
+from latebolt.index.format import files
+from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
-from latebolt.index.lock import writer_lock
 from latebolt.serve import metrics
 from latebolt.serve.batcher import count_truncated, current_ticket
 from latebolt.serve.problems import Problem

@@ -19,7 +19,7 @@ from latebolt.adapters.parquet import (
     write_part,
 )
 from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput, ModelMismatch
-from latebolt.index.layout import ModelRecord
+from latebolt.index.format.layout import ModelRecord
 from latebolt.index.parts import listing, write_listing
 from latebolt.index.storage import Store
 

@@ -25,10 +25,11 @@ from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
-from latebolt.index import growing, layout, lists, rank
+from latebolt.index import growing, lists, rank
 from latebolt.index.candidates import plan_probes, visit
-from latebolt.index.check import check_index
 from latebolt.index.codecs import check_columns
+from latebolt.index.format import layout
+from latebolt.index.format.check import check_index
 from latebolt.index.storage import Store
 
 OLD_VERSION = Path(__file__).parent / "old_versions" / "1"

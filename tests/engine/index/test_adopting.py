@@ -24,8 +24,8 @@ from latebolt.errors import (
     ModelMismatch,
     StorageFull,
 )
-from latebolt.index.check import check_index
-from latebolt.index.layout import ModelRecord
+from latebolt.index.format.check import check_index
+from latebolt.index.format.layout import ModelRecord
 from latebolt.index.parts import listing, write_listing
 from latebolt.index.storage import Store
 

@@ -14,8 +14,8 @@ from latebolt.errors import IndexCorrupt
 from latebolt.index import lists as writing
 from latebolt.index import planning, rank
 from latebolt.index.candidates import Lists, nearest_cells, plan_probes, visit
-from latebolt.index.check import check_index
 from latebolt.index.explain import Watch
+from latebolt.index.format.check import check_index
 from latebolt.index.searching import Request
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
 from latebolt.kernels.lists import count_lists, fill_lists

@@ -13,9 +13,10 @@ import pytest
 from store_samples import INFO, add, content, make_store
 
 from latebolt.errors import IndexCorrupt, IndexNotFound
-from latebolt.index import files, layout, lists
-from latebolt.index.check import _check_bytes, check_index, named_files
-from latebolt.index.layout import Column
+from latebolt.index import lists
+from latebolt.index.format import files, layout
+from latebolt.index.format.check import _check_bytes, check_index, named_files
+from latebolt.index.format.layout import Column
 from latebolt.index.storage import Store, read_manifest
 
 

@@ -21,7 +21,7 @@ from store_faults import GROWING, fault_at, fault_at_line
 from store_samples import INFO, add, append, content, expected, make_store, quick_folder, unnamed_files
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
-from latebolt.index.check import check_index
+from latebolt.index.format.check import check_index
 from latebolt.index.storage import Store, read_manifest
 
 OLD = expected({"a": 0, "b": 0, "c": 0, "d": 0, "e": 0})
@@ -261,7 +261,7 @@ def test_all_files_are_on_disk_before_the_manifest_names_them(
 
     def unnamed_in(draft: Path) -> set[str]:
         shutil.copy(draft, template.parent / "draft")
-        from latebolt.index.layout import decode_manifest
+        from latebolt.index.format.layout import decode_manifest
 
         manifest = decode_manifest(draft.read_bytes(), draft)
         named = {f"segments/{s.name}/{f}" for s in manifest.segments for f in s.files}

@@ -16,9 +16,16 @@ from hypothesis import strategies as st
 from store_samples import add, content, expected, make_store, tree
 
 from latebolt.errors import IndexCorrupt, InvalidInput
-from latebolt.index import layout
-from latebolt.index.check import check_index
-from latebolt.index.layout import Column, Manifest, ModelRecord, decode_manifest, encode_manifest, npy_header
+from latebolt.index.format import layout
+from latebolt.index.format.check import check_index
+from latebolt.index.format.layout import (
+    Column,
+    Manifest,
+    ModelRecord,
+    decode_manifest,
+    encode_manifest,
+    npy_header,
+)
 from latebolt.index.storage import Store
 
 OLD_VERSIONS = Path(__file__).parent / "old_versions"

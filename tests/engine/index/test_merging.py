@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from latebolt.index.layout import Column, SegmentRecord
+from latebolt.index.format.layout import Column, SegmentRecord
 from latebolt.index.merging import FAN_IN, LARGEST_MERGE, plan_merges, tier
 
 

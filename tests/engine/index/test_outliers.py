@@ -9,7 +9,7 @@ from latebolt import Index, TokenVectors
 from latebolt.codec.residual import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index import growing
-from latebolt.index.check import check_index
+from latebolt.index.format.check import check_index
 
 DIM = 64
 

@@ -11,7 +11,8 @@ import pytest
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
-from latebolt.index import growing, layout, lists, mapping, proof
+from latebolt.index import growing, lists
+from latebolt.index.format import layout, mmap_array, proof
 
 N, TOKENS, DIM = 60, 8, 64
 
@@ -107,7 +108,7 @@ def proofs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             proof, name, lambda path, *rest, real=real: (seen.append(path.name), real(path, *rest))
         )
     monkeypatch.setattr(proof, "_proved", set())
-    monkeypatch.setattr(mapping, "_SETTLED_NS", -1 << 62)
+    monkeypatch.setattr(mmap_array, "_SETTLED_NS", -1 << 62)
     return seen
 
 
@@ -132,7 +133,7 @@ def test_an_index_opens_without_reading_its_cells(path, query, proofs):
 
 
 def test_a_file_that_has_only_just_changed_is_not_remembered(path, query, proofs, monkeypatch):
-    monkeypatch.setattr(mapping, "_SETTLED_NS", 1 << 62)
+    monkeypatch.setattr(mmap_array, "_SETTLED_NS", 1 << 62)
     Index.open(path).search_vectors(query, 3)
     Index.open(path).search_vectors(query, 3)
     assert proofs.count("cell.npy") == 2

@@ -11,7 +11,7 @@ import pytest
 from latebolt import Index
 from latebolt.errors import InvalidInput
 from latebolt.index import growing, sources
-from latebolt.index.check import check_index
+from latebolt.index.format.check import check_index
 
 WORDS = ["cats", "dogs", "rain", "trains", "bread"]
 TEXTS = [f"text number {i} about {WORDS[i % 5]}" for i in range(40)]

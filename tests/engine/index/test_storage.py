@@ -13,7 +13,7 @@ import pytest
 from store_samples import COLUMNS, INFO, add, append, content, expected, make_store, tree, unnamed_files
 
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput
-from latebolt.index.check import check_index
+from latebolt.index.format.check import check_index
 from latebolt.index.storage import Column, ModelRecord, Store
 
 

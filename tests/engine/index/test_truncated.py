@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latebolt import Index, TokenVectors
-from latebolt.index.check import check_index, read_manifest
-from latebolt.index.layout import TRUNCATED
+from latebolt.index.format.check import check_index, read_manifest
+from latebolt.index.format.layout import TRUNCATED
 
 LONG = "word " * 600
 

@@ -14,7 +14,7 @@ from servers import Running, serving, wait_until
 from latebolt import Encoder, Index
 from latebolt.cli.inputs import document_of_line
 from latebolt.errors import InvalidInput
-from latebolt.index.lock import writer_lock
+from latebolt.index.format.lock import writer_lock
 from latebolt.serve import jobs
 from latebolt.serve.keys import Keys
 from latebolt.serve.service import Service

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from latebolt.adapters.stanford.infra import INDEX_METADATA, BadArgument, ColBERTConfig, IndexThere
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput
-from latebolt.index import files, layout
+from latebolt.index.format import files, layout
 from latebolt.index.index import Index
 
 Overwrite = bool | Literal["reuse", "resume", "force_silent_overwrite"]

@@ -19,8 +19,8 @@ from typing import Final
 from filelock import BaseFileLock, FileLock, Timeout
 
 from latebolt.errors import IndexLocked
-from latebolt.index import files, layout
-from latebolt.index.files import writing
+from latebolt.index.format import files, layout
+from latebolt.index.format.files import writing
 
 _LOOK_SECONDS: Final = 0.05  # how often a waiting thread looks whether a turn has ended without saying so
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latebolt.index import files, layout
-from latebolt.index.layout import Manifest
+from latebolt.index.format import files, layout
+from latebolt.index.format.layout import Manifest
 
 
 def remove_unnamed(path: Path, manifest: Manifest) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from latebolt import threads
 from latebolt.errors import IndexCorrupt
-from latebolt.index.mapping import RESTORE, Mapped
+from latebolt.index.format.mmap_array import RESTORE, Mapped
 
 Int64 = npt.NDArray[np.int64]
 

@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 
 from latebolt.errors import IndexCorrupt, IndexUnusable
-from latebolt.index import layout
-from latebolt.index.files import digest_of
-from latebolt.index.layout import FileRecord, Manifest, SegmentRecord
-from latebolt.index.mapping import map_array, opened
-from latebolt.index.proof import check_offsets, check_passages
+from latebolt.index.format import layout
+from latebolt.index.format.files import digest_of
+from latebolt.index.format.layout import FileRecord, Manifest, SegmentRecord
+from latebolt.index.format.mmap_array import map_array, opened
+from latebolt.index.format.proof import check_offsets, check_passages
 from latebolt.index.segment import read_alive
 from latebolt.index.storage import read_manifest
 from latebolt.index.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable

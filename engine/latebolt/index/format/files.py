@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
-from latebolt.index import layout
-from latebolt.index.layout import FileRecord
+from latebolt.index.format import layout
+from latebolt.index.format.layout import FileRecord
 
 _READ_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

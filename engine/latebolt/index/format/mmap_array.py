@@ -19,8 +19,8 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 
 from latebolt.errors import IndexCorrupt, IndexUnusable
-from latebolt.index import layout
-from latebolt.index.layout import FileRecord
+from latebolt.index.format import layout
+from latebolt.index.format.layout import FileRecord
 
 # Below this an array is copied: a mapping costs a file handle and a page, and an index that grew by single
 # documents has thousands of tiny files.
