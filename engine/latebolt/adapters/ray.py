@@ -37,7 +37,7 @@ from latebolt.index.format.check import verify_index
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
-from latebolt.index.storage import read_manifest
+from latebolt.index.store.store import read_manifest
 from latebolt.progress import progress_bar
 
 try:

@@ -15,14 +15,14 @@ from typing import Final
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.codecs import check_columns, columns_of, restored
 from latebolt.index.format.check import verify_index
 from latebolt.index.format.layout import COUNTS_TRUNCATED, Column, Manifest
-from latebolt.index.merging import LARGEST_MERGE
 from latebolt.index.passages import kept_cutting
-from latebolt.index.segment import Segment
-from latebolt.index.storage import Snapshot, Store, read_manifest
-from latebolt.index.writer import SegmentDraft, Writer
+from latebolt.index.store.codecs import check_columns, columns_of, restored
+from latebolt.index.store.merge_policy import LARGEST_MERGE
+from latebolt.index.store.segment import Segment
+from latebolt.index.store.store import Snapshot, Store, read_manifest
+from latebolt.index.store.writer import SegmentDraft, Writer
 from latebolt.progress import progress_bar
 
 _ENCODE_AGAIN: Final = "Add its documents by their texts, which encodes them again."

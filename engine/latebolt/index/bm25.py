@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from latebolt.errors import IndexUnusable
 from latebolt.index.old_words import old_words_of
-from latebolt.index.segment import Segment
+from latebolt.index.store.segment import Segment
 from latebolt.index.texts_reader import Int64, Postings
 from latebolt.index.words import words_of
 

@@ -19,11 +19,11 @@ from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput
-from latebolt.index.codecs import check_columns, columns_of
 from latebolt.index.documents import check_documents
-from latebolt.index.segment import Block, Segment
 from latebolt.index.sources import Lot, Source
-from latebolt.index.writer import SegmentDraft, Writer
+from latebolt.index.store.codecs import check_columns, columns_of
+from latebolt.index.store.segment import Block, Segment
+from latebolt.index.store.writer import SegmentDraft, Writer
 
 Float32 = npt.NDArray[np.float32]
 

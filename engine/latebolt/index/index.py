@@ -23,7 +23,6 @@ from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
-from latebolt.index.codecs import restored
 from latebolt.index.documents import check_id
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
@@ -34,7 +33,8 @@ from latebolt.index.parts import part_folders
 from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
-from latebolt.index.storage import Snapshot, Store, Writer
+from latebolt.index.store.codecs import restored
+from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.index.stored import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.index.unit_length import unit_vectors
 from latebolt.progress import progress_bar

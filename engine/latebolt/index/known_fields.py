@@ -15,7 +15,7 @@ from typing import Final
 from latebolt.errors import InvalidInput
 from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
 from latebolt.index.filters import Where, parse_where
-from latebolt.index.segment import Segment
+from latebolt.index.store.segment import Segment
 
 _NEAR: Final = 0.7  # of difflib's ratio: "yeer" and "year" have 0.75, "from" and "form" too
 _LOOKED_AT: Final = 2_000  # fields that are compared with the unknown one

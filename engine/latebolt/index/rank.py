@@ -17,7 +17,7 @@ from latebolt.index.candidates import plan_probes, visit
 from latebolt.index.explain import Watch
 from latebolt.index.planning import Effort, Work, decide, effort, expected_documents
 from latebolt.index.search import Refined, Rows, Scores, best_scores, refine, top_documents
-from latebolt.index.segment import Segment
+from latebolt.index.store.segment import Segment
 
 # By lists: centroids a query token in the first round, candidates a document that is scored exactly at first,
 # and how many times as many are looked at where that settles the answer. 32 settle three of four queries over

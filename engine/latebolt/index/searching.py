@@ -16,7 +16,6 @@ import numpy.typing as npt
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
-from latebolt.index.codecs import check_columns
 from latebolt.index.explain import Watch
 from latebolt.index.filters import parse_where
 from latebolt.index.grouping import rows_of_documents
@@ -24,8 +23,9 @@ from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
 from latebolt.index.planning import level
 from latebolt.index.rank import Ask, best_rows
 from latebolt.index.search import Rows, top_documents
-from latebolt.index.segment import Segment
-from latebolt.index.storage import Snapshot
+from latebolt.index.store.codecs import check_columns
+from latebolt.index.store.segment import Segment
+from latebolt.index.store.store import Snapshot
 
 Float32 = npt.NDArray[np.float32]
 Where = str | Mapping[str, Any] | None

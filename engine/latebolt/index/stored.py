@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from latebolt.codec.base import Codec
-from latebolt.index.codecs import check_columns
 from latebolt.index.searching import Where
-from latebolt.index.segment import Block
-from latebolt.index.storage import Snapshot
+from latebolt.index.store.codecs import check_columns
+from latebolt.index.store.segment import Block
+from latebolt.index.store.store import Snapshot
 from latebolt.values import TokenVectors
 
 BLOCK_TOKENS: Final = 1 << 15  # decoded at 128 dimensions: 16 MB

@@ -21,7 +21,7 @@ from latebolt.adapters.parquet import (
 from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput, ModelMismatch
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.parts import listing, write_listing
-from latebolt.index.storage import Store
+from latebolt.index.store.store import Store
 
 DIM = 16
 MODEL = ModelRecord("a-model", "0" * 32, "int8", DIM)

@@ -30,7 +30,7 @@ from latebolt.cli import run as command_line
 from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError, ModelError, ModelMismatch
 from latebolt.index.format.check import check_index
 from latebolt.index.format.lock import writer_lock
-from latebolt.index.storage import Store
+from latebolt.index.store.store import Store
 
 pytestmark = pytest.mark.slow
 HALF = {"num_cpus": 0.5}  # two workers leave a CPU of two for reading

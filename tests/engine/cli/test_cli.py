@@ -218,7 +218,7 @@ def test_stopping_while_indexing_leaves_the_last_commit(index, tmp_path, number)
 
 
 def test_two_writers_at_once(index, tmp_path):
-    from latebolt.index.storage import Store
+    from latebolt.index.store.store import Store
 
     (tmp_path / "new.txt").write_text("a new text")
     with Store.open(index).writer():

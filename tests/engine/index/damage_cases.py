@@ -25,12 +25,13 @@ from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
-from latebolt.index import growing, lists, rank
+from latebolt.index import growing, rank
 from latebolt.index.candidates import plan_probes, visit
-from latebolt.index.codecs import check_columns
 from latebolt.index.format import layout
 from latebolt.index.format.check import check_index
-from latebolt.index.storage import Store
+from latebolt.index.store import lists_writer
+from latebolt.index.store.codecs import check_columns
+from latebolt.index.store.store import Store
 
 OLD_VERSION = Path(__file__).parent / "old_versions" / "1"
 DIM = 64
@@ -60,7 +61,7 @@ def build(folder: Path, kind: str, model: Encoder) -> None:
         shutil.copytree(OLD_VERSION, folder)
         return
     bits, growing.TRAIN_TOKENS, with_lists, passage = KINDS[kind]
-    lists.LEAST_TOKENS = 1 if with_lists else 1 << 40
+    lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
     index = Index.create(folder, model, bits=bits, passage_tokens=passage)
     for first, n in ((0, 40), (40, 12)):
         numbers = range(first, first + n)
@@ -344,7 +345,7 @@ def run(seed: int, number: int, templates: Path, work: Path, model: Encoder) -> 
     rng = np.random.default_rng([seed, number])
     kind = list(KINDS)[number % len(KINDS)]
     _, growing.TRAIN_TOKENS, with_lists, _ = KINDS[kind]
-    lists.LEAST_TOKENS = 1 if with_lists else 1 << 40
+    lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
     folder = work / "index"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(templates / kind, folder)

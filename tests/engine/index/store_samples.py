@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from latebolt.index.storage import Column, Snapshot, Store, Writer
-from latebolt.index.writer import SegmentDraft
+from latebolt.index.store.store import Column, Snapshot, Store, Writer
+from latebolt.index.store.writer import SegmentDraft
 
 COLUMNS = (Column("centroid", "<u2"), Column("codes", "|u1", 2), Column("norm", "|u1"))
 INFO = {"kind": "sample", "bits": 2}
@@ -103,7 +103,7 @@ def tree(path: Path) -> dict[str, bytes]:
 def unnamed_files(path: Path) -> set[str]:
     """Files that the last commit does not need."""
     from latebolt.index.format.check import named_files
-    from latebolt.index.storage import read_manifest
+    from latebolt.index.store.store import read_manifest
 
     named = {str(file.relative_to(path)) for file, _, _ in named_files(path, read_manifest(path))}
     return set(tree(path)) - named - {"manifest.json"}

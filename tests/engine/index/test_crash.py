@@ -22,7 +22,7 @@ from store_samples import INFO, add, append, content, expected, make_store, quic
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
 from latebolt.index.format.check import check_index
-from latebolt.index.storage import Store, read_manifest
+from latebolt.index.store.store import Store, read_manifest
 
 OLD = expected({"a": 0, "b": 0, "c": 0, "d": 0, "e": 0})
 NEW = expected({"a": 1, "c": 0, "e": 0, "f": 1})
@@ -309,7 +309,7 @@ def test_a_really_full_disk(tiny_disk: Path) -> None:
 def test_killed_by_a_signal_while_it_holds_the_lock(template: Path) -> None:
     code = """
         import sys, time
-        from latebolt.index.storage import Store
+        from latebolt.index.store.store import Store
         with Store.open(sys.argv[1]).writer() as writer:
             writer.delete(["a"])
             print("locked", flush=True)

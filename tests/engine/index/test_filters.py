@@ -14,7 +14,7 @@ from store_samples import make_store, quick_folder
 
 from latebolt.errors import InvalidInput
 from latebolt.index.filters import matches, parse_where
-from latebolt.index.storage import Segment
+from latebolt.index.store.store import Segment
 
 DOCUMENT: dict[str, Any] = {
     "year": 2020,

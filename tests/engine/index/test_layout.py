@@ -26,7 +26,7 @@ from latebolt.index.format.layout import (
     encode_manifest,
     npy_header,
 )
-from latebolt.index.storage import Store
+from latebolt.index.store.store import Store
 
 OLD_VERSIONS = Path(__file__).parent / "old_versions"
 

@@ -21,11 +21,11 @@ from store_samples import add, content, expected, make_store
 
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.errors import IndexLocked, InvalidInput
-from latebolt.index.storage import Store
+from latebolt.index.store.store import Store
 
 WRITE = """
     import sys, time
-    from latebolt.index.storage import Store
+    from latebolt.index.store.store import Store
     with Store.open(sys.argv[1]).writer():
         print("held", flush=True)
         time.sleep(float(sys.argv[2]))

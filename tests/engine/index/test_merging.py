@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from latebolt.index.format.layout import Column, SegmentRecord
-from latebolt.index.merging import FAN_IN, LARGEST_MERGE, plan_merges, tier
+from latebolt.index.store.merge_policy import FAN_IN, LARGEST_MERGE, plan_merges, tier
 
 
 def segment(

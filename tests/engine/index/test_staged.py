@@ -23,7 +23,7 @@ from store_samples import INFO, add, content, expected, quick_folder, unnamed_fi
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, LateboltError
 from latebolt.index.format.check import check_index
-from latebolt.index.storage import Store
+from latebolt.index.store.store import Store
 
 WHOLE = expected({"a": 0, "b": 0})
 
@@ -95,7 +95,7 @@ def test_the_end_of_the_process_is_in_nobodys_way(tmp_path: Path) -> None:
         from pathlib import Path
         sys.path.insert(0, sys.argv[1])
         from store_samples import add
-        from latebolt.index.storage import Store
+        from latebolt.index.store.store import Store
         with Store.stage(sys.argv[2], dim=8, bits=2).writer() as writer:
             add(writer, ["x"])
             os._exit(0)

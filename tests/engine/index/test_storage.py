@@ -14,7 +14,7 @@ from store_samples import COLUMNS, INFO, add, append, content, expected, make_st
 
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput
 from latebolt.index.format.check import check_index
-from latebolt.index.storage import Column, ModelRecord, Store
+from latebolt.index.store.store import Column, ModelRecord, Store
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from latebolt.index.format.files import digest_of
 from latebolt.index.format.layout import FileRecord, Manifest, SegmentRecord
 from latebolt.index.format.mmap_array import map_array, opened
 from latebolt.index.format.proof import check_offsets, check_passages
-from latebolt.index.segment import read_alive
-from latebolt.index.storage import read_manifest
+from latebolt.index.store.segment import read_alive
+from latebolt.index.store.store import read_manifest
 from latebolt.index.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable
 
 _BLOCK: Final = 1 << 20

@@ -13,8 +13,8 @@ from latebolt.errors import IndexCorrupt
 from latebolt.index.format import layout
 from latebolt.index.format.layout import Column
 from latebolt.index.format.mmap_array import RESTORE
-from latebolt.index.segment import Segment
-from latebolt.index.storage import Codec as StoredCodec
+from latebolt.index.store.segment import Segment
+from latebolt.index.store.store import Codec as StoredCodec
 
 _CELL_DTYPES: Final = ("<u2", "<u4")  # whichever the codec had centroids for when it wrote them
 

@@ -23,8 +23,8 @@ from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import Column, Manifest, ModelRecord
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.format.mmap_array import RESTORE, map_array, opened
-from latebolt.index.segment import Segment, lasting_files, open_segment, read_alive
-from latebolt.index.writer import SegmentDraft, Writer
+from latebolt.index.store.segment import Segment, lasting_files, open_segment, read_alive
+from latebolt.index.store.writer import SegmentDraft, Writer
 
 __all__ = ["Codec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
 

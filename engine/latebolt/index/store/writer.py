@@ -21,8 +21,8 @@ from latebolt.index.documents import Row, leaves, plain_json
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
-from latebolt.index.merging import plan_merges
-from latebolt.index.segment import (
+from latebolt.index.store.merge_policy import plan_merges
+from latebolt.index.store.segment import (
     BLOCK_TOKENS,
     Block,
     Segment,
@@ -30,7 +30,7 @@ from latebolt.index.segment import (
     open_segment,
     pack_deleted,
 )
-from latebolt.index.segment_writer import SegmentWriter as SegmentFiles
+from latebolt.index.store.segment_writer import SegmentWriter as SegmentFiles
 from latebolt.index.texts_reader import rows_replaced
 
 
