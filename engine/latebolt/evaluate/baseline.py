@@ -9,7 +9,7 @@ from typing import Any
 from latebolt.errors import RuntimeUnavailable
 from latebolt.evaluate.collection import Collection
 from latebolt.evaluate.measures import DEPTH, Run
-from latebolt.index.words import words_of
+from latebolt.index.documents.words import words_of
 
 # Labels for which bm25s has a list of stop words.
 _STOP_WORDS = {"en", "de", "nl", "fr", "es", "pt", "it", "ru", "sv", "no", "tr", "da"}

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexUnusable
-from latebolt.index.old_words import old_words_of
+from latebolt.index.documents.old_words import old_words_of
+from latebolt.index.documents.texts_reader import Int64, Postings
+from latebolt.index.documents.words import words_of
 from latebolt.index.store.segment import Segment
-from latebolt.index.texts_reader import Int64, Postings
-from latebolt.index.words import words_of
 
 Float64 = npt.NDArray[np.float64]
 

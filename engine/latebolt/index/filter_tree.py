@@ -20,8 +20,8 @@ from typing import Any, Final
 
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
-from latebolt.index import documents
-from latebolt.index.documents import Leaf, Metadata, plain_scalar
+from latebolt.index.documents import documents
+from latebolt.index.documents.documents import Leaf, Metadata, plain_scalar
 
 MAX_DEPTH: Final = 100
 MOST_VALUES: Final = 100_000  # of one list

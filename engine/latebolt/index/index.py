@@ -23,14 +23,14 @@ from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
-from latebolt.index.documents import check_id
+from latebolt.index.documents.documents import check_id
+from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.explain import Explanation, Watch
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
 from latebolt.index.known_fields import check_fields
 from latebolt.index.parts import part_folders
-from latebolt.index.passages import check_cutting, kept_cutting
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.store.codecs import restored

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.index.documents import STRING
+from latebolt.index.documents.documents import STRING
+from latebolt.index.documents.texts_reader import Int64, TextsReader
 from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
-from latebolt.index.texts_reader import Int64, TextsReader
 
 Mask = npt.NDArray[np.bool_]
 # Bytes that a segment remembers of comparisons, each with a bit a document; of these as much for one.

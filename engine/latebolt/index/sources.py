@@ -14,7 +14,7 @@ from latebolt.checks import check_many
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput
-from latebolt.index.passages import Cutting, cut_parts
+from latebolt.index.documents.passages import Cutting, cut_parts
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 

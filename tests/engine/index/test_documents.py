@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from store_samples import make_store
 
 from latebolt.errors import InvalidInput
-from latebolt.index.documents import Leaf, check_documents, decode_metadata, leaves
+from latebolt.index.documents.documents import Leaf, check_documents, decode_metadata, leaves
 
 CYCLE: dict[str, Any] = {}
 CYCLE["self"] = CYCLE

@@ -16,12 +16,13 @@ from store_samples import quick_folder
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index import bm25, postings
+from latebolt.index import bm25
+from latebolt.index.documents import postings
+from latebolt.index.documents.old_words import old_words_of
+from latebolt.index.documents.words import words_of
 from latebolt.index.format import files, layout
 from latebolt.index.format.check import check_index
 from latebolt.index.hybrid import WORDS_WEIGHT
-from latebolt.index.old_words import old_words_of
-from latebolt.index.words import words_of
 
 TEXTS = {
     "zip": "ZipFile.extractall unpacks a ZIP archive",

@@ -19,10 +19,17 @@ from word_corpora import add_passages
 from latebolt import Index, TokenVectors
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.index import growing, rank, search, sources
+from latebolt.index.documents.passages import (
+    Cutting,
+    check_cutting,
+    cut_parts,
+    cut_text,
+    cut_tokens,
+    kept_cutting,
+)
 from latebolt.index.format import files, layout
 from latebolt.index.format.check import check_index
 from latebolt.index.grouping import best_of_each, rows_of_documents
-from latebolt.index.passages import Cutting, check_cutting, cut_parts, cut_text, cut_tokens, kept_cutting
 from latebolt.index.planning import Effort
 from latebolt.index.store.store import Store, read_manifest
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latebolt.index.postings import PostingsBlock, unpack_lengths, unpack_postings
-from latebolt.index.words import fold, words_of
+from latebolt.index.documents.postings import PostingsBlock, unpack_lengths, unpack_postings
+from latebolt.index.documents.words import fold, words_of
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
-from latebolt.index.passages import Cutting, cut_text
+from latebolt.index.documents.passages import Cutting, cut_text
 
 # A chunk as splitters give it: {"document_id": ..., "content": ...}.
 Chunk = dict[str, str]

@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from latebolt.errors import IndexCorrupt, IndexUnusable
+from latebolt.index.documents.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable
 from latebolt.index.format import layout
 from latebolt.index.format.files import digest_of
 from latebolt.index.format.layout import FileRecord, Manifest, SegmentRecord
@@ -23,7 +24,6 @@ from latebolt.index.format.mmap_array import map_array, opened
 from latebolt.index.format.proof import check_offsets, check_passages
 from latebolt.index.store.segment import read_alive
 from latebolt.index.store.store import read_manifest
-from latebolt.index.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable
 
 _BLOCK: Final = 1 << 20
 _SEGMENT_FIX: Final = (

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index.documents import Metadata, Row, check_documents
+from latebolt.index.documents.documents import Metadata, Row, check_documents
+from latebolt.index.documents.texts_reader import Int64
+from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
 from latebolt.index.store.lists_writer import lists_wanted, write_lists
-from latebolt.index.texts_reader import Int64
-from latebolt.index.texts_writer import TextsWriter
 
 
 class SegmentWriter:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound, IndexUnusable
-from latebolt.index.documents import plain_json
+from latebolt.index.documents.documents import plain_json
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import Column, Manifest, ModelRecord

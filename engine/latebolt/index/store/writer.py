@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index.documents import Row, leaves, plain_json
+from latebolt.index.documents.documents import Row, leaves, plain_json
+from latebolt.index.documents.texts_reader import rows_replaced
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
@@ -31,7 +32,6 @@ from latebolt.index.store.segment import (
     pack_deleted,
 )
 from latebolt.index.store.segment_writer import SegmentWriter as SegmentFiles
-from latebolt.index.texts_reader import rows_replaced
 
 
 class Writer:

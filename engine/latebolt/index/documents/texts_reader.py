@@ -19,19 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt
-from latebolt.index import documents
-from latebolt.index.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf
-from latebolt.index.filter_tree import Value, compare
-from latebolt.index.format import layout
-from latebolt.index.format.layout import FileRecord
-from latebolt.index.format.mmap_array import RESTORE, check_size
-from latebolt.index.postings import (
+from latebolt.index.documents import documents
+from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf
+from latebolt.index.documents.postings import (
     LENGTH_BYTES,
     POSTING_BYTES,
     Postings,
     unpack_lengths,
     unpack_postings,
 )
+from latebolt.index.filter_tree import Value, compare
+from latebolt.index.format import layout
+from latebolt.index.format.layout import FileRecord
+from latebolt.index.format.mmap_array import RESTORE, check_size
 
 Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64

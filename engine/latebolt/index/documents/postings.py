@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.index.words import words_of
+from latebolt.index.documents.words import words_of
 
 Int64 = npt.NDArray[np.int64]
 Postings = tuple[Int64, npt.NDArray[np.uint8]]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.index import documents
-from latebolt.index.documents import Row
+from latebolt.index.documents import documents
+from latebolt.index.documents.documents import Row
+from latebolt.index.documents.postings import PostingsBlock
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import FileRecord
-from latebolt.index.postings import PostingsBlock
 
 
 class TextsWriter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from latebolt.index.words import with_pieces
+from latebolt.index.documents.words import with_pieces
 
 # Vowel signs are marks and so no letters to \w; the dandas, U+0964 and U+0965, end a sentence.
 _WORD = re.compile("(?:[^\\W_]|[\u0900-\u0963\u0966-\u0eff\u1000-\u109f\u1780-\u17ff])+")
