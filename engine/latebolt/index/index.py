@@ -26,10 +26,10 @@ from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.explain import Explanation, Watch
+from latebolt.index.filters.known_fields import check_fields
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.growing import PART_SETTING, Growth
 from latebolt.index.hybrid import Mode
-from latebolt.index.known_fields import check_fields
 from latebolt.index.parts import part_folders
 from latebolt.index.searching import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot

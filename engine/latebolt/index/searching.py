@@ -17,7 +17,7 @@ from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.bm25 import WordScores, score_words
 from latebolt.index.explain import Watch
-from latebolt.index.filters import parse_where
+from latebolt.index.filters.parse_dict import parse_where
 from latebolt.index.grouping import rows_of_documents
 from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
 from latebolt.index.planning import level

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from store_samples import make_store, quick_folder
 
 from latebolt.errors import InvalidInput
-from latebolt.index.filters import matches, parse_where
+from latebolt.index.filters.parse_dict import matches, parse_where
 from latebolt.index.store.store import Segment
 
 DOCUMENT: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 
 from latebolt import Index
 from latebolt.errors import InvalidInput
-from latebolt.index import known_fields, selection
+from latebolt.index.filters import evaluate, known_fields
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_what_a_segment_remembers_is_bound_by_bytes(index: Index) -> None:
     selector = segment._selector
     for start in range(60):
         assert found(index, {"year": {"in": list(range(start * 10**5, start * 10**5 + 2000))}}) == 0
-        held = sum(selection._size(expr) + answer.nbytes for expr, answer in selector._answers.items())
-        assert held == selector._kept_bytes <= selection._KEPT_BYTES
+        held = sum(evaluate._size(expr) + answer.nbytes for expr, answer in selector._answers.items())
+        assert held == selector._kept_bytes <= evaluate._KEPT_BYTES
     assert 0 < len(selector._answers) < 60
     before = len(selector._answers)
     assert found(index, {"year": {"in": list(range(2000, 20_000))}}) == 20

@@ -28,7 +28,7 @@ from latebolt.index.documents.postings import (
     unpack_lengths,
     unpack_postings,
 )
-from latebolt.index.filter_tree import Value, compare
+from latebolt.index.filters.tree import Value, compare
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
 from latebolt.index.format.mmap_array import RESTORE, check_size

@@ -18,8 +18,8 @@ import numpy as np
 
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
-from latebolt.index.filter_text import parse_text
-from latebolt.index.filter_tree import (
+from latebolt.index.filters.parse_text import parse_text
+from latebolt.index.filters.tree import (
     MAX_DEPTH,
     AllOf,
     AnyOf,

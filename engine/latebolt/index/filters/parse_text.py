@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
-from latebolt.index.filter_tree import (
+from latebolt.index.filters.tree import (
     MAX_DEPTH,
     AllOf,
     AnyOf,

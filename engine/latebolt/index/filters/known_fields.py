@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from latebolt.errors import InvalidInput
-from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
-from latebolt.index.filters import Where, parse_where
+from latebolt.index.filters.parse_dict import Where, parse_where
+from latebolt.index.filters.tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
 from latebolt.index.store.segment import Segment
 
 _NEAR: Final = 0.7  # of difflib's ratio: "yeer" and "year" have 0.75, "from" and "form" too

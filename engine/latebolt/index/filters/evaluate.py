@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latebolt.index.documents.documents import STRING
 from latebolt.index.documents.texts_reader import Int64, TextsReader
-from latebolt.index.filter_tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
+from latebolt.index.filters.tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
 
 Mask = npt.NDArray[np.bool_]
 # Bytes that a segment remembers of comparisons, each with a bit a document; of these as much for one.
