@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from latebolt import Encoder
-from latebolt.index import planning
+from latebolt.index.search import planning
 
 PROJECT = Path(__file__).parents[2]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable
-from latebolt.index.hybrid import Mode, check_mode
 from latebolt.index.index import Index
+from latebolt.index.search.fusion import Mode, check_mode
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict

@@ -16,8 +16,8 @@ from latebolt.adapters.settings import refuse_unknown
 from latebolt.checks import check_k, passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable
-from latebolt.index.hybrid import Mode
 from latebolt.index.index import Index
+from latebolt.index.search.fusion import Mode
 
 try:
     from langchain_core.callbacks import (

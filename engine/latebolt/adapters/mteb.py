@@ -19,8 +19,8 @@ from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
-from latebolt.index.hybrid import Mode, check_mode
 from latebolt.index.index import Index
+from latebolt.index.search.fusion import Mode, check_mode
 from latebolt.progress import progress_bar
 from latebolt.rerank import maxsim
 from latebolt.values import TokenVectors

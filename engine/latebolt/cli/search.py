@@ -14,7 +14,7 @@ from latebolt.cli.terminal import note, print_json, say
 from latebolt.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from latebolt.index.hybrid import Mode
+    from latebolt.index.search.fusion import Mode
 
 
 @click.command("search")

@@ -25,13 +25,13 @@ from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
-from latebolt.index.explain import Explanation, Watch
 from latebolt.index.filters.known_fields import check_fields
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.growing import PART_SETTING, Growth
-from latebolt.index.hybrid import Mode
 from latebolt.index.parts import part_folders
-from latebolt.index.searching import Found, Query, Request, Where
+from latebolt.index.search.explain import Explanation, Watch
+from latebolt.index.search.fusion import Mode
+from latebolt.index.search.query import Found, Query, Request, Where
 from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer

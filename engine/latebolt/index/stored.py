@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from latebolt.codec.base import Codec
-from latebolt.index.searching import Where
+from latebolt.index.search.query import Where
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Block
 from latebolt.index.store.store import Snapshot

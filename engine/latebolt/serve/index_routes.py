@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from latebolt.encoder import truncation
 from latebolt.errors import InvalidInput
-from latebolt.index.hybrid import Mode
+from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
 from latebolt.serve.answers import answer, matches_json
 from latebolt.serve.problems import Problem, invalid

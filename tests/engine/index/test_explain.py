@@ -7,9 +7,9 @@ import json
 import pytest
 
 from latebolt import Index
-from latebolt.index import explain, planning
 from latebolt.index import index as module
-from latebolt.index.searching import Request
+from latebolt.index.search import explain, planning
+from latebolt.index.search.query import Request
 
 TEXTS = ["a cat sleeps on the sofa", "the dog barks at night", "a house stands on the hill"]
 

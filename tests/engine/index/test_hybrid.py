@@ -16,13 +16,13 @@ from store_samples import quick_folder
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index import bm25
 from latebolt.index.documents import postings
 from latebolt.index.documents.old_words import old_words_of
 from latebolt.index.documents.words import words_of
 from latebolt.index.format import files, layout
 from latebolt.index.format.check import check_index
-from latebolt.index.hybrid import WORDS_WEIGHT
+from latebolt.index.search import bm25
+from latebolt.index.search.fusion import WORDS_WEIGHT
 
 TEXTS = {
     "zip": "ZipFile.extractall unpacks a ZIP archive",
@@ -125,7 +125,7 @@ def test_a_hybrid_score_is_the_sum_of_both(index, encoder):
 
 def test_what_only_words_find_reaches_the_top(tmp_path, rng, monkeypatch):
     """A document far down the late ranking is a candidate by its words, and scored exactly by both."""
-    from latebolt.index import searching
+    from latebolt.index.search import query as searching
 
     monkeypatch.setattr(searching, "DEPTH", 3)
     index = Index.create(tmp_path / "v", None, bits=16, dim=64)

@@ -18,7 +18,7 @@ from word_corpora import add_passages
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import InvalidInput, LateboltError
-from latebolt.index import growing, rank, search, sources
+from latebolt.index import growing, sources
 from latebolt.index.documents.passages import (
     Cutting,
     check_cutting,
@@ -29,8 +29,9 @@ from latebolt.index.documents.passages import (
 )
 from latebolt.index.format import files, layout
 from latebolt.index.format.check import check_index
-from latebolt.index.grouping import best_of_each, rows_of_documents
-from latebolt.index.planning import Effort
+from latebolt.index.search import rank, stages
+from latebolt.index.search.grouping import best_of_each, rows_of_documents
+from latebolt.index.search.planning import Effort
 from latebolt.index.store.store import Store, read_manifest
 
 # Where texts are cut
@@ -172,8 +173,8 @@ def test_refining_counts_documents(n, k, seed):
     exact = rng.standard_normal(n).astype(np.float32)
     documents = np.where(rng.random(n) < 0.7, 0, rng.integers(0, 20, n))
     exact[documents == 0] += 10
-    rows, scores, _ = search.refine(exact, lambda rows: exact[rows], Effort(4, k, n), documents)
-    got = scores[search.top_documents(scores, documents[rows], k)][:k]
+    rows, scores, _ = stages.refine(exact, lambda rows: exact[rows], Effort(4, k, n), documents)
+    got = scores[stages.top_documents(scores, documents[rows], k)][:k]
     best = [exact[documents == document].max() for document in np.unique(documents)]
     np.testing.assert_array_equal(got, np.sort(best)[::-1][:k])
 

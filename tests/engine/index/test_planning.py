@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from word_corpora import DIM, WordCorpus, add_passages
 
 from latebolt import Index
-from latebolt.index import planning
-from latebolt.index.explain import Watch
-from latebolt.index.planning import Costs, Work, decide, effort, expected_documents, level
-from latebolt.index.searching import Request
+from latebolt.index.search import planning
+from latebolt.index.search.explain import Watch
+from latebolt.index.search.planning import Costs, Work, decide, effort, expected_documents, level
+from latebolt.index.search.query import Request
 
 WORDS = (1, 2, 4, 8, 18)
 PLAIN = Work(n_query=20, dim=128, bits=2, n_tokens=10**8, n_documents=10**6, n_centroids=65536,
@@ -145,7 +145,7 @@ def test_the_best_are_those_of_exhaustive_search(tmp_path, monkeypatch, request,
 def test_hits_of_a_smaller_k_begin_those_of_a_larger(tmp_path, monkeypatch, pruned, shape, lists):
     if lists:
         monkeypatch.setattr("latebolt.index.store.lists_writer.LEAST_TOKENS", 1000)
-        monkeypatch.setattr("latebolt.index.rank.TOKENS_AN_ENTRY", 0.1)
+        monkeypatch.setattr("latebolt.index.search.rank.TOKENS_AN_ENTRY", 0.1)
     index, corpus = make(tmp_path, monkeypatch, shape)
     wheres = (None, "part in (1, 4)", "part = 5") if SHAPES[shape][2].get("passages") is None else (None,)
     for query in questions(corpus, 1):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors
-from latebolt.index.planning import Effort
-from latebolt.index.search import refine, top_k
+from latebolt.index.search.planning import Effort
+from latebolt.index.search.stages import refine, top_k
 
 
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 12))

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt, InvalidInput
-from latebolt.index.candidates import Lists
 from latebolt.index.documents.texts_reader import Int64, Rows, StoredDocument, TextsReader, stored_metadata
 from latebolt.index.filters.evaluate import Mask, Selector
 from latebolt.index.filters.parse_dict import Where, parse_where
@@ -22,6 +21,7 @@ from latebolt.index.format import layout
 from latebolt.index.format.layout import Column, FileRecord, SegmentRecord
 from latebolt.index.format.mmap_array import RESTORE, Mapped, map_array, map_file
 from latebolt.index.format.proof import prove_cells, prove_offsets, prove_passages
+from latebolt.index.search.candidates import Lists
 
 Document = tuple[str, str | None, dict[str, Any] | None]
 BLOCK_TOKENS: Final = 1 << 18

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
-from latebolt.index.bm25 import WordScores, score_words
-from latebolt.index.explain import Watch
 from latebolt.index.filters.parse_dict import parse_where
-from latebolt.index.grouping import rows_of_documents
-from latebolt.index.hybrid import DEPTH, Mode, check_mode, fuse
-from latebolt.index.planning import level
-from latebolt.index.rank import Ask, best_rows
-from latebolt.index.search import Rows, top_documents
+from latebolt.index.search.bm25 import WordScores, score_words
+from latebolt.index.search.explain import Watch
+from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
+from latebolt.index.search.grouping import rows_of_documents
+from latebolt.index.search.planning import level
+from latebolt.index.search.rank import Ask, best_rows
+from latebolt.index.search.stages import Rows, top_documents
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Segment
 from latebolt.index.store.store import Snapshot

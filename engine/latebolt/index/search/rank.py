@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
-from latebolt.index import planning
-from latebolt.index.candidates import plan_probes, visit
-from latebolt.index.explain import Watch
-from latebolt.index.planning import Effort, Work, decide, effort, expected_documents
-from latebolt.index.search import Refined, Rows, Scores, best_scores, refine, top_documents
+from latebolt.index.search import planning
+from latebolt.index.search.candidates import plan_probes, visit
+from latebolt.index.search.explain import Watch
+from latebolt.index.search.planning import Effort, Work, decide, effort, expected_documents
+from latebolt.index.search.stages import Refined, Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.store.segment import Segment
 
 # By lists: centroids a query token in the first round, candidates a document that is scored exactly at first,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.index.grouping import best_of_each
-from latebolt.index.planning import Effort
+from latebolt.index.search.grouping import best_of_each
+from latebolt.index.search.planning import Effort
 
 Scores = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
