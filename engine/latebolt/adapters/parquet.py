@@ -19,7 +19,7 @@ from latebolt.errors import IndexCorrupt, InvalidInput, ModelMismatch, RuntimeUn
 from latebolt.index.format import files
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.index import Index
-from latebolt.index.parts import read_listing
+from latebolt.index.ingest.parts import read_listing
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 

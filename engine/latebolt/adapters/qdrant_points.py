@@ -27,7 +27,7 @@ from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_documents, decode_metadata
 from latebolt.index.index import Index
-from latebolt.index.sources import Metadata, lots_of, one_lot
+from latebolt.index.ingest.sources import Metadata, lots_of, one_lot
 from latebolt.progress import progress_bar
 from latebolt.values import Hit, TokenVectors
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from latebolt.adapters.qdrant_points import Float32, NewPoint, Points, check_model, point_id
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
-from latebolt.index.stored import StoredDocuments
+from latebolt.index.ingest.read_back import StoredDocuments
 from latebolt.progress import progress_bar
 
 VectorsFrom = Literal["texts", "codes"]

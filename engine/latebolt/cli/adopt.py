@@ -29,7 +29,7 @@ def adopt_command(index: str, parts: tuple[str, ...], as_json: bool) -> None:
     latebolt adopt my.index parts
     """
     from latebolt import Index
-    from latebolt.index.parts import is_vectors
+    from latebolt.index.ingest.parts import is_vectors
 
     started = time.perf_counter()
     opened = Index.open(index)

@@ -22,21 +22,21 @@ from latebolt.codec.restore import check_bits, untrained
 from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.adopting import Adoption, check_fit
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.filters.known_fields import check_fields
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
-from latebolt.index.growing import PART_SETTING, Growth
-from latebolt.index.parts import part_folders
+from latebolt.index.ingest.adopt import Adoption, check_fit
+from latebolt.index.ingest.parts import part_folders
+from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
+from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
+from latebolt.index.ingest.train import PART_SETTING, Growth
+from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Watch
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.query import Found, Query, Request, Where
-from latebolt.index.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
-from latebolt.index.stored import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
-from latebolt.index.unit_length import unit_vectors
 from latebolt.progress import progress_bar
 from latebolt.rerank import align_tokens, match_words
 from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors

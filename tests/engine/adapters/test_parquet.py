@@ -20,7 +20,7 @@ from latebolt.adapters.parquet import (
 )
 from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput, ModelMismatch
 from latebolt.index.format.layout import ModelRecord
-from latebolt.index.parts import listing, write_listing
+from latebolt.index.ingest.parts import listing, write_listing
 from latebolt.index.store.store import Store
 
 DIM = 16

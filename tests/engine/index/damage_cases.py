@@ -25,9 +25,9 @@ from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
-from latebolt.index import growing
 from latebolt.index.format import layout
 from latebolt.index.format.check import check_index
+from latebolt.index.ingest import train
 from latebolt.index.search import rank
 from latebolt.index.search.candidates import plan_probes, visit
 from latebolt.index.store import lists_writer
@@ -61,7 +61,7 @@ def build(folder: Path, kind: str, model: Encoder) -> None:
     if kind == "old version":
         shutil.copytree(OLD_VERSION, folder)
         return
-    bits, growing.TRAIN_TOKENS, with_lists, passage = KINDS[kind]
+    bits, train.TRAIN_TOKENS, with_lists, passage = KINDS[kind]
     lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
     index = Index.create(folder, model, bits=bits, passage_tokens=passage)
     for first, n in ((0, 40), (40, 12)):
@@ -345,7 +345,7 @@ def run(seed: int, number: int, templates: Path, work: Path, model: Encoder) -> 
     """One case: its description, and the faults that were found. The first of each kind has no damage."""
     rng = np.random.default_rng([seed, number])
     kind = list(KINDS)[number % len(KINDS)]
-    _, growing.TRAIN_TOKENS, with_lists, _ = KINDS[kind]
+    _, train.TRAIN_TOKENS, with_lists, _ = KINDS[kind]
     lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
     folder = work / "index"
     shutil.rmtree(work, ignore_errors=True)

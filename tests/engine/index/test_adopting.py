@@ -26,7 +26,7 @@ from latebolt.errors import (
 )
 from latebolt.index.format.check import check_index
 from latebolt.index.format.layout import ModelRecord
-from latebolt.index.parts import listing, write_listing
+from latebolt.index.ingest.parts import listing, write_listing
 from latebolt.index.store.store import Store
 
 DIM = 32

@@ -14,7 +14,7 @@ from latebolt.errors import (
     InvalidInput,
     ModelMismatch,
 )
-from latebolt.index import growing as module
+from latebolt.index.ingest import train as module
 
 ANIMALS = ["a cat sleeps on the sofa", "the dog barks at night", "a house stands on the hill"]
 

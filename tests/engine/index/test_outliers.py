@@ -8,8 +8,8 @@ import pytest
 from latebolt import Index, TokenVectors
 from latebolt.codec.residual import ResidualCodec
 from latebolt.errors import InvalidInput
-from latebolt.index import growing
 from latebolt.index.format.check import check_index
+from latebolt.index.ingest import train
 
 DIM = 64
 
@@ -121,7 +121,7 @@ def test_centroids_stay_within_bounds(tmp_path, rng, old, monkeypatch):
     for axis in range(2, 8):
         index.add_vectors(names(f"k{axis}", 450), kind(rng, 450, axis, axis))
         info = index.info()
-        assert info["centroids"] <= growing.MOST_CENTROIDS * default_n_centroids(info["tokens"])
+        assert info["centroids"] <= train.MOST_CENTROIDS * default_n_centroids(info["tokens"])
     assert len(index) == 1000 + 6 * 450
 
 

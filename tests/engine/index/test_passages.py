@@ -18,7 +18,6 @@ from word_corpora import add_passages
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import InvalidInput, LateboltError
-from latebolt.index import growing, sources
 from latebolt.index.documents.passages import (
     Cutting,
     check_cutting,
@@ -29,6 +28,7 @@ from latebolt.index.documents.passages import (
 )
 from latebolt.index.format import files, layout
 from latebolt.index.format.check import check_index
+from latebolt.index.ingest import sources, train
 from latebolt.index.search import rank, stages
 from latebolt.index.search.grouping import best_of_each, rows_of_documents
 from latebolt.index.search.planning import Effort
@@ -278,7 +278,7 @@ def test_compaction_and_growing_up_keep_passages_together(index, monkeypatch):
     index.delete(["moon"])
     index.compact()
     assert {mode: index.search("volcano in Iceland", mode=mode) for mode in before} == before
-    monkeypatch.setattr(growing, "TRAIN_TOKENS", 500)
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 500)
     index.add([LONG.replace("volcano", "glacier")], ids=["glacier"])  # the codec is learnt
     assert index.info()["centroids"] and len(index) == 4 and check_index(index.path) == []
     hits = index.search("volcano in Iceland", k=4)

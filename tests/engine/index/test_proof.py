@@ -11,8 +11,8 @@ import pytest
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
-from latebolt.index import growing
 from latebolt.index.format import layout, mmap_array, proof
+from latebolt.index.ingest import train
 from latebolt.index.store import lists_writer
 
 N, TOKENS, DIM = 60, 8, 64
@@ -21,7 +21,7 @@ N, TOKENS, DIM = 60, 8, 64
 @pytest.fixture
 def path(tmp_path: Path, rng, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An index of 2 bits with lists."""
-    monkeypatch.setattr(growing, "TRAIN_TOKENS", 64)
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 64)
     monkeypatch.setattr(lists_writer, "LEAST_TOKENS", 1)
     index = Index.create(tmp_path / "index", None, bits=2, dim=DIM)
     vectors = TokenVectors(rng.unit(N * TOKENS, DIM), np.arange(0, N * TOKENS + 1, TOKENS))

@@ -10,8 +10,8 @@ import pytest
 
 from latebolt import Index
 from latebolt.errors import InvalidInput
-from latebolt.index import growing, sources
 from latebolt.index.format.check import check_index
+from latebolt.index.ingest import sources, train
 
 WORDS = ["cats", "dogs", "rain", "trains", "bread"]
 TEXTS = [f"text number {i} about {WORDS[i % 5]}" for i in range(40)]
@@ -29,7 +29,7 @@ def ids(hits) -> list:
 @pytest.mark.parametrize("train_tokens", [300, 10**9])
 def test_a_stream_gives_what_a_list_gives(tmp_path, encoder, monkeypatch, train_tokens):
     monkeypatch.setattr(sources, "LOT_DOCUMENTS", 7)
-    monkeypatch.setattr(growing, "TRAIN_TOKENS", train_tokens)
+    monkeypatch.setattr(train, "TRAIN_TOKENS", train_tokens)
     names, metadata = [f"d{i}" for i in range(40)], [{"n": i} for i in range(40)]
     listed = Index.create(tmp_path / "l", encoder)
     listed.add(TEXTS, names, metadata)
@@ -92,9 +92,10 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         import sys
         from latebolt import Encoder, Index
         from latebolt.cli.common import resident_mb
-        from latebolt.index import growing, sources
+        from latebolt.index.ingest import train
+        from latebolt.index.ingest import sources
 
-        sources.LOT_DOCUMENTS, growing.TRAIN_TOKENS = 50, 1
+        sources.LOT_DOCUMENTS, train.TRAIN_TOKENS = 50, 1
         texts = (f"{i} " + "x" * 40_000 for i in range(int(sys.argv[2])))
         index = Index.create(sys.argv[1], Encoder.load("starter", dim=64, threads=2))
         index.add(texts)

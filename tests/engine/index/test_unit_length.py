@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors, maxsim
 from latebolt.errors import InvalidInput
-from latebolt.index import growing
-from latebolt.index.unit_length import TOLERANCE, unit_vectors
+from latebolt.index.ingest import train
+from latebolt.index.ingest.unit_length import TOLERANCE, unit_vectors
 
 
 def scaled(rng: Any, lengths: Any) -> np.ndarray:
@@ -51,7 +51,7 @@ def test_other_lengths_are_told_or_refused_at_any_number_of_bits(
 def test_the_ranking_is_that_of_directions_before_and_after_the_codec_is_learnt(
     tmp_path: Path, rng: Any, monkeypatch: pytest.MonkeyPatch, bits: int
 ) -> None:
-    monkeypatch.setattr(growing, "TRAIN_TOKENS", 3000)
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 3000)
     documents = [scaled(rng, rng.uniform(0.2, 20, 20)) for _ in range(300)]
     query = rng.unit(8, 16)
     unit = [matrix / np.linalg.norm(matrix, axis=1, keepdims=True) for matrix in documents]

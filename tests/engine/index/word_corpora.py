@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt import Index, TokenVectors
-from latebolt.index import growing, sources
+from latebolt.index.ingest import sources, train
 
 DIM = 32
 N_WORDS = 4000
@@ -69,7 +69,7 @@ def add_passages(
 ) -> None:
     """Passages with vectors of the test's choice, which no text would give."""
     with index._store.writer() as writer:
-        growth = growing.Growth(writer, None)
+        growth = train.Growth(writer, None)
         lot = sources.Lot(0, len(ids), texts, ids, None, passages=passages)
         growth.add(lot, sources.GivenVectors(vectors))
         growth.finish()

@@ -20,7 +20,7 @@ from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.documents import check_documents
-from latebolt.index.sources import Lot, Source
+from latebolt.index.ingest.sources import Lot, Source
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.writer import SegmentDraft, Writer
