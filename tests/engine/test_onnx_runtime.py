@@ -73,7 +73,7 @@ def test_encoding_opens_no_connection(tmp_path):
         "import latebolt",
         "import latebolt.index.index",
         "import latebolt.cli",
-        "import latebolt.serve.app",
+        "import latebolt.serve.http.app",
         "import latebolt.adapters.stanford",
     ),
 )

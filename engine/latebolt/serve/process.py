@@ -32,11 +32,11 @@ from prometheus_client.multiprocess import mark_process_dead
 from latebolt.encoder import model_folder
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.serve import log, metrics
-from latebolt.serve.app import make_app
-from latebolt.serve.connection import connection_class
+from latebolt.serve.http.app import make_app
+from latebolt.serve.http.connection import connection_class
 from latebolt.serve.keys import Keys
-from latebolt.serve.service import Service
 from latebolt.serve.settings import Settings
+from latebolt.serve.state.service import Service
 
 _FAILED: Final = 3  # exit code of a process whose model cannot be loaded
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -126,8 +126,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 
 def _tidy(settings: Settings) -> None:
-    from latebolt.serve.indexes import Indexes
-    from latebolt.serve.jobs import Jobs
+    from latebolt.serve.state.indexes import Indexes
+    from latebolt.serve.state.jobs import Jobs
 
     def no_encoder(_: int) -> Any:
         raise AssertionError("nothing is encoded here")

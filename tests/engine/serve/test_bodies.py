@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from servers import Running, process, serving, wait_until
 
 from latebolt.checks import clean_text
-from latebolt.serve import pieces, requests
-from latebolt.serve.held import FREE, Budget, Full, Lease
-from latebolt.serve.pieces import TooDeep, TooMany, outline
-from latebolt.serve.problems import Problem
-from latebolt.serve.requests import Reader
-from latebolt.serve.schemas import (
+from latebolt.serve.http import json_pieces, requests
+from latebolt.serve.http.held_bodies import FREE, Budget, Full, Lease
+from latebolt.serve.http.json_pieces import TooDeep, TooMany, outline
+from latebolt.serve.http.problems import Problem
+from latebolt.serve.http.requests import Reader
+from latebolt.serve.http.schemas import (
     DeleteRequest,
     DocumentsRequest,
     RerankRequest,
@@ -68,8 +68,8 @@ def test_a_body_says_in_pieces_what_it_says_in_one(value: Any, piece: int, chunk
     except msgspec.DecodeError:  # halves of characters, which are mended elsewhere
         return
     with pytest.MonkeyPatch.context() as small:
-        small.setattr(pieces, "_CHUNK", chunk)
-        small.setattr(pieces, "_PIECE_VALUES", 1 + chunk % 5)
+        small.setattr(json_pieces, "_CHUNK", chunk)
+        small.setattr(json_pieces, "_PIECE_VALUES", 1 + chunk % 5)
         assert put_together(body, piece) == expected
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_json_in_one_is_none_in_pieces(inner: str, piece: int):
         with pytest.MonkeyPatch.context() as small:
             small.setattr(requests, "_LARGE", 0)
             small.setattr(requests, "outline", lambda *args: outline(*args, piece))
-            small.setattr(pieces, "_CHUNK", 7)
+            small.setattr(json_pieces, "_CHUNK", 7)
             try:
                 expected: Any = msgspec.json.decode(body).get("documents")
             except msgspec.DecodeError:
@@ -101,7 +101,7 @@ def read(model: type[Any], body: bytes, large: bool) -> Any:
     with pytest.MonkeyPatch.context() as chosen:
         chosen.setattr(requests, "_LARGE", 0 if large else 1 << 40)
         chosen.setattr(requests, "outline", lambda *args: outline(*args, 20))
-        chosen.setattr(pieces, "_PIECE_VALUES", 3)
+        chosen.setattr(json_pieces, "_PIECE_VALUES", 3)
         try:
             return asyncio.run(READER.read(model, b"application/json", body))
         except Problem as problem:

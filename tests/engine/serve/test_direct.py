@@ -13,10 +13,10 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from latebolt.serve.answers import answer
-from latebolt.serve.direct import Direct
-from latebolt.serve.problems import Problem
-from latebolt.serve.requests import JsonRoute, Reader
+from latebolt.serve.http.answers import answer
+from latebolt.serve.http.fast_path import Direct
+from latebolt.serve.http.problems import Problem
+from latebolt.serve.http.requests import JsonRoute, Reader
 from latebolt.serve.settings import NAME_PATTERN, Settings
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN)]

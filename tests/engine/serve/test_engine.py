@@ -14,10 +14,10 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from latebolt import Encoder
 from latebolt.serve import metrics
-from latebolt.serve.batcher import Batcher, Ticket, current_ticket
-from latebolt.serve.cache import VectorCache
-from latebolt.serve.lanes import Lanes, Waiting
-from latebolt.serve.problems import Problem
+from latebolt.serve.engine.batcher import Batcher, Ticket, current_ticket
+from latebolt.serve.engine.cache import VectorCache
+from latebolt.serve.engine.lanes import Lanes, Waiting
+from latebolt.serve.http.problems import Problem
 
 BUDGET = 512
 REQUESTS = st.lists(

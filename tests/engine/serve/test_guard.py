@@ -201,7 +201,10 @@ def test_nothing_unexpected_shows_more_than_an_id(
         assert not any("zanzibar" in line or str(tmp_path) in line for line in lines)
         [error] = [json.loads(line) for line in lines if '"event":"error"' in line]
         assert error["request_id"] == response.json()["request_id"]
-        assert (error["error"], error["at"].split(":")[0]) == ("RuntimeError", "latebolt.serve.jina")
+        assert (error["error"], error["at"].split(":")[0]) == (
+            "RuntimeError",
+            "latebolt.serve.http.routes_jina",
+        )
 
 
 def test_a_server_leaves_no_threads_behind(tmp_path: Path):

@@ -15,10 +15,10 @@ from latebolt import Encoder, Index
 from latebolt.cli.inputs import document_of_line
 from latebolt.errors import InvalidInput
 from latebolt.index.format.lock import writer_lock
-from latebolt.serve import jobs
 from latebolt.serve.keys import Keys
-from latebolt.serve.service import Service
 from latebolt.serve.settings import Settings
+from latebolt.serve.state import jobs
+from latebolt.serve.state.service import Service
 
 
 def documents(n: int, first: int = 0) -> list[dict[str, object]]:

@@ -15,9 +15,9 @@ from latebolt.cli import run
 from latebolt.cli.serve import serve_command
 from latebolt.errors import InvalidInput
 from latebolt.serve import process
-from latebolt.serve.guard import right_needed
+from latebolt.serve.http.guard import right_needed
+from latebolt.serve.http.limits import depth_of
 from latebolt.serve.keys import Keys, parse
-from latebolt.serve.limits import depth_of
 from latebolt.serve.settings import Settings, variable
 
 JSON = st.recursive(

@@ -17,7 +17,7 @@ from prometheus_client import Metric
 from servers import Running, serving, wait_until
 
 import latebolt
-from latebolt.serve.figures import figures, quantile_ms
+from latebolt.serve.metrics_summary import figures, quantile_ms
 
 ROOT = Path(__file__).parents[3]
 PAGE = Path(latebolt.__file__).parent / "serve" / "page"

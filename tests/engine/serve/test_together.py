@@ -7,8 +7,8 @@ import contextvars
 
 import pytest
 
-from latebolt.serve import together
-from latebolt.serve.together import Together
+from latebolt.serve.engine import coalesce
+from latebolt.serve.engine.coalesce import Together
 
 current = contextvars.ContextVar("current", default="nobody")
 
@@ -16,7 +16,7 @@ current = contextvars.ContextVar("current", default="nobody")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a test need not wait for it."""
-    monkeypatch.setattr(together, "_PATIENCE", 0)
+    monkeypatch.setattr(coalesce, "_PATIENCE", 0)
 
 
 class Runs:
@@ -65,7 +65,7 @@ def test_what_waits_is_answered_together_in_turn():
 
 
 def test_a_key_that_many_ask_for_leaves_the_others_their_turn(monkeypatch):
-    monkeypatch.setattr(together, "_MOST", 2)
+    monkeypatch.setattr(coalesce, "_MOST", 2)
 
     async def main() -> None:
         runs = Runs()
@@ -126,7 +126,7 @@ def test_as_many_run_as_may_and_one_of_a_kind():
 
 
 def test_a_run_waits_a_moment_for_as_many_as_the_one_before(monkeypatch):
-    monkeypatch.setattr(together, "_PATIENCE", 0.05)
+    monkeypatch.setattr(coalesce, "_PATIENCE", 0.05)
 
     async def main() -> None:
         runs = Runs(2)

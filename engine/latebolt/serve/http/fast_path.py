@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from latebolt.serve.requests import JsonRoute, Reader, body_of
+from latebolt.serve.http.requests import JsonRoute, Reader, body_of
 from latebolt.serve.settings import INDEX_NAME
 
 

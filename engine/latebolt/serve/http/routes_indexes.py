@@ -12,10 +12,11 @@ from latebolt.encoder import truncation
 from latebolt.errors import InvalidInput
 from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
-from latebolt.serve.answers import answer, matches_json
-from latebolt.serve.problems import Problem, invalid
-from latebolt.serve.requests import JsonRoute, problems
-from latebolt.serve.schemas import (
+from latebolt.serve.engine.coalesce import Together
+from latebolt.serve.http.answers import answer, matches_json
+from latebolt.serve.http.problems import Problem, invalid
+from latebolt.serve.http.requests import JsonRoute, problems
+from latebolt.serve.http.schemas import (
     MOST_WHERE,
     AddedResponse,
     DeletedResponse,
@@ -29,9 +30,8 @@ from latebolt.serve.schemas import (
     SearchRequest,
     SearchResponse,
 )
-from latebolt.serve.service import Service
 from latebolt.serve.settings import NAME_PATTERN
-from latebolt.serve.together import Together
+from latebolt.serve.state.service import Service
 from latebolt.values import Hit
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]

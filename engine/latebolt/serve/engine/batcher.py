@@ -24,9 +24,9 @@ import numpy.typing as npt
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
 from latebolt.serve import log, metrics
-from latebolt.serve.cache import VectorCache
-from latebolt.serve.lanes import LANES, Lane, Lanes, Waiting
-from latebolt.serve.problems import Problem, overloaded
+from latebolt.serve.engine.cache import VectorCache
+from latebolt.serve.engine.lanes import LANES, Lane, Lanes, Waiting
+from latebolt.serve.http.problems import Problem, overloaded
 
 Float32 = npt.NDArray[np.float32]
 

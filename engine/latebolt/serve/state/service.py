@@ -24,15 +24,15 @@ from latebolt.encoder.text import TokenIds
 from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
 from latebolt.rerank import maxsim
 from latebolt.serve import log, metrics
-from latebolt.serve.batcher import Batcher, count_truncated
-from latebolt.serve.cache import VectorCache
-from latebolt.serve.held import Budget, current_lease
-from latebolt.serve.indexes import Indexes
-from latebolt.serve.jobs import Jobs
+from latebolt.serve.engine.batcher import Batcher, count_truncated
+from latebolt.serve.engine.cache import VectorCache
+from latebolt.serve.engine.lanes import Lane
+from latebolt.serve.http.held_bodies import Budget, current_lease
+from latebolt.serve.http.problems import Problem, invalid
 from latebolt.serve.keys import Keys
-from latebolt.serve.lanes import Lane
-from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import Settings, names
+from latebolt.serve.state.indexes import Indexes
+from latebolt.serve.state.jobs import Jobs
 from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]

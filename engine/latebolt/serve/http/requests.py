@@ -18,13 +18,13 @@ from starlette.responses import Response
 
 from latebolt.checks import unknown_name
 from latebolt.reading import decode_json
-from latebolt.serve.batcher import current_ticket
-from latebolt.serve.limits import depth_of
-from latebolt.serve.pieces import MOST_VALUES, Piece, TooDeep, TooMany, outline
-from latebolt.serve.problems import CODES, Problem, fault, invalid, invalid_fields
-from latebolt.serve.schemas import WORD_PATTERN, ProblemBody, ValidationBody
-from latebolt.serve.service import Service
+from latebolt.serve.engine.batcher import current_ticket
+from latebolt.serve.http.json_pieces import MOST_VALUES, Piece, TooDeep, TooMany, outline
+from latebolt.serve.http.limits import depth_of
+from latebolt.serve.http.problems import CODES, Problem, fault, invalid, invalid_fields
+from latebolt.serve.http.schemas import WORD_PATTERN, ProblemBody, ValidationBody
 from latebolt.serve.settings import NAME_PATTERN, Settings
+from latebolt.serve.state.service import Service
 
 _PHRASES = {
     400: "The request is not HTTP as it should be",

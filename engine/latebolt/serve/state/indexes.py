@@ -24,9 +24,9 @@ from latebolt.index.format import files
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
 from latebolt.serve import metrics
-from latebolt.serve.batcher import count_truncated, current_ticket
-from latebolt.serve.problems import Problem
-from latebolt.serve.schemas import IndexRequest, MetadataOf, Row
+from latebolt.serve.engine.batcher import count_truncated, current_ticket
+from latebolt.serve.http.problems import Problem
+from latebolt.serve.http.schemas import IndexRequest, MetadataOf, Row
 from latebolt.serve.settings import INDEX_NAME
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock

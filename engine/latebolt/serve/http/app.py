@@ -18,17 +18,18 @@ from starlette.types import ASGIApp, Scope
 
 from latebolt import __version__
 from latebolt.errors import LateboltError
-from latebolt.serve import index_routes, jina, log, metrics
-from latebolt.serve.answers import answer
-from latebolt.serve.direct import Direct
-from latebolt.serve.figures import figures
-from latebolt.serve.guard import Guard, right_needed
-from latebolt.serve.page_files import PageFiles
-from latebolt.serve.problems import Problem, not_ready, problem_of
-from latebolt.serve.requests import Reader, problems, validation_problem
-from latebolt.serve.schemas import FILTER, FILTER_REF, Figures, Health
-from latebolt.serve.service import Service
+from latebolt.serve import log, metrics
+from latebolt.serve.http import routes_indexes, routes_jina
+from latebolt.serve.http.answers import answer
+from latebolt.serve.http.fast_path import Direct
+from latebolt.serve.http.guard import Guard, right_needed
+from latebolt.serve.http.page_files import PageFiles
+from latebolt.serve.http.problems import Problem, not_ready, problem_of
+from latebolt.serve.http.requests import Reader, problems, validation_problem
+from latebolt.serve.http.schemas import FILTER, FILTER_REF, Figures, Health
+from latebolt.serve.metrics_summary import figures
 from latebolt.serve.settings import names
+from latebolt.serve.state.service import Service
 
 
 def make_app(
@@ -58,7 +59,7 @@ def make_app(
     )
     reader = Reader(service.settings)
     app.state.reader = reader
-    routers = [jina.router(service), index_routes.router(service)]
+    routers = [routes_jina.router(service), routes_indexes.router(service)]
     for router in routers:
         app.include_router(router)
     _add_operations(app, service)

@@ -15,18 +15,18 @@ from starlette.responses import Response
 from latebolt.encoder.text import TokenIds
 from latebolt.rerank import match_tokens
 from latebolt.serve import metrics
-from latebolt.serve.answers import answer, matches_json, vectors_json
-from latebolt.serve.batcher import count_truncated
-from latebolt.serve.problems import fault, invalid, invalid_fields
-from latebolt.serve.requests import JsonRoute, problems
-from latebolt.serve.schemas import (
+from latebolt.serve.engine.batcher import count_truncated
+from latebolt.serve.http.answers import answer, matches_json, vectors_json
+from latebolt.serve.http.problems import fault, invalid, invalid_fields
+from latebolt.serve.http.requests import JsonRoute, problems
+from latebolt.serve.http.schemas import (
     ModelsResponse,
     RerankRequest,
     RerankResponse,
     VectorsRequest,
     VectorsResponse,
 )
-from latebolt.serve.service import Service, score
+from latebolt.serve.state.service import Service, score
 
 Float32 = npt.NDArray[np.float32]
 

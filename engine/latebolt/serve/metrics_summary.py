@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from prometheus_client import Metric
 
-from latebolt.serve.jina import VECTOR_PATHS
+from latebolt.serve.http.routes_jina import VECTOR_PATHS
 
 _KINDS: Final = {
     "/v1/indexes/{name}/search": "search",
