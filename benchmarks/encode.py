@@ -253,7 +253,8 @@ def wide_module(threads: int) -> Encode:
     """Our own torch module of the wide encoder, which its graphs are traced from; one text a run."""
     import torch
 
-    from latebolt_export import checkpoint, heads, module
+    from latebolt_export.source import checkpoint, heads
+    from latebolt_export.torch import module
 
     torch.set_num_threads(threads)
     found = checkpoint.load(ASSETS / "wide_checkpoint")

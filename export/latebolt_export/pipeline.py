@@ -18,22 +18,23 @@ from latebolt.contract import PRECISIONS, Contract, Head, Provenance
 from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput
 from latebolt.evaluate import read_collection
-from latebolt_export import heads, siblings, side_by_side, source, texts, words
-from latebolt_export.budgets import Budgets
-from latebolt_export.codes import check_isa, graph_isa
 from latebolt_export.draft_folder import check_target, draft_of
-from latebolt_export.files import describe
+from latebolt_export.graph.codes import check_isa, graph_isa
+from latebolt_export.graph.describe import describe
+from latebolt_export.judge import rules_in_words, side_by_side, texts
+from latebolt_export.judge.budgets import Budgets
 from latebolt_export.requirements import need_export_libraries, need_graph_libraries, versions
+from latebolt_export.source import find, heads, siblings
 
 if TYPE_CHECKING:
     import onnx
 
-    from latebolt_export.architectures import Kind
-    from latebolt_export.checkpoint import Checkpoint
-    from latebolt_export.heads import Output
-    from latebolt_export.onnx_source import OnnxSource
-    from latebolt_export.origin import Origin
-    from latebolt_export.parity import Reference, Report, Sample
+    from latebolt_export.judge.parity import Reference, Report, Sample
+    from latebolt_export.source.architectures import Kind
+    from latebolt_export.source.checkpoint import Checkpoint
+    from latebolt_export.source.heads import Output
+    from latebolt_export.source.onnx_source import OnnxSource
+    from latebolt_export.source.origin import Origin
 
 Progress = Callable[[str], None]
 CALIBRATION_TOKENS = 256  # at most, of one calibration text
@@ -153,24 +154,24 @@ def _export(
     if options.compare is not None and request.head is not None:
         raise InvalidInput("compare: the library knows nothing of a head file. Leave one of the two out.")
     need_graph_libraries()
-    place = source.locate(request.source, request.revision, progress)
-    if (file := source.graph_file(place.path)) is not None:
+    place = find.locate(request.source, request.revision, progress)
+    if (file := find.graph_file(place.path)) is not None:
         if request.head is not None or request.siblings:
             raise InvalidInput(
                 f"{place.path}: an ONNX graph has its head inside, so none can be added to it."
             )
         if options.compare is not None:
             raise InvalidInput(f"{place.path}: is an ONNX graph, which {options.compare} does not read.")
-        from latebolt_export import onnx_source
+        from latebolt_export.source import onnx_source
 
         return build_from_graph(onnx_source.load(place, file), out, name or place.name, options, progress)
     need_export_libraries()
     progress("reading the checkpoint")
     files = [request.head] if isinstance(request.head, str | Path) else request.head
-    found = source.checkpoint(place, None if files is None else [Path(file) for file in files])
+    found = find.checkpoint(place, None if files is None else [Path(file) for file in files])
     others = []
     for other in request.siblings:
-        others.append(source.checkpoint(source.locate(other, None, progress), None))
+        others.append(find.checkpoint(find.locate(other, None, progress), None))
     joined, apart = siblings.join(found, others)
     for sibling, why in apart:
         progress(why)
@@ -183,7 +184,10 @@ def build(
     checkpoint: Checkpoint, out: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make the model folder of a checkpoint, whose `state` is used up; see `export_model`."""
-    from latebolt_export import fuse, graph, memory, module, parity
+    from latebolt_export import memory
+    from latebolt_export.graph import fuse
+    from latebolt_export.judge import parity
+    from latebolt_export.torch import module, trace
 
     check_target(out, options.overwrite, progress)
     memory.settle()
@@ -194,7 +198,7 @@ def build(
         embedder = module.build(checkpoint, outputs)
         checkpoint.state.clear()  # a checkpoint in bfloat16 need not stay mapped beside its float32 twin
         progress("tracing and fusing")
-        fused = fuse.fuse(graph.trace(embedder, folder))
+        fused = fuse.fuse(trace.trace(embedder, folder))
         fuse.check_counts(fused, fuse.expected_counts(checkpoint.plan))
         progress("running PyTorch")
         truth = parity.reference(embedder.run, _texts(checkpoint, draft))
@@ -208,7 +212,9 @@ def build_from_graph(
     given: OnnxSource, out: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make the model folder of somebody else's float32 ONNX graph; loads no torch."""
-    from latebolt_export import fuse, onnx_source, parity, tensors
+    from latebolt_export.graph import fuse, tensors
+    from latebolt_export.judge import parity
+    from latebolt_export.source import onnx_source
 
     check_target(out, options.overwrite, progress)
     with draft_of(out, options.overwrite) as draft:
@@ -241,12 +247,13 @@ def _finish(
     origin: Origin, start: _Start, draft: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make, measure and describe every graph in the draft folder."""
-    from latebolt_export import graphs, parity, quality, report, verdict
+    from latebolt_export.graph import variants
+    from latebolt_export.judge import parity, quality, report, verdict
 
     for line in origin.notes:
         progress(f"note: {line}")
     longest = min(CALIBRATION_TOKENS, origin.max_tokens)
-    work = graphs.Work(
+    work = variants.Work(
         draft=draft,
         folder=draft / WORK,
         kinds=start.kinds,
@@ -257,7 +264,7 @@ def _finish(
         half_outputs=options.half_outputs,
         progress=progress,
     )
-    made = graphs.make(start.fused, options.precisions, work)
+    made = variants.make(start.fused, options.precisions, work)
     shutil.rmtree(draft / WORK)
     integer, sample = made.get("int8"), start.truth.sample
     described = _contract(origin, start, name)
@@ -272,7 +279,7 @@ def _finish(
         float_matmuls=list(integer.left_float) if integer else [],
         as_runtime=sample.as_runtime,
         masked=sample.masked,
-        rules=words.rules(described, origin.tokenizer_json),
+        rules=rules_in_words.rules(described, origin.tokenizer_json),
         notes=list(origin.notes),
         heads={str(output.dim): output.source for output in start.outputs},
     )
@@ -335,7 +342,7 @@ def _contract(origin: Origin, start: _Start, name: str) -> Contract:
 
 def _texts(origin: Origin, draft: Path) -> Sample:
     """The texts to compare on; their tokenizer is the model folder's from here on."""
-    from latebolt_export import parity
+    from latebolt_export.judge import parity
 
     file = draft / "tokenizer.json"
     file.write_text(origin.tokenizer_json, encoding="utf-8")

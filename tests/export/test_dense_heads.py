@@ -14,11 +14,13 @@ from small import write_dense
 from torch import nn
 
 from latebolt.errors import ExportError
-from latebolt_export import architectures, checkpoint, cpu_graph, fuse, graph, half, head_file, quantize
-from latebolt_export.heads import ACTIVATIONS, Dense, Projection, check, choose
-from latebolt_export.module import assemble
-from latebolt_export.module import encoder as encoders
-from latebolt_export.tensors import twin
+from latebolt_export.graph import cpu_graph, fuse, half, quantize
+from latebolt_export.graph.tensors import twin
+from latebolt_export.source import architectures, checkpoint, head_file
+from latebolt_export.source.heads import ACTIVATIONS, Dense, Projection, check, choose
+from latebolt_export.torch import trace
+from latebolt_export.torch.module import assemble
+from latebolt_export.torch.module import encoder as encoders
 
 HIDDEN = 32
 CLASSES = [
@@ -88,7 +90,7 @@ def traced(tmp_path_factory, embedder):
     for projection in projections:
         check(projection, HIDDEN)
     module = assemble(embedder.encoder, projections, choose(projections, None))
-    return projections, graph.trace(module, tmp_path_factory.mktemp("traced")), module
+    return projections, trace.trace(module, tmp_path_factory.mktemp("traced")), module
 
 
 def test_every_head_is_exact_in_every_graph(traced, tmp_path, run, hidden_states, ids):
@@ -124,7 +126,7 @@ def test_a_gelu_head_of_a_gated_encoder_is_no_operator_of_the_encoder(tmp_path):
     )
     made = encoders.build(plan, family.state, "modernbert")
     module = assemble(made, projections, choose(projections, None))
-    fused = fuse.fuse(graph.trace(module, tmp_path))
+    fused = fuse.fuse(trace.trace(module, tmp_path))
     fuse.check_counts(fused, fuse.expected_counts(plan))
 
 

@@ -11,7 +11,9 @@ from families import FAMILIES, jina_v2, modernbert
 from traced import DIM, Traced, trace
 
 from latebolt.errors import ExportError
-from latebolt_export import architectures, cpu_graph, encoder, fuse, half, quantize, smooth, tensors
+from latebolt_export.graph import cpu_graph, fuse, half, quantize, smooth, tensors
+from latebolt_export.source import architectures
+from latebolt_export.torch import encoder
 
 SAME = {"rtol": 0, "atol": 2e-5}  # other operators, same arithmetic
 

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from latebolt.errors import ExportError
-from latebolt_export.fuse import check_counts, expected_counts
-from latebolt_export.graph import trace
+from latebolt_export.graph.fuse import check_counts, expected_counts
+from latebolt_export.torch.trace import trace
 
 
 def test_every_layer_is_fused(fused):

@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from latebolt_export import cpu_graph, half, quantize, smooth
-from latebolt_export.onnx_edit import Wiring, head_nodes, set_nodes
-from latebolt_export.outliers import carry_past
-from latebolt_export.tensors import twin
+from latebolt_export.graph import cpu_graph, half, quantize, smooth
+from latebolt_export.graph.onnx_edit import Wiring, head_nodes, set_nodes
+from latebolt_export.graph.outliers import carry_past
+from latebolt_export.graph.tensors import twin
 
 SAME = {"rtol": 0, "atol": 2e-6}
 

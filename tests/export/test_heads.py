@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from latebolt.errors import ExportError
-from latebolt_export.heads import Dense, Projection, check, choose
+from latebolt_export.source.heads import Dense, Projection, check, choose
 
 
 def projection(dim: int, hidden: int = 32, **dense) -> Projection:

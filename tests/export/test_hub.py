@@ -16,7 +16,7 @@ import pytest
 import latebolt
 from latebolt.errors import ExportError
 from latebolt_export import export_model
-from latebolt_export.source import locate
+from latebolt_export.source.find import locate
 
 GOLDEN = Path(__file__).parent / "golden"
 HELLO = json.loads((GOLDEN / "hello_world.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 from families import jina_v1, jina_v2, modernbert
 from traced import trace
 
-from latebolt_export import cpu_graph, tensors
+from latebolt_export.graph import cpu_graph, tensors
 
 LONGEST = 8192
 # Of a graph this small: activations, and for ALiBi one strip of distances (12 heads x 256 x 2 x 8192 floats,

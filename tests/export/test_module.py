@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latebolt.errors import ExportError
-from latebolt_export import checkpoint
-from latebolt_export.heads import choose
-from latebolt_export.module import build
+from latebolt_export.source import checkpoint
+from latebolt_export.source.heads import choose
+from latebolt_export.torch.module import build
 
 SAME = {"rtol": 0, "atol": 2e-6}  # other attention code, same arithmetic
 

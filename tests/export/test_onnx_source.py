@@ -76,7 +76,7 @@ def test_external_data_is_read_and_large_constants_stay_out_of_memory(folder, tm
         location="model.onnx_data",
         size_threshold=64,
     )
-    monkeypatch.setattr("latebolt_export.tensors.LARGE", 4096)
+    monkeypatch.setattr("latebolt_export.graph.tensors.LARGE", 4096)
     made = export_model(folder, tmp_path / "out", precisions=("fp32", "int8"))
     assert set(made.graphs) == {"fp32", "int8"}
 

@@ -8,10 +8,10 @@ import pytest
 from latebolt.contract import Contract, Expansion, Frame, Provenance, TextRules
 from latebolt.encoder.text import TextPipeline
 from latebolt.errors import ExportError, InvalidInput
-from latebolt_export.budgets import Budgets
-from latebolt_export.parity import GraphParity, HeadParity, Report, compare, rank_agreement, sample
-from latebolt_export.report import markdown, summary
-from latebolt_export.verdict import hold_to
+from latebolt_export.judge.budgets import Budgets
+from latebolt_export.judge.parity import GraphParity, HeadParity, Report, compare, rank_agreement, sample
+from latebolt_export.judge.report import markdown, summary
+from latebolt_export.judge.verdict import hold_to
 
 EXACT = HeadParity(max_abs=0.0, cosine_mean=1.0, cosine_p1=1.0, cosine_min=1.0)
 

@@ -150,7 +150,7 @@ def test_nothing_is_left_when_writing_fails_and_nothing_of_the_users_goes(
         (tmp_path / name / "thesis.txt").write_text("years of work")
     export_model(source, tmp_path / "out", **QUICK, name="first")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr("latebolt_export.report.write", failing(error))
+    monkeypatch.setattr("latebolt_export.judge.report.write", failing(error))
     with pytest.raises(expected) as caught:
         export_model(source, tmp_path / "out", **QUICK, overwrite=True)
     assert "\n" not in str(caught.value)
@@ -195,7 +195,7 @@ def test_missing_torch_is_named_with_its_pip_line(make, tmp_path, monkeypatch):
 
 def test_a_disk_that_fills_while_a_graph_is_written_leaves_nothing(make, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "latebolt_export.tensors.save", failing(OSError(errno.ENOSPC, "No space left on device"))
+        "latebolt_export.graph.tensors.save", failing(OSError(errno.ENOSPC, "No space left on device"))
     )
     with pytest.raises(StorageFull, match="out: the disk is full, nothing was written") as caught:
         export_model(make("stanford"), tmp_path / "out", **QUICK)
@@ -229,8 +229,8 @@ def test_matmuls_stay_float_until_the_budget_is_kept(make, tmp_path):
 def test_large_graphs_get_a_data_file(make, tmp_path, monkeypatch, ids):
     source = make("stanford")
     whole = export_model(source, tmp_path / "whole")
-    monkeypatch.setattr("latebolt_export.tensors.LARGE", 4096)
-    monkeypatch.setattr("latebolt_export.tensors.MOST_INLINE", 1)
+    monkeypatch.setattr("latebolt_export.graph.tensors.LARGE", 4096)
+    monkeypatch.setattr("latebolt_export.graph.tensors.MOST_INLINE", 1)
     parted = export_model(source, tmp_path / "parted")
     for precision, graph in parted.graphs.items():
         data = tmp_path / "parted" / f"{graph.file}_data"

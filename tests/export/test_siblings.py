@@ -13,8 +13,9 @@ from small import outputs, unit
 
 from latebolt import contract
 from latebolt.errors import ExportError
-from latebolt_export import checkpoint, export_model
-from latebolt_export.siblings import differs, join
+from latebolt_export import export_model
+from latebolt_export.source import checkpoint
+from latebolt_export.source.siblings import differs, join
 
 
 def sibling(make, name, head, **changes):

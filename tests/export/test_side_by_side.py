@@ -13,10 +13,11 @@ from test_parity import pipeline
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ExportError, InvalidInput, RuntimeUnavailable
 from latebolt.values import TokenVectors
-from latebolt_export import export_model, side_by_side, words
-from latebolt_export.parity import GraphParity, HeadParity, Report
-from latebolt_export.report import markdown
-from latebolt_export.side_by_side import Library
+from latebolt_export import export_model
+from latebolt_export.judge import rules_in_words, side_by_side
+from latebolt_export.judge.parity import GraphParity, HeadParity, Report
+from latebolt_export.judge.report import markdown
+from latebolt_export.judge.side_by_side import Library
 
 QUICK = {"precisions": ("fp32",)}
 
@@ -24,7 +25,7 @@ QUICK = {"precisions": ("fp32",)}
 def test_the_rules_are_said_in_words(make):
     folder = make("plain")
     said = pipeline(folder, 192, expansion=Expansion(6, False), skiplist=(59, 60), strip=True).contract
-    query, document, casing = words.rules(said, (folder / "tokenizer.json").read_text())
+    query, document, casing = rules_in_words.rules(said, (folder / "tokenizer.json").read_text())
     assert query == (
         "Queries: `[CLS]` `[unused0]` text `[SEP]`, at most 32 tokens in all; shorter ones are filled up to "
         '32 with `[MASK]`, which no token attends to; no vector of 2 tokens (`!` `"`); white space around '
@@ -48,7 +49,7 @@ def test_every_rule_of_a_contract_is_in_the_words(make):
     for field in msgspec.structs.fields(TextRules):
         changed = msgspec.structs.replace(plain.query, **{field.name: other[field.name]})
         said = msgspec.structs.replace(plain, query=changed)
-        assert words.rules(said, tokenizer) != words.rules(plain, tokenizer), field.name
+        assert rules_in_words.rules(said, tokenizer) != rules_in_words.rules(plain, tokenizer), field.name
 
 
 def test_the_report_says_the_rules_and_what_it_does_not_cover(make, tmp_path):

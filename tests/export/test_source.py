@@ -11,7 +11,8 @@ from huggingface_hub.hf_api import ModelInfo
 
 from latebolt import contract
 from latebolt.errors import ExportError
-from latebolt_export import export_model, source
+from latebolt_export import export_model
+from latebolt_export.source import find
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -47,7 +48,7 @@ def test_what_the_cache_lacks_is_an_error_that_says_so_when_offline(cache, tmp_p
     ):
         export_model("org/other", tmp_path / "out")
     with pytest.raises(ExportError, match=r'"org/colbert": no folder'):
-        source.locate("org/colbert", "a" * 40, quiet)
+        find.locate("org/colbert", "a" * 40, quiet)
 
 
 class Hub:
@@ -86,20 +87,20 @@ def test_only_the_files_needed_are_fetched_at_one_commit(online):
     small = ["config.json", "tokenizer.json", "artifact.metadata", "README.md", "1_Dense/model.safetensors"]
     heavy = ["pytorch_model.bin", "onnx/model.onnx", "onnx/model.onnx_data", "tf_model.h5", "colbert.png"]
     hub = online([*small, "model.safetensors", *heavy])
-    place = source.locate("org/name", "main", quiet)
+    place = find.locate("org/name", "main", quiet)
     assert (place.revision, hub.asked["revision"], place.name) == (COMMIT, COMMIT, "org/name")
     assert hub.fetched() == {*small, "model.safetensors"}
 
 
 def test_pickled_weights_are_fetched_where_there_are_no_others(online):
     hub = online(["config.json", "pytorch_model.bin", "model.onnx"])
-    source.locate("org/name", None, quiet)
+    find.locate("org/name", None, quiet)
     assert hub.fetched() == {"config.json", "pytorch_model.bin"}
 
 
 def test_a_repository_of_graphs_only_gives_its_graphs(online):
     hub = online(["config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"])
-    source.locate("org/name", None, quiet)
+    find.locate("org/name", None, quiet)
     assert hub.fetched() == {"config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"}
 
 
@@ -108,13 +109,13 @@ def test_a_folder_is_taken_before_the_hub(make, monkeypatch, tmp_path):
     (tmp_path / "org").mkdir()
     shutil.move(tmp_path / "name", tmp_path / "org" / "name")
     monkeypatch.chdir(tmp_path)
-    place = source.locate("org/name", None, quiet)
+    place = find.locate("org/name", None, quiet)
     assert (place.name, place.revision) == ("name", "")
 
 
 def test_neither_a_folder_nor_a_hub_id(tmp_path):
     with pytest.raises(ExportError, match="nowhere: there is no such checkpoint folder"):
-        source.locate(tmp_path / "nowhere", None, quiet)
+        find.locate(tmp_path / "nowhere", None, quiet)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_which_graph_a_folder_means(tmp_path, files, expected):
     for file in files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    assert source.graph_file(tmp_path) == (tmp_path / expected if expected else None)
+    assert find.graph_file(tmp_path) == (tmp_path / expected if expected else None)
 
 
 def test_several_graphs_are_asked_about(tmp_path):
@@ -141,5 +142,5 @@ def test_several_graphs_are_asked_about(tmp_path):
     with pytest.raises(
         ExportError, match=r"holds several graphs \(a\.onnx, b\.onnx\)\. Give the path of one"
     ):
-        source.graph_file(tmp_path)
-    assert source.graph_file(tmp_path / "b.onnx") == tmp_path / "b.onnx"
+        find.graph_file(tmp_path)
+    assert find.graph_file(tmp_path / "b.onnx") == tmp_path / "b.onnx"

@@ -17,7 +17,8 @@ import pytest
 import latebolt
 from latebolt import contract
 from latebolt.errors import RuntimeUnavailable
-from latebolt_export import parity, starter, texts
+from latebolt_export import starter
+from latebolt_export.judge import parity, texts
 
 SHIPPED = Path(latebolt.__file__).parent / "models" / "starter"
 needs_weights = pytest.mark.skipif(

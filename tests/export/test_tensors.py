@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from latebolt_export import tensors
-from latebolt_export.onnx_edit import Wiring
+from latebolt_export.graph import tensors
+from latebolt_export.graph.onnx_edit import Wiring
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ import sys
 
 import numpy as np
 from onnx import TensorProto, helper
-from latebolt_export import tensors
+from latebolt_export.graph import tensors
 
 def peak():
     [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]

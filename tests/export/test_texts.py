@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latebolt_export.texts import calibration_texts, parity_texts
+from latebolt_export.judge.texts import calibration_texts, parity_texts
 
 
 def test_calibration_texts_are_many_and_differ():

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from latebolt.errors import ExportError
-from latebolt_export.weights import read_state, read_tensors, state_sha256
+from latebolt_export.source.weights import read_state, read_tensors, state_sha256
 
 
 @pytest.fixture

@@ -11,10 +11,13 @@ import onnx
 import torch
 from families import Family
 
-from latebolt_export import architectures, encoder, fuse, graph
-from latebolt_export.architectures import Plan
-from latebolt_export.heads import Dense, Projection, choose
-from latebolt_export.module import TokenEmbedder, assemble
+from latebolt_export.graph import fuse
+from latebolt_export.source import architectures
+from latebolt_export.source.architectures import Plan
+from latebolt_export.source.heads import Dense, Projection, choose
+from latebolt_export.torch import encoder
+from latebolt_export.torch import trace as graph
+from latebolt_export.torch.module import TokenEmbedder, assemble
 
 # Around the window of ModernBERT (64 on each side) and the stretch of ALiBi (256 queries).
 LENGTHS = (1, 2, 17, 64, 65, 66, 129, 256, 257, 318, 513, 640)

@@ -18,12 +18,12 @@ from onnx import TensorProto, helper
 from latebolt.errors import ExportError
 from latebolt.formats import graphs, lengths, settings
 from latebolt.formats.files import joint_sha256
-from latebolt_export import tensors
-from latebolt_export.checkpoint import licence
-from latebolt_export.heads import Output
-from latebolt_export.onnx_edit import Builder, lift_constants, set_nodes
-from latebolt_export.origin import Origin
-from latebolt_export.source import Place
+from latebolt_export.graph import tensors
+from latebolt_export.graph.onnx_edit import Builder, lift_constants, set_nodes
+from latebolt_export.source.checkpoint import licence
+from latebolt_export.source.find import Place
+from latebolt_export.source.heads import Output
+from latebolt_export.source.origin import Origin
 
 OLDEST_OPSET = 11  # the first with DynamicQuantizeLinear
 LATEST_AXES_ATTRIBUTE = 17  # from opset 18 on, ReduceL2 takes its axes as an input

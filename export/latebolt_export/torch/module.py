@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latebolt_export import encoder, heads
-from latebolt_export.checkpoint import Checkpoint
-from latebolt_export.encoder import Encoder
-from latebolt_export.heads import Dense, Output, Projection
+from latebolt_export.source import heads
+from latebolt_export.source.checkpoint import Checkpoint
+from latebolt_export.source.heads import Dense, Output, Projection
+from latebolt_export.torch import encoder
+from latebolt_export.torch.encoder import Encoder
 
 # torch's classes by their names in lower case, as their libraries make them: without arguments.
 ACTIVATIONS = {

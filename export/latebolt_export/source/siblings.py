@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt_export.heads import Projection
+from latebolt_export.source.heads import Projection
 
 if TYPE_CHECKING:
-    from latebolt_export.checkpoint import Checkpoint
+    from latebolt_export.source.checkpoint import Checkpoint
 
 
 def join(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from latebolt_export.architectures import MASKED
+from latebolt_export.source.architectures import MASKED
 
 DOMAIN = "latebolt"
 

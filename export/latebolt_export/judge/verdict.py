@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from latebolt.errors import ExportError
-from latebolt_export.budgets import Budgets
-from latebolt_export.parity import GraphParity, HeadParity, Report
+from latebolt_export.judge.budgets import Budgets
+from latebolt_export.judge.parity import GraphParity, HeadParity, Report
 
 
 def hold_to(budgets: Budgets, report: Report) -> None:

@@ -16,8 +16,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from latebolt_export import tensors
-from latebolt_export.onnx_edit import Wiring, head_nodes, set_nodes
+from latebolt_export.graph import tensors
+from latebolt_export.graph.onnx_edit import Wiring, head_nodes, set_nodes
 from latebolt_export.requirements import quiet
 
 # Beyond float16's largest value a weight would become infinite; the converter clips its own likewise.

@@ -14,8 +14,8 @@ from latebolt.formats import stanford as stanford_layout
 from latebolt.formats.modules import dense_paths
 from latebolt.formats.multi_vector import VECTORS
 from latebolt.formats.told import Told
-from latebolt_export.heads import Dense, Projection
-from latebolt_export.weights import read_state
+from latebolt_export.source.heads import Dense, Projection
+from latebolt_export.source.weights import read_state
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from latebolt_export.parity import Report
-from latebolt_export.side_by_side import SideBySide
+from latebolt_export.judge.parity import Report
+from latebolt_export.judge.side_by_side import SideBySide
 
 CUT = re.compile(r"rows 0:\d+ of the (\d+) head")  # what `heads.choose` calls a width cut from a wider head
 MOST_SHOWN = 12  # texts that came out differently, on the page

@@ -21,7 +21,7 @@ from latebolt import contract
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import ExportError, InvalidInput, RuntimeUnavailable
 from latebolt.values import TokenVectors
-from latebolt_export import reference_library, texts
+from latebolt_export.judge import reference_library, texts
 from latebolt_export.requirements import quiet
 
 LIBRARIES = tuple(reference_library.LIBRARIES)

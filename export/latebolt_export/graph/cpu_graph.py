@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from latebolt_export.architectures import Kind
-from latebolt_export.blocks import Blocks
-from latebolt_export.onnx_edit import Wiring, add_constant, set_nodes
+from latebolt_export.graph.long_attention import Blocks
+from latebolt_export.graph.onnx_edit import Wiring, add_constant, set_nodes
+from latebolt_export.source.architectures import Kind
 
 
 def split_fused(model: onnx.ModelProto) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from latebolt_export import cpu_graph, half, memory, parity, quantize, smooth, tensors, verdict
-from latebolt_export.architectures import Kind
-from latebolt_export.budgets import Budgets
+from latebolt_export import memory
+from latebolt_export.graph import cpu_graph, half, quantize, smooth, tensors
+from latebolt_export.judge import parity, verdict
+from latebolt_export.judge.budgets import Budgets
+from latebolt_export.source.architectures import Kind
 
 FILES = {"fp32": "onnx/model.onnx", "fp16": "onnx/model_fp16.onnx", "int8": "onnx/model_int8.onnx"}
 # The GPU's graph has no memory-saving forms, so on a CPU it is compared on texts of at most so many tokens.

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latebolt.errors import ExportError
-from latebolt_export.architectures import MASKED, Kind, Plan
-from latebolt_export.attention import attend, rotary_tables, rotate
+from latebolt_export.source.architectures import MASKED, Kind, Plan
+from latebolt_export.torch.attention import attend, rotary_tables, rotate
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,

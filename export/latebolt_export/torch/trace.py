@@ -16,11 +16,11 @@ import torch
 from onnx import NodeProto, helper
 
 from latebolt.errors import ExportError
-from latebolt_export.attention import DOMAIN
-from latebolt_export.module import TokenEmbedder
-from latebolt_export.onnx_edit import lift_constants, set_nodes
+from latebolt_export.graph.onnx_edit import lift_constants, set_nodes
+from latebolt_export.graph.tensors import TensorFile
 from latebolt_export.requirements import quiet
-from latebolt_export.tensors import TensorFile
+from latebolt_export.torch.attention import DOMAIN
+from latebolt_export.torch.module import TokenEmbedder
 
 OPSET = 17  # the first with LayerNormalization; ONNX Runtime's fusions are written for its operators
 CONTRIB = "com.microsoft"

@@ -8,7 +8,7 @@ import msgspec
 
 from latebolt.encoder.encoder import Encoder
 from latebolt.evaluate import late_run, measure, read_collection
-from latebolt_export.parity import GraphParity, Report
+from latebolt_export.judge.parity import GraphParity, Report
 
 PRECISIONS = ("fp32", "int8")  # float16 is made for GPUs, and its cosine tells enough
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from latebolt_export.onnx_edit import Wiring, add_constant
+from latebolt_export.graph.onnx_edit import Wiring, add_constant
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from latebolt.errors import ExportError
 from latebolt.formats.files import read_json
-from latebolt_export.heads import Dense, Projection
-from latebolt_export.weights import read_tensors
+from latebolt_export.source.heads import Dense, Projection
+from latebolt_export.source.weights import read_tensors
 
 WEIGHT, BIAS, RESIDUAL = "linear.weight", "linear.bias", "residual.weight"
 ACTIVATION, SKIP = "activation_function", "use_residual"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
-from latebolt_export import tensors
+from latebolt_export.graph import tensors
 
 
 class Wiring:

@@ -17,7 +17,7 @@ from latebolt.errors import ExportError
 from latebolt.formats import graphs, hub, lengths
 
 if TYPE_CHECKING:
-    from latebolt_export.checkpoint import Checkpoint
+    from latebolt_export.source.checkpoint import Checkpoint
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SMALL = ("*.json", "artifact.metadata", "README.md", "*_Dense/*")
@@ -52,7 +52,7 @@ def locate(source: str | Path, revision: str | None, progress: Callable[[str], N
 
 def checkpoint(place: Place, head: Sequence[Path] | None) -> Checkpoint:
     """The checkpoint at a place; see `checkpoint.load`."""
-    from latebolt_export import checkpoint as checkpoints
+    from latebolt_export.source import checkpoint as checkpoints
 
     found = checkpoints.load(place.path, head)
     notes = lengths.beyond(place.path, found.max_tokens)

@@ -22,10 +22,10 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from latebolt_export import codes, tensors
-from latebolt_export.observe import Sample, observe
-from latebolt_export.onnx_edit import Wiring, add_constant, set_nodes
-from latebolt_export.outliers import carry_past
+from latebolt_export.graph import codes, tensors
+from latebolt_export.graph.observe import Sample, observe
+from latebolt_export.graph.onnx_edit import Wiring, add_constant, set_nodes
+from latebolt_export.graph.outliers import carry_past
 
 COLUMNS = 768  # of a weight that are tried, evenly spread: each is rounded on its own, so they speak for all
 WORTH = 0.9  # a scale must leave less than this share of the error, or its extra multiplication does not pay

@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from latebolt_export.architectures import MASKED
-from latebolt_export.onnx_edit import Builder
+from latebolt_export.graph.onnx_edit import Builder
+from latebolt_export.source.architectures import MASKED
 
 MASK = "attention_mask"
 STRETCH = 256  # queries of one ALiBi step: 100 MB of scores for 12 heads at 8192 tokens

@@ -17,11 +17,11 @@ from latebolt.errors import ExportError
 from latebolt.formats import modules, multi_vector, pylate, settings, stanford
 from latebolt.formats.files import read_json, read_settings
 from latebolt.formats.vocabulary import Vocabulary
-from latebolt_export import architectures, head_file, own_heads
-from latebolt_export.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
-from latebolt_export.heads import Projection, check
-from latebolt_export.origin import Origin
-from latebolt_export.weights import read_state, state_sha256
+from latebolt_export.source import architectures, head_file, own_heads
+from latebolt_export.source.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
+from latebolt_export.source.heads import Projection, check
+from latebolt_export.source.origin import Origin
+from latebolt_export.source.weights import read_state, state_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from latebolt_export import tensors
+from latebolt_export.graph import tensors
 
 ROWS = 16  # token rows kept of each text and tensor: the first, whose outliers are the worst, and spread ones
 

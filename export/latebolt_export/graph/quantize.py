@@ -12,8 +12,8 @@ from collections.abc import Collection
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from latebolt_export import codes, tensors
-from latebolt_export.onnx_edit import Wiring, add_constant, head_nodes, set_nodes
+from latebolt_export.graph import codes, tensors
+from latebolt_export.graph.onnx_edit import Wiring, add_constant, head_nodes, set_nodes
 
 
 def quantize(model: onnx.ModelProto, keep: Collection[str], isa: str = "auto") -> None:

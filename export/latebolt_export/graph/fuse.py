@@ -16,10 +16,10 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_by_fusion
 
 from latebolt.errors import ExportError
-from latebolt_export import tensors
-from latebolt_export.architectures import Plan
-from latebolt_export.onnx_edit import head_nodes, lift_constants
+from latebolt_export.graph import tensors
+from latebolt_export.graph.onnx_edit import head_nodes, lift_constants
 from latebolt_export.requirements import quiet
+from latebolt_export.source.architectures import Plan
 
 CONTRIB = "com.microsoft"
 
