@@ -61,7 +61,7 @@ def texts(n: int) -> list[str]:
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 found += [json.loads(line)["text"] for line in file]
     if not found:
-        from latebolt.cli.stdlib_corpus import read_stdlib
+        from latebolt.corpus.stdlib import read_stdlib
 
         found = [document.text for document in read_stdlib()]
     order = np.random.default_rng(0).permutation(len(found))

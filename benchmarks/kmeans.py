@@ -13,7 +13,7 @@ import numpy as np
 
 from harness import arguments, child, record
 from latebolt import Encoder
-from latebolt.cli.stdlib_corpus import read_stdlib
+from latebolt.corpus.stdlib import read_stdlib
 from latebolt.kernels.centroids import centroid_levels, nearest
 
 BLOCK = 8192

@@ -60,7 +60,7 @@ def real_texts() -> dict[str, list[str]]:
 
         found = read_collection(root)
         return {"documents": list(found.documents.values()), "queries": list(found.queries.values())}
-    from latebolt.cli.stdlib_corpus import read_stdlib
+    from latebolt.corpus.stdlib import read_stdlib
 
     documents = [document.text for document in read_stdlib()]
     return {"documents": documents, "queries": [" ".join(text.split()[:10]) for text in documents]}

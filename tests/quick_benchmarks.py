@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from latebolt.cli.stdlib_corpus import read_stdlib
+from latebolt.corpus.stdlib import read_stdlib
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from latebolt import Encoder, TokenVectors, maxsim
-from latebolt.cli.stdlib_corpus import read_stdlib
 from latebolt.codec.residual import ResidualCodec
+from latebolt.corpus.stdlib import read_stdlib
 from latebolt.errors import InvalidInput, ModelError
 from latebolt.evaluate import (
     MEASURES,

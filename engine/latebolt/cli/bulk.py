@@ -11,7 +11,7 @@ from typing import Any
 
 from latebolt.adapters import ray as adapter
 from latebolt.cli.common import is_terminal
-from latebolt.cli.inputs import Document, document_of_line
+from latebolt.corpus.documents import Document, document_of_line
 from latebolt.errors import InvalidInput, LateboltError
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")

@@ -112,7 +112,7 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
 def _open_or_build(path: Path, encoder, bits: int, tell):  # type: ignore[no-untyped-def]
     """The demo's index, built when it is not there yet, and figures of the building."""
     from latebolt import Index
-    from latebolt.cli.stdlib_corpus import read_stdlib
+    from latebolt.corpus.stdlib import read_stdlib
     from latebolt.errors import IndexNotFound, ModelMismatch
 
     try:

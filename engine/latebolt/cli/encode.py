@@ -90,8 +90,8 @@ def encode_command(
 
 def _encode_here(file: str, out: str, as_json: bool, options: dict[str, Any]) -> None:
     from latebolt import Encoder
-    from latebolt.cli.inputs import read_passages
     from latebolt.cli.outputs import write_npz
+    from latebolt.corpus.documents import read_passages
 
     passages = read_passages(file)
     encoder = Encoder.load(*(options[name] for name in ("model", "precision", "dim", "device", "threads")))

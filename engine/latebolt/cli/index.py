@@ -21,8 +21,8 @@ from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
     from latebolt import Index
-    from latebolt.cli.files import Skipped
-    from latebolt.cli.inputs import Document
+    from latebolt.corpus.documents import Document
+    from latebolt.corpus.files import Skipped
 
 PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the built-in model was trained on
 
@@ -83,8 +83,8 @@ def index_command(
     cat lines.txt | latebolt index lines.index -
     """
     from latebolt import Encoder, Index
-    from latebolt.cli.files import told
-    from latebolt.cli.inputs import read_documents
+    from latebolt.corpus.documents import read_documents
+    from latebolt.corpus.files import told
     from latebolt.errors import InvalidInput
 
     if whole and (passage_tokens or passage_overlap is not None):

@@ -112,7 +112,7 @@ def rerank_command(
     """
     from latebolt import Encoder
     from latebolt.checks import check_query
-    from latebolt.cli.inputs import read_passages
+    from latebolt.corpus.documents import read_passages
     from latebolt.encoder import truncation
     from latebolt.rerank import align
 

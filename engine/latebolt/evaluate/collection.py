@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from latebolt.corpus.open import decode_json, reading
 from latebolt.errors import InvalidInput
-from latebolt.reading import decode_json, reading
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from latebolt.cli.stdlib_corpus import read_stdlib
+from latebolt.corpus.stdlib import read_stdlib
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from latebolt.cli.files import told
-from latebolt.cli.inputs import read_documents
+from latebolt.corpus.documents import read_documents
+from latebolt.corpus.files import told
+from latebolt.corpus.open import decode
 from latebolt.errors import InvalidInput
-from latebolt.reading import decode
 
 
 def latebolt(*arguments: str, stdin: str | None = None, cwd=None) -> subprocess.CompletedProcess:

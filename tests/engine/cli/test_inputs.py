@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latebolt.cli.inputs import read_documents, split_passages
+from latebolt.corpus.documents import read_documents, split_passages
 from latebolt.errors import InvalidInput
 
 

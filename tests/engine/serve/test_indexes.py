@@ -12,7 +12,7 @@ import pytest
 from servers import Running, serving, wait_until
 
 from latebolt import Encoder, Index
-from latebolt.cli.inputs import document_of_line
+from latebolt.corpus.documents import document_of_line
 from latebolt.errors import InvalidInput
 from latebolt.index.format.lock import writer_lock
 from latebolt.serve.keys import Keys

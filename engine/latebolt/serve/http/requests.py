@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latebolt.checks import unknown_name
-from latebolt.reading import decode_json
+from latebolt.corpus.open import decode_json
 from latebolt.serve.engine.batcher import current_ticket
 from latebolt.serve.http.json_pieces import MOST_VALUES, Piece, TooDeep, TooMany, outline
 from latebolt.serve.http.limits import depth_of

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from latebolt.checks import metadata_of
-from latebolt.cli.files import Skipped, Source, kind_of, sources_of
+from latebolt.corpus.files import Skipped, Source, kind_of, sources_of
+from latebolt.corpus.open import decode, decode_json, lines_of, reading
 from latebolt.errors import InvalidInput, LateboltError
-from latebolt.reading import decode, decode_json, lines_of, reading
 
 PASSAGE_WORDS: Final = 180  # about 250 tokens: what the built-in model was trained on
 STANDARD_INPUT: Final = "standard input"

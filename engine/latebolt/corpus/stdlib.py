@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from latebolt.cli.inputs import Document
+from latebolt.corpus.documents import Document
 
 _LEFT_OUT = {
     "test",
