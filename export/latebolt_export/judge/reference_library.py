@@ -1,7 +1,7 @@
 """Encodes texts with the library that a checkpoint was made for. A program of its own: run by another Python
 where the library lives in another environment, it imports nothing of latebolt.
 
-python judge/reference_library.py LIBRARY CHECKPOINT < TEXTS.json > VECTORS.npz
+python reference_library.py LIBRARY CHECKPOINT < TEXTS.json > VECTORS.npz
     TEXTS.json: {"query": [...], "document": [...]}
     VECTORS.npz: query_values, document_values float32 [tokens, dim]; query_lengths, document_lengths int64
     [texts]; library, a string
