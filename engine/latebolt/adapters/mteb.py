@@ -19,6 +19,7 @@ from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.index.filters.tree import ID, any_of
 from latebolt.index.index import Index
 from latebolt.index.search.fusion import Mode, check_mode
 from latebolt.progress import progress_bar
@@ -161,7 +162,7 @@ class LateboltModel:
             found = index.search_many(list(texts.values()), k, None, self.exhaustive, self.mode)
         else:
             found = [
-                index.search(text, k, {"id": {"in": list(among[query])}}, True, self.mode)
+                index.search(text, k, any_of(ID, among[query]), True, self.mode)
                 for query, text in texts.items()
             ]
         return {

@@ -238,7 +238,7 @@ def test_a_collection_of_another_size_or_model_is_refused(engine, encoder):
     with pytest.raises(ModelMismatch, match="size 128, and the encoder gives 64"):
         engine.open(narrow)
     other = copy.copy(encoder)
-    other.__class__ = type("Other", (Encoder,), {"fingerprint": "other"})
+    object.__setattr__(other, "__class__", type("Other", (Encoder,), {"fingerprint": "other"}))
     with pytest.raises(ModelMismatch, match='made for model "starter"'):
         engine.open(other)
     opened = engine.open()

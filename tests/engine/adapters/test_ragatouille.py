@@ -21,6 +21,7 @@ from latebolt.adapters.ragatouille import RAGPretrainedModel, sentence_splitter
 from latebolt.adapters.ragatouille.splitting import sentence_starts
 from latebolt.adapters.stanford import Searcher
 from latebolt.errors import IndexLocked, InvalidInput, ModelError, RuntimeUnavailable
+from latebolt.index.filters import tree
 
 DOCUMENTS = [
     "Berlin is the capital of Germany. It has 3.85 million inhabitants.",
@@ -71,6 +72,17 @@ def test_search_within_documents(indexed):
     assert sorted(ids(indexed.search("capital of Germany", doc_ids=["zip", "cats"]))) == ["cats", "zip"]
     assert [ids(r) for r in indexed.search(["cat", "capital"], doc_ids=["zip"])] == [["zip"], ["zip"]]
     assert indexed.search("cat", doc_ids=["nobody"]) == []
+
+
+def test_lists_of_documents_are_as_long_as_they_are(indexed, monkeypatch):
+    """What one written filter may hold is no limit of the library's own calls."""
+    monkeypatch.setattr(tree, "MOST_VALUES", 2)
+    many = [*IDS, "nobody", "nowhere"]
+    assert len(indexed.search("cat", doc_ids=many)) == 3
+    indexed.add_to_index(["Paris.", *DOCUMENTS], ["paris", *IDS])
+    assert len(indexed.search("a")) == 4
+    indexed.delete_from_index(many)
+    assert ids(indexed.search("a")) == ["paris"]
 
 
 def test_an_index_is_where_ragatouille_puts_it(rag, tmp_path):

@@ -34,6 +34,7 @@ from latebolt.errors import (
     ModelMismatch,
     RuntimeUnavailable,
 )
+from latebolt.index.filters import tree
 
 PASSAGES = [
     "a cat sleeps on the sofa",
@@ -200,6 +201,11 @@ def test_given_pids_are_all_that_is_scored(searcher):
     for wrong in ([4], [-1]):
         with pytest.raises(IndexError, match=r"0\.\.3"):
             searcher.search("x", pids=wrong)
+
+
+def test_more_pids_than_a_written_filter_may_hold(searcher, monkeypatch):
+    monkeypatch.setattr(tree, "MOST_VALUES", 2)
+    assert sorted(searcher.search("capital of Germany", pids=range(4))[0]) == [0, 1, 2, 3]
 
 
 def test_search_all_is_search(searcher):

@@ -22,6 +22,7 @@ from latebolt.adapters.stanford.infra import ColBERTConfig, index_folder
 from latebolt.checks import check_k, passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
+from latebolt.index.filters.tree import any_of
 from latebolt.index.index import Index
 from latebolt.values import Hit
 
@@ -181,7 +182,7 @@ class RAGPretrainedModel:
         splitter = self._splitter(encoder, document_splitter_fn if split_documents else None)
         length = encoder.contract.document.max_tokens
         chunks = chunks_of(new_collection, ids, splitter, preprocessing_fn, length)
-        there = {_id_of(entry) for entry in index.documents({_ID: {"in": sorted(set(ids))}})}
+        there = {_id_of(entry) for entry in index.documents(any_of(_ID, ids))}
         if there:
             logger.warning("%s: %d of the documents are there already and stay.", index.path, len(there))
         new = [chunk for chunk in chunks if chunk[_ID] not in there]
@@ -202,7 +203,7 @@ class RAGPretrainedModel:
         """
         index = self._open(index_name)
         names = [document_ids] if isinstance(document_ids, str) else list(document_ids)
-        index.delete([entry.id for entry in index.documents({_ID: {"in": names}})])
+        index.delete([entry.id for entry in index.documents(any_of(_ID, names))])
 
     def search(
         self,
@@ -229,7 +230,7 @@ class RAGPretrainedModel:
             IndexNotFound: there is no index of that name.
         """
         index = self._open(index_name)
-        where = None if doc_ids is None else {_ID: {"in": list(doc_ids)}}
+        where = None if doc_ids is None else any_of(_ID, doc_ids)
         vectors = self.encoder.encode_queries(_queries(query), full_length=True)
         found = index.search_vectors_many(list(vectors), check_k(k), where)
         first = 0 if zero_index_ranks else 1

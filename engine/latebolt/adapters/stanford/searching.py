@@ -19,6 +19,7 @@ from latebolt.adapters.stanford.infra import BadArgument, ColBERTConfig, Run, in
 from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
+from latebolt.index.filters.tree import ID, any_of
 from latebolt.index.index import Index
 from latebolt.rerank import maxsim
 from latebolt.values import TokenVectors
@@ -208,7 +209,7 @@ class Searcher:
         chosen = set(pids) - self._unsaved.removed
         if not chosen:
             return []
-        where = {"id": {"in": [str(pid) for pid in sorted(chosen)]}}
+        where = any_of(ID, map(str, sorted(chosen)))
         hits = self._index.search_vectors(matrix, len(chosen), where, exhaustive=True)
         added = [each for each in self._unsaved.scored(matrix) if each[0] in chosen]
         return _best_of([(int(hit.id), hit.score) for hit in hits] + added, k)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -166,6 +166,11 @@ def membership(field: str, values: tuple[Value, ...], negated: bool, where: str)
         values = tuple(_id_literal(value, where, True) for value in values)
     inside = In(field, values)
     return AllOf((Exists(field), Not(inside))) if negated else inside
+
+
+def any_of(field: str, values: Iterable[str]) -> In:
+    """`field in (values)` for a program that made the list: any number of values, each asked for once."""
+    return In(field, tuple(literal(value, f"a value of {field}") for value in dict.fromkeys(values)))
 
 
 def _id_literal(value: Value, where: str, equality: bool) -> Value:
