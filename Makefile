@@ -1,14 +1,33 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 PYTHON ?= python3
 TEST_ARGS ?=
+# Files of tests run beside each other, one a core: every test has folders, ports and processes of its own.
+BESIDE ?= -n auto --dist loadfile
 
-.PHONY: demo test test-engine test-export test-frameworks record-differential lint clean
+.PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
 
 # The engine's environment has no torch at all, so its tests prove that none is needed.
-test: lint test-engine test-export test-frameworks
+# All suites run, whatever fails; the last lines name each.
+SUITES = lint test-engine test-export test-frameworks
+test:
+	@failed=; said=; for suite in $(SUITES); do \
+	    begin=$$(date +%s); \
+	    if $(MAKE) --no-print-directory $$suite; then how=passed; else how=FAILED; failed="$$failed $$suite"; fi; \
+	    said="$$said$$(printf '%-16s %s in %s s' $$suite $$how $$(($$(date +%s) - begin)))\n"; \
+	done; \
+	printf "\n$$said"; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
+
+# Under a minute: what a change breaks first. Further arguments: make test-fast TEST_ARGS=-x
+FAST = tests/engine/test_layers.py tests/engine/test_imports.py tests/engine/test_contract.py \
+       tests/engine/test_checks.py tests/engine/test_values.py tests/engine/codec tests/engine/kernels \
+       tests/engine/index/test_index.py tests/engine/index/test_storage.py tests/engine/index/test_filters.py \
+       tests/engine/index/test_search.py tests/engine/cli/test_inputs.py tests/engine/serve/test_direct.py
+test-fast: .venv/.dev
+	.venv/bin/pytest $(FAST) -m 'not slow' $(BESIDE) $(TEST_ARGS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .
@@ -17,12 +36,12 @@ lint: .venv/.dev
 
 # The tests of the server's page want a browser: apt-get install chromium chromium-driver. Without it they are skipped.
 test-engine: .venv/.dev
-	.venv/bin/pytest tests/engine $(TEST_ARGS)
+	.venv/bin/pytest tests/engine $(BESIDE) $(TEST_ARGS)
 
 # Models that sentence-transformers 6 saves in its own environment are read in the exporter's.
 test-export: .venv-export/.ready .venv-frameworks/.ready
 	LATEBOLT_SENTENCE_TRANSFORMERS=$(CURDIR)/.venv-frameworks/bin/python \
-	.venv-export/bin/pytest tests/export tests/frameworks tests/differential $(TEST_ARGS)
+	.venv-export/bin/pytest tests/export tests/frameworks tests/differential $(BESIDE) $(TEST_ARGS)
 
 # What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
