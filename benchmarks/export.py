@@ -113,7 +113,14 @@ def small(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
     need_graph_libraries()
     need_export_libraries()
-    for name in ("checkpoint", "fuse", "graph", "graphs", "quality", "side_by_side"):
+    for name in (
+        "source.checkpoint",
+        "torch.trace",
+        "graph.fuse",
+        "graph.variants",
+        "judge.quality",
+        "judge.side_by_side",
+    ):
         importlib.import_module(f"latebolt_export.{name}")
     imports, start = peak_mb(), time.perf_counter()
     build_starter(folder / "small", precisions=("fp32",) if quick else ("fp32", "fp16", "int8"))

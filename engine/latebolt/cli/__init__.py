@@ -71,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """As `main`, but returns the exit code."""
+    output = sys.stdout
     try:
         result: Any = cli.main(arguments, prog_name="latebolt", standalone_mode=False)
         if sys.stdout is not None:
@@ -99,9 +100,8 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout = None
         return 0
     except SystemExit as stop:
-        # How click takes a reader that went away while it printed.
-        gone = type(sys.stdout).__name__ == "PacifyFlushWrapper"
-        return 0 if gone else int(stop.code or 0)
+        # Click takes a reader that went away while it printed by wrapping stdout and exiting with 1.
+        return 0 if sys.stdout is not output else int(stop.code or 0)
     except OSError as error:
         # Of a file that no part of the library speaks for; a message of ours says more.
         place = f"{error.filename}: " if error.filename is not None else ""
