@@ -26,7 +26,7 @@ MANY = 14  # models a library; the exporter's whole way is gone with the first
 def save(script: str, python: str, out: Path, first: int, count: int) -> list[Path]:
     """Let a library save cases, in a process of its own.
 
-    It runs in the folder of the cases: colbert-ai writes down the branch of the git repository that it runs in,
+    It runs in the folder of the cases: colbert-ai writes down the branch of the repository that it runs in,
     and fails where none is checked out.
     """
     command = [python, "-m", f"differential.{script}", str(out), str(first), str(count)]

@@ -110,7 +110,7 @@ def test_a_full_disk_at_any_operation(template: Path) -> None:
         n += 1
     assert n > 40
     assert (StorageFull, False) in outcomes and (None, True) in outcomes
-    # Opening for reading meets no full disk: where it is refused all the same, the file is named, or the error
+    # Opening for reading meets no full disk: refused all the same, it names the file, or the error
     # is the plain one. No other kind comes out.
     assert {kind for kind, _ in outcomes} <= {StorageFull, None, OSError, IndexUnusable}
 
