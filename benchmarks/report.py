@@ -58,7 +58,7 @@ def _named_tables(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
         yield [row for row in rows if row.get("table") == name]
 
 
-def readme_quality(rows: list[dict[str, Any]]) -> str:
+def table_quality(rows: list[dict[str, Any]]) -> str:
     """nDCG@10 by collection, width and bits, with bytes a token."""
     rows = [row for row in rows if "table" not in row]
     collections = list(dict.fromkeys(row["collection"] for row in rows))
@@ -84,7 +84,7 @@ def readme_quality(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_codec(rows: list[dict[str, Any]]) -> str:
+def table_codec(rows: list[dict[str, Any]]) -> str:
     """nDCG@10 that the codes in use lose, by bits, width and collection."""
     kept = [row for row in rows if row["weights"].startswith("Lloyd-Max")]
     collections = list(dict.fromkeys(row["collection"] for row in kept))
@@ -103,7 +103,7 @@ def readme_codec(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_maxsim(rows: list[dict[str, Any]]) -> str:
+def table_maxsim(rows: list[dict[str, Any]]) -> str:
     """Nanoseconds a document token, out of cache."""
     chosen = [row for row in rows if row["size"] == "out of cache"]
     lines = [
@@ -119,7 +119,7 @@ def readme_maxsim(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_encode(rows: list[dict[str, Any]]) -> str:
+def table_encode(rows: list[dict[str, Any]]) -> str:
     """Documents a second in bulk, one short text, memory."""
     lines = [
         "Encoding real texts of mixed lengths, 2 threads, the same weights (`python benchmarks/encode.py`):",
@@ -136,7 +136,7 @@ def readme_encode(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_cold_start(rows: list[dict[str, Any]]) -> str:
+def table_cold_start(rows: list[dict[str, Any]]) -> str:
     """Times and memory of a fresh process, in a sentence."""
     found = {row["what"]: row for row in rows}
     whole = found["embedded process, start to exit"]
@@ -147,7 +147,7 @@ def readme_cold_start(rows: list[dict[str, Any]]) -> str:
         f"{command['ms']:.0f} ms. Without a model, the first search of a process takes "
         f"{found['first search of an index, kernels compiled']['ms']:.0f} ms, and "
         f"{found['first search of an index, no kernel compiled yet']['ms']:.0f} ms where the machine has not "
-        "compiled its kernels yet (`python benchmarks/cold_start.py`)." + readme_first_answers(rows)
+        "compiled its kernels yet (`python benchmarks/cold_start.py`)." + table_first_answers(rows)
     )
 
 
@@ -157,7 +157,7 @@ def _table(head: str, numbers: list[str], lines: Iterable[Iterable[str]]) -> lis
     return top + ["| " + " | ".join(line) + " |" for line in lines]
 
 
-def readme_first_answers(rows: list[dict[str, Any]]) -> str:
+def table_first_answers(rows: list[dict[str, Any]]) -> str:
     """Import, loading and the first answer of a fresh process, beside others; "" where none was measured."""
     chosen = [row for row in rows if row["what"].startswith("first answer: ")]
     if len(chosen) < 2:
@@ -173,7 +173,7 @@ def readme_first_answers(rows: list[dict[str, Any]]) -> str:
     return "\n\n" + "\n".join(_table("a fresh process", numbers, lines))
 
 
-def readme_frameworks(rows: list[dict[str, Any]]) -> str:
+def table_frameworks(rows: list[dict[str, Any]]) -> str:
     """What an import changes for users of two libraries."""
     numbers = ["import, s", "index, s", "a search, ms", "peak MB", "index, MB", "installed, MB"]
     lines = (
@@ -193,7 +193,7 @@ def readme_frameworks(rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, "", *_table("", numbers, lines)])
 
 
-def readme_qdrant(rows: list[dict[str, Any]]) -> str:
+def table_qdrant(rows: list[dict[str, Any]]) -> str:
     """A copy in Qdrant beside its index."""
     lines = (
         [
@@ -213,7 +213,7 @@ def readme_qdrant(rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, "", *_table("", numbers, lines)])
 
 
-def readme_search(rows: list[dict[str, Any]]) -> str:
+def table_search(rows: list[dict[str, Any]]) -> str:
     """Build, size, memory, speed and quality of one search after another."""
     first = rows[0]
     lost_over = max(row.get("queries for lost", 0) for row in rows)
@@ -236,7 +236,7 @@ def readme_search(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_storage(rows: list[dict[str, Any]]) -> str:
+def table_storage(rows: list[dict[str, Any]]) -> str:
     """Bytes of a token on disk, beside what the formulas say."""
     numbers = ["bytes a token", "`latebolt cost` says", "float32 at 128 takes x as much"]
     lines = (
@@ -256,7 +256,7 @@ def readme_storage(rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, "", *_table("", numbers, lines)])
 
 
-def readme_memory(rows: list[dict[str, Any]]) -> str:
+def table_memory(rows: list[dict[str, Any]]) -> str:
     """Memory of one job after another."""
     numbers = ["documents", "peak MB", "at the end, without pages of files, MB"]
     lines = (
@@ -272,7 +272,7 @@ def readme_memory(rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, "", *_table("", numbers, lines)])
 
 
-def readme_scale(rows: list[dict[str, Any]]) -> str:
+def table_scale(rows: list[dict[str, Any]]) -> str:
     """Search and storage by number of passages."""
     lines = [
         "Searching passages of about 60 tokens made from real ones, dim 128, 2 bit, 2 threads "
@@ -296,7 +296,7 @@ def readme_scale(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def readme_export(rows: list[dict[str, Any]]) -> str:
+def table_export(rows: list[dict[str, Any]]) -> str:
     """Cost of an export and of int8, in a paragraph."""
     [size] = [row for row in rows if row["part"] == "size"]
     long = {row["precision"]: row for row in rows if row["part"] == "long"}
@@ -313,7 +313,7 @@ def readme_export(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def readme_serve(rows: list[dict[str, Any]]) -> str:
+def table_serve(rows: list[dict[str, Any]]) -> str:
     """Requests a second and latencies by clients, the overhead, and what the rough load left."""
     loads = [row for row in rows if "of_embedded" in row]
     lines = [
@@ -352,40 +352,131 @@ def readme_serve(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-README_PARTS = {
-    "quality": readme_quality,
-    "codec": readme_codec,
-    "encode": readme_encode,
-    "export": readme_export,
-    "maxsim": readme_maxsim,
-    "search": readme_search,
-    "scale": readme_scale,
-    "storage": readme_storage,
-    "memory": readme_memory,
-    "cold_start": readme_cold_start,
-    "serve": readme_serve,
-    "frameworks": readme_frameworks,
-    "qdrant": readme_qdrant,
+TABLES = {
+    "quality": table_quality,
+    "codec": table_codec,
+    "encode": table_encode,
+    "export": table_export,
+    "maxsim": table_maxsim,
+    "search": table_search,
+    "scale": table_scale,
+    "storage": table_storage,
+    "memory": table_memory,
+    "cold_start": table_cold_start,
+    "serve": table_serve,
+    "frameworks": table_frameworks,
+    "qdrant": table_qdrant,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
 
 
+def _row(rows: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
+    return next(row for row in rows if all(row.get(name) == value for name, value in wanted.items()))
+
+
+def claim_encode(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Documents a second, int8, beside torch and the best of FastEmbed."""
+    small = [row for row in rows if row["encoder"].startswith("384")]
+    ours, torch = _row(small, contender="latebolt int8"), _row(small, contender="torch fp32")
+    best = max(row["documents_per_s"] for row in small if row["contender"].startswith("FastEmbed"))
+    return (
+        "encode in bulk, int8",
+        f"{ours['documents_per_s']:.0f} documents/s",
+        f"torch fp32 {torch['documents_per_s']:.0f}, FastEmbed at its best batch {best:.0f}",
+    )
+
+
+def claim_export(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """What int8 costs where it costs most."""
+    losses = [row for row in rows if row["part"] == "ndcg"]
+    worst = max(losses, key=lambda row: row["loss_percent"])
+    return (
+        "nDCG@10 that int8 costs, at worst",
+        f"{worst['loss_percent']:.1f} %",
+        f"fp32, {len({row['collection'] for row in losses})} collections at 128, 96 and 64 dimensions",
+    )
+
+
+def claim_maxsim(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Nanoseconds a document token on 2-bit codes."""
+    chosen = [row for row in rows if row["size"] == "out of cache" and row["threads"] == 1]
+    found = {row["kernel"]: row["ns_a_token"] for row in chosen}
+    return (
+        "MaxSim on 2-bit codes, one thread",
+        f"{found['latebolt residual 2 bit']:.0f} ns a token",
+        f"NumPy float32 {found['NumPy sgemm + reduceat']:.0f}, maxsim-cpu {found['maxsim-cpu']:.0f}",
+    )
+
+
+def claim_search(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """Median of a search and bytes a token."""
+    ours, exact = _row(rows, contender="latebolt 2 bit"), _row(rows, contender="NumPy exact float32")
+    return (
+        f"search {ours['tokens'] / 1e6:.1f} M tokens, 2 bit",
+        f"{ours['p50_ms']:.1f} ms, {ours['bytes_a_token']:.0f} bytes a token",
+        f"exact in NumPy {exact['p50_ms']:.0f} ms, 512 bytes",
+    )
+
+
+def claim_cold_start(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """First answer of a process."""
+    ours = _row(rows, what="first answer: latebolt")
+    torch = _row(rows, what="first answer: PyTorch and transformers")
+    return (
+        "first answer of a fresh process",
+        f"{ours['ms']:.0f} ms, {ours['peak_MB']:.0f} MB",
+        f"PyTorch and transformers {torch['ms']:.0f} ms, {torch['peak_MB']:.0f} MB",
+    )
+
+
+def claim_serve(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """What HTTP adds to a search."""
+    one = _row(rows, work="overhead")
+    return (
+        "a search over HTTP, idle server",
+        f"{one['p50_ms']:.1f} ms",
+        f"{one['embedded_p50_ms']:.1f} ms in the library",
+    )
+
+
+CLAIMS = {
+    "encode": claim_encode,
+    "export": claim_export,
+    "maxsim": claim_maxsim,
+    "search": claim_search,
+    "cold_start": claim_cold_start,
+    "serve": claim_serve,
+}
+
+
 def write_readme(records: list[dict[str, Any]]) -> None:
-    """Put the figures of the records between the README's two markers."""
-    rows = {record["benchmark"]: record["rows"] for record in records}
-    parts = [make(rows[name]) for name, make in README_PARTS.items() if name in rows]
+    """Put one line a claim between the README's two markers, each with its record's date and processor."""
+    found = {record["benchmark"]: record for record in records}
+    lines = ["| | latebolt | beside it | measured |", "| --- | ---: | --- | --- |"]
+    for name, claim in CLAIMS.items():
+        if name in found:
+            record = found[name]
+            what, ours, others = claim(record["rows"])
+            where = f"[{record['date']}](benchmarks/REPORT.md#{name}), {record['machine']['cpu']}"
+            lines.append(f"| {what} | {ours} | {others} | {where} |")
     path = HERE.parent / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    path.write_text(before + START + "\n\n" + "\n\n".join(parts) + "\n\n" + END + after, encoding="utf-8")
+    path.write_text(before + START + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
 
 
 def main() -> None:
     """Write REPORT.md and the README's figures."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    text = "# Measurements\n\nMade by `python benchmarks/report.py` from the records under results/.\n\n"
+    text = (
+        "# Measurements\n\nMade by `python benchmarks/report.py` from the records under results/: first the "
+        "tables, then every record with its machine and versions. Records were taken on several virtual "
+        "machines with two processors; compare within a table.\n"
+    )
+    rows = {record["benchmark"]: record["rows"] for record in records}
+    tables = "\n\n".join(make(rows[name]) for name, make in TABLES.items() if name in rows)
     path = HERE / "REPORT.md"
-    path.write_text(text + "\n".join(section(record) for record in records))
+    path.write_text(f"{text}\n{tables}\n\n" + "\n".join(section(record) for record in records))
     write_readme(records)
     print(f"wrote {path} and the README's figures from {len(records)} records")
 

@@ -81,3 +81,25 @@ def test_how_blocks_are_read(tmp_path):
         ["pip", "install", "x[y]"], ["curl", "a", "-d", '{\n "b": 1}'], ["latebolt", "c", "-k", "3"]
     ]  # fmt: skip
     assert {"latebolt", "mteb", "numpy"} <= imported("from latebolt.adapters.mteb import LateboltModel")
+
+
+def test_every_test_that_a_promise_names_exists():
+    text = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
+    folder, named = "", re.findall(r"`((?:tests/[\w/.]+|test_\w+\.py)?(?:::\w+)?)`", text)
+    assert len(named) > 20
+    for name in named:
+        path, _, test = name.partition("::")
+        folder = (
+            path
+            if path.startswith("tests/")
+            else folder
+            if not path
+            else f"{folder.rpartition('/')[0]}/{path}"
+        )
+        assert (PROJECT / folder).exists(), name
+        if test:
+            assert f"def {test}(" in (PROJECT / folder).read_text(encoding="utf-8"), name
+
+
+def test_the_front_door_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
