@@ -250,12 +250,14 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
     metadata = {"query_maxlen": 32, "doc_maxlen": 300, "dim": DIM, "attend_to_mask_tokens": True}
     metadata |= {"query_token_id": "[QueryMarker]", "doc_token_id": "[DocumentMarker]"}
     tokenizer = Tokenizer.from_file(str(shape.tokenizer))
+    pairs = {role: (f"<{role}>", f"[{role.upper()}]") for role in ("pad", "mask", "unk")}
+    special = {role: pair[pair[1] in tokenizer.get_vocab()] for role, pair in pairs.items()}
     tokenizer.add_special_tokens(["[QueryMarker]", "[DocumentMarker]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     for name, content in (
         ("config.json", config),
         ("artifact.metadata", metadata),
-        ("tokenizer_config.json", {"pad_token": "<pad>", "mask_token": "<mask>", "unk_token": "<unk>"}),
+        ("tokenizer_config.json", {f"{role}_token": token for role, token in special.items()}),
     ):
         (folder / name).write_text(json.dumps(content))
 
