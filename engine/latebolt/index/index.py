@@ -488,7 +488,7 @@ class Index:
             exhaustive: score every document exactly. Otherwise that is done where it takes hardly longer
                 (`index.planning`); else documents are ranked by their centroids (in large segments only those
                 that lists by centroid bring up), and the best are scored exactly until more of them change
-                nothing. Up to k = 64 the hits of a smaller k begin those of a larger.
+                nothing. Up to k = 32 the hits of a smaller k begin those of a larger.
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, which way each

@@ -67,7 +67,7 @@ def test_effort_grows_with_the_corpus_with_its_misfit_and_for_few_query_tokens()
     assert effort(PLAIN._replace(n_documents=10**7), 10).first > look.first
     assert effort(PLAIN._replace(n_centroids=8192), 10).first > look.first
     assert effort(PLAIN._replace(n_query=3), 10).stable > effort(PLAIN._replace(n_query=40), 10).stable
-    assert effort(PLAIN, 10) == effort(PLAIN, 1) == effort(PLAIN, 64) != effort(PLAIN, 65)
+    assert effort(PLAIN, 10) == effort(PLAIN, 1) == effort(PLAIN, 32) != effort(PLAIN, 33)
     assert effort(PLAIN, 1000).first >= 4 * level(1000) == 4096
 
 
@@ -150,8 +150,8 @@ def test_hits_of_a_smaller_k_begin_those_of_a_larger(tmp_path, monkeypatch, prun
     wheres = (None, "part in (1, 4)", "part = 5") if SHAPES[shape][2].get("passages") is None else (None,)
     for query in questions(corpus, 1):
         for where in wheres:
-            most = index.search_vectors(query, k=64, where=where)
-            for k in (1, 2, 5, 10, 40):
+            most = index.search_vectors(query, k=32, where=where)
+            for k in (1, 2, 5, 10, 20):
                 assert index.search_vectors(query, k=k, where=where) == most[:k]
 
 

@@ -16,13 +16,15 @@ from latebolt.codec.kmeans import default_n_centroids
 Way = Literal["exact", "pruned"]
 
 # Up to so many hits the same candidates are looked at; above, the next power of two decides.
-LEAST_LEVEL: Final = 64
-# Documents of the first round at least, and a hit of the level. With 256 the top ten of 750 queries of 1 to
-# 18 words over 9,334 documents are those of exhaustive search for 99.7 %, at 1, 2 and 4 bits.
+LEAST_LEVEL: Final = 32
+# Documents of the first round at least, for few query tokens and for many, of which centroids say more; and
+# for a hit of the level.
 FIRST_ROUND: Final = 256
+FIRST_ROUND_OF_MANY: Final = 128
+MANY: Final = 16
 PER_HIT: Final = 4
-# A round has to leave so many of the best documents as they were before it is the last: all of a level for
-# few query tokens, of which centroids say least, half of it for many.
+# A round has to leave so many of the best documents as they were before it is the last: so many over the
+# query's tokens, within a half of a level and two of them.
 STABLE_TOKENS: Final = 640
 # Centroids for fewer tokens than there are fit badly: the first round grows with the shortage, up to so much.
 MOST_MISFIT: Final = 8
@@ -106,12 +108,13 @@ def level(k: int) -> int:
 def effort(work: Work, k: int) -> Effort:
     """How hard to look for the k best."""
     wanted = level(k)
-    a_level = min(LEAST_LEVEL, max(LEAST_LEVEL // 2, STABLE_TOKENS // max(work.n_query, 1)))
+    stable = min(2 * LEAST_LEVEL, max(LEAST_LEVEL // 2, STABLE_TOKENS // max(work.n_query, 1)))
     misfit = default_n_centroids(work.n_stored) / max(work.n_centroids, 1)
-    first = max(FIRST_ROUND, math.isqrt(work.n_documents), PER_HIT * wanted)
+    least = FIRST_ROUND if work.n_query < MANY else FIRST_ROUND_OF_MANY
+    first = max(least, math.isqrt(work.n_documents), PER_HIT * wanted)
     return Effort(
         int(first * min(max(misfit, 1), MOST_MISFIT)),
-        a_level * wanted // LEAST_LEVEL,
+        stable * wanted // LEAST_LEVEL,
         max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 2 * PER_HIT * wanted),
     )
 
