@@ -60,6 +60,11 @@ def neighbours(tmp_path):
     return tree(tmp_path)
 
 
+def hear_of_hanging_up() -> None:
+    """A parent that ignores SIGHUP, as nohup makes it, would hand that on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def maker(tmp_path):
     """maker(target, behave) -> a process that is in the middle of making a folder."""
@@ -67,7 +72,8 @@ def maker(tmp_path):
 
     def start(target: Path, behave: str = "") -> subprocess.Popen:
         command = [sys.executable, "-c", MAKER, str(target), behave]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, **pipes, preexec_fn=hear_of_hanging_up)
         started.append(process)
         assert process.stdout.readline() == "ready\n"
         return process

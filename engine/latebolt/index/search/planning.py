@@ -21,7 +21,7 @@ LEAST_LEVEL: Final = 32
 # for a hit of the level.
 FIRST_ROUND: Final = 256
 FIRST_ROUND_OF_MANY: Final = 128
-MANY: Final = 16
+MANY: Final = 8
 PER_HIT: Final = 4
 # A round has to leave so many of the best documents as they were before it is the last: so many over the
 # query's tokens, within a half of a level and two of them.
