@@ -25,6 +25,7 @@ from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.filters.known_fields import check_fields
+from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.parts import part_folders
@@ -34,7 +35,7 @@ from latebolt.index.ingest.train import PART_SETTING, Growth
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Watch
 from latebolt.index.search.fusion import Mode
-from latebolt.index.search.query import Found, Query, Request, Where
+from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
@@ -417,7 +418,7 @@ class Index:
         check_many(ids, "ids")
         return entries_of(snapshot, [check_id(id, f"ids[{i}]") for i, id in enumerate(ids)])
 
-    def documents(self, where: Where = None) -> Iterator[Entry]:
+    def documents(self, where: Where | None = None) -> Iterator[Entry]:
         """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
 
         Raises:
@@ -451,7 +452,7 @@ class Index:
         self,
         query: str,
         k: int = ...,
-        where: Where = ...,
+        where: Where | None = ...,
         exhaustive: bool = ...,
         mode: Mode = ...,
         explain: Literal[False] = ...,
@@ -461,7 +462,7 @@ class Index:
         self,
         query: str,
         k: int = ...,
-        where: Where = ...,
+        where: Where | None = ...,
         exhaustive: bool = ...,
         mode: Mode = ...,
         *,
@@ -471,7 +472,7 @@ class Index:
         self,
         query: str,
         k: int = 10,
-        where: Where = None,
+        where: Where | None = None,
         exhaustive: bool = False,
         mode: Mode = "late",
         explain: bool = False,
@@ -514,7 +515,7 @@ class Index:
         self,
         queries: Sequence[str],
         k: int = 10,
-        where: Where = None,
+        where: Where | None = None,
         exhaustive: bool = False,
         mode: Mode = "late",
     ) -> list[list[Hit]]:
@@ -522,7 +523,7 @@ class Index:
         return self._search(queries, Request(k, where, exhaustive, mode), Watch(False))
 
     def search_vectors(
-        self, matrix: npt.ArrayLike, k: int = 10, where: Where = None, exhaustive: bool = False
+        self, matrix: npt.ArrayLike, k: int = 10, where: Where | None = None, exhaustive: bool = False
     ) -> list[Hit]:
         """`search` with a query's token vectors.
 
@@ -532,7 +533,11 @@ class Index:
         return self.search_vectors_many([as_matrix(matrix, "matrix")], k, where, exhaustive)[0]
 
     def search_vectors_many(
-        self, matrices: Sequence[npt.ArrayLike], k: int = 10, where: Where = None, exhaustive: bool = False
+        self,
+        matrices: Sequence[npt.ArrayLike],
+        k: int = 10,
+        where: Where | None = None,
+        exhaustive: bool = False,
     ) -> list[list[Hit]]:
         """`search_many` with the token vectors of each query."""
         request = Request(k, where, exhaustive)

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from latebolt.codec.base import Codec
-from latebolt.index.search.query import Where
+from latebolt.index.filters.parse_dict import Where
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Block
 from latebolt.index.store.store import Snapshot
@@ -84,7 +84,7 @@ class Entry(NamedTuple):
     metadata: Mapping[str, Any] | None
 
 
-def entries(snapshot: Snapshot, where: Where = None) -> Iterator[Entry]:
+def entries(snapshot: Snapshot, where: Where | None = None) -> Iterator[Entry]:
     """Every live document that passes the filter, once, oldest segment first."""
     for segment in snapshot.segments:
         rows = segment.select(where)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
-from latebolt.index.filters.parse_dict import parse_where
+from latebolt.index.filters.parse_dict import Where, parse_where
 from latebolt.index.search.bm25 import WordScores, score_words
 from latebolt.index.search.explain import Watch
 from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
@@ -28,7 +28,6 @@ from latebolt.index.store.segment import Segment
 from latebolt.index.store.store import Snapshot
 
 Float32 = npt.NDArray[np.float32]
-Where = str | Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Request:
     """
 
     k: int = 10
-    where: Where = None
+    where: Where | None = None
     exhaustive: bool = False
     mode: Mode = "late"
 
@@ -151,7 +150,7 @@ class Query:
         return found
 
 
-def _allowed(segment: Segment, where: Where) -> Rows | None:
+def _allowed(segment: Segment, where: Where | None) -> Rows | None:
     """Rows that may be found; None for all of the segment."""
     if where is None and segment.n_deleted == 0:
         return None

@@ -1,6 +1,6 @@
 """Ranks one segment for one query: everything exactly, or cheap scores first and exact scores of the best.
 
-Joins the pure stages of `planning.py`, `search.py` and `candidates.py` with a segment's columns and a codec's
+Joins the pure stages of `planning.py`, `stages.py` and `candidates.py` with a segment's columns and a codec's
 scorer.
 """
 
