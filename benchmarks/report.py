@@ -215,6 +215,8 @@ def table_qdrant(rows: list[dict[str, Any]]) -> str:
 
 def table_search(rows: list[dict[str, Any]]) -> str:
     """Build, size, memory, speed and quality of one search after another."""
+    lengths = [row for row in rows if row.get("table") == "lengths"]
+    rows = [row for row in rows if "table" not in row]
     first = rows[0]
     lost_over = max(row.get("queries for lost", 0) for row in rows)
     lines = [
@@ -233,7 +235,25 @@ def table_search(rows: list[dict[str, Any]]) -> str:
             f"| {row['contender']} | {build} | {size} | {row['resident_MB']:.0f} | {row['p50_ms']:.2f} "
             f"| {row['x NumPy']:.1f} | {row['batch_queries_per_s']:.0f} | {row['nDCG@10']:.3f} | {lost} |"
         )
+    if lengths:
+        lines += ["", *lines_by_length(lengths)]
     return "\n".join(lines)
+
+
+def lines_by_length(rows: list[dict[str, Any]]) -> list[str]:
+    """The share of exact hits that are found, and the median, by words of the question."""
+    words = list(dict.fromkeys(row["words"] for row in rows))
+    lines = [
+        "The same by length of question: first hit and first ten as exact scoring has them, median in ms:",
+        "",
+        "| words | " + " | ".join(str(n) for n in words) + " |",
+        "| --- |" + " ---: |" * len(words),
+    ]
+    for contender in dict.fromkeys(row["contender"] for row in rows):
+        found = {row["words"]: row for row in rows if row["contender"] == contender}
+        cells = [f"{r['overlap@1']:.2f}, {r['overlap@10']:.3f}, {r['p50_ms']:.1f}" for r in found.values()]
+        lines.append(f"| {contender} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def table_storage(rows: list[dict[str, Any]]) -> str:

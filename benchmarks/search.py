@@ -7,6 +7,12 @@ memory, milliseconds a query, queries a second in one batch, nDCG@10 and the sha
 is found, over 250 queries of each collection. Ours also answer up to 1,000 of each: 750 queries settle a
 difference in nDCG to a few thousandths only, so `lost` is what those lose to exact, with a 95 % interval.
 
+A table by length of query follows: single words that 3 to 20 documents hold, and stretches of 2, 4, 8 and 16
+words of documents. People type short questions, and a search that is right for long ones may miss theirs: for
+each contender the share of questions whose first hit, and of the first ten, are those of exact scoring in
+NumPy, and milliseconds. Codes themselves move some hits: what a search misses beyond is the difference to the
+exhaustive row of the same bits.
+
 fast-plaid and xtr-warp-rs need a torch of their own: `python -m venv peers; peers/bin/pip install fast-plaid
 xtr-warp-rs` (or each in an environment of its own) and LATEBOLT_PEERS=peers/bin/python. The record keeps the
 rows of contenders that did not take part.
@@ -17,10 +23,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +42,7 @@ from harness import THREAD_VARIABLES, commit, data_folder, folder_bytes, kept_ro
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
 DIM, K = 128, 10
 TIMED, MORE = 250, 1000  # queries of each collection
+LENGTHS, OF_A_LENGTH = (1, 2, 4, 8, 16), 100  # words of a question, questions of each
 OURS = (
     "NumPy exact float32",
     "latebolt 2 bit",
@@ -59,10 +69,29 @@ class Data:
         every = [queries[a:b] for a, b in pairwise(starts)]
         n_timed = int(np.load(folder / "timed.npy"))
         self.queries, self.more = every[:n_timed], every[n_timed:]
+        starts, of_lengths = np.load(folder / "length_starts.npy"), np.load(folder / "length_queries.npy")
+        each = [of_lengths[a:b] for a, b in pairwise(starts)]
+        n = len(each) // len(LENGTHS)
+        self.by_length = {words: each[i * n : (i + 1) * n] for i, words in enumerate(LENGTHS)}
 
     def documents(self) -> Iterator[np.ndarray]:
         """float32 [n, DIM] of each document."""
         yield from (self.values[a:b] for a, b in pairwise(self.offsets))
+
+
+def questions(documents: list[str], n: int) -> list[str]:
+    """n of each of LENGTHS, in that order: rare words, then stretches of documents. The same in every run."""
+    rng = random.Random(5)
+    held = Counter(word for text in documents for word in set(re.findall(r"[a-z]{5,}", text.lower())))
+    rare = sorted(word for word, count in held.items() if 3 <= count <= 20)
+    found = rng.sample(rare, n)
+    for words in LENGTHS[1:]:
+        for _ in range(n):
+            while len(text := rng.choice(documents).split()) <= words:
+                pass
+            start = rng.randrange(len(text) - words)
+            found.append(" ".join(text[start : start + words]))
+    return found
 
 
 def prepare(folder: Path, n_timed: int, n_more: int, collections: tuple[str, ...]) -> dict[str, Any]:
@@ -84,6 +113,9 @@ def prepare(folder: Path, n_timed: int, n_more: int, collections: tuple[str, ...
                 queries.append((text, grades))
     vectors = encoder.encode_documents(documents, show_progress=True)
     query_vectors = encoder.encode_queries([text for queries in asked for text, _ in queries])
+    of_lengths = encoder.encode_queries(questions(documents, OF_A_LENGTH if n_timed == TIMED else 10))
+    np.save(folder / "length_queries.npy", of_lengths.values)
+    np.save(folder / "length_starts.npy", of_lengths.offsets)
     np.save(folder / "documents.npy", vectors.values)
     np.save(folder / "offsets.npy", vectors.offsets)
     np.save(folder / "queries.npy", query_vectors.values)
@@ -181,7 +213,16 @@ def run_child(step: str, name: str, data: Data, folder: Path, threads: int) -> N
     }
     if name in OURS:
         found += search(data.more)
-    print(json.dumps({"row": row, "found": [[(int(i), float(s)) for i, s in one] for one in found]}))
+    lengths = {}
+    for words, queries in data.by_length.items():
+        times, hits = [], []
+        for query in queries:
+            start = time.perf_counter()
+            hits += search([query])
+            times.append(1e3 * (time.perf_counter() - start))
+        lengths[words] = {"ms": times, "found": [[int(i) for i, _ in one] for one in hits]}
+    whole = [[(int(i), float(s)) for i, s in one] for one in found]
+    print(json.dumps({"row": row, "found": whole, "lengths": lengths}))
 
 
 def run(python: str, step: str, name: str, root: Path, threads: int) -> dict[str, Any]:
@@ -205,6 +246,26 @@ def ndcg(found: list[Found], qrels: list[dict[int, int]]) -> np.ndarray:
     judged = {str(q): {str(i): grade for i, grade in one.items()} for q, one in enumerate(qrels)}
     values = measure_queries(runs, judged)["nDCG@10"]
     return np.array([values[q] for q in runs])
+
+
+def rows_by_length(contender: str, answer: dict[str, Any], exact: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a length: the share of exact hits that are found, and milliseconds."""
+    rows = []
+    for words, one in answer["lengths"].items():
+        truth = exact["lengths"][words]["found"]
+        pairs = list(zip(truth, one["found"], strict=True))
+        rows.append(
+            {
+                "table": "lengths",
+                "contender": contender,
+                "words": int(words),
+                "overlap@1": float(np.mean([a[:1] == b[:1] for a, b in pairs])),
+                "overlap@10": float(np.mean([len(set(a) & set(b)) / K for a, b in pairs])),
+                "p50_ms": float(np.median(one["ms"])),
+                "p95_ms": float(np.quantile(one["ms"], 0.95)),
+            }
+        )
+    return rows
 
 
 def lost(exact: np.ndarray, found: np.ndarray) -> dict[str, Any]:
@@ -246,6 +307,8 @@ def main() -> None:
         qrels = facts.pop("qrels")
         print(facts, flush=True)
         exact: list[Found] = []
+        first: dict[str, Any] = {}
+        lengths: list[dict[str, Any]] = []
         best: np.ndarray = np.zeros(0)
         for name, python in contenders:
             folder = root / name.replace(" ", "_").replace(",", "")
@@ -258,7 +321,7 @@ def main() -> None:
             found = answer["found"]
             values = ndcg(found, qrels[: len(found)])
             if not rows:
-                exact, best = found, values
+                exact, best, first = found, values, answer
             row |= answer["row"] | {"nDCG@10": float(values[: facts["queries"]].mean())}
             shared = [len({i for i, _ in a} & {i for i, _ in b}) for a, b in zip(exact, found, strict=False)]
             row["overlap@10"] = float(np.mean(shared[: facts["queries"]])) / K
@@ -266,11 +329,12 @@ def main() -> None:
             if rows and len(values) == len(best):
                 row |= lost(best[facts["queries"] :], values[facts["queries"] :])
             rows.append(row)
-            print(row, flush=True)
+            lengths += rows_by_length(name, answer, first)
+            print(row, *lengths[-len(LENGTHS) :], sep="\n", flush=True)
             if (name, python) == contenders[-1] or name in (OURS[-1], *PEERS):  # a peer takes many minutes
                 full = [row | facts for row in rows]
                 kept = kept_rows("search", full, ("contender",), ("tokens", "queries", "threads"))
-                record("search", full + kept, (), given.quick)
+                record("search", full + kept + lengths, (), given.quick)
 
 
 if __name__ == "__main__":
