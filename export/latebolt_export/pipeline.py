@@ -23,8 +23,15 @@ from latebolt_export.graph.codes import check_isa, graph_isa
 from latebolt_export.graph.describe import describe
 from latebolt_export.judge import rules_in_words, side_by_side, texts
 from latebolt_export.judge.budgets import Budgets
-from latebolt_export.requirements import need_export_libraries, need_graph_libraries, versions
+from latebolt_export.requirements import (
+    DISTRIBUTIONS,
+    LIBRARY_DISTRIBUTIONS,
+    need_export_libraries,
+    need_graph_libraries,
+    versions,
+)
 from latebolt_export.source import find, heads, siblings
+from latebolt_export.source.library_encoder import LibraryPlan
 
 if TYPE_CHECKING:
     import onnx
@@ -198,13 +205,21 @@ def build(
         embedder = module.build(checkpoint, outputs)
         checkpoint.state.clear()  # a checkpoint in bfloat16 need not stay mapped beside its float32 twin
         progress("tracing and fusing")
-        fused = fuse.fuse(trace.trace(embedder, folder))
-        fuse.check_counts(fused, fuse.expected_counts(checkpoint.plan))
+        plan, tools = checkpoint.plan, DISTRIBUTIONS
+        if isinstance(plan, LibraryPlan):
+            from latebolt_export.torch import library
+
+            tools = LIBRARY_DISTRIBUTIONS
+            traced = library.trace(embedder, folder)
+            fused = fuse.fuse(traced, attention=True, heads=plan.heads, hidden=plan.hidden)
+        else:
+            fused = fuse.fuse(trace.trace(embedder, folder))
+            fuse.check_counts(fused, fuse.expected_counts(plan))
         progress("running PyTorch")
         truth = parity.reference(embedder.run, _texts(checkpoint, draft))
         del embedder
         memory.give_back()
-        start = _Start(fused, checkpoint.plan.kinds, outputs, truth, "PyTorch", digest)
+        start = _Start(fused, plan.kinds, outputs, truth, "PyTorch", digest, tools)
         return _finish(checkpoint, start, draft, name, options, progress)
 
 
@@ -241,6 +256,7 @@ class _Start:
     truth: Reference
     against: str
     weights_sha256: str
+    tools: Sequence[str] = DISTRIBUTIONS  # the libraries that shaped it
 
 
 def _finish(
@@ -333,7 +349,7 @@ def _contract(origin: Origin, start: _Start, name: str) -> Contract:
             revision=origin.revision,
             licence=origin.licence,
             weights_sha256=start.weights_sha256,
-            tools=versions(),
+            tools=versions(start.tools),
         ),
         lowercase=origin.lowercase,
         notes=origin.notes,

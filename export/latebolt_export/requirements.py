@@ -13,7 +13,9 @@ from latebolt.errors import RuntimeUnavailable
 
 GRAPH_MODULES = ("onnx", "onnxruntime")
 MODULES = ("torch", "safetensors")
-DISTRIBUTIONS = ("torch", "onnx", "onnxruntime")
+LIBRARY_MODULES = ("transformers", "optimum.exporters.onnx")
+DISTRIBUTIONS: tuple[str, ...] = ("torch", "onnx", "onnxruntime")
+LIBRARY_DISTRIBUTIONS = (*DISTRIBUTIONS, "transformers", "optimum-onnx")
 
 
 def need_export_libraries() -> None:
@@ -34,7 +36,16 @@ def need_graph_libraries() -> None:
     _need(GRAPH_MODULES, "an export")
 
 
-def _need(modules: Sequence[str], what: str) -> None:
+def need_library_encoders(architecture: str) -> None:
+    """Load what exports an encoder that is none of our own families.
+
+    Raises:
+        RuntimeUnavailable: one of them is not installed.
+    """
+    _need(LIBRARY_MODULES, f'exporting the architecture "{architecture}"', "export,optimum")
+
+
+def _need(modules: Sequence[str], what: str, extra: str = "export") -> None:
     for name in modules:
         try:
             with quiet():
@@ -42,14 +53,14 @@ def _need(modules: Sequence[str], what: str) -> None:
         except ImportError as error:
             raise RuntimeUnavailable(
                 f"{what} needs {name}, which cannot be imported ({error}). "
-                f"Install it with: pip install 'latebolt[export]'"
+                f"Install it with: pip install 'latebolt[{extra}]'"
             ) from error
 
 
-def versions() -> dict[str, str]:
+def versions(distributions: Sequence[str] = DISTRIBUTIONS) -> dict[str, str]:
     """The installed version of each library that shapes an exported graph."""
     found = {}
-    for name in DISTRIBUTIONS:
+    for name in distributions:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

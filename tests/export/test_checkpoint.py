@@ -122,7 +122,7 @@ FAULTS = {
     "no weights": (remove("model.safetensors"), r"has no model\.safetensors"),
     "architecture": (
         lambda f: edit(f / "config.json", model_type="t5"),
-        'architecture "t5" is not supported. Supported: bert',
+        'architecture "t5" is not supported: it is an encoder with a decoder',
     ),
     "positions": (
         lambda f: edit(f / "config.json", position_embedding_type="relative_key"),

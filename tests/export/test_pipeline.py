@@ -273,7 +273,7 @@ ERRORS = {
     "missing tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"has no tokenizer\.json"),
     "unsupported architecture": (
         lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'),
-        'architecture "gpt2" is not supported. Supported: bert, roberta',
+        'architecture "gpt2" is not supported: it is a decoder',
     ),
 }
 

@@ -165,6 +165,11 @@ def _positions(config: dict[str, Any], folder: Path) -> int | None:
     rows = integer(config, "max_position_embeddings", 0, folder / "config.json")
     if not rows:
         return None
-    # RoBERTa's table begins behind the padding id; jina-colbert-v2 kept the number and dropped the table.
-    roberta = "roberta" in str(config.get("model_type")) or config.get("position_embedding_type") == "rotary"
+    # RoBERTa's and MPNet's tables begin behind the padding id; jina-colbert-v2 kept only the number.
+    kind = str(config.get("model_type"))
+    roberta = (
+        "roberta" in kind
+        or kind in ("mpnet", "data2vec-text", "ibert")
+        or config.get("position_embedding_type") == "rotary"
+    )
     return rows - int(config.get("pad_token_id") or 1) - 1 if roberta else rows

@@ -57,6 +57,16 @@ class Plan:
     types: bool = False  # whether row 0 of a token type table is added
 
 
+def family_of(config: dict[str, Any], names: Collection[str]) -> str:
+    """The family that a config.json and tensor names show: a key of `FAMILIES`, or another model_type."""
+    if "encoder.layers.0.mixer.Wqkv.weight" in names:
+        return "jina-xlm-roberta-rotary"  # has no model_type, and its own code is never run
+    alibi = config.get("position_embedding_type", "absolute") == "alibi"
+    if alibi or "encoder.layer.0.mlp.gated_layers.weight" in names:
+        return "jina-bert-alibi"
+    return str(config.get("model_type") or "unnamed")
+
+
 def plan(config: dict[str, Any], names: Collection[str], where: str) -> Plan:
     """The plan of a checkpoint.
 
@@ -67,17 +77,11 @@ def plan(config: dict[str, Any], names: Collection[str], where: str) -> Plan:
     Raises:
         ExportError: the family, or a setting of it, is not supported.
     """
-    kind = str(config.get("model_type") or "unnamed")
+    family = family_of(config, names)
     positions = config.get("position_embedding_type", "absolute")
-    if "encoder.layers.0.mixer.Wqkv.weight" in names:
-        family = "jina-xlm-roberta-rotary"  # has no model_type, and its own code is never run
-    elif "encoder.layer.0.mlp.gated_layers.weight" in names or positions == "alibi":
-        family = "jina-bert-alibi"
-    else:
-        family = kind
     if family not in FAMILIES:
         raise ExportError(
-            f'{where}: architecture "{kind}" is not supported. Supported: {", ".join(FAMILIES)}.'
+            f'{where}: architecture "{family}" is not supported. Supported: {", ".join(FAMILIES)}.'
         )
     expected = POSITIONS.get(family, ("absolute",))
     if family in POSITIONED and positions not in expected:

@@ -17,9 +17,10 @@ from latebolt.errors import ExportError
 from latebolt.formats import modules, multi_vector, pylate, settings, stanford
 from latebolt.formats.files import read_json, read_settings
 from latebolt.formats.vocabulary import Vocabulary
-from latebolt_export.source import architectures, head_file, own_heads
+from latebolt_export.source import architectures, head_file, library_encoder, own_heads
 from latebolt_export.source.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
 from latebolt_export.source.heads import Projection, check
+from latebolt_export.source.library_encoder import LibraryPlan
 from latebolt_export.source.origin import Origin
 from latebolt_export.source.weights import read_state, state_sha256
 
@@ -35,7 +36,7 @@ PLAIN_QUERY_TOKENS = 128  # no expansion fills them up, so a generous bound cost
 class Checkpoint(Origin):
     """All that an export needs to know of its source."""
 
-    plan: Plan
+    plan: Plan | LibraryPlan
     state: dict[str, torch.Tensor]  # encoder weights under the encoder's own names
     projections: tuple[Projection, ...]
 
@@ -74,8 +75,13 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     if not isinstance(config, dict):
         raise ExportError(f"{folder}: has no config.json. Give the folder that holds the checkpoint's files.")
     vocabulary = Vocabulary(inner)
-    state = encoder_state(inner)
-    plan = architectures.plan(config, state.keys(), str(folder))
+    stored = read_state(inner)
+    state = _own_names(stored)
+    plan: Plan | LibraryPlan
+    if architectures.family_of(config, state.keys()) in architectures.FAMILIES:
+        plan = architectures.plan(config, state.keys(), str(folder))
+    else:
+        plan, state = library_encoder.read(config, stored, str(folder))
     told = settings.texts(folder, vocabulary, config, plan.max_tokens) or _plain(folder, vocabulary, plan)
     _check_windows(told.query, vocabulary.frame(), plan, folder)
     projections: tuple[Projection, ...] = ()
@@ -112,7 +118,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     )
 
 
-def _check_windows(query: TextRules, frame: Frame, plan: Plan, folder: Path) -> None:
+def _check_windows(query: TextRules, frame: Frame, plan: Plan | LibraryPlan, folder: Path) -> None:
     """Refuse expansion that reaches so far that in local attention a filled token would see no token at all.
 
     What it then becomes is left to an implementation: transformers gives two answers (sdpa and eager).
@@ -130,7 +136,7 @@ def _check_windows(query: TextRules, frame: Frame, plan: Plan, folder: Path) -> 
         )
 
 
-def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan) -> settings.Texts:
+def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan | LibraryPlan) -> settings.Texts:
     """The rules of an encoder that nobody has trained for late interaction: its own prompts and length."""
     vocabulary.load_as_transformers_does()
     prompts = read_settings(folder / pylate.SETTINGS).get("prompts") or {}
@@ -144,8 +150,12 @@ def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan) -> settings.Texts:
 
 def encoder_state(folder: Path) -> dict[str, torch.Tensor]:
     """A folder's tensors under the encoder's own names; what training objectives left behind is dropped."""
+    return _own_names(read_state(folder))
+
+
+def _own_names(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     state = {}
-    for name, tensor in read_state(folder).items():
+    for name, tensor in stored.items():
         prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
         own = name.removeprefix(prefix)
         for theirs, ours in OLD_NAMES.items():

@@ -91,7 +91,7 @@ def read(
         raise ExportError(f"{source.file}: cannot be read as ONNX ({error}). Download it again.") from error
     _check(model, source.file)
     lift_constants(model)
-    _zero_token_types(model, source.file)
+    keep_our_inputs(model, source.file)
     name = _token_vectors(model, source.file)
     width = _width(model, name, source, folder)
     outputs = _outputs(width, dims, name)
@@ -111,7 +111,7 @@ def _check(model: onnx.ModelProto, file: Path) -> None:
         raise ExportError(f"{file}: holds float16 weights. Give the float32 graph.")
 
 
-def _zero_token_types(model: onnx.ModelProto, file: Path) -> None:
+def keep_our_inputs(model: onnx.ModelProto, file: Path) -> None:
     """Keep our two inputs; token types become zeros."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from latebolt_export.source import heads
 from latebolt_export.source.checkpoint import Checkpoint
 from latebolt_export.source.heads import Dense, Output, Projection
+from latebolt_export.source.library_encoder import LibraryPlan
 from latebolt_export.torch import encoder
-from latebolt_export.torch.encoder import Encoder
 
 # torch's classes by their names in lower case, as their libraries make them: without arguments.
 ACTIVATIONS = {
@@ -29,14 +29,17 @@ ACTIVATIONS = {
 class TokenEmbedder(nn.Module):
     """input_ids, attention_mask int64 [batch, tokens] -> one float32 [batch, tokens, dim] an output."""
 
-    def __init__(self, encoder: Encoder, projections: nn.ModuleList, outputs: Sequence[Output]) -> None:
+    def __init__(self, encoder: nn.Module, projections: nn.ModuleList, outputs: Sequence[Output]) -> None:
         super().__init__()
         self.encoder = encoder
         self.projections = projections
         self.outputs = tuple(outputs)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        hidden = self.encoder(input_ids, attention_mask)
+        return self.project(self.encoder(input_ids, attention_mask))
+
+    def project(self, hidden: Tensor) -> dict[str, Tensor]:
+        """float32 [batch, tokens, hidden] -> one [batch, tokens, dim] of unit rows an output."""
         used = {output.projection for output in self.outputs}
         projected = {i: self.projections[i](hidden) for i in used}
         return {output.name: _unit(projected[output.projection], output.dim) for output in self.outputs}
@@ -94,11 +97,17 @@ def build(checkpoint: Checkpoint, outputs: Sequence[Output]) -> TokenEmbedder:
     Raises:
         ExportError: the weights do not fill the architecture exactly.
     """
-    made = encoder.build(checkpoint.plan, checkpoint.state, checkpoint.name)
+    made: nn.Module
+    if isinstance(checkpoint.plan, LibraryPlan):
+        from latebolt_export.torch import library
+
+        made = library.build(checkpoint.plan, checkpoint.state)
+    else:
+        made = encoder.build(checkpoint.plan, checkpoint.state, checkpoint.name)
     return assemble(made, checkpoint.projections, outputs)
 
 
-def assemble(made: Encoder, projections: Sequence[Projection], outputs: Sequence[Output]) -> TokenEmbedder:
+def assemble(made: nn.Module, projections: Sequence[Projection], outputs: Sequence[Output]) -> TokenEmbedder:
     """An encoder with heads behind it, in evaluation mode."""
     modules = nn.ModuleList(_Projection(projection) for projection in projections)
     return TokenEmbedder(made, modules, outputs).requires_grad_(False).eval()
