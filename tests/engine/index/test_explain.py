@@ -41,6 +41,7 @@ def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     index.add_vectors(None, vectors)
     monkeypatch.setattr(planning, "FIRST_ROUND_OF_MANY", 32)
     monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
+    monkeypatch.setattr(planning, "STABLE_TOKENS", 1)
     watch = explain.Watch(wanted=True)
     index._find_all([(vectors[5], "")], Request(k=3), watch)
     seen = {stage.name: stage.documents for stage in watch.stages}
