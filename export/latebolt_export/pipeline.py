@@ -19,7 +19,7 @@ from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput
 from latebolt.evaluate import read_collection
 from latebolt_export.draft_folder import check_target, draft_of
-from latebolt_export.graph.codes import check_isa, graph_isa
+from latebolt_export.graph.codes import check_embeddings, check_isa, graph_isa
 from latebolt_export.graph.describe import describe
 from latebolt_export.judge import rules_in_words, side_by_side, texts
 from latebolt_export.judge.budgets import Budgets
@@ -56,6 +56,7 @@ class ExportOptions:
     dims: Sequence[int] | None = None  # None: every head at its own width
     isa: str = "auto"
     half_outputs: bool = False
+    embeddings: str = "int8"
     budgets: Budgets = field(default_factory=Budgets)
     collection: Path | None = None  # BEIR folder to measure nDCG on
     compare: str | None = None  # one of `side_by_side.LIBRARIES`, to be put beside
@@ -64,6 +65,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         check_isa(self.isa)
+        check_embeddings(self.embeddings)
         if self.compare is not None:
             side_by_side.check_name(self.compare)
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
@@ -85,6 +87,7 @@ def export_model(
     dims: Sequence[int] | None = None,
     isa: str = "auto",
     half_outputs: bool = False,
+    embeddings: str = "int8",
     head: str | Path | Sequence[str | Path] | None = None,
     siblings: Sequence[str | Path] = (),
     name: str | None = None,
@@ -108,6 +111,8 @@ def export_model(
         isa: instruction set of the int8 graph: avx512_vnni, avx2, arm64, or auto for one that gives the
             same vectors on all.
         half_outputs: the fp16 graph gives float16 vectors instead of float32.
+        embeddings: the word table of the int8 graph, "int8" or "int4": 4 bits a weight in blocks of 32, for
+            vocabularies that outweigh the encoder.
         head: safetensors file(s) with `linear.weight` [dim, hidden] and, if the head has them, `linear.bias`
             and `residual.weight`, instead of the checkpoint's heads. Of a Dense module's file, the
             config.json beside it is read too.
@@ -137,6 +142,7 @@ def export_model(
         dims=None if dims is None else tuple(dims),
         isa=isa,
         half_outputs=half_outputs,
+        embeddings=embeddings,
         budgets=budgets or Budgets(),
         collection=None if collection is None else Path(collection),
         compare=compare,
@@ -278,6 +284,7 @@ def _finish(
         budgets=options.budgets,
         isa=options.isa,
         half_outputs=options.half_outputs,
+        embeddings=options.embeddings,
         progress=progress,
     )
     made = variants.make(start.fused, options.precisions, work)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from latebolt.errors import InvalidInput
-from latebolt_export.graph.codes import MOST_PAIR, by_column, by_row, check_isa
+from latebolt_export.graph.codes import (
+    BLOCK,
+    MOST_PAIR,
+    by_block,
+    by_column,
+    by_row,
+    check_embeddings,
+    check_isa,
+)
 
 SHAPES = ((1, 1), (1, 5), (2, 3), (7, 4), (384, 96), (1025, 3))
 
@@ -79,3 +87,35 @@ def test_a_table_is_rounded_row_by_row_in_stretches(random):
 def test_an_unknown_isa_is_refused():
     with pytest.raises(InvalidInput, match=r'isa should be one of auto, avx2, avx512_vnni, arm64, got "sse"'):
         check_isa("sse")
+
+
+def unpacked(packed, steps):
+    codes_of = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
+    blocks = codes_of.reshape(len(packed), -1, BLOCK) * steps.astype(np.float32)[..., None]
+    return blocks.reshape(len(packed), -1)
+
+
+def test_a_table_of_four_bits_already_keeps_its_weights_exactly(random):
+    steps = random.normal(size=(50, 4)).astype(np.float16).astype(np.float32)
+    codes_of = random.integers(0, 16, (50, 4, BLOCK))
+    codes_of[..., 7] = 0  # the largest weight of a block is -8 steps
+    table = ((codes_of - 8) * steps[..., None]).astype(np.float32).reshape(50, -1)
+    packed, found = by_block([table[:20], table[20:]])
+    assert (packed.shape, packed.dtype, found.dtype) == ((50, 64), np.uint8, np.float16)
+    np.testing.assert_array_equal(unpacked(packed, found), table)
+
+
+def test_four_bits_are_near(random):
+    table = random.normal(size=(200, 96)).astype(np.float32)
+    table[3] = 0
+    error = np.abs(unpacked(*by_block([table])) - table).reshape(200, 3, BLOCK)
+    size = np.abs(table).reshape(200, 3, BLOCK)
+    # Half a step, but at the largest weights, which a smaller reach cuts off: 7 * 0.86 of 8 steps.
+    assert (error <= 0.25 * size.max(2, keepdims=True) + 1e-6).all()
+    assert np.sqrt((error**2).mean() / (size**2).mean()) < 0.085
+    assert not error[3].any()
+
+
+def test_unknown_embeddings_are_refused():
+    with pytest.raises(InvalidInput, match='embeddings should be one of int8, int4, got "int2"'):
+        check_embeddings("int2")

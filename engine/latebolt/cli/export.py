@@ -40,6 +40,13 @@ def _names(value: str) -> tuple[str, ...]:
     show_default=True,
     help="What the int8 graph is for; auto gives the same vectors on every CPU.",
 )
+@click.option(
+    "--embeddings",
+    type=click.Choice(["int8", "int4"]),
+    default="int8",
+    show_default=True,
+    help="The word table of the int8 graph; int4 halves it, for large vocabularies.",
+)
 @click.option("--half-outputs", is_flag=True, help="The fp16 graph gives float16 vectors, not float32.")
 @click.option("--revision", help="Commit, tag or branch of a hub id.  [default: main, pinned in OUT]")
 @click.option("--name", help="What the model calls itself.  [default: SOURCE's name]")
@@ -72,6 +79,7 @@ def export_command(
     heads: tuple[str, ...],
     siblings: tuple[str, ...],
     isa: str,
+    embeddings: str,
     half_outputs: bool,
     revision: str | None,
     name: str | None,
@@ -117,6 +125,7 @@ def export_command(
         head=heads or None,
         siblings=siblings,
         isa=isa,
+        embeddings=embeddings,
         half_outputs=half_outputs,
         revision=revision,
         name=name,

@@ -38,6 +38,7 @@ class Work:
     budgets: Budgets
     isa: str
     half_outputs: bool
+    embeddings: str
     progress: Callable[[str], None]
 
 
@@ -92,7 +93,7 @@ def _int8(model: onnx.ModelProto, work: Work) -> Made:
 def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> list[Path]:
     """Quantise and write; nothing of it stays in memory while the file is measured."""
     integer = tensors.twin(model)
-    quantize.quantize(integer, keep, work.isa)
+    quantize.quantize(integer, keep, work.isa, work.embeddings)
     memory.give_back()
     cpu_graph.long_texts(integer, work.kinds)
     return _write(integer, "int8", work)
