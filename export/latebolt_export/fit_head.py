@@ -3,12 +3,14 @@
 The encoder stays as it is. The head starts as the leading eigenvectors of the uncentred second moment of
 unit token vectors, then learns two things at once, for each nested width: to keep the MaxSim ranking of the
 full-width vectors (Kullback-Leibler divergence), and to put the right document first (cross entropy). The
-built-in model's head was made with this command; its file names the collections.
+built-in models' heads were made with this command; their files name the collections. Vectors come from the
+runtime over a float32 export without a head, so prompts, lengths and skip lists are those of the model.
 """
 
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
+from latebolt.encoder.encoder import Encoder
 from latebolt.evaluate import read_collection
-from latebolt_export.starter import weights_folder
+from latebolt.values import TokenVectors
+from latebolt_export import multilingual, starter
+
+RECIPES = {starter.NAME: starter.build_headless, multilingual.NAME: multilingual.build_headless}
 
 SEEDS, NEIGHBOURS = 8, 8  # a batch: so many documents, each with its nearest ones as hard negatives
 TEACHER_SCALE = 8.0  # sharpens MaxSim differences before the softmax of the divergence
@@ -54,39 +60,16 @@ class TrainingSet:
     means: torch.Tensor
 
 
-def hidden_states(folder: Path, texts: Sequence[str], max_tokens: int = 512) -> Texts:
-    """Last hidden states of every token; texts of one length share a run."""
-    from tokenizers import Tokenizer
-    from transformers import BertModel
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
-    model = BertModel.from_pretrained(folder, attn_implementation="sdpa").eval()
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-    found: list[torch.Tensor] = [torch.empty(0)] * len(ids)
-    by_length: dict[int, list[int]] = {}
-    for i, tokens in enumerate(ids):
-        by_length.setdefault(len(tokens), []).append(i)
-    with (
-        torch.inference_mode(),
-        click.progressbar(sorted(by_length.values(), key=len), label="encode") as groups,
-    ):
-        for group in groups:
-            for start in range(0, len(group), 8):
-                some = group[start : start + 8]
-                states = model(torch.tensor([ids[i] for i in some])).last_hidden_state
-                for i, state in zip(some, states, strict=True):
-                    found[i] = state.half()
-    offsets = np.concatenate([[0], np.cumsum([len(state) for state in found])])
-    return Texts(torch.cat(found), offsets)
+def as_tensors(vectors: TokenVectors) -> Texts:
+    """The same, in half the memory."""
+    return Texts(torch.from_numpy(vectors.values).half(), vectors.offsets)
 
 
-def training_set(folder: Path, collection: Path, hold_out: bool) -> TrainingSet:
+def training_set(encoder: Encoder, collection: Path, hold_out: bool) -> TrainingSet:
     """A collection ready to train on; with `hold_out`, every second query is left out."""
     read = read_collection(collection)
-    documents = hidden_states(folder, list(read.documents.values()))
-    queries = hidden_states(folder, list(read.queries.values()))
+    documents = as_tensors(encoder.encode_documents(list(read.documents.values()), show_progress=True))
+    queries = as_tensors(encoder.encode_queries(list(read.queries.values())))
     position = {name: i for i, name in enumerate(read.documents)}
     best = [max(read.qrels[query].items(), key=lambda pair: pair[1])[0] for query in read.queries]
     relevant = np.array([position[name] for name in best])
@@ -150,7 +133,7 @@ def draw_batch(
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; the defaults made the built-in model's head."""
+    """How to train; the defaults made the built-in models' heads."""
 
     steps: int = 900
     rate: float = 1e-3
@@ -218,15 +201,21 @@ def ndcg_at_10(data: TrainingSet, head: torch.Tensor, queries: Sequence[int]) ->
 @click.option("--steps", default=Settings.steps, show_default=True)
 @click.option("--hold-out", is_flag=True, help="Leave every second query out and measure on those.")
 @click.option("--threads", default=2, show_default=True)
-def main(collections: tuple[Path, ...], out: Path, steps: int, hold_out: bool, threads: int) -> None:
-    """Fit the built-in model's head on COLLECTIONS (BEIR layout)."""
+@click.option("--model", type=click.Choice(sorted(RECIPES)), default=starter.NAME, show_default=True)
+def main(
+    collections: tuple[Path, ...], out: Path, steps: int, hold_out: bool, threads: int, model: str
+) -> None:
+    """Fit a built-in model's head on COLLECTIONS (BEIR layout)."""
     torch.set_num_threads(threads)
-    folder = weights_folder()
-    sets = [training_set(folder, collection, hold_out) for collection in collections]
+    with tempfile.TemporaryDirectory() as folder:
+        RECIPES[model](Path(folder) / "model")
+        encoder = Encoder.load(Path(folder) / "model", "fp32", threads=threads)
+        sets = [training_set(encoder, collection, hold_out) for collection in collections]
+        encoder.close()
     dims = (128, 96, 64)
     head = train_head(sets, dims, Settings(steps=steps))
     about: dict[str, Any] = {
-        "made_by": "python -m latebolt_export.fit_head",
+        "made_by": f"python -m latebolt_export.fit_head --model {model}",
         "collections": [data.name for data in sets],
         "steps": steps,
     }

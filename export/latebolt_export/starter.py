@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -71,6 +73,21 @@ def build_starter(
     )
     options = ExportOptions(precisions=tuple(precisions), dims=DIMS, overwrite=overwrite)
     return build(found, Path(out), NAME, options, progress)
+
+
+def build_headless(out: str | Path) -> Contract:
+    """The float32 encoder at its full width, for `fit_head`: the head passes vectors on as they are."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = weights_folder()
+    need_export_libraries()
+    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    with tempfile.TemporaryDirectory() as scratch:
+        head = Path(scratch) / "identity.safetensors"
+        save_file({"linear.weight": torch.eye(width)}, head)
+        found = checkpoint.load(folder, head)
+    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
 
 
 def weights_folder() -> Path:

@@ -20,12 +20,24 @@ from latebolt.cli.common import (
 )
 from latebolt.cli.terminal import print_json, say, styled
 
+# Asked of the English docstrings by a model that reads other languages too.
+QUESTIONS_ELSEWHERE = (
+    "wie entpacke ich ein zip-archiv",
+    "как разделить строку по пробелам",
+    "在另一个进程中运行函数",
+)
 QUESTIONS = (
     "how do I read a zip file",
     "split a string on whitespace",
     "run a function in another process",
 )
 BERLIN_QUERY = "What is the population of Berlin?"
+BERLIN_QUERIES_ELSEWHERE = (
+    "Wie viele Einwohner hat Berlin?",
+    "¿Cuántos habitantes tiene Berlín?",
+    "Сколько людей живёт в Берлине?",
+    "柏林有多少人口？",
+)
 BERLIN_PASSAGES = (
     "The population of Berlin grew by about 27,000 people last year, the city's statistical office reports.",
     "Mount Berlin is a glacier-covered volcano in Marie Byrd Land, Antarctica.",
@@ -47,14 +59,22 @@ BERLIN_PASSAGES = (
     type=click.Path(),
     help="Where the index is kept; a second run reuses it.",
 )
+@click.option(
+    "--model",
+    type=click.Choice(["starter", "multilingual"]),
+    default="starter",
+    show_default=True,
+    help="Built-in model: English, or many languages.",
+)
 @click.option("--bits", type=click.Choice(["1", "2", "4"]), default="2", show_default=True)
 @threads_option
 @json_option
-def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> None:
+def demo_command(folder: str, model: str, bits: str, threads: int | None, as_json: bool) -> None:
     """Index the standard library's docstrings, answer questions, rerank passages: offline, no PyTorch.
 
     Reads the docstrings of this Python's public modules, classes and functions, encodes them with the
-    built-in model, keeps them as residual codes on disk, and searches them in plain English.
+    built-in model, keeps them as residual codes on disk, and searches them in plain English; with
+    `--model multilingual` in other languages too.
     """
     from latebolt import Encoder
     from latebolt.rerank import align
@@ -65,7 +85,8 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
 
     report: dict[str, object] = {}
     start = time.perf_counter()
-    encoder = Encoder.load("starter", threads=threads)
+    encoder = Encoder.load(model, threads=threads)
+    elsewhere = model != "starter"
     load_s = time.perf_counter() - start
     tell(
         f"model   {encoder.model} {encoder.precision}, dim {encoder.dim}, {encoder.threads} threads: "
@@ -73,7 +94,8 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
     )
     report["load_ms"] = 1e3 * load_s
 
-    path = Path(folder) / f"python-{platform.python_version()}-{bits}bit"
+    version = f"{platform.python_version()}-{bits}bit"
+    path = Path(folder) / (f"python-{version}-{model}" if elsewhere else f"python-{version}")
     index, report["built"] = _open_or_build(path, encoder, int(bits), tell)
     info = index.info()
     tell(
@@ -83,7 +105,7 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
     report["index"] = info
 
     answers = []
-    for question in QUESTIONS:
+    for question in QUESTIONS + QUESTIONS_ELSEWHERE * elsewhere:
         start = time.perf_counter()
         hits = index.search(question, k=3)
         took_ms = 1e3 * (time.perf_counter() - start)
@@ -95,16 +117,23 @@ def demo_command(folder: str, bits: str, threads: int | None, as_json: bool) -> 
         answers.append({"query": question, "ms": took_ms, "hits": [hit.record() for hit in hits]})
     report["answers"] = answers
 
-    start = time.perf_counter()
-    ranked = encoder.rerank(BERLIN_QUERY, list(BERLIN_PASSAGES), top_k=3)
-    took_ms = 1e3 * (time.perf_counter() - start)
-    tell(f"\n{styled(f'rerank 8 passages: {BERLIN_QUERY}', bold=True)}   ({took_ms:.1f} ms)")
-    for rank, hit in enumerate(ranked, start=1):
-        tell(hit_lines(rank, hit, align(encoder, BERLIN_QUERY, [hit.text or ""])[0]))
-    report["rerank"] = {"ms": took_ms, "hits": [hit.record() for hit in ranked]}
+    reranked = []
+    for query in (BERLIN_QUERY, *BERLIN_QUERIES_ELSEWHERE * elsewhere):
+        start = time.perf_counter()
+        ranked = encoder.rerank(query, list(BERLIN_PASSAGES), top_k=3)
+        took_ms = 1e3 * (time.perf_counter() - start)
+        tell(f"\n{styled(f'rerank 8 passages: {query}', bold=True)}   ({took_ms:.1f} ms)")
+        for rank, hit in enumerate(ranked, start=1):
+            tell(hit_lines(rank, hit, align(encoder, query, [hit.text or ""])[0]))
+        reranked.append({"query": query, "ms": took_ms, "hits": [hit.record() for hit in ranked]})
+    report["rerank"] = reranked[0]
+    if elsewhere:
+        report["rerank_elsewhere"] = reranked[1:]
     report["peak_memory_mb"] = resident_mb()
     tell(f"\npeak memory {resident_mb():.0f} MB. Ask it something yourself:")
     tell(f'  latebolt search {shlex.quote(str(path))} "your question"')
+    if not elsewhere:
+        tell("In other languages: latebolt demo --model multilingual")
     if as_json:
         print_json(report)
 

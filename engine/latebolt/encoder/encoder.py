@@ -87,8 +87,9 @@ class Encoder:
         """Load a model.
 
         Args:
-            model: the built-in "starter", a folder, or a hub id `org/name`. The folder was exported, or
-                holds ONNX graphs of token vectors in the layout of FastEmbed, PyLate or next-plaid.
+            model: the built-in "starter" (English) or "multilingual", a folder, or a hub id
+                `org/name`. The folder was exported, or holds ONNX graphs of token vectors in the layout of
+                FastEmbed, PyLate or next-plaid.
             precision: "fp32", "fp16" or "int8"; by default the fastest the model has for the device.
             dim: width of the token vectors, one of the model's heads; the widest by default.
             device: "cpu", "cuda", "cuda:N", or "auto": CUDA where it works, else the CPU (logged).

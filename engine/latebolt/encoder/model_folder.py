@@ -108,9 +108,9 @@ def find(name: str | Path) -> ModelFolder:
     """The model of that name.
 
     Args:
-        name: a built-in name ("starter"), a folder (exported, or in the layout of FastEmbed, PyLate or
-            next-plaid with ONNX graphs), or a hub id `org/name` (downloaded through huggingface_hub into its
-            cache; `HF_HUB_OFFLINE` is honoured).
+        name: a built-in name ("starter", "multilingual"), a folder (exported, or in the layout of FastEmbed,
+            PyLate or next-plaid with ONNX graphs), or a hub id `org/name` (downloaded through huggingface_hub
+            into its cache; `HF_HUB_OFFLINE` is honoured).
     Raises:
         ModelError: there is no such model, or its folder is not sound.
         InvalidInput: the name is empty.
@@ -152,7 +152,7 @@ def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None)
     except hub.faults() as error:
         raise ModelError(
             f'model "{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. '
-            'Check the name, or use the built-in "starter".'
+            'Check the name, or use the built-in "starter" or "multilingual".'
         ) from error
 
 
