@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,25 +12,17 @@ from typing import Any
 import pytest
 
 from differential import comparing, keeping
+from differential.asking import ask, need_sentence_transformers_6
 from latebolt import Encoder
 from latebolt.adapters.sentence_transformers import MultiVectorEncoder
 from latebolt_export import export_model
 
-TESTS = Path(__file__).parents[1]
-OTHER = os.environ.get("LATEBOLT_SENTENCE_TRANSFORMERS", "")
 MANY = 14  # models a library; the exporter's whole way is gone with the first
 
 
 def save(script: str, python: str, out: Path, first: int, count: int) -> list[Path]:
-    """Let a library save cases, in a process of its own.
-
-    It runs in the folder of the cases: colbert-ai writes down the branch of the repository that it runs in,
-    and fails where none is checked out.
-    """
-    command = [python, "-m", f"differential.{script}", str(out), str(first), str(count)]
-    settings = os.environ | {"PYTHONPATH": str(TESTS), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True, cwd=out)
-    assert done.returncode == 0, done.stderr
+    """Let a library save cases, in a process of its own."""
+    ask(python, script, out, out, first, count)
     return keeping.cases(out)
 
 
@@ -44,10 +34,8 @@ def check(places: list[Path]) -> None:
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory) -> list[Path]:
-    if not OTHER:
-        pytest.skip("LATEBOLT_SENTENCE_TRANSFORMERS names no Python with sentence-transformers 6")
-    out = tmp_path_factory.mktemp("native")
-    return save("with_sentence_transformers", OTHER, out, random.randrange(1000, 10**6), MANY)
+    python, out = need_sentence_transformers_6(), tmp_path_factory.mktemp("native")
+    return save("with_sentence_transformers", python, out, random.randrange(1000, 10**6), MANY)
 
 
 def test_what_sentence_transformers_saves(native):
