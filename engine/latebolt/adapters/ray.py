@@ -32,11 +32,11 @@ from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import IndexCorrupt, InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.index.format import files
-from latebolt.index.format.check import verify_index
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
 from latebolt.index.ingest import parts
+from latebolt.index.store.check import verify_index
 from latebolt.index.store.store import read_manifest
 from latebolt.progress import progress_bar
 

@@ -43,7 +43,7 @@ def _cut_off(n: int) -> str:
 @json_option
 def check_command(index: str, as_json: bool) -> int:
     """Verify every byte of INDEX against its checksums; exit code 1 when something is wrong."""
-    from latebolt.index.format.check import check_index
+    from latebolt.index.store.check import check_index
 
     problems = check_index(index)
     if as_json:

@@ -24,7 +24,6 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
-from latebolt.index.filters.known_fields import check_fields
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.adopt import Adoption, check_fit
@@ -35,6 +34,7 @@ from latebolt.index.ingest.train import PART_SETTING, Growth
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Watch
 from latebolt.index.search.fusion import Mode
+from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer

@@ -28,8 +28,8 @@ from latebolt.adapters.parquet import add_parts, read_parts, vectors_of
 from latebolt.adapters.ray import EncodeTexts, write_parts
 from latebolt.cli import run as command_line
 from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError, ModelError, ModelMismatch
-from latebolt.index.format.check import check_index
 from latebolt.index.format.lock import writer_lock
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
 
 pytestmark = pytest.mark.slow

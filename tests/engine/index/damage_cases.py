@@ -26,11 +26,11 @@ from store_samples import quick_folder
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
 from latebolt.index.format import layout
-from latebolt.index.format.check import check_index
 from latebolt.index.ingest import train
 from latebolt.index.search import rank
 from latebolt.index.search.candidates import plan_probes, visit
-from latebolt.index.store import lists_writer
+from latebolt.index.store import inverted_lists as lists_writer
+from latebolt.index.store.check import check_index
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.store import Store
 

@@ -24,9 +24,9 @@ from latebolt.errors import (
     ModelMismatch,
     StorageFull,
 )
-from latebolt.index.format.check import check_index
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.ingest.parts import listing, write_listing
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
 
 DIM = 32

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
-from latebolt.index.format.check import check_index
 from latebolt.index.search import planning, rank
 from latebolt.index.search.candidates import Lists, nearest_cells, plan_probes, visit
 from latebolt.index.search.explain import Watch
 from latebolt.index.search.query import Request
-from latebolt.index.store import lists_writer as writing
+from latebolt.index.store import inverted_lists as writing
+from latebolt.index.store.check import check_index
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
 from latebolt.kernels.lists import count_lists, fill_lists
 

@@ -14,9 +14,9 @@ from store_samples import INFO, add, content, make_store
 
 from latebolt.errors import IndexCorrupt, IndexNotFound
 from latebolt.index.format import files, layout
-from latebolt.index.format.check import _check_bytes, check_index, named_files
 from latebolt.index.format.layout import Column
-from latebolt.index.store import lists_writer
+from latebolt.index.store import inverted_lists as lists_writer
+from latebolt.index.store.check import _check_bytes, check_index, named_files
 from latebolt.index.store.store import Store, read_manifest
 
 

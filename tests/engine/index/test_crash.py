@@ -21,7 +21,7 @@ from store_faults import GROWING, fault_at, fault_at_line
 from store_samples import INFO, add, append, content, expected, make_store, quick_folder, unnamed_files
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
-from latebolt.index.format.check import check_index
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store, read_manifest
 
 OLD = expected({"a": 0, "b": 0, "c": 0, "d": 0, "e": 0})

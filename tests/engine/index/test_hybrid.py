@@ -20,9 +20,9 @@ from latebolt.index.documents import postings
 from latebolt.index.documents.old_words import old_words_of
 from latebolt.index.documents.words import words_of
 from latebolt.index.format import files, layout
-from latebolt.index.format.check import check_index
 from latebolt.index.search import bm25
 from latebolt.index.search.fusion import WORDS_WEIGHT
+from latebolt.index.store.check import check_index
 
 TEXTS = {
     "zip": "ZipFile.extractall unpacks a ZIP archive",

@@ -11,7 +11,8 @@ import pytest
 
 from latebolt import Index
 from latebolt.errors import InvalidInput
-from latebolt.index.filters import evaluate, known_fields
+from latebolt.index.filters import evaluate
+from latebolt.index.search import known_fields
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from store_samples import add, content, expected, make_store, tree
 
 from latebolt.errors import IndexCorrupt, InvalidInput
 from latebolt.index.format import layout
-from latebolt.index.format.check import check_index
 from latebolt.index.format.layout import (
     Column,
     Manifest,
@@ -26,6 +25,7 @@ from latebolt.index.format.layout import (
     encode_manifest,
     npy_header,
 )
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
 
 OLD_VERSIONS = Path(__file__).parent / "old_versions"

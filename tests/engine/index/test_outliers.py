@@ -8,8 +8,8 @@ import pytest
 from latebolt import Index, TokenVectors
 from latebolt.codec.residual import ResidualCodec
 from latebolt.errors import InvalidInput
-from latebolt.index.format.check import check_index
 from latebolt.index.ingest import train
+from latebolt.index.store.check import check_index
 
 DIM = 64
 

@@ -27,11 +27,11 @@ from latebolt.index.documents.passages import (
     kept_cutting,
 )
 from latebolt.index.format import files, layout
-from latebolt.index.format.check import check_index
 from latebolt.index.ingest import sources, train
 from latebolt.index.search import rank, stages
 from latebolt.index.search.grouping import best_of_each, rows_of_documents
 from latebolt.index.search.planning import Effort
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store, read_manifest
 
 # Where texts are cut
@@ -310,7 +310,7 @@ def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch,
     for name, value in (("CANDIDATES_A_DOCUMENT", 1), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
         monkeypatch.setattr(rank, name, value)
     if lists:
-        monkeypatch.setattr("latebolt.index.store.lists_writer.LEAST_TOKENS", 0)
+        monkeypatch.setattr("latebolt.index.store.inverted_lists.LEAST_TOKENS", 0)
     index = Index.create(tmp_path / "i", None, dim=64)
     n, length = 2000, 8
     centres = rng.unit(200, 64)

@@ -144,7 +144,7 @@ def test_the_best_are_those_of_exhaustive_search(tmp_path, monkeypatch, request,
 @pytest.mark.parametrize("shape", [name for name in SHAPES if name != "large"])
 def test_hits_of_a_smaller_k_begin_those_of_a_larger(tmp_path, monkeypatch, pruned, shape, lists):
     if lists:
-        monkeypatch.setattr("latebolt.index.store.lists_writer.LEAST_TOKENS", 1000)
+        monkeypatch.setattr("latebolt.index.store.inverted_lists.LEAST_TOKENS", 1000)
         monkeypatch.setattr("latebolt.index.search.rank.TOKENS_AN_ENTRY", 0.1)
     index, corpus = make(tmp_path, monkeypatch, shape)
     wheres = (None, "part in (1, 4)", "part = 5") if SHAPES[shape][2].get("passages") is None else (None,)

@@ -13,7 +13,7 @@ from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.format import layout, mmap_array, proof
 from latebolt.index.ingest import train
-from latebolt.index.store import lists_writer
+from latebolt.index.store import inverted_lists as lists_writer
 
 N, TOKENS, DIM = 60, 8, 64
 

@@ -10,8 +10,8 @@ import pytest
 
 from latebolt import Index
 from latebolt.errors import InvalidInput
-from latebolt.index.format.check import check_index
 from latebolt.index.ingest import sources, train
+from latebolt.index.store.check import check_index
 
 WORDS = ["cats", "dogs", "rain", "trains", "bread"]
 TEXTS = [f"text number {i} about {WORDS[i % 5]}" for i in range(40)]

@@ -22,7 +22,7 @@ from store_samples import INFO, add, content, expected, quick_folder, unnamed_fi
 
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, LateboltError
-from latebolt.index.format.check import check_index
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
 
 WHOLE = expected({"a": 0, "b": 0})

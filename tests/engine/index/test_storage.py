@@ -13,7 +13,7 @@ import pytest
 from store_samples import COLUMNS, INFO, add, append, content, expected, make_store, tree, unnamed_files
 
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput
-from latebolt.index.format.check import check_index
+from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Column, ModelRecord, Store
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from latebolt import Index, TokenVectors
-from latebolt.index.format.check import check_index, read_manifest
 from latebolt.index.format.layout import TRUNCATED
+from latebolt.index.store.check import check_index, read_manifest
 
 LONG = "word " * 600
 

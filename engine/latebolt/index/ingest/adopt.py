@@ -16,8 +16,8 @@ from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.passages import kept_cutting
-from latebolt.index.format.check import verify_index
 from latebolt.index.format.layout import COUNTS_TRUNCATED, Column, Manifest
+from latebolt.index.store.check import verify_index
 from latebolt.index.store.codecs import check_columns, columns_of, restored
 from latebolt.index.store.merge_policy import LARGEST_MERGE
 from latebolt.index.store.segment import Segment

@@ -21,7 +21,7 @@ from latebolt.index.documents.texts_reader import Int64
 from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
-from latebolt.index.store.lists_writer import lists_wanted, write_lists
+from latebolt.index.store.inverted_lists import lists_wanted, write_lists
 
 
 class SegmentWriter:
