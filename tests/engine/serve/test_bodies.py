@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from servers import Running, process, serving, wait_until
 
 from latebolt.checks import clean_text
+from latebolt.serve.held_bodies import FREE, Budget, Full, Lease
 from latebolt.serve.http import json_pieces, requests
-from latebolt.serve.http.held_bodies import FREE, Budget, Full, Lease
 from latebolt.serve.http.json_pieces import TooDeep, TooMany, outline
-from latebolt.serve.http.problems import Problem
 from latebolt.serve.http.requests import Reader
 from latebolt.serve.http.schemas import (
     DeleteRequest,
@@ -32,6 +31,7 @@ from latebolt.serve.http.schemas import (
     SearchRequest,
     VectorsRequest,
 )
+from latebolt.serve.problems import Problem
 from latebolt.serve.settings import Settings
 
 JSON_HEADERS = {"Content-Type": "application/json"}

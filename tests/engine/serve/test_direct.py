@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latebolt.serve.http.answers import answer
 from latebolt.serve.http.fast_path import Direct
-from latebolt.serve.http.problems import Problem
 from latebolt.serve.http.requests import JsonRoute, Reader
+from latebolt.serve.problems import Problem
 from latebolt.serve.settings import NAME_PATTERN, Settings
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN)]

@@ -17,7 +17,7 @@ from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import Batcher, Ticket, current_ticket
 from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import Lanes, Waiting
-from latebolt.serve.http.problems import Problem
+from latebolt.serve.problems import Problem
 
 BUDGET = 512
 REQUESTS = st.lists(

@@ -26,7 +26,7 @@ from latebolt.encoder.text import TokenIds
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import LANES, Lane, Lanes, Waiting
-from latebolt.serve.http.problems import Problem, overloaded
+from latebolt.serve.problems import Problem, overloaded
 
 Float32 = npt.NDArray[np.float32]
 

@@ -24,10 +24,10 @@ from latebolt.serve.http.answers import answer
 from latebolt.serve.http.fast_path import Direct
 from latebolt.serve.http.guard import Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
-from latebolt.serve.http.problems import Problem, not_ready, problem_of
 from latebolt.serve.http.requests import Reader, problems, validation_problem
 from latebolt.serve.http.schemas import FILTER, FILTER_REF, Figures, Health
 from latebolt.serve.metrics_summary import figures
+from latebolt.serve.problems import Problem, not_ready, problem_of
 from latebolt.serve.settings import names
 from latebolt.serve.state.service import Service
 

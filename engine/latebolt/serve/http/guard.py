@@ -17,10 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
-from latebolt.serve.http.held_bodies import FREE, Full, Lease, current_lease
-from latebolt.serve.http.problems import Problem, not_ready, overloaded, problem_of
+from latebolt.serve.held_bodies import FREE, Full, Lease, current_lease
 from latebolt.serve.http.unpack import Unpacker
 from latebolt.serve.keys import Right, given
+from latebolt.serve.problems import Problem, not_ready, overloaded, problem_of
 from latebolt.serve.settings import is_loopback
 from latebolt.serve.state.service import Service
 

@@ -21,8 +21,8 @@ from latebolt.corpus.open import decode_json
 from latebolt.serve.engine.batcher import current_ticket
 from latebolt.serve.http.json_pieces import MOST_VALUES, Piece, TooDeep, TooMany, outline
 from latebolt.serve.http.limits import depth_of
-from latebolt.serve.http.problems import CODES, Problem, fault, invalid, invalid_fields
 from latebolt.serve.http.schemas import WORD_PATTERN, ProblemBody, ValidationBody
+from latebolt.serve.problems import CODES, Problem, fault, invalid, invalid_fields
 from latebolt.serve.settings import NAME_PATTERN, Settings
 from latebolt.serve.state.service import Service
 

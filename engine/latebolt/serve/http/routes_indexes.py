@@ -14,7 +14,6 @@ from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
 from latebolt.serve.engine.coalesce import Together
 from latebolt.serve.http.answers import answer, matches_json
-from latebolt.serve.http.problems import Problem, invalid
 from latebolt.serve.http.requests import JsonRoute, problems
 from latebolt.serve.http.schemas import (
     MOST_WHERE,
@@ -30,6 +29,7 @@ from latebolt.serve.http.schemas import (
     SearchRequest,
     SearchResponse,
 )
+from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import NAME_PATTERN
 from latebolt.serve.state.service import Service
 from latebolt.values import Hit

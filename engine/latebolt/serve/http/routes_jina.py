@@ -17,7 +17,6 @@ from latebolt.rerank import match_tokens
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated
 from latebolt.serve.http.answers import answer, matches_json, vectors_json
-from latebolt.serve.http.problems import fault, invalid, invalid_fields
 from latebolt.serve.http.requests import JsonRoute, problems
 from latebolt.serve.http.schemas import (
     ModelsResponse,
@@ -26,6 +25,7 @@ from latebolt.serve.http.schemas import (
     VectorsRequest,
     VectorsResponse,
 )
+from latebolt.serve.problems import fault, invalid, invalid_fields
 from latebolt.serve.state.service import Service, score
 
 Float32 = npt.NDArray[np.float32]

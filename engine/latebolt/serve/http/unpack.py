@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from latebolt.serve.http.problems import Problem
+from latebolt.serve.problems import Problem
 
 _PIECE: Final = 1 << 18  # bytes that come out at a time; about a millisecond
 _MOST_MEMBERS: Final = 256  # of a gzip file; each costs time, and may hold nothing

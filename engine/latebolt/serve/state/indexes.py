@@ -25,8 +25,8 @@ from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated, current_ticket
-from latebolt.serve.http.problems import Problem
 from latebolt.serve.http.schemas import IndexRequest, MetadataOf, Row
+from latebolt.serve.problems import Problem
 from latebolt.serve.settings import INDEX_NAME
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock

@@ -27,9 +27,9 @@ from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Batcher, count_truncated
 from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import Lane
-from latebolt.serve.http.held_bodies import Budget, current_lease
-from latebolt.serve.http.problems import Problem, invalid
+from latebolt.serve.held_bodies import Budget, current_lease
 from latebolt.serve.keys import Keys
+from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import Settings, names
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
