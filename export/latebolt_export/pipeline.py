@@ -36,11 +36,11 @@ from latebolt_export.source.library_encoder import LibraryPlan
 if TYPE_CHECKING:
     import onnx
 
+    from latebolt_export.graph.onnx_source import OnnxSource
     from latebolt_export.judge.parity import Reference, Report, Sample
     from latebolt_export.source.architectures import Kind
     from latebolt_export.source.checkpoint import Checkpoint
     from latebolt_export.source.heads import Output
-    from latebolt_export.source.onnx_source import OnnxSource
     from latebolt_export.source.origin import Origin
 
 Progress = Callable[[str], None]
@@ -175,7 +175,7 @@ def _export(
             )
         if options.compare is not None:
             raise InvalidInput(f"{place.path}: is an ONNX graph, which {options.compare} does not read.")
-        from latebolt_export.source import onnx_source
+        from latebolt_export.graph import onnx_source
 
         return build_from_graph(onnx_source.load(place, file), out, name or place.name, options, progress)
     need_export_libraries()
@@ -233,9 +233,8 @@ def build_from_graph(
     given: OnnxSource, out: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make the model folder of somebody else's float32 ONNX graph; loads no torch."""
-    from latebolt_export.graph import fuse, tensors
+    from latebolt_export.graph import fuse, onnx_source, tensors
     from latebolt_export.judge import parity
-    from latebolt_export.source import onnx_source
 
     check_target(out, options.overwrite, progress)
     with draft_of(out, options.overwrite) as draft:
@@ -269,7 +268,7 @@ def _finish(
     origin: Origin, start: _Start, draft: Path, name: str, options: ExportOptions, progress: Progress
 ) -> Contract:
     """Make, measure and describe every graph in the draft folder."""
-    from latebolt_export.graph import variants
+    from latebolt_export import variants
     from latebolt_export.judge import parity, quality, report, verdict
 
     for line in origin.notes:

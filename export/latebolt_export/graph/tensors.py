@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from latebolt_export.graph.sessions import open_file
+from latebolt_export.sessions import open_file
 
 LARGE = 1 << 20  # bytes from which a constant lies in the file
 MOST_INLINE = (

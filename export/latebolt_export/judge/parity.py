@@ -17,9 +17,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from latebolt.encoder.text import TextPipeline
-from latebolt_export.graph.sessions import open_file
 from latebolt_export.judge import texts
 from latebolt_export.judge.side_by_side import SideBySide
+from latebolt_export.sessions import open_file
 
 TEXTS = 48
 LONGEST = 256  # tokens of a parity text; `texts.of_lengths` adds longer ones

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from latebolt.errors import ExportError
-from latebolt_export.graph import tensors
+from latebolt_export.graph import onnx_source, tensors
 from latebolt_export.graph.onnx_edit import lift_constants, set_nodes
 from latebolt_export.requirements import quiet
-from latebolt_export.source import library_encoder, onnx_source
+from latebolt_export.source import library_encoder
 from latebolt_export.source.library_encoder import LibraryPlan
 from latebolt_export.torch.module import TokenEmbedder
 from latebolt_export.torch.trace import AXES, OPSET

@@ -29,7 +29,7 @@ from latebolt.index.format import layout
 from latebolt.index.ingest import train
 from latebolt.index.search import rank
 from latebolt.index.search.candidates import plan_probes, visit
-from latebolt.index.store import inverted_lists as lists_writer
+from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import check_index
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.store import Store
@@ -62,7 +62,7 @@ def build(folder: Path, kind: str, model: Encoder) -> None:
         shutil.copytree(OLD_VERSION, folder)
         return
     bits, train.TRAIN_TOKENS, with_lists, passage = KINDS[kind]
-    lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
+    inverted_lists.LEAST_TOKENS = 1 if with_lists else 1 << 40
     index = Index.create(folder, model, bits=bits, passage_tokens=passage)
     for first, n in ((0, 40), (40, 12)):
         numbers = range(first, first + n)
@@ -346,7 +346,7 @@ def run(seed: int, number: int, templates: Path, work: Path, model: Encoder) -> 
     rng = np.random.default_rng([seed, number])
     kind = list(KINDS)[number % len(KINDS)]
     _, train.TRAIN_TOKENS, with_lists, _ = KINDS[kind]
-    lists_writer.LEAST_TOKENS = 1 if with_lists else 1 << 40
+    inverted_lists.LEAST_TOKENS = 1 if with_lists else 1 << 40
     folder = work / "index"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(templates / kind, folder)

@@ -15,7 +15,7 @@ from store_samples import INFO, add, content, make_store
 from latebolt.errors import IndexCorrupt, IndexNotFound
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column
-from latebolt.index.store import inverted_lists as lists_writer
+from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import _check_bytes, check_index, named_files
 from latebolt.index.store.store import Store, read_manifest
 
@@ -191,7 +191,7 @@ LIST_FAULTS = [
 
 @pytest.mark.parametrize(("name", "change", "field"), LIST_FAULTS)
 def test_lists_that_digests_cannot_vouch_for(tmp_path: Path, monkeypatch, name, change, field) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(lists_writer, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1)
     with make_store(tmp_path / "i").writer() as writer:
         draft = writer.new_segment((Column("cell", "<u2"),))
         draft.append(["a", "b", "c"], None, None, [2, 1, 2], {"cell": np.array([0, 1, 0, 1, 0], np.uint16)})

@@ -13,7 +13,7 @@ from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.format import layout, mmap_array, proof
 from latebolt.index.ingest import train
-from latebolt.index.store import inverted_lists as lists_writer
+from latebolt.index.store import inverted_lists
 
 N, TOKENS, DIM = 60, 8, 64
 
@@ -22,7 +22,7 @@ N, TOKENS, DIM = 60, 8, 64
 def path(tmp_path: Path, rng, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An index of 2 bits with lists."""
     monkeypatch.setattr(train, "TRAIN_TOKENS", 64)
-    monkeypatch.setattr(lists_writer, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1)
     index = Index.create(tmp_path / "index", None, bits=2, dim=DIM)
     vectors = TokenVectors(rng.unit(N * TOKENS, DIM), np.arange(0, N * TOKENS + 1, TOKENS))
     index.add_vectors([str(i) for i in range(N)], vectors)
