@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.search import planning, rank
-from latebolt.index.search.candidates import Lists, nearest_cells, plan_probes, visit
+from latebolt.index.search.candidates import nearest_cells, plan_probes, visit
 from latebolt.index.search.explain import Watch
 from latebolt.index.search.query import Request
-from latebolt.index.store import inverted_lists as writing
+from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import check_index
+from latebolt.index.store.inverted_lists import Lists
 from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
 from latebolt.kernels.lists import count_lists, fill_lists
 
@@ -78,8 +79,8 @@ def vectors():
 @pytest.fixture
 def eager(monkeypatch, pruned):
     """Small segments get lists, and lists are used."""
-    monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
-    monkeypatch.setattr(writing, "_ENTRIES", 5000)
+    monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1000)
+    monkeypatch.setattr(inverted_lists, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
     monkeypatch.setattr(rank, "TOKENS_A_DOCUMENT", 0)
     monkeypatch.setattr(rank, "FIRST_PROBES", 8)
@@ -193,11 +194,11 @@ def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):
 
 def test_an_index_without_lists_says_version_1_and_one_with_them_2(tmp_path, vectors, eager, monkeypatch):
     """So that an older reader opens what it can read, and says what is missing for the rest."""
-    monkeypatch.setattr(writing, "LEAST_TOKENS", 10**9)
+    monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 10**9)
     plain = make(tmp_path / "plain", vectors)
     assert '"format_version": 1,' in (plain.path / "manifest.json").read_text()
     assert lists_of(plain) == [None]
-    monkeypatch.setattr(writing, "LEAST_TOKENS", 1000)
+    monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1000)
     plain.compact()
     plain.delete(["3"])
     plain.compact()

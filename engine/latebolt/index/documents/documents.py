@@ -1,13 +1,15 @@
 """What a document may be, apart from its vectors: a string id, a text or None, metadata or None.
 
-Pure: checks the three and turns metadata into JSON and into the leaf values that filters compare.
+Pure: checks the three, turns metadata into JSON and into leaf values, and compares those with a filter's.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -27,6 +29,13 @@ LONG_STRING: Final = 5  # on disk only: the first LONG_STRING_PREFIX characters 
 LONG_STRING_PREFIX: Final = 200
 
 MAX_DEPTH: Final = 64
+_TESTS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -36,6 +45,19 @@ class Leaf(NamedTuple):
     path: str
     kind: int
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A literal. The kind is part of it because 1 and true are equal to Python and not to a filter."""
+
+    kind: int
+    value: str | int | float
+
+
+def compare(leaf: Leaf, op: str, value: Value) -> bool:
+    """`leaf op value`, false for different types."""
+    return leaf.kind == value.kind and _TESTS[op](leaf.value, value.value)
 
 
 class Row(NamedTuple):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from latebolt.errors import IndexCorrupt
 from latebolt.index.documents import documents
-from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf
+from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf, Value, compare
 from latebolt.index.documents.postings import (
     LENGTH_BYTES,
     POSTING_BYTES,
@@ -28,7 +28,6 @@ from latebolt.index.documents.postings import (
     unpack_lengths,
     unpack_postings,
 )
-from latebolt.index.filters.tree import Value, compare
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
 from latebolt.index.format.mmap_array import RESTORE, check_size

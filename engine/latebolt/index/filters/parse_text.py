@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
+from latebolt.index.documents.documents import Value
 from latebolt.index.filters.tree import (
     MAX_DEPTH,
     AllOf,
@@ -26,7 +27,6 @@ from latebolt.index.filters.tree import (
     Exists,
     Expr,
     Not,
-    Value,
     comparison,
     literal,
     membership,

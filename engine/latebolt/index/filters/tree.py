@@ -13,15 +13,14 @@ Meaning:
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index.documents import documents
-from latebolt.index.documents.documents import Leaf, Metadata, plain_scalar
+from latebolt.index.documents.documents import Leaf, Metadata, Value, compare, plain_scalar
 
 MAX_DEPTH: Final = 100
 MOST_VALUES: Final = 100_000  # of one list
@@ -32,21 +31,6 @@ KIND_NAMES: Final = {
     documents.NUMBER: "number",
     documents.STRING: "string",
 }
-_TESTS: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "=": operator.eq,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A literal. The kind is part of it because 1 and true are equal to Python and not to a filter."""
-
-    kind: int
-    value: str | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +103,6 @@ def _holds(expr: Expr, found: list[Leaf]) -> bool:
             return all(_holds(part, found) for part in parts)
         case AnyOf(parts):
             return any(_holds(part, found) for part in parts)
-
-
-def compare(leaf: Leaf, op: str, value: Value) -> bool:
-    """`leaf op value`, false for different types."""
-    return leaf.kind == value.kind and _TESTS[op](leaf.value, value.value)
 
 
 def literal(value: Any, where: str) -> Value:

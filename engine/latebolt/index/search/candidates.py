@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.index.store.inverted_lists import Lists
 from latebolt.kernels.centroids import CentroidScores
 from latebolt.kernels.lists import gather
 
@@ -22,15 +23,6 @@ Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
 
 _GROUP = 64  # centroids whose best one is looked at first
-
-
-class Lists(NamedTuple):
-    """Inverted lists: rows uint32 [n], of each centroid the ascending rows of its documents; offsets int64
-    [n_cells + 1], where each centroid's begin. Centroids from n_cells on have no documents.
-    """
-
-    rows: npt.NDArray[np.uint32]
-    offsets: Int64
 
 
 class Probes(NamedTuple):

@@ -1,4 +1,4 @@
-"""Writes the inverted lists of a finished segment: of each centroid, the documents that have a token in it.
+"""The inverted lists of a segment, and their writer: of each centroid, the documents that have a token in it.
 
 Small segments have none: ranking all their documents by centroids takes little time.
 Memory stays bounded: the lists are made a range of centroids at a time.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, FileRecord
@@ -19,6 +20,15 @@ from latebolt.kernels.lists import count_lists, fill_lists
 
 LEAST_TOKENS: Final = 4_000_000  # below, ranking all takes under 3 ms, and lists save little of that
 _ENTRIES: Final = 1 << 26  # made at a time, 4 bytes each
+
+
+class Lists(NamedTuple):
+    """Inverted lists: rows uint32 [n], of each centroid the ascending rows of its documents; offsets int64
+    [n_cells + 1], where each centroid's begin. Centroids from n_cells on have no documents.
+    """
+
+    rows: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.int64]
 
 
 def lists_wanted(columns: Sequence[Column], n_tokens: int) -> bool:

@@ -21,7 +21,7 @@ from latebolt.index.format import layout
 from latebolt.index.format.layout import Column, FileRecord, SegmentRecord
 from latebolt.index.format.mmap_array import RESTORE, Mapped, map_array, map_file
 from latebolt.index.format.proof import prove_cells, prove_offsets, prove_passages
-from latebolt.index.search.candidates import Lists
+from latebolt.index.store.inverted_lists import Lists
 
 Document = tuple[str, str | None, dict[str, Any] | None]
 BLOCK_TOKENS: Final = 1 << 18
