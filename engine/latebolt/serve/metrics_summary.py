@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from prometheus_client import Metric
 
-from latebolt.serve.http.routes_jina import VECTOR_PATHS
-
+VECTOR_PATHS: Final = ("/v1/multi-vector", "/v1/multi-embeddings", "/v1/embeddings")
 _KINDS: Final = {
     "/v1/indexes/{name}/search": "search",
     "/v1/rerank": "rerank",

@@ -56,7 +56,11 @@ def router(service: Service) -> APIRouter:
     )
     async def create(request: IndexRequest) -> Response:
         dim = service.encoder(request.dimensions).dim
-        return answer(await service.in_thread(service.writes, indexes.create, request, dim), 201)
+        cutting = request.passage_tokens, request.passage_overlap
+        made = await service.in_thread(
+            service.writes, indexes.create, request.name, dim, request.bits, *cutting
+        )
+        return answer(made, 201)
 
     @routes.get(
         "/v1/indexes",

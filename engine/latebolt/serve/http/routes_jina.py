@@ -25,12 +25,11 @@ from latebolt.serve.http.schemas import (
     VectorsRequest,
     VectorsResponse,
 )
+from latebolt.serve.metrics_summary import VECTOR_PATHS
 from latebolt.serve.problems import fault, invalid, invalid_fields
 from latebolt.serve.state.service import Service, score
 
 Float32 = npt.NDArray[np.float32]
-
-VECTOR_PATHS = ("/v1/multi-vector", "/v1/multi-embeddings", "/v1/embeddings")
 
 
 def router(service: Service) -> APIRouter:

@@ -7,8 +7,7 @@ Answers are written without these models, which only describe them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, overload
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from pydantic import (
@@ -23,6 +22,7 @@ from pydantic import (
 
 from latebolt.checks import metadata_of
 from latebolt.serve.settings import NAME_PATTERN
+from latebolt.serve.state.rows import Row
 
 _TEXT_SCHEMA: Final = {
     "anyOf": [
@@ -165,56 +165,15 @@ class Document(_Request):
 _DOCUMENT_FIELDS: Final = frozenset(("id", "text", "metadata"))
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """A checked document as it waits to be added: three objects, none of which the garbage collector visits.
-
-    A large addition is tens of thousands of these, and a collection stops every thread while it lasts.
-    """
-
-    id: str
-    text: str
-    metadata_json: bytes | None
-
-    @classmethod
-    def of(cls, document: Document) -> Row:
-        """From what a request holds."""
-        given = document.metadata
-        return cls(document.id, document.text, None if given is None else msgspec.json.encode(given))
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it holds."""
-        return len(self.id) + len(self.text) + len(self.metadata_json or b"")
-
-
-class MetadataOf(Sequence[dict[str, Any] | None]):
-    """The metadata of rows, made of their JSON when they are asked for, and not all at once."""
-
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, key: int) -> dict[str, Any] | None: ...
-    @overload
-    def __getitem__(self, key: slice) -> list[dict[str, Any] | None]: ...
-    def __getitem__(self, key: int | slice) -> Any:
-        """One, or a list of some."""
-        if isinstance(key, slice):
-            return [_decoded(row) for row in self._rows[key]]
-        return _decoded(self._rows[key])
-
-
-def _decoded(row: Row) -> Any:
-    return None if row.metadata_json is None else msgspec.json.decode(row.metadata_json)
+def _row(document: Document) -> Row:
+    given = document.metadata
+    return Row(document.id, document.text, None if given is None else msgspec.json.encode(given))
 
 
 class DocumentsRequest(_Request):
     """Documents to add or replace."""
 
-    documents: list[Annotated[Document, AfterValidator(Row.of)]]
+    documents: list[Annotated[Document, AfterValidator(_row)]]
 
 
 class DeleteRequest(_Request):

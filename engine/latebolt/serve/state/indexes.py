@@ -25,9 +25,9 @@ from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated, current_ticket
-from latebolt.serve.http.schemas import IndexRequest, MetadataOf, Row
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import INDEX_NAME
+from latebolt.serve.state.rows import MetadataOf, Row
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
@@ -51,18 +51,19 @@ class Indexes:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def create(self, request: IndexRequest, dim: int) -> dict[str, Any]:
-        """Make an empty index and describe it.
+    def create(
+        self, name: str, dim: int, bits: int, passage_tokens: int | None, passage_overlap: int | None
+    ) -> dict[str, Any]:
+        """Make an empty index and describe it; an overlap is cut to what passages have room for.
 
         Raises:
             IndexExists: there is one of that name.
             InvalidInput: passage_tokens does not fit the model.
         """
-        path = self._path(request.name)
-        tokens, overlap = request.passage_tokens, request.passage_overlap
+        path, overlap = self._path(name), passage_overlap
         if overlap is not None:
-            overlap = None if tokens is None else min(overlap, tokens - 1)
-        with self._writing(request.name):
+            overlap = None if passage_tokens is None else min(overlap, passage_tokens - 1)
+        with self._writing(name):
             if path.exists():
                 raise IndexExists("there is an index of that name already.")
             # Made aside and moved: an index of that name is never half there.
@@ -71,8 +72,8 @@ class Indexes:
                 Index.create(
                     draft,
                     self._encoder_of(dim),
-                    request.bits,
-                    passage_tokens=tokens,
+                    bits,
+                    passage_tokens=passage_tokens,
                     passage_overlap=overlap,
                 ).close()
                 draft.rename(path)
@@ -83,7 +84,7 @@ class Indexes:
                 raise
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
-        return self.describe(request.name)
+        return self.describe(name)
 
     def names(self) -> list[str]:
         """Names of all indexes."""

@@ -21,9 +21,9 @@ import msgspec
 
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
-from latebolt.serve.http.schemas import Row
 from latebolt.serve.problems import Problem, overloaded, problem_of
 from latebolt.serve.state.indexes import Indexes
+from latebolt.serve.state.rows import Row
 
 State = Literal["queued", "running", "done", "failed", "interrupted"]
 
