@@ -1,10 +1,13 @@
-"""The layers of the engine: an import may only point down."""
+"""The layers of the engine and the rooms of its three largest packages: an import may only point down."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import latebolt
 
@@ -76,6 +79,67 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 
+# Rooms of a package: folders, and modules beside them, each with what it may import of the same package.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "latebolt.index": {
+        "format": set(),
+        "documents": {"format"},
+        "filters": {"documents"},
+        "store": {"filters", "documents", "format"},
+        "search": {"store", "filters", "documents"},
+        "ingest": {"store", "filters", "documents", "format"},
+        "index": {"search", "ingest", "store", "filters", "documents", "format"},
+    },
+    "latebolt.serve": {
+        "log": set(),
+        "settings": set(),
+        "problems": set(),
+        "held_bodies": set(),
+        "metrics_summary": set(),
+        "metrics": {"log"},
+        "keys": {"log"},
+        "engine": {"log", "metrics", "problems"},
+        "state": {"engine", "held_bodies", "keys", "log", "metrics", "problems", "settings"},
+        "http": {
+            "state",
+            "engine",
+            "held_bodies",
+            "keys",
+            "log",
+            "metrics",
+            "metrics_summary",
+            "problems",
+            "settings",
+        },
+        "process": {"http", "state", "keys", "log", "metrics", "settings"},
+    },
+    "latebolt_export": {
+        "memory": set(),
+        "requirements": set(),
+        "sessions": set(),
+        "draft_folder": set(),
+        "source": {"requirements"},
+        "graph": {"source", "requirements", "sessions"},
+        "torch": {"graph", "source", "requirements"},
+        "judge": {"requirements", "sessions"},
+        "variants": {"graph", "judge", "source", "memory"},
+        "pipeline": {
+            "variants",
+            "torch",
+            "graph",
+            "judge",
+            "source",
+            "draft_folder",
+            "memory",
+            "requirements",
+        },
+        "starter": {"pipeline", "source", "requirements"},
+        "multilingual": {"pipeline", "source", "requirements"},
+        "fit_head": {"starter", "multilingual"},
+        "cut_vocabulary": {"multilingual", "source"},
+    },
+}
+
 
 def layer_of(module: str) -> str:
     return module.split(".")[1] if "." in module else "latebolt"
@@ -95,6 +159,7 @@ def imports_of(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_imports_point_downward():
+    tuple(TopologicalSorter(ALLOWED).static_order())  # raises CycleError
     public = {
         "latebolt.Encoder",
         "latebolt.Index",
@@ -110,6 +175,47 @@ def test_imports_point_downward():
             continue
         layer = layer_of(module)
         assert layer_of(imported) in ALLOWED[layer] | {layer}, f"{module} must not import {imported}"
+
+
+def folder_of(package: str) -> Path:
+    source = "export" if package.startswith("latebolt_export") else "engine"
+    return Path(__file__).parents[2].joinpath(source, *package.split("."))
+
+
+def room_arrows(package: str) -> Iterator[tuple[str, str, str]]:
+    """(module, its room, room it imports), within a package."""
+    folder = folder_of(package)
+    for path in folder.rglob("*.py"):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if parts == ("__init__",):  # hands the package's names on
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: imports are written in full"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                if name.startswith(package + "."):
+                    room = name[len(package) + 1 :].split(".")[0]
+                    if room != parts[0]:
+                        yield ".".join((package, *parts)), parts[0], room
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_have_one_direction(package):
+    tuple(TopologicalSorter(ROOMS[package]).static_order())  # raises CycleError
+    rooms = {
+        p.stem for p in folder_of(package).iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    assert rooms - {"__init__"} == ROOMS[package].keys()
+    arrows = list(room_arrows(package))
+    for module, room, imported in arrows:
+        assert imported in ROOMS[package][room], f"{module} must not import {package}.{imported}"
+    used = {(room, imported) for _, room, imported in arrows}
+    allowed = {(room, to) for room, below in ROOMS[package].items() for to in below}
+    assert used == allowed, "the table allows what nothing does any more"
 
 
 def test_public_names():
