@@ -214,7 +214,7 @@ def _normalisation() -> bytes:
             "the multilingual model's tokenizer needs the package sentencepiece. "
             "Install it with: pip install sentencepiece"
         ) from error
-    from latebolt_export.source.sentencepiece_model import normaliser_table
+    from latebolt_export.source import sentencepiece_model
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -225,7 +225,7 @@ def _normalisation() -> bytes:
         normalization_rule_name="nmt_nfkc",
         minloglevel=2,
     )
-    return normaliser_table(model.getvalue())
+    return sentencepiece_model.read(model.getvalue(), "nmt_nfkc").table
 
 
 def _special(i: int, name: str) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from latebolt import contract
 from latebolt.errors import ExportError, RuntimeUnavailable
 from latebolt_export import multilingual
 from latebolt_export.source.e5_package import BLOCK, E5Package
-from latebolt_export.source.sentencepiece_model import normaliser_table
 
 SHIPPED = Path(latebolt.__file__).parent / "models" / "multilingual"
 needs_weights = pytest.mark.skipif(
@@ -107,14 +106,6 @@ def test_a_damaged_package_is_an_error_that_names_it(made, tmp_path_factory, dat
         E5Package(path).state(np.arange(VOCABULARY))
     except ExportError as error:
         assert "e5.bin" in str(error)
-
-
-@given(st.binary(max_size=40))
-def test_bytes_that_are_no_sentencepiece_model(raw):
-    try:
-        normaliser_table(raw)
-    except ExportError as error:
-        assert "sentencepiece" in str(error)
 
 
 def test_missing_weights_are_named_with_their_pip_line(tmp_path, monkeypatch):

@@ -92,6 +92,16 @@ def test_only_the_files_needed_are_fetched_at_one_commit(online):
     assert hub.fetched() == {*small, "model.safetensors"}
 
 
+def test_what_a_tokenizer_is_made_of_is_fetched_where_there_is_none(online):
+    files = ["config.json", "tokenizer_config.json", "vocab.txt", "sentencepiece.bpe.model", "vocab.json"]
+    hub = online([*files, "model.safetensors"])
+    find.locate("org/name", None, quiet)
+    assert hub.fetched() == {*files, "model.safetensors"}
+    hub = online([*files, "tokenizer.json", "model.safetensors"])
+    find.locate("org/name", None, quiet)
+    assert hub.fetched() == {"tokenizer.json", "model.safetensors", *(f for f in files if f.endswith("json"))}
+
+
 def test_pickled_weights_are_fetched_where_there_are_no_others(online):
     hub = online(["config.json", "pytorch_model.bin", "model.onnx"])
     find.locate("org/name", None, quiet)

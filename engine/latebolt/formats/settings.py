@@ -20,7 +20,7 @@ from latebolt.formats import modules, multi_vector, next_plaid, pylate, stanford
 from latebolt.formats.files import integer, read_settings
 from latebolt.formats.vocabulary import FILE_NAME as TOKENIZER
 from latebolt.formats.vocabulary import SETTINGS as TOKENIZER_SETTINGS
-from latebolt.formats.vocabulary import Vocabulary
+from latebolt.formats.vocabulary import Made, Vocabulary
 
 # All that is read, for a download of no more than that.
 FILES = (
@@ -94,14 +94,14 @@ def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: i
     return None
 
 
-def read(folder: Path) -> Settings:
-    """The settings of a folder.
+def read(folder: Path, made: Made | None = None) -> Settings:
+    """The settings of a folder. `made`: its tokenizer, where it has no tokenizer.json.
 
     Raises:
         ModelError: there is no tokenizer or no file that says how texts are read, or one is faulty.
     """
     inner = modules.encoder_folder(folder)
-    vocabulary = Vocabulary(inner)
+    vocabulary = Vocabulary(inner, made)
     config = read_settings(inner / "config.json")
     positions = _positions(config, inner)
     bound = positions or sys.maxsize

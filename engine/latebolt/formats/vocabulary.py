@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import string
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,27 +40,28 @@ BERT_SETTINGS = {
     "strip_accents": ("strip_accents", None),
     "handle_chinese_chars": ("tokenize_chinese_chars", True),
 }
+ADVICE = "Make one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A tokenizer made of other files than tokenizer.json, and the tokens that its class has for roles."""
+
+    tokenizer: Tokenizer
+    roles: Mapping[str, str]
 
 
 class Vocabulary:
-    """The tokenizer of one checkpoint folder.
+    """The tokenizer of one checkpoint folder, which `made` is where that has no tokenizer.json.
 
     Raises:
         ModelError: the folder has no readable tokenizer.json.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, made: Made | None = None) -> None:
         self.folder = folder
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise ModelError(
-                f"{folder}: has no {FILE_NAME}. Make one with transformers: "
-                f"AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
-            )
-        try:
-            self.tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the Rust side raises plain Exception
-            raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
+        self.tokenizer = _read(folder) if made is None else made.tokenizer
+        self._roles = None if made is None else made.roles
         self.settings = read_settings(folder / SETTINGS)
         self._sides = {
             "truncation_side": (self.tokenizer.truncation or {}).get("direction"),
@@ -114,9 +117,7 @@ class Vocabulary:
                     f"takes {kind}'s own, {usual}. Save the model again with the one it was trained with."
                 )
         own: dict[str, Any] = json.loads(self.tokenizer.to_str())["normalizer"]
-        asked: dict[str, Any] = {
-            field: self.settings.get(key, fallback) for field, (key, fallback) in BERT_SETTINGS.items()
-        }
+        asked = bert_settings(self.settings)
         if any(own[field] != value for field, value in asked.items()):
             self.tokenizer.normalizer = normalizers.BertNormalizer(clean_text=own["clean_text"], **asked)
 
@@ -174,8 +175,11 @@ class Vocabulary:
         for told in (self.settings, read_settings(self.folder / "special_tokens_map.json")):
             token = told.get(role)
             found.append(token.get("content") if isinstance(token, dict) else token)
-        usual = () if self.settings.get("tokenizer_class") in GENERIC else USUAL.get(role, ())
-        return [name for name in found if name] or list(usual)
+        if self._roles is not None:
+            usual = [self._roles[role]] if role in self._roles else []
+        else:
+            usual = [] if self.settings.get("tokenizer_class") in GENERIC else list(USUAL.get(role, ()))
+        return [name for name in found if name] or usual
 
     def id_of(self, token: str, field: str) -> int:
         """The id of a token that a configuration names.
@@ -213,6 +217,21 @@ class Vocabulary:
         Source: sentence_transformers, MultiVectorMask.resolve_with_tokenizer.
         """
         return {i for i in map(self.tokenizer.token_to_id, words) if i is not None}
+
+
+def _read(folder: Path) -> Tokenizer:
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise ModelError(f"{folder}: has no {FILE_NAME}. {ADVICE}")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the Rust side raises plain Exception
+        raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
+
+
+def bert_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What transformers gives BERT's normalizer by a tokenizer_config.json."""
+    return {field: settings.get(key, usual) for field, (key, usual) in BERT_SETTINGS.items()}
 
 
 PUNCTUATION = list(string.punctuation)

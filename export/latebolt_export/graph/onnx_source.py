@@ -16,10 +16,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from latebolt.errors import ExportError
-from latebolt.formats import graphs, lengths, settings
+from latebolt.formats import graphs, lengths, modules, settings
 from latebolt.formats.files import joint_sha256
 from latebolt_export.graph import tensors
 from latebolt_export.graph.onnx_edit import Builder, lift_constants, set_nodes
+from latebolt_export.source import tokenizer_files
 from latebolt_export.source.checkpoint import licence
 from latebolt_export.source.find import Place
 from latebolt_export.source.heads import Output
@@ -47,8 +48,9 @@ def load(place: Place, file: Path) -> OnnxSource:
         ModelError: there is no tokenizer, or a setting is not what it should be.
     """
     around = (file.parent, file.parent.parent)
-    folder = next((each for each in around if (each / settings.TOKENIZER).is_file()), file.parent)
-    told = settings.read(folder)
+    named = (settings.TOKENIZER, *tokenizer_files.FILES)
+    folder = next((each for name in named for each in around if (each / name).is_file()), file.parent)
+    told = settings.read(folder, tokenizer_files.convert(modules.encoder_folder(folder)))
     return OnnxSource(
         name=place.name,
         revision=place.revision,

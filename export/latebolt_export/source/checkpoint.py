@@ -17,7 +17,7 @@ from latebolt.errors import ExportError
 from latebolt.formats import modules, multi_vector, pylate, settings, stanford
 from latebolt.formats.files import read_json, read_settings
 from latebolt.formats.vocabulary import Vocabulary
-from latebolt_export.source import architectures, head_file, library_encoder, own_heads
+from latebolt_export.source import architectures, head_file, library_encoder, own_heads, tokenizer_files
 from latebolt_export.source.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
 from latebolt_export.source.heads import Projection, check
 from latebolt_export.source.library_encoder import LibraryPlan
@@ -74,7 +74,7 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     config = read_json(inner / "config.json")
     if not isinstance(config, dict):
         raise ExportError(f"{folder}: has no config.json. Give the folder that holds the checkpoint's files.")
-    vocabulary = Vocabulary(inner)
+    vocabulary = Vocabulary(inner, tokenizer_files.convert(inner))
     stored = read_state(inner)
     state = _own_names(stored)
     plan: Plan | LibraryPlan

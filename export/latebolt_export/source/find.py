@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.formats import graphs, hub, lengths
+from latebolt.formats import graphs, hub, lengths, settings
 
 if TYPE_CHECKING:
     from latebolt_export.source.checkpoint import Checkpoint
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 SMALL = ("*.json", "artifact.metadata", "README.md", "*_Dense/*")
+TOKENIZERS = ("*vocab.txt", "*merges.txt", "*.model")  # beside *.json; fetched where no tokenizer.json is
 SAFE, PICKLED = ("*.safetensors",), ("pytorch_model*.bin",)
 
 
@@ -87,6 +88,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
 
     try:
         weights: tuple[str, ...] = SAFE + PICKLED
+        tokenizers: tuple[str, ...] = TOKENIZERS
         if not constants.HF_HUB_OFFLINE:
             # One commit for the listing and the files; and not both forms of the same weights.
             info = HfApi().model_info(hub_id, revision=revision)
@@ -96,7 +98,10 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             weights = SAFE if safe else PICKLED
             if not any(Path(name).match(pattern) for name in names for pattern in (*SAFE, *PICKLED)):
                 weights = ("*.onnx", "*.onnx_data", "*.onnx.data")
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=[*SMALL, *weights]))
+            if any(Path(name).name == settings.TOKENIZER for name in names):
+                tokenizers = ()
+        wanted = [*SMALL, *tokenizers, *weights]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     except hub.faults() as error:
         raise ExportError(
             f'"{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. Check the '

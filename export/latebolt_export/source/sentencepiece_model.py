@@ -1,41 +1,95 @@
-"""Reads the one field of a sentencepiece model that this package needs, without a protobuf schema."""
+"""Reads the parts of a sentencepiece model that this package needs, without a protobuf schema.
+
+Field numbers are those of sentencepiece_model.proto.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from latebolt.errors import ExportError
 
-_NORMALISER, _TABLE = 3, 2  # ModelProto.normalizer_spec, NormalizerSpec.precompiled_charsmap
+_PIECES, _TRAINER, _NORMALISER = 1, 2, 3  # ModelProto
+_TEXT, _SCORE, _KIND = 1, 2, 3  # SentencePiece
+_ALGORITHM = 3  # TrainerSpec.model_type
+_TABLE = 2  # NormalizerSpec.precompiled_charsmap
+NORMAL, CONTROL, OWN = 1, 3, 4  # kinds of pieces; OWN = defined by whoever trained the model
+UNIGRAM = 1
 
 
-def normaliser_table(model: bytes) -> bytes:
-    """The compiled table of a model's normalisation rule.
+@dataclass(frozen=True)
+class Piece:
+    """One token, its logarithmic probability and what kind it is."""
+
+    text: str
+    score: float
+    kind: int
+
+
+@dataclass(frozen=True)
+class SentencepieceModel:
+    """The pieces by id, the algorithm that they are for, and the compiled normalisation ("" where none)."""
+
+    pieces: tuple[Piece, ...]
+    algorithm: int
+    table: bytes
+
+
+def read(model: bytes, name: str) -> SentencepieceModel:
+    """The model that these bytes hold. `name` is for messages.
 
     Raises:
-        ExportError: these bytes are no model, or the model has no table.
+        ExportError: they hold none.
     """
-    return _field(_field(model, _NORMALISER), _TABLE)
+    pieces, algorithm, table = [], UNIGRAM, b""
+    try:
+        for number, value in _fields(model):
+            if number == _PIECES:
+                pieces.append(_piece(_message(value)))
+            elif number == _TRAINER:
+                told = dict(_fields(_message(value))).get(_ALGORITHM, algorithm)
+                algorithm = told if isinstance(told, int) else algorithm
+            elif number == _NORMALISER:
+                table = _message(dict(_fields(_message(value))).get(_TABLE, table))
+    except ValueError as error:  # UnicodeDecodeError is one, too
+        raise ExportError(f"{name}: is no sentencepiece model ({error}). Download it again.") from error
+    if not pieces:
+        raise ExportError(f"{name}: is no sentencepiece model (it has no pieces). Download it again.")
+    return SentencepieceModel(tuple(pieces), algorithm, table)
 
 
-def _field(message: bytes, wanted: int) -> bytes:
-    """The last value of a length-delimited field of a protobuf message."""
-    at, found = 0, None
+def _piece(message: bytes) -> Piece:
+    found = dict(_fields(message))
+    kind, score = found.get(_KIND, NORMAL), _message(found.get(_SCORE, bytes(4)))
+    if not isinstance(kind, int) or len(score) != 4:
+        raise ValueError("a piece has a kind or a score of another type")
+    return Piece(_message(found.get(_TEXT, b"")).decode(), struct.unpack("<f", score)[0], kind)
+
+
+def _message(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a number where a message should be")
+    return value
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a protobuf message."""
+    at = 0
     while at < len(message):
         key, at = _varint(message, at)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            _, at = _varint(message, at)
-        elif kind == 2:
-            length, at = _varint(message, at)
-            if number == wanted:
-                found = message[at : at + length]
-            at += length
-        elif kind in (1, 5):
-            at += 8 if kind == 1 else 4
+        value: int | bytes
+        if (wire := key & 7) == 0:
+            value, at = _varint(message, at)
+        elif wire in (1, 2, 5):
+            length, at = _varint(message, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
+            value, at = message[at : at + length], at + length
         else:
-            break
-    if found is None or at != len(message):
-        raise ExportError("the sentencepiece library made a model without a normalisation table. Update it.")
-    return found
+            raise ValueError(f"wire type {wire}")
+        if at > len(message):
+            raise ValueError("it ends early")
+        yield key >> 3, value
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
@@ -46,4 +100,4 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 128:
             return value, at
-    raise ExportError("the sentencepiece library made a model that ends early. Update it.")
+    raise ValueError("it ends early")
