@@ -249,7 +249,7 @@ def _chosen(documents: TokenVectors, rows: Int64) -> TokenVectors:
 
 
 def _merged(best: tuple[Float32, Int64], scores: Float32, positions: Int64, k: int) -> tuple[Float32, Int64]:
-    """The k best of two lots, best first, ties by position."""
+    """The k best of two lists, best first, ties by position."""
     both, places = np.concatenate([best[0], scores]), np.concatenate([best[1], positions])
     order = np.argsort(-both, kind="stable")[:k]
     return both[order], places[order]

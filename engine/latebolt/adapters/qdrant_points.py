@@ -27,7 +27,7 @@ from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_documents, decode_metadata
 from latebolt.index.index import Index
-from latebolt.index.ingest.sources import Metadata, lots_of, one_lot
+from latebolt.index.ingest.sources import Metadata, batches_of, one_batch
 from latebolt.progress import progress_bar
 from latebolt.values import Hit, TokenVectors
 
@@ -280,9 +280,9 @@ class Points(ABC):
         added: list[str] = []
         total = len(texts) if isinstance(texts, Sequence) else None
         with progress_bar(total, "upload", "text", show_progress) as bar:
-            for lot in lots_of(texts, ids, metadata):
-                names = list(lot.ids) if lot.ids is not None else [str(uuid.uuid4()) for _ in range(lot.n)]
-                rows = check_documents(names, lot.texts, lot.metadata, lot.first)
+            for batch in batches_of(texts, ids, metadata):
+                names = list(batch.ids or (str(uuid.uuid4()) for _ in range(batch.n)))
+                rows = check_documents(names, batch.texts, batch.metadata, batch.first)
                 for start in range(0, len(rows), _CHUNK):
                     chunk = rows[start : start + _CHUNK]
                     vectors = encoder.encode_documents([row.text or "" for row in chunk])
@@ -312,8 +312,8 @@ class Points(ABC):
             raise InvalidInput(f"token_vectors should have dim {self.dim}, got {token_vectors.dim}.")
         if not np.isfinite(token_vectors.values).all():
             raise InvalidInput("token_vectors has a value that is not finite.")
-        lot = one_lot(texts, ids, metadata, len(token_vectors))
-        rows = check_documents(list(ids), lot.texts, lot.metadata)
+        batch = one_batch(texts, ids, metadata, len(token_vectors))
+        rows = check_documents(list(ids), batch.texts, batch.metadata)
         with progress_bar(len(rows), "upload", "document", show_progress) as bar:
             points = (
                 self.point(row.id, row.text, decode_metadata(row.json), matrix)

@@ -29,7 +29,7 @@ from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.parts import part_folders
 from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
-from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, in_passages, lots_of, one_lot
+from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, batches_of, in_passages, one_batch
 from latebolt.index.ingest.train import PART_SETTING, Growth
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Watch
@@ -237,8 +237,8 @@ class Index:
         """
         self._store.check_open()
         patience = check_timeout(timeout)
-        lots = lots_of(texts, ids, metadata)
-        first = next(lots, None)
+        batches = batches_of(texts, ids, metadata)
+        first = next(batches, None)
         if first is None or not first.n:
             self._store.make()
             return []
@@ -253,8 +253,8 @@ class Index:
         ):
             growth = Growth(writer, self._current_codec())
             with truncation.gathered() as tally:
-                for lot in itertools.chain([first], lots):
-                    named = growth.named(lot)
+                for batch in itertools.chain([first], batches):
+                    named = growth.named(batch)
                     names += named.ids or ()
                     rows = named if cutting is None else in_passages(named, encoder, cutting)
                     growth.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
@@ -290,13 +290,13 @@ class Index:
         if vectors.dim != dim:
             raise InvalidInput(f"token_vectors should have dim {dim}, got {vectors.dim}.")
         vectors = unit_vectors(vectors, "token_vectors", normalize)
-        lot = one_lot(texts, ids, metadata, len(vectors))
-        if not lot.n:
+        batch = one_batch(texts, ids, metadata, len(vectors))
+        if not batch.n:
             self._store.make()
             return []
         with self._store.writer(patience) as writer:
             growth = Growth(writer, self._current_codec())
-            named = growth.named(lot)
+            named = growth.named(batch)
             growth.add(named, GivenVectors(vectors))
             self._commit(writer, growth)
         return list(named.ids or ())

@@ -288,7 +288,7 @@ def test_compaction_and_growing_up_keep_passages_together(index, monkeypatch):
 
 
 def test_streams_and_made_ids_count_documents(tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(sources, "LOT_DOCUMENTS", 2)
+    monkeypatch.setattr(sources, "BATCH_DOCUMENTS", 2)
     monkeypatch.setattr(sources, "CUT_DOCUMENTS", 1)
     index = Index.create(tmp_path / "i", encoder, passage_tokens=40)
     assert index.add(FILLER * n for n in (1, 9, 0, 7, 5)) == ["0", "1", "2", "3", "4"]

@@ -1,4 +1,4 @@
-"""Documents in lots: sequences whole, streams in lockstep and in bounded memory, and what is refused."""
+"""Documents in batches: sequences whole, streams in lockstep and in bounded memory, and what is refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ids(hits) -> list:
 
 @pytest.mark.parametrize("train_tokens", [300, 10**9])
 def test_a_stream_gives_what_a_list_gives(tmp_path, encoder, monkeypatch, train_tokens):
-    monkeypatch.setattr(sources, "LOT_DOCUMENTS", 7)
+    monkeypatch.setattr(sources, "BATCH_DOCUMENTS", 7)
     monkeypatch.setattr(train, "TRAIN_TOKENS", train_tokens)
     names, metadata = [f"d{i}" for i in range(40)], [{"n": i} for i in range(40)]
     listed = Index.create(tmp_path / "l", encoder)
@@ -53,7 +53,7 @@ def test_a_stream_may_be_mixed_with_lists_and_lack_ids(index):
 
 
 def test_made_ids_of_many_lots_are_free(index, monkeypatch):
-    monkeypatch.setattr(sources, "LOT_DOCUMENTS", 3)
+    monkeypatch.setattr(sources, "BATCH_DOCUMENTS", 3)
     index.add(["given"], ids=["4"])
     assert index.add(iter(TEXTS[:7])) == ["0", "1", "2", "3", "5", "6", "7"] and len(index) == 8
 
@@ -78,7 +78,7 @@ def broken(n: int):
     ],
 )
 def test_a_stream_that_fails_adds_nothing(index, monkeypatch, arguments, error, message):
-    monkeypatch.setattr(sources, "LOT_DOCUMENTS", 6)
+    monkeypatch.setattr(sources, "BATCH_DOCUMENTS", 6)
     index.add(["before"], ids=["before"])
     with pytest.raises(error, match=message):
         index.add(**arguments)
@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         from latebolt.index.ingest import train
         from latebolt.index.ingest import sources
 
-        sources.LOT_DOCUMENTS, train.TRAIN_TOKENS = 50, 1
+        sources.BATCH_DOCUMENTS, train.TRAIN_TOKENS = 50, 1
         texts = (f"{i} " + "x" * 40_000 for i in range(int(sys.argv[2])))
         index = Index.create(sys.argv[1], Encoder.load("starter", dim=64, threads=2))
         index.add(texts)

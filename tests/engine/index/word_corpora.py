@@ -70,7 +70,7 @@ def add_passages(
     """Passages with vectors of the test's choice, which no text would give."""
     with index._store.writer() as writer:
         growth = train.Growth(writer, None)
-        lot = sources.Lot(0, len(ids), texts, ids, None, passages=passages)
-        growth.add(lot, sources.GivenVectors(vectors))
+        batch = sources.Batch(0, len(ids), texts, ids, None, passages=passages)
+        growth.add(batch, sources.GivenVectors(vectors))
         growth.finish()
         writer.commit()

@@ -1,4 +1,4 @@
-"""Where an addition's documents come from: lots of them, and their token vectors when they are asked for."""
+"""Where an addition's documents come from: batches of them, and their token vectors when these are needed."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from latebolt.values import TokenVectors
 Metadata = Mapping[str, Any] | None
 
 # Documents of a stream held at a time: enough to draw a fair sample from, some tens of MB of text.
-LOT_DOCUMENTS: Final = 32_768
+BATCH_DOCUMENTS: Final = 32_768
 # Documents cut into passages at a time: bounds the tokens held.
 CUT_DOCUMENTS: Final = 64
 
 
 @dataclass(frozen=True)
-class Lot:
+class Batch:
     """Some documents of an addition, or passages of them.
 
     Args:
@@ -47,12 +47,12 @@ class Lot:
     passages: Sequence[int] | None = None
 
 
-def one_lot(
+def one_batch(
     texts: Sequence[str] | None,
     ids: Sequence[str] | None,
     metadata: Sequence[Metadata] | None,
     n: int,
-) -> Lot:
+) -> Batch:
     """A whole addition of n documents.
 
     Raises:
@@ -65,13 +65,13 @@ def one_lot(
             columns[name] = listed = values if isinstance(values, list | tuple) else list(values)
             if len(listed) != n:
                 raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(listed)}.")
-    return Lot(0, n, **columns)
+    return Batch(0, n, **columns)
 
 
-def lots_of(
+def batches_of(
     texts: Iterable[str], ids: Iterable[str] | None, metadata: Iterable[Metadata] | None
-) -> Iterator[Lot]:
-    """The documents in lots: all in one if every argument is a sequence, else as they come, in lockstep.
+) -> Iterator[Batch]:
+    """The documents in batches: all in one if every argument is a sequence, else as they come, in lockstep.
 
     Raises:
         InvalidInput: the arguments are not of one length, or a text is no str; names the position. In a
@@ -84,34 +84,34 @@ def lots_of(
     streams = {name: values for name, values in given.items() if values is not None}
     if all(isinstance(values, Sequence) for values in streams.values()):
         checked = check_texts(texts)  # type: ignore[arg-type]
-        yield one_lot(checked, ids, metadata, len(checked))  # type: ignore[arg-type]
+        yield one_batch(checked, ids, metadata, len(checked))  # type: ignore[arg-type]
         return
     rows = _in_lockstep(streams)
     first = 0
-    while part := list(itertools.islice(rows, LOT_DOCUMENTS)):
+    while part := list(itertools.islice(rows, BATCH_DOCUMENTS)):
         columns = dict(zip(streams, zip(*part, strict=True), strict=True))
         checked = check_texts(columns["texts"], first=first)
-        goes_on = len(part) == LOT_DOCUMENTS
-        yield Lot(first, len(part), checked, columns.get("ids"), columns.get("metadata"), goes_on)
+        goes_on = len(part) == BATCH_DOCUMENTS
+        yield Batch(first, len(part), checked, columns.get("ids"), columns.get("metadata"), goes_on)
         first += len(part)
 
 
-def in_passages(lot: Lot, encoder: Encoder, cutting: Cutting) -> Lot:
-    """A lot of documents with texts and ids as a lot of their passages, which keep id and metadata."""
-    assert lot.texts is not None and lot.ids is not None
+def in_passages(batch: Batch, encoder: Encoder, cutting: Cutting) -> Batch:
+    """A batch of documents with texts and ids as a batch of their passages, which keep id and metadata."""
+    assert batch.texts is not None and batch.ids is not None
     sources: list[int] = []
     texts: list[str] = []
     passages: list[int] = []
-    for start in range(0, lot.n, CUT_DOCUMENTS):
-        part = lot.texts[start : start + CUT_DOCUMENTS]
+    for start in range(0, batch.n, CUT_DOCUMENTS):
+        part = batch.texts[start : start + CUT_DOCUMENTS]
         for source, (text, tokens) in enumerate(zip(part, encoder.token_parts(part), strict=True), start):
             spans = list(cut_parts(tokens, cutting)) or [(0, len(text))]
             sources += [source] * len(spans)
             texts += [text[first:last] for first, last in spans]
             passages += range(len(spans))
-    metadata = None if lot.metadata is None else [lot.metadata[i] for i in sources]
-    ids = [lot.ids[i] for i in sources]
-    return Lot(lot.first, len(texts), texts, ids, metadata, lot.goes_on, passages)
+    metadata = None if batch.metadata is None else [batch.metadata[i] for i in sources]
+    ids = [batch.ids[i] for i in sources]
+    return Batch(batch.first, len(texts), texts, ids, metadata, batch.goes_on, passages)
 
 
 def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -124,7 +124,7 @@ def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ..
 
 
 class Source(Protocol):
-    """Token vectors of a lot's documents."""
+    """Token vectors of a batch's documents."""
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
         """Of some documents, ahead of time; no document is asked for twice."""

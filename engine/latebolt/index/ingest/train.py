@@ -20,7 +20,7 @@ from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.documents import check_documents
-from latebolt.index.ingest.sources import Lot, Source
+from latebolt.index.ingest.sources import Batch, Source
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.writer import SegmentDraft, Writer
@@ -31,15 +31,15 @@ Float32 = npt.NDArray[np.float32]
 TRAIN_TOKENS = 8192
 # Tokens looked at to learn the codec: enough for 48 a centroid at the largest default we train on.
 SAMPLE_TOKENS = 196_608
-# Tokens of a lot looked at to tell whether it is unlike what the codec has learnt.
+# Tokens of a batch looked at to tell whether it is unlike what the codec has learnt.
 CHECK_TOKENS = 16_384
 # It is, from this share of outlying tokens on; of unseen text of the same kind up to a third lie outside.
 OUTLYING_SHARE = 0.25
 # Appended centroids may not make the codec larger than so many times what one for all tokens would have.
 MOST_CENTROIDS = 2
-# Lots that a stream of unknown length is taken to have, when the number of centroids is chosen: centroids for
+# Batches that a stream of unknown length is taken to have, when the number of centroids is chosen: those for
 # four times too few or too many tokens are twice too few or too many, which hardly shows.
-STREAM_LOTS = 4
+STREAM_BATCHES = 4
 # Documents encoded and written at a time; bounds the memory of an add.
 CHUNK_DOCUMENTS = 512
 # Documents of a sample encoded at a time.
@@ -62,35 +62,35 @@ class Growth:
         self._positions: dict[str, int] = {}  # of the ids of this addition
         self._part = bool(writer.manifest.settings.get(PART_SETTING))
 
-    def named(self, lot: Lot) -> Lot:
-        """The lot with an id for each document, checked before the long work and not in its middle.
+    def named(self, batch: Batch) -> Batch:
+        """The batch with an id for each document, checked before the long work and not in its middle.
 
         Raises:
             InvalidInput: a value does not fit, or an id comes twice in the addition.
         """
-        rows = check_documents(self._names(lot), lot.texts, lot.metadata, lot.first)
-        for position, row in enumerate(rows, lot.first):
+        rows = check_documents(self._names(batch), batch.texts, batch.metadata, batch.first)
+        for position, row in enumerate(rows, batch.first):
             before = self._positions.setdefault(row.id, position)
             if before != position:
                 raise InvalidInput(
                     f"ids[{position}] is {row.id!r}, and so is ids[{before}]. Give every document of one "
                     "addition an id of its own; a later addition replaces documents by their ids."
                 )
-        return replace(lot, ids=[row.id for row in rows])
+        return replace(batch, ids=[row.id for row in rows])
 
-    def add(self, lot: Lot, source: Source) -> None:
-        """Write the rows of a named lot in chunks; learn the codec first if it is time."""
-        assert lot.ids is not None
-        self._prepare(lot, source)
-        for rows in chunked(lot.n):
+    def add(self, batch: Batch, source: Source) -> None:
+        """Write the rows of a named batch in chunks; learn the codec first if it is time."""
+        assert batch.ids is not None
+        self._prepare(batch, source)
+        for rows in chunked(batch.n):
             vectors = source.vectors(rows)
             self._segment().append(
-                lot.ids[rows.start : rows.stop],
-                None if lot.texts is None else lot.texts[rows.start : rows.stop],
-                None if lot.metadata is None else lot.metadata[rows.start : rows.stop],
+                batch.ids[rows.start : rows.stop],
+                None if batch.texts is None else batch.texts[rows.start : rows.stop],
+                None if batch.metadata is None else batch.metadata[rows.start : rows.stop],
                 vectors.lengths,
                 self._plain.encode(vectors.values),
-                None if lot.passages is None else lot.passages[rows.start : rows.stop],
+                None if batch.passages is None else batch.passages[rows.start : rows.stop],
                 None if vectors.truncated is None else vectors.truncated.tolist(),
             )
 
@@ -110,28 +110,28 @@ class Growth:
         """The codec that chunks are encoded with."""
         return untrained(self._dim, 16) if self._codec is None or self._young else self._codec
 
-    def _names(self, lot: Lot) -> list[str]:
+    def _names(self, batch: Batch) -> list[str]:
         """The ids given, or numbers that no document has or ever had by this way."""
-        if lot.ids is not None:
-            return list(lot.ids)
+        if batch.ids is not None:
+            return list(batch.ids)
         settings = self._writer.manifest.settings
         following = int(settings.get("next_id", 0))
         free: list[str] = []
-        while len(free) < lot.n:
-            wanted = [str(i) for i in range(following, following + lot.n - len(free))]
+        while len(free) < batch.n:
+            wanted = [str(i) for i in range(following, following + batch.n - len(free))]
             following += len(wanted)
             taken = {name for s in self._writer.segments for name in s.ids(s.rows_of(wanted))}
             free += [name for name in wanted if name not in taken]
         self._writer.set_settings({**settings, "next_id": following})
         return free
 
-    def _prepare(self, lot: Lot, source: Source) -> None:
+    def _prepare(self, batch: Batch, source: Source) -> None:
         """Learn the codec, or more centroids for it, if it is time."""
         if self._codec is not None and not isinstance(self._codec, ResidualCodec):
             return
         if self._codec is None and self._part:
             return
-        draws = _Draws(lot, source, self._dim)
+        draws = _Draws(batch, source, self._dim)
         if self._codec is None:
             self.finish()
             old = self._young_vectors()
@@ -230,18 +230,18 @@ class Growth:
 
 
 class _Draws:
-    """Token vectors of a lot's documents in random order, as many as are asked for."""
+    """Token vectors of a batch's documents in random order, as many as are asked for."""
 
-    def __init__(self, lot: Lot, source: Source, dim: int) -> None:
-        self._lot, self._source = lot, source
-        self._order = np.random.default_rng(0).permutation(lot.n)
+    def __init__(self, batch: Batch, source: Source, dim: int) -> None:
+        self._batch, self._source = batch, source
+        self._order = np.random.default_rng(0).permutation(batch.n)
         self._seen = 0
         self.n_tokens = 0
         self.parts: list[Float32] = [np.zeros((0, dim), np.float32)]
 
     def draw(self, n_tokens: int) -> None:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
-        while self._seen < self._lot.n and (self.n_tokens < n_tokens or not self._seen):
+        while self._seen < self._batch.n and (self.n_tokens < n_tokens or not self._seen):
             rows = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
             vectors = self._source.sample(rows)
             self.parts.append(vectors.values)
@@ -254,9 +254,9 @@ class _Draws:
 
     @property
     def expected(self) -> int:
-        """Tokens that the lot, and what follows it, are expected to have."""
-        lots = STREAM_LOTS if self._lot.goes_on else 1
-        return self.n_tokens * self._lot.n // max(self._seen, 1) * lots
+        """Tokens that the batch, and what follows it, are expected to have."""
+        batches = STREAM_BATCHES if self._batch.goes_on else 1
+        return self.n_tokens * self._batch.n // max(self._seen, 1) * batches
 
 
 def chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:
