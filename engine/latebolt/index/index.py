@@ -26,11 +26,12 @@ from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
+from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.parts import part_folders
 from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, batches_of, in_passages, one_batch
-from latebolt.index.ingest.train import PART_SETTING, Growth
+from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Watch
 from latebolt.index.search.fusion import Mode
@@ -251,14 +252,15 @@ class Index:
             self._store.writer(patience) as writer,
             progress_bar(total, "index", unit, show_progress) as bar,
         ):
-            growth = Growth(writer, self._current_codec())
+            addition = Addition(writer, self._current_codec())
             with truncation.gathered() as tally:
                 for batch in itertools.chain([first], batches):
-                    named = growth.named(batch)
+                    named = addition.named(batch)
                     names += named.ids or ()
                     rows = named if cutting is None else in_passages(named, encoder, cutting)
-                    growth.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
-            self._commit(writer, growth)
+                    addition.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
+            addition.finish()
+            self._commit(writer)
         limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
         longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
         way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
@@ -295,10 +297,11 @@ class Index:
             self._store.make()
             return []
         with self._store.writer(patience) as writer:
-            growth = Growth(writer, self._current_codec())
-            named = growth.named(batch)
-            growth.add(named, GivenVectors(vectors))
-            self._commit(writer, growth)
+            addition = Addition(writer, self._current_codec())
+            named = addition.named(batch)
+            addition.add(named, GivenVectors(vectors))
+            addition.finish()
+            self._commit(writer)
         return list(named.ids or ())
 
     def new_part(self, path: str | Path) -> Index:
@@ -353,18 +356,18 @@ class Index:
         folders = part_folders(parts)
         with self._store.writer(check_timeout(timeout)) as writer:
             total = sum(check_fit(folder, self.path, writer.manifest) for folder in folders)
-            growth, adoption = Growth(writer, self._current_codec()), Adoption(writer, self._store.snapshot())
+            trainer = CodecTrainer(writer, self._current_codec())
+            adoption = Adoption(writer, self._store.snapshot())
             with progress_bar(total, "adopt", "text", show_progress) as bar:
                 for folder in folders:
                     adoption.take(folder, bar)
             adoption.finish(folders)
-            growth.learn_waiting()
-            self._commit(writer, growth)
+            trainer.learn_waiting()
+            self._commit(writer)
         return adoption.n_documents
 
     @staticmethod
-    def _commit(writer: Writer, growth: Growth) -> None:
-        growth.finish()
+    def _commit(writer: Writer) -> None:
         writer.tidy()
         writer.commit()
 
@@ -399,7 +402,7 @@ class Index:
             writer.commit()
 
     def _current_codec(self) -> Codec | None:
-        """The codec for new documents; None while the index is too young for its residual codec."""
+        """The codec for new documents; None while the index has too few tokens for its residual codec."""
         manifest = self._store.manifest
         if manifest.bits >= 8:
             return untrained(manifest.dim, manifest.bits)

@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[int, int, bool, int | None]] = {
     "1 bit, passages": (1, 64, False, 8),
     "2 bits, lists": (2, 64, True, None),
     "4 bits, lists, passages": (4, 64, True, 8),
-    "2 bits, young": (2, 1 << 30, False, None),
+    "2 bits, unquantised": (2, 1 << 30, False, None),
     "8 bits": (8, 64, False, None),
     "16 bits, passages": (16, 64, False, 8),
     "old version": (0, 0, False, None),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt import Index, TokenVectors
-from latebolt.index.ingest import sources, train
+from latebolt.index.ingest import addition, sources
 
 DIM = 32
 N_WORDS = 4000
@@ -69,8 +69,8 @@ def add_passages(
 ) -> None:
     """Passages with vectors of the test's choice, which no text would give."""
     with index._store.writer() as writer:
-        growth = train.Growth(writer, None)
+        written = addition.Addition(writer, None)
         batch = sources.Batch(0, len(ids), texts, ids, None, passages=passages)
-        growth.add(batch, sources.GivenVectors(vectors))
-        growth.finish()
+        written.add(batch, sources.GivenVectors(vectors))
+        written.finish()
         writer.commit()

@@ -2,7 +2,7 @@
 
 The codes are copied, nothing is encoded again. That needs parts whose codes mean the same here: of the same
 model and width, and either of a codec that this index has (or has since extended), or of none at all, whose
-float16 vectors wait for centroids like those of a young index.
+float16 vectors wait for centroids like those of an index that has none.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Adoption:
             self._names.append(draft.name)
             draft = None
         if draft is None:
-            draft = self._writer.new_segment(columns, codec=codec, young=codec is None)
+            draft = self._writer.new_segment(columns, codec=codec, unquantised=codec is None)
             self._drafts[key] = draft
         return draft
 

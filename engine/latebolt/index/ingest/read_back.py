@@ -68,7 +68,7 @@ def walk(
     """The live documents of one state of an index, about max_tokens (at least one document) at a time.
 
     Args:
-        codec: the codec of a name, None for that of a young index.
+        codec: the codec of a name, None for that of an unquantised index.
     """
     for segment in snapshot.segments:
         check_columns(segment, reader := codec(segment.codec))

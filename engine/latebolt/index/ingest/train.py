@@ -1,6 +1,6 @@
-"""Writes new documents into an index: chunk by chunk into a segment, and learns the codec when it is time.
+"""Learns the codec of an index when it is time: at its first tokens, and at later ones that are unlike those.
 
-A young index, which has too few tokens to learn centroids from, keeps float16 vectors until it has grown.
+An index with too few tokens to learn centroids from keeps them unquantised, as float16, until it has grown.
 So do later documents that are unlike those the centroids were learnt from, until there are enough of them to
 append centroids of their own; what was written before stays, because its centroids keep their numbers.
 A part of an index, which is filled elsewhere, learns nothing: the index does when it adopts the part.
@@ -8,8 +8,7 @@ A part of an index, which is filled elsewhere, learns nothing: the index does wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +17,10 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
-from latebolt.errors import InvalidInput
-from latebolt.index.documents.documents import check_documents
 from latebolt.index.ingest.sources import Batch, Source
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
-from latebolt.index.store.writer import SegmentDraft, Writer
+from latebolt.index.store.writer import Writer
 
 Float32 = npt.NDArray[np.float32]
 
@@ -40,101 +37,43 @@ MOST_CENTROIDS = 2
 # Batches that a stream of unknown length is taken to have, when the number of centroids is chosen: those for
 # four times too few or too many tokens are twice too few or too many, which hardly shows.
 STREAM_BATCHES = 4
-# Documents encoded and written at a time; bounds the memory of an add.
-CHUNK_DOCUMENTS = 512
 # Documents of a sample encoded at a time.
 DRAWN_DOCUMENTS = 256
 # The setting that an index has which is a part of another: its codec is the other's.
 PART_SETTING = "part"
 
 
-class Growth:
-    """One addition to an index.
+class CodecTrainer:
+    """The codec of an index that is written to.
 
     Args:
-        codec: for new documents; None while the index is too young for its residual codec.
+        codec: for new documents; None while the index has too few tokens for its residual codec.
     """
 
     def __init__(self, writer: Writer, codec: Codec | None) -> None:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
-        self._draft: SegmentDraft | None = None
-        self._young = False
-        self._positions: dict[str, int] = {}  # of the ids of this addition
         self._part = bool(writer.manifest.settings.get(PART_SETTING))
-
-    def named(self, batch: Batch) -> Batch:
-        """The batch with an id for each document, checked before the long work and not in its middle.
-
-        Raises:
-            InvalidInput: a value does not fit, or an id comes twice in the addition.
-        """
-        rows = check_documents(self._names(batch), batch.texts, batch.metadata, batch.first)
-        for position, row in enumerate(rows, batch.first):
-            before = self._positions.setdefault(row.id, position)
-            if before != position:
-                raise InvalidInput(
-                    f"ids[{position}] is {row.id!r}, and so is ids[{before}]. Give every document of one "
-                    "addition an id of its own; a later addition replaces documents by their ids."
-                )
-        return replace(batch, ids=[row.id for row in rows])
-
-    def add(self, batch: Batch, source: Source) -> None:
-        """Write the rows of a named batch in chunks; learn the codec first if it is time."""
-        assert batch.ids is not None
-        self._prepare(batch, source)
-        for rows in chunked(batch.n):
-            vectors = source.vectors(rows)
-            self._segment().append(
-                batch.ids[rows.start : rows.stop],
-                None if batch.texts is None else batch.texts[rows.start : rows.stop],
-                None if batch.metadata is None else batch.metadata[rows.start : rows.stop],
-                vectors.lengths,
-                self._plain.encode(vectors.values),
-                None if batch.passages is None else batch.passages[rows.start : rows.stop],
-                None if vectors.truncated is None else vectors.truncated.tolist(),
-            )
-
-    def finish(self) -> None:
-        """Complete the segment being written."""
-        if self._draft is not None:
-            self._draft.finish()
-            self._draft = None
-
-    def _segment(self) -> SegmentDraft:
-        if self._draft is None:
-            self._draft = self._writer.new_segment(columns_of(self._plain), young=self._young)
-        return self._draft
+        self.unquantised = False  # new documents wait for centroids of their own
 
     @property
-    def _plain(self) -> Codec:
-        """The codec that chunks are encoded with."""
-        return untrained(self._dim, 16) if self._codec is None or self._young else self._codec
+    def codec(self) -> Codec:
+        """What new documents are encoded with."""
+        return untrained(self._dim, 16) if self._codec is None or self.unquantised else self._codec
 
-    def _names(self, batch: Batch) -> list[str]:
-        """The ids given, or numbers that no document has or ever had by this way."""
-        if batch.ids is not None:
-            return list(batch.ids)
-        settings = self._writer.manifest.settings
-        following = int(settings.get("next_id", 0))
-        free: list[str] = []
-        while len(free) < batch.n:
-            wanted = [str(i) for i in range(following, following + batch.n - len(free))]
-            following += len(wanted)
-            taken = {name for s in self._writer.segments for name in s.ids(s.rows_of(wanted))}
-            free += [name for name in wanted if name not in taken]
-        self._writer.set_settings({**settings, "next_id": following})
-        return free
+    def prepare(self, batch: Batch, source: Source, finish: Callable[[], None]) -> None:
+        """Learn the codec, or more centroids for it, if it is time.
 
-    def _prepare(self, batch: Batch, source: Source) -> None:
-        """Learn the codec, or more centroids for it, if it is time."""
+        Args:
+            finish: completes the segment being written, before another codec or the vectors in it are needed.
+        """
         if self._codec is not None and not isinstance(self._codec, ResidualCodec):
             return
         if self._codec is None and self._part:
             return
         draws = _Draws(batch, source, self._dim)
         if self._codec is None:
-            self.finish()
-            old = self._young_vectors()
+            finish()
+            old = self._unquantised_vectors()
             draws.draw(SAMPLE_TOKENS - len(old))
             expected = self._n_waiting + draws.expected
             if expected >= TRAIN_TOKENS:
@@ -147,15 +86,15 @@ class Growth:
         expected = self._n_waiting + int(share * draws.expected)
         room = self._room(draws.expected)
         learn = unlike and room > 0 and expected >= TRAIN_TOKENS and not self._part
-        young = unlike and not learn and (room > 0 or self._part)
-        if learn or young != self._young:
-            self.finish()
+        unquantised = unlike and not learn and (room > 0 or self._part)
+        if learn or unquantised != self.unquantised:
+            finish()
         if learn:
             draws.draw(SAMPLE_TOKENS)
-            values = np.concatenate([self._young_vectors(), *draws.parts])
+            values = np.concatenate([self._unquantised_vectors(), *draws.parts])
             outliers = values[self._codec.outlying(values)]
             self._adopt(self._codec.extended(outliers, min(room, default_n_centroids(expected))))
-        self._young = young
+        self.unquantised = unquantised
 
     def learn_waiting(self) -> None:
         """Learn from the vectors that wait in the index, if there are enough, and turn them into codes."""
@@ -163,7 +102,7 @@ class Growth:
             self._codec is None or isinstance(self._codec, ResidualCodec)
         ):
             return
-        vectors, codec = self._young_vectors(), self._codec
+        vectors, codec = self._unquantised_vectors(), self._codec
         if codec is None:
             self._adopt(ResidualCodec.train(vectors, self._writer.manifest.bits, self._n_waiting))
             return
@@ -180,41 +119,41 @@ class Growth:
         total = sum(s.n_tokens for s in self._writer.segments) + n_coming
         return MOST_CENTROIDS * default_n_centroids(total) - len(self._codec.centroids)
 
-    def _young_segments(self) -> list[Segment]:
+    def _unquantised_segments(self) -> list[Segment]:
         return [segment for segment in self._writer.segments if segment.codec is None]
 
-    def _young_blocks(self) -> Iterator[Block]:
-        for segment in self._young_segments():
+    def _unquantised_blocks(self) -> Iterator[Block]:
+        for segment in self._unquantised_segments():
             check_columns(segment, untrained(self._dim, 16))
             yield from segment.blocks()
 
     @property
     def _n_waiting(self) -> int:
-        """Tokens of the young segments."""
-        return sum(segment.n_tokens for segment in self._young_segments())
+        """Tokens of the unquantised segments."""
+        return sum(segment.n_tokens for segment in self._unquantised_segments())
 
-    def _young_vectors(self) -> Float32:
-        """Token vectors of the young segments; about SAMPLE_TOKENS of them where there are more."""
+    def _unquantised_vectors(self) -> Float32:
+        """Token vectors of the unquantised segments; about SAMPLE_TOKENS of them where there are more."""
         plain, rng = untrained(self._dim, 16), np.random.default_rng(0)
         share = SAMPLE_TOKENS / max(self._n_waiting, 1)
         parts = [np.zeros((0, self._dim), np.float32)]
-        for block in self._young_blocks():
+        for block in self._unquantised_blocks():
             values = plain.decode(block.columns)
             parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
         return np.concatenate(parts)
 
     def _adopt(self, codec: ResidualCodec) -> None:
-        """Make it the index's codec, and turn the young segments into its codes."""
+        """Make it the index's codec, and turn the unquantised segments into its codes."""
         name = self._writer.set_codec(*codec.state(), adopt=self._codec is not None)
         self._encode_waiting(codec, name)
         self._codec = codec
 
     def _encode_waiting(self, codec: ResidualCodec, name: str | None) -> None:
-        young = self._young_segments()
-        if young:
+        waiting = self._unquantised_segments()
+        if waiting:
             plain = untrained(codec.dim, 16)
             segment = self._writer.new_segment(columns_of(codec), codec=name)
-            for block in self._young_blocks():
+            for block in self._unquantised_blocks():
                 columns = codec.encode(plain.decode(block.columns))
                 segment.append(
                     block.ids,
@@ -226,7 +165,7 @@ class Growth:
                     block.truncated,
                 )
             segment.finish()
-            self._writer.drop_segments([old.name for old in young])
+            self._writer.drop_segments([old.name for old in waiting])
 
 
 class _Draws:
@@ -257,8 +196,3 @@ class _Draws:
         """Tokens that the batch, and what follows it, are expected to have."""
         batches = STREAM_BATCHES if self._batch.goes_on else 1
         return self.n_tokens * self._batch.n // max(self._seen, 1) * batches
-
-
-def chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:
-    """0..n-1 in ranges of at most `size`."""
-    return (range(start, min(start + size, n)) for start in range(0, n, size))

@@ -62,7 +62,7 @@ class Query:
     """One query.
 
     Args:
-        codec_of: the codec of that name, None for the one of young segments.
+        codec_of: the codec of that name, None for the one of unquantised segments.
         matrix: float32 [n_query, dim]; None for mode "bm25".
         text: "" for mode "late".
         threads: None for all.

@@ -127,15 +127,15 @@ class Writer:
         return name
 
     def new_segment(
-        self, columns: Sequence[Column], codec: str | None = None, young: bool = False
+        self, columns: Sequence[Column], codec: str | None = None, unquantised: bool = False
     ) -> SegmentDraft:
         """Begin a segment.
 
         Args:
             codec: name of its codec, the current one by default.
-            young: of no codec at all; its vectors wait for one.
+            unquantised: of no codec at all; its vectors wait for one.
         """
-        name = None if young else self._manifest.codec if codec is None else codec
+        name = None if unquantised else self._manifest.codec if codec is None else codec
         if name is not None and name not in self._manifest.codecs:
             raise InvalidInput(f"codec should be one of {sorted(self._manifest.codecs)}, got {name!r}.")
         return self._new_segment(columns, name)
