@@ -14,7 +14,7 @@ from latebolt.index.format import layout
 from latebolt.index.format.layout import Column
 from latebolt.index.format.mmap_array import RESTORE
 from latebolt.index.store.segment import Segment
-from latebolt.index.store.store import Codec as StoredCodec
+from latebolt.index.store.store import StoredCodec
 
 _CELL_DTYPES: Final = ("<u2", "<u4")  # whichever the codec had centroids for when it wrote them
 

@@ -26,7 +26,7 @@ from latebolt.index.format.mmap_array import RESTORE, map_array, opened
 from latebolt.index.store.segment import Segment, lasting_files, open_segment, read_alive
 from latebolt.index.store.writer import SegmentDraft, Writer
 
-__all__ = ["Codec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
+__all__ = ["StoredCodec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
 
 _TRIES: Final = 100  # commits that may overtake one opening
 # What a creation that was cut short may leave; it is in nobody's way.
@@ -36,7 +36,7 @@ _LEFTOVERS: Final = frozenset(
 
 
 @dataclass(frozen=True, eq=False)
-class Codec:
+class StoredCodec:
     """A stored codec; arrays are mapped and read-only."""
 
     name: str
@@ -50,7 +50,7 @@ class Snapshot:
     """One commit of an index."""
 
     manifest: Manifest
-    codecs: Mapping[str, Codec]
+    codecs: Mapping[str, StoredCodec]
     segments: tuple[Segment, ...]
 
     @property
@@ -79,7 +79,7 @@ class Snapshot:
         return self.manifest.settings
 
     @property
-    def codec(self) -> Codec | None:
+    def codec(self) -> StoredCodec | None:
         """The codec for new segments."""
         return None if self.manifest.codec is None else self.codecs[self.manifest.codec]
 
@@ -254,7 +254,7 @@ class Store:
             arrays = {
                 file.removesuffix(".npy"): map_array(folder / file, r) for file, r in codec.files.items()
             }
-            codecs[name] = Codec(name, codec.info, arrays, folder)
+            codecs[name] = StoredCodec(name, codec.info, arrays, folder)
         return Snapshot(manifest, codecs, tuple(segments))
 
     @contextlib.contextmanager
