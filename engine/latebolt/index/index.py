@@ -33,7 +33,7 @@ from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments
 from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, batches_of, in_passages, one_batch
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
-from latebolt.index.search.explain import Explanation, Watch
+from latebolt.index.search.explain import Explanation, Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.query import Found, Query, Request
@@ -503,16 +503,16 @@ class Index:
                 position).
             IndexUnusable: mode needs words, and a part of the index was written without them.
         """
-        request, watch = Request(k, where, exhaustive, mode), Watch(explain)
-        [hits] = self._search([query], request, watch)
+        request, trace = Request(k, where, exhaustive, mode), Trace(explain)
+        [hits] = self._search([query], request, trace)
         if not explain:
             return hits
         # What of a text is not read was told when it was added.
-        with watch.stage("align words", len(hits)), truncation.gathered():
+        with trace.stage("align words", len(hits)), truncation.gathered():
             found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
             tokens = [next(found) if hit.text else [] for hit in hits]
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
-        return Explanation(hits, watch.stages, alignments, tokens, watch.roads)
+        return Explanation(hits, trace.stages, alignments, tokens, trace.roads)
 
     def search_many(
         self,
@@ -523,7 +523,7 @@ class Index:
         mode: Mode = "late",
     ) -> list[list[Hit]]:
         """`search` for several queries over one state of the index, as many at once as there are threads."""
-        return self._search(queries, Request(k, where, exhaustive, mode), Watch(False))
+        return self._search(queries, Request(k, where, exhaustive, mode), Trace(False))
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where | None = None, exhaustive: bool = False
@@ -549,20 +549,20 @@ class Index:
                 "matrices should be a list of matrices, one a query, got one. Put it in a list."
             )
         queries = [(as_matrix(matrix, f"matrices[{i}]"), "") for i, matrix in enumerate(matrices)]
-        return self._find_all(queries, request, Watch(False))
+        return self._find_all(queries, request, Trace(False))
 
-    def _search(self, queries: Sequence[str], request: Request, watch: Watch) -> list[list[Hit]]:
+    def _search(self, queries: Sequence[str], request: Request, trace: Trace) -> list[list[Hit]]:
         check_many(queries, "queries")
         queries = [check_query(query) for query in queries]
         matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
         if request.mode != "bm25":
             encoder = self.encoder
-            with watch.stage("encode the query"):
+            with trace.stage("encode the query"):
                 matrices = encoder.encode_queries(queries)
-        return self._find_all(list(zip(matrices, queries, strict=True)), request, watch)
+        return self._find_all(list(zip(matrices, queries, strict=True)), request, trace)
 
     def _find_all(
-        self, queries: Sequence[tuple[Float32 | None, str]], request: Request, watch: Watch
+        self, queries: Sequence[tuple[Float32 | None, str]], request: Request, trace: Trace
     ) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._store.snapshot()
@@ -572,7 +572,7 @@ class Index:
         ) or pools.available_cpus()
 
         def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
-            return self._find(snapshot, *query, request, threads, watch)
+            return self._find(snapshot, *query, request, threads, trace)
 
         if len(queries) <= 1 or threads == 1:
             return [find(query, threads) for query in queries]
@@ -586,11 +586,11 @@ class Index:
         text: str,
         request: Request,
         threads: int,
-        watch: Watch,
+        trace: Trace,
     ) -> list[Hit]:
-        query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, watch)
+        query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, trace)
         found = query.find(request)
-        with watch.stage("read texts", len(found)):
+        with trace.stage("read texts", len(found)):
             return _hits(found)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:

@@ -13,7 +13,7 @@ from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.search import planning, rank
 from latebolt.index.search.candidates import nearest_cells, plan_probes, visit
-from latebolt.index.search.explain import Watch
+from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Request
 from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import check_index
@@ -218,7 +218,7 @@ def test_lists_that_do_not_span_their_entries_are_refused(tmp_path, vectors, eag
 
 def test_an_explanation_shows_the_lists(tmp_path, vectors, eager):
     index = make(tmp_path / "i", vectors)
-    watch = Watch(wanted=True)
-    index._find_all([(vectors[100][:8], "")], Request(k=3), watch)
-    [stage] = [stage for stage in watch.stages if stage.name == "choose by lists"]
+    trace = Trace(wanted=True)
+    index._find_all([(vectors[100][:8], "")], Request(k=3), trace)
+    [stage] = [stage for stage in trace.stages if stage.name == "choose by lists"]
     assert stage.ms > 0 and 3 <= stage.documents < N_DOCUMENTS

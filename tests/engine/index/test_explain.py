@@ -42,9 +42,9 @@ def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(planning, "FIRST_ROUND_OF_MANY", 32)
     monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
     monkeypatch.setattr(planning, "STABLE_TOKENS", 1)
-    watch = explain.Watch(wanted=True)
-    index._find_all([(vectors[5], "")], Request(k=3), watch)
-    seen = {stage.name: stage.documents for stage in watch.stages}
+    trace = explain.Trace(wanted=True)
+    index._find_all([(vectors[5], "")], Request(k=3), trace)
+    seen = {stage.name: stage.documents for stage in trace.stages}
     assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
 
 

@@ -13,7 +13,7 @@ from word_corpora import DIM, WordCorpus, add_passages
 
 from latebolt import Index
 from latebolt.index.search import planning
-from latebolt.index.search.explain import Watch
+from latebolt.index.search.explain import Trace
 from latebolt.index.search.planning import Costs, Work, decide, effort, expected_documents, level
 from latebolt.index.search.query import Request
 
@@ -166,9 +166,9 @@ def test_an_explanation_says_which_way_and_why(tmp_path, monkeypatch):
     [query] = corpus.queries(8, 1)
 
     def roads(**settings):
-        watch = Watch(wanted=True)
-        index._find_all([(query, "")], Request(k=3, **settings), watch)
-        return watch.roads
+        trace = Trace(wanted=True)
+        index._find_all([(query, "")], Request(k=3, **settings), trace)
+        return trace.roads
 
     assert {road.way for road in roads()} == {"exact"} and "ms of one thread" in roads()[0].why
     assert "asked for" in roads(exhaustive=True)[0].why
@@ -182,9 +182,9 @@ def test_a_pruned_search_ends_at_its_limit(tmp_path, monkeypatch, pruned):
     for name, value in (("FIRST_ROUND", 64), ("LEAST_LEVEL", 16), ("MOST_DOCUMENTS", 200), ("MOST_ROOTS", 1)):
         monkeypatch.setattr(planning, name, value)
     index, corpus = make(tmp_path, monkeypatch, "middle, 1 bit")
-    watch = Watch(wanted=True)
+    trace = Trace(wanted=True)
     for query in corpus.queries(1, 20):
-        index._find_all([(query, "")], Request(k=3), watch)
-    assert any("up to the limit" in road.why for road in watch.roads)
-    [seen] = [stage.documents for stage in watch.stages if stage.name == "score exactly"]
+        index._find_all([(query, "")], Request(k=3), trace)
+    assert any("up to the limit" in road.why for road in trace.roads)
+    [seen] = [stage.documents for stage in trace.stages if stage.name == "score exactly"]
     assert seen <= 20 * 256

@@ -66,7 +66,7 @@ class Explanation:
         }
 
 
-class Watch:
+class Trace:
     """Takes the times of a search's stages; one that is not wanted takes none and gets out of the way."""
 
     def __init__(self, wanted: bool) -> None:
@@ -102,8 +102,8 @@ class Watch:
         return tuple(self._roads)
 
     def scorer(self, scorer: Scorer) -> Scorer:
-        """The same scorer, watched."""
-        return _WatchedScorer(self, scorer) if self.wanted else scorer
+        """The same scorer, traced."""
+        return _TracedScorer(self, scorer) if self.wanted else scorer
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -111,17 +111,17 @@ class Watch:
         return tuple(Stage(name, ms, documents) for name, (ms, documents) in self._seen.items())
 
 
-class _WatchedScorer:
-    def __init__(self, watch: Watch, scorer: Scorer) -> None:
-        self._watch, self._scorer = watch, scorer
+class _TracedScorer:
+    def __init__(self, trace: Trace, scorer: Scorer) -> None:
+        self._trace, self._scorer = trace, scorer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._scorer, name)
 
     def exact(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32:
-        with self._watch.stage("score exactly", len(offsets) - 1 if rows is None else len(rows)):
+        with self._trace.stage("score exactly", len(offsets) - 1 if rows is None else len(rows)):
             return self._scorer.exact(columns, offsets, rows)
 
     def approximate(self, columns: Columns, offsets: Int64, rows: Int64 | None = None) -> Float32 | None:
-        with self._watch.stage("rank by centroids", len(offsets) - 1 if rows is None else len(rows)):
+        with self._trace.stage("rank by centroids", len(offsets) - 1 if rows is None else len(rows)):
             return self._scorer.approximate(columns, offsets, rows)

@@ -17,7 +17,7 @@ from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.filters.parse_dict import Where, parse_where
 from latebolt.index.search.bm25 import WordScores, score_words
-from latebolt.index.search.explain import Watch
+from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
 from latebolt.index.search.grouping import rows_of_documents
 from latebolt.index.search.planning import level
@@ -75,9 +75,9 @@ class Query:
         matrix: Float32 | None,
         text: str,
         threads: int | None,
-        watch: Watch,
+        trace: Trace,
     ) -> None:
-        self._snapshot, self._codec_of, self._threads, self._watch = snapshot, codec_of, threads, watch
+        self._snapshot, self._codec_of, self._threads, self._trace = snapshot, codec_of, threads, trace
         self._matrix, self._text = matrix, text
         self._scorers: dict[str | None, Scorer] = {}
 
@@ -85,7 +85,7 @@ class Query:
         """The k best, best first, ties by id."""
         allowed: dict[str, Rows | None] = {}
         for segment in self._snapshot.segments:
-            with self._watch.stage("filter", segment.n_documents):
+            with self._trace.stage("filter", segment.n_documents):
                 allowed[segment.name] = _allowed(segment, request.where)
         if request.mode == "late":
             found = self._late(allowed, request.k, request.exhaustive)
@@ -107,7 +107,7 @@ class Query:
                 continue
             n_tokens = tokens[segment.name]
             ask = Ask(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
-            numbers, scores = best_rows(segment, self._scorer(segment), rows, ask, self._watch)
+            numbers, scores = best_rows(segment, self._scorer(segment), rows, ask, self._trace)
             found += _found(segment, numbers, scores)
         return found
 
@@ -116,13 +116,13 @@ class Query:
         check_columns(segment, codec)
         if segment.codec not in self._scorers:
             assert self._matrix is not None
-            with self._watch.stage("score centroids"):
+            with self._trace.stage("score centroids"):
                 scorer = codec.scorer(self._matrix, self._threads)
-            self._scorers[segment.codec] = self._watch.scorer(scorer)
+            self._scorers[segment.codec] = self._trace.scorer(scorer)
         return self._scorers[segment.codec]
 
     def _words(self) -> WordScores:
-        with self._watch.stage("score words", self._snapshot.n_documents):
+        with self._trace.stage("score words", self._snapshot.n_documents):
             return score_words(self._snapshot.segments, self._text)
 
     def _both(self, allowed: Mapping[str, Rows | None], request: Request) -> list[Found]:

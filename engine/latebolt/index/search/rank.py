@@ -14,7 +14,7 @@ import numpy.typing as npt
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
 from latebolt.index.search.candidates import plan_probes, visit
-from latebolt.index.search.explain import Watch
+from latebolt.index.search.explain import Trace
 from latebolt.index.search.planning import Effort, Work, decide, effort, expected_documents
 from latebolt.index.search.stages import Refined, Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.store.segment import Segment
@@ -41,7 +41,7 @@ class Ask(NamedTuple):
 
 
 def best_rows(
-    segment: Segment, scorer: Scorer, rows: Rows | None, ask: Ask, watch: Watch
+    segment: Segment, scorer: Scorer, rows: Rows | None, ask: Ask, trace: Trace
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
@@ -52,32 +52,32 @@ def best_rows(
         rows: int64, ascending, those that may be found; None for all.
     """
     columns = {column.name: segment.column(column.name) for column in segment.columns}
-    candidates, scores = _scored(segment, scorer, columns, rows, ask, watch)
+    candidates, scores = _scored(segment, scorer, columns, rows, ask, trace)
     segment.check_finite(scores)
     best = top_documents(scores, segment.first_rows(candidates), ask.k)
     return best if candidates is None else candidates[best], scores[best]
 
 
 def _scored(
-    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask, watch: Watch
+    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask, trace: Trace
 ) -> tuple[Rows | None, Scores]:
     """Rows that were scored exactly, None for all of the segment, and their scores."""
     if ask.exhaustive:
-        watch.road(segment.name, "exact", "exhaustive search was asked for")
+        trace.road(segment.name, "exact", "exhaustive search was asked for")
         return rows, scorer.exact(columns, segment.offsets, rows)
     work = _work(segment, scorer, columns, rows, ask)
     plan = decide(work, planning.COSTS)
     if plan.way == "exact":
-        watch.road(segment.name, "exact", plan.why)
+        trace.road(segment.name, "exact", plan.why)
         return rows, scorer.exact(columns, segment.offsets, rows)
-    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, ask.k)), watch)
+    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, ask.k)), trace)
     way = "lists"
     if found is None:
         way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, ask.k))[0]
     end = "until a round changed nothing" if found.settled else "up to the limit"
     if len(found.rows) == (segment.n_documents if rows is None else len(rows)):
         end = "which were all"
-    watch.road(segment.name, way, f"{plan.why}; {len(found.rows)} scored exactly, {end}")
+    trace.road(segment.name, way, f"{plan.why}; {len(found.rows)} scored exactly, {end}")
     return found.rows, found.scores
 
 
@@ -116,7 +116,7 @@ def _by_lists(
     columns: Columns,
     rows: Rows | None,
     wish: tuple[Work, Effort],
-    watch: Watch,
+    trace: Trace,
 ) -> Refined | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
 
@@ -136,11 +136,11 @@ def _by_lists(
         cost = TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents
         if cost >= work.n_tokens or n_probes >= len(lists.offsets) - 1:
             return None  # dearer than ranking all, or all lists
-        with watch.stage("choose by lists"):
+        with trace.stage("choose by lists"):
             gains = visit(probes, lists, scores, allowed, scorer.threads)
             least = gains.best(wanted)
             chosen = gains.rows(least)
-        watch.count("choose by lists", len(chosen))
+        trace.count("choose by lists", len(chosen))
         found, score = _refined(segment, scorer, columns, chosen, look)
         top = best_scores(found.scores, segment.first_rows(found.rows), look.stable)
         if len(top) == look.stable:
