@@ -40,7 +40,7 @@ _DELETED_FIX: Final = (
 
 
 @dataclass(frozen=True)
-class Problem:
+class Damage:
     """One thing that is wrong with one file."""
 
     path: Path
@@ -53,7 +53,7 @@ class Problem:
 
 def check_index(
     path: str | os.PathLike[str], on_file: Callable[[Path, int], None] | None = None
-) -> list[Problem]:
+) -> list[Damage]:
     """Check all files of the last commit; it may go on being read and written.
 
     Args:
@@ -252,5 +252,5 @@ _CHECKS: Final = (
 )
 
 
-def _problem(error: IndexCorrupt) -> Problem:
-    return Problem(Path(str(error.path)), error.field, str(error))
+def _problem(error: IndexCorrupt) -> Damage:
+    return Damage(Path(str(error.path)), error.field, str(error))
