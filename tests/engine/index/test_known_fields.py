@@ -45,7 +45,7 @@ def test_a_name_mistyped_is_told_with_the_nearest(index: Index, where: Any) -> N
 def test_fields_that_may_come_are_answered_and_told_once(
     index: Index, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_fields, "_told", set())
+    monkeypatch.setattr(known_fields, "_warned", set())
     with caplog.at_level(logging.WARNING, "latebolt"):
         for _ in range(3):
             assert found(index, 'tenant = "acme"') == 0 and found(index, 'not tenant = "acme"') == 20

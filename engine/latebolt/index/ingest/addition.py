@@ -11,7 +11,7 @@ from dataclasses import replace
 from latebolt.codec.base import Codec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.documents import check_documents
-from latebolt.index.ingest.sources import Batch, Source
+from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
 from latebolt.index.store.writer import SegmentDraft, Writer
@@ -48,7 +48,7 @@ class Addition:
                 )
         return replace(batch, ids=[row.id for row in rows])
 
-    def add(self, batch: Batch, source: Source) -> None:
+    def add(self, batch: Batch, source: VectorSource) -> None:
         """Write the rows of a named batch in chunks; learn the codec first if it is time."""
         assert batch.ids is not None
         self._trainer.prepare(batch, source, self.finish)

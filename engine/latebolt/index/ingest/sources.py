@@ -123,7 +123,7 @@ def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ..
         yield row
 
 
-class Source(Protocol):
+class VectorSource(Protocol):
     """Token vectors of a batch's documents."""
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
@@ -141,13 +141,13 @@ class EncodedTexts:
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
-        """See `Source`."""
+        """See `VectorSource`."""
         vectors = self._encode(rows)
         self._seen.update(zip(rows, _each(vectors), strict=True))
         return vectors
 
     def vectors(self, rows: range) -> TokenVectors:
-        """See `Source`."""
+        """See `VectorSource`."""
         new = [i for i in rows if i not in self._seen]
         found = dict(zip(new, _each(self._encode(new)), strict=True))
         each = [found[i] if i in found else self._seen.pop(i) for i in rows]
@@ -174,11 +174,11 @@ class GivenVectors:
         self._token_vectors = token_vectors
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
-        """See `Source`."""
+        """See `VectorSource`."""
         given = self._token_vectors
         cut = None if given.truncated is None else given.truncated[list(rows)]
         return TokenVectors.from_matrices([given[i] for i in rows], given.dim, cut)
 
     def vectors(self, rows: range) -> TokenVectors:
-        """See `Source`."""
+        """See `VectorSource`."""
         return self._token_vectors[rows.start : rows.stop]

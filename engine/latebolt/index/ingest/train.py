@@ -17,7 +17,7 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual import ResidualCodec
 from latebolt.codec.restore import untrained
-from latebolt.index.ingest.sources import Batch, Source
+from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.writer import Writer
@@ -60,7 +60,7 @@ class CodecTrainer:
         """What new documents are encoded with."""
         return untrained(self._dim, 16) if self._codec is None or self.unquantised else self._codec
 
-    def prepare(self, batch: Batch, source: Source, finish: Callable[[], None]) -> None:
+    def prepare(self, batch: Batch, source: VectorSource, finish: Callable[[], None]) -> None:
         """Learn the codec, or more centroids for it, if it is time.
 
         Args:
@@ -171,7 +171,7 @@ class CodecTrainer:
 class _Draws:
     """Token vectors of a batch's documents in random order, as many as are asked for."""
 
-    def __init__(self, batch: Batch, source: Source, dim: int) -> None:
+    def __init__(self, batch: Batch, source: VectorSource, dim: int) -> None:
         self._batch, self._source = batch, source
         self._order = np.random.default_rng(0).permutation(batch.n)
         self._seen = 0

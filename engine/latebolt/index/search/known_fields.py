@@ -19,10 +19,10 @@ from latebolt.index.store.segment import Segment
 
 _NEAR: Final = 0.7  # of difflib's ratio: "yeer" and "year" have 0.75, "from" and "form" too
 _LOOKED_AT: Final = 2_000  # fields that are compared with the unknown one
-_TOLD_MOST: Final = 1_000
+_MOST_WARNED: Final = 1_000
 
 logger = logging.getLogger("latebolt")
-_told: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 
 
 def check_fields(segments: Sequence[Segment], where: Where | None) -> None:
@@ -48,8 +48,8 @@ def check_fields(segments: Sequence[Segment], where: Where | None) -> None:
                 f"have it, say so: exists({field}) and ..."
             )
         place = str(segments[0].folder.parent.parent)
-        if (place, field) not in _told and len(_told) < _TOLD_MOST:
-            _told.add((place, field))
+        if (place, field) not in _warned and len(_warned) < _MOST_WARNED:
+            _warned.add((place, field))
             logger.warning(
                 '%s: no document has the field "%s", which a filter compares; there are %s.',
                 place, field, ", ".join(known[:10]),
