@@ -84,7 +84,7 @@ def index_command(
     """
     from latebolt import Encoder, Index
     from latebolt.corpus.documents import read_documents
-    from latebolt.corpus.files import told
+    from latebolt.corpus.files import skipped_message
     from latebolt.errors import InvalidInput
 
     if whole and (passage_tokens or passage_overlap is not None):
@@ -114,7 +114,7 @@ def index_command(
     documents = read_documents(files, not in_lines, skipped)
     first = next(documents, None)  # a file that cannot be read is told before an index is made
     if first is None:
-        raise InvalidInput(f"there is nothing to index: {told(skipped)}")
+        raise InvalidInput(f"there is nothing to index: {skipped_message(skipped)}")
     if not exists:
         loaded = Encoder.load(model, precision, dim, device, threads)
         size = None if whole else passage_tokens or min(PASSAGE_TOKENS, loaded.document_room)
@@ -140,7 +140,7 @@ def index_command(
             f"{info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
         )
     if skipped:
-        note(told(skipped))
+        note(skipped_message(skipped))
     return 1 if skipped and strict else 0
 
 

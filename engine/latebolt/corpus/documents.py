@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from latebolt.checks import metadata_of
-from latebolt.corpus.files import Skipped, Source, kind_of, sources_of
+from latebolt.corpus.files import Skipped, SourceFile, kind_of, sources_of
 from latebolt.corpus.open import decode, decode_json, lines_of, reading
 from latebolt.errors import InvalidInput, LateboltError
 
@@ -56,7 +56,7 @@ def read_documents(
     return (document for source in sources for document in _from_source(source, whole, passed_over))
 
 
-def _from_source(source: Source, whole: bool, skipped: list[Skipped]) -> Iterator[Document]:
+def _from_source(source: SourceFile, whole: bool, skipped: list[Skipped]) -> Iterator[Document]:
     if source.named or source.path is None:
         yield from _from_file(source.path, whole)
         return

@@ -33,7 +33,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file to read; None for standard input. `named`: by a person, not found in a folder."""
 
     path: Path | None
@@ -48,7 +48,7 @@ def kind_of(path: Path) -> str | None:
     return "json" if suffix.lower() in JSON_SUFFIXES else None
 
 
-def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[Source]:
+def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[SourceFile]:
     """The files of all names, in order, a file that comes twice once.
 
     Args:
@@ -56,24 +56,24 @@ def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[Source]:
     Raises:
         InvalidInput: a named file is missing or of an unknown kind, or a folder holds none of a known kind.
     """
-    found: dict[object, Source] = {}
+    found: dict[object, SourceFile] = {}
     for name in names:
         if name == "-":
-            found.setdefault(None, Source(None))
+            found.setdefault(None, SourceFile(None))
             continue
         path = Path(name)
         if not path.is_dir():
             _check_named(path)
             key = os.path.realpath(path)
             # A file that is named as well is held to that, wherever in the order it comes.
-            found[key] = Source(path) if key not in found else Source(found[key].path)
+            found[key] = SourceFile(path) if key not in found else SourceFile(found[key].path)
             continue
         before = len(skipped)
         inside = list(_inside(path, skipped))
         if not inside and len(skipped) == before:
             raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
         for file in inside:
-            found.setdefault(os.path.realpath(file), Source(file, named=False))
+            found.setdefault(os.path.realpath(file), SourceFile(file, named=False))
     return list(found.values())
 
 
@@ -125,7 +125,7 @@ def _odd_kind(path: Path) -> str | None:
     return None if stat.S_ISREG(mode) else "is no file of bytes"
 
 
-def told(skipped: Sequence[Skipped], what: str = "of the folder's files were passed over") -> str:
+def skipped_message(skipped: Sequence[Skipped], what: str = "of the folder's files were passed over") -> str:
     """The count, and the first of them by name."""
     first = "; ".join(f"{each.path} {each.reason}" for each in skipped[:_TOLD])
     more = f"; and {len(skipped) - _TOLD} more" if len(skipped) > _TOLD else ""

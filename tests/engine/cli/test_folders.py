@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from latebolt.corpus.documents import read_documents
-from latebolt.corpus.files import told
+from latebolt.corpus.files import skipped_message
 from latebolt.corpus.open import decode
 from latebolt.errors import InvalidInput
 
@@ -52,7 +52,8 @@ def test_odd_files_of_a_folder_are_passed_over(tmp_path):
     assert reasons["latin.txt"] == "is not UTF-8 at byte 3"
     assert reasons["late.jsonl"].startswith("in line 4 is not UTF-8") or "not UTF-8" in reasons["late.jsonl"]
     assert reasons["broken.jsonl"].startswith("in line 2 is not JSON")
-    assert "13 of the folder's files were passed over" in told(skipped) and "and 8 more" in told(skipped)
+    message = skipped_message(skipped)
+    assert "13 of the folder's files were passed over" in message and "and 8 more" in message
 
 
 def test_the_command_tells_what_it_passed_over(tmp_path):
