@@ -68,8 +68,8 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Fingerprints are made of this, so that they outlive the fields that come after.
         """
         said: dict[str, Any] = msgspec.to_builtins(self)
-        for name, untold in (("strip", False), ("swaps", ()), ("kept", None)):
-            if said[name] == untold:
+        for name, default in (("strip", False), ("swaps", ()), ("kept", None)):
+            if said[name] == default:
                 del said[name]
         if self.expansion is not None and self.expansion.length is None:
             del said["expansion"]["length"]

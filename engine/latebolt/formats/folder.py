@@ -29,8 +29,8 @@ def derive(folder: Path, names: Sequence[str], name: str, revision: str = "") ->
     found = graphs.by_precision(names)
     if not found:
         raise ModelError(_without_graph(folder, names))
-    told = settings.read(folder)
-    if told.dim is None:
+    stated = settings.read(folder)
+    if stated.dim is None:
         raise ModelError(
             f"{folder}: no file says how wide its token vectors are (dim in artifact.metadata, a Dense in "
             f"modules.json, embedding_dim in onnx_config.json), so it may be no late-interaction model. Make "
@@ -38,17 +38,17 @@ def derive(folder: Path, names: Sequence[str], name: str, revision: str = "") ->
         )
     contract = Contract(
         name=name,
-        architecture=told.architecture,
-        hidden_size=told.hidden,
-        max_tokens=told.max_tokens,
-        heads=(Head(told.dim, output="", source="the graph's own"),),
-        frame=told.frame,
-        query=told.query,
-        document=told.document,
+        architecture=stated.architecture,
+        hidden_size=stated.hidden,
+        max_tokens=stated.max_tokens,
+        heads=(Head(stated.dim, output="", source="the graph's own"),),
+        frame=stated.frame,
+        query=stated.query,
+        document=stated.document,
         graphs=found,
         source=Provenance(name=name, revision=revision),
-        lowercase=told.lowercase,
-        notes=lengths.beyond(folder, told.max_tokens),
+        lowercase=stated.lowercase,
+        notes=lengths.beyond(folder, stated.max_tokens),
     )
     if problems := contract.problems():
         raise ModelError(f"{folder}: {'; '.join(problems)}. Correct its settings.")

@@ -16,7 +16,7 @@ from latebolt.errors import ModelError
 from latebolt.formats.files import read_settings
 from latebolt.formats.modules import FILE_NAME as MODULES
 from latebolt.formats.modules import Module, modules
-from latebolt.formats.told import Told
+from latebolt.formats.settings_file import SettingsFile
 from latebolt.formats.vocabulary import Vocabulary
 
 SETTINGS = "config_sentence_transformers.json"
@@ -60,14 +60,14 @@ def rules(folder: Path, vocabulary: Vocabulary, positions: int, taken: int) -> t
     parts = _parts(folder)
     prompts = _prompts(folder)
     kept = {kind: _kept(folder, parts.get("MultiVectorMask"), kind, vocabulary) for kind in prompts}
-    told = Told(folder / parts["Transformer"].path / TRANSFORMER_SETTINGS)
-    limit = _limit(told, vocabulary, positions)
-    length = told.integer("document_length", limit)
-    query = _query(told, limit, "MultiVectorMask" in parts, vocabulary)
-    _plain_transformer(told)
+    file = SettingsFile(folder / parts["Transformer"].path / TRANSFORMER_SETTINGS)
+    limit = _limit(file, vocabulary, positions)
+    length = file.integer("document_length", limit)
+    query = _query(file, limit, "MultiVectorMask" in parts, vocabulary)
+    _plain_transformer(file)
     filled = query["expansion"] and (query["expansion"].length or query["max_tokens"])
     if filled and filled > taken:
-        raise told.refusal("query_expansion", f"fills queries beyond the {taken} tokens the encoder takes.")
+        raise file.refusal("query_expansion", f"fills queries beyond the {taken} tokens the encoder takes.")
     query["max_tokens"] = min(query["max_tokens"], taken)
     return (
         TextRules(prompt=prompts["query"], **query, **kept["query"]),
@@ -113,42 +113,42 @@ def _acts(folder: Path, module: Module) -> bool:
         return False
     if module.kind != "Normalize":
         return True
-    told = Told(folder / module.path / "config.json")
-    source = told.text("module_input_name", "sentence_embedding")
-    target = told.text("module_output_name", source)
-    told.finish(())
+    file = SettingsFile(folder / module.path / "config.json")
+    source = file.text("module_input_name", "sentence_embedding")
+    target = file.text("module_output_name", source)
+    file.finish(())
     if VECTORS in (source, target) and source != target:
-        raise told.refusal("module_output_name", f"is not supported behind {source}.")
+        raise file.refusal("module_output_name", f"is not supported behind {source}.")
     return source == VECTORS
 
 
 def _no_pooling(path: Path) -> None:
     """Let a pooling of tokens pass that keeps every vector as it is."""
-    told = Told(path)
-    factor = told.value("pool_factor", 1.0)
+    file = SettingsFile(path)
+    factor = file.value("pool_factor", 1.0)
     if not isinstance(factor, int | float) or factor > 1:
-        raise told.refusal(
+        raise file.refusal(
             "pool_factor",
             "is not supported: pooling is asked for when documents are encoded (pool_factor). Set it to 1.",
         )
-    told.finish(("num_protected_tokens", "normalize_embeddings", "tasks"))
+    file.finish(("num_protected_tokens", "normalize_embeddings", "tasks"))
 
 
 def _prompts(folder: Path) -> dict[str, str]:
-    told = Told(folder / SETTINGS)
-    prompts = told.value("prompts", {})
+    file = SettingsFile(folder / SETTINGS)
+    prompts = file.value("prompts", {})
     if not isinstance(prompts, dict):
-        raise told.refusal("prompts", "should be an object. Correct the file.")
-    told.only(
+        raise file.refusal("prompts", "should be an object. Correct the file.")
+    file.only(
         "similarity_fn_name",
         ("maxsim",),
         "is not supported, only maxsim is: with meanmaxsim results come in the same order, their scores "
         "divided by the number of a query's vectors. Set it to maxsim if those will do.",
     )
-    told.finish(HARMLESS)
+    file.finish(HARMLESS)
     found = {kind: prompts.get(kind) for kind in ("query", "document")}
     if not all(prompt is None or isinstance(prompt, str) for prompt in found.values()):
-        raise told.refusal("prompts", "should hold strings. Correct the file.")
+        raise file.refusal("prompts", "should hold strings. Correct the file.")
     return {kind: prompt or "" for kind, prompt in found.items()}
 
 
@@ -156,14 +156,14 @@ def _kept(folder: Path, module: Module | None, kind: str, vocabulary: Vocabulary
     """What MultiVectorMask says of which vectors are kept, as fields of the rules."""
     if module is None:
         return {}
-    told = Told(folder / module.path / "config.json")
-    words, tasks = told.texts("skiplist_words", ()), told.value("skiplist_tasks", ["document"])
-    only = told.value("keep_only_token_ids", [])
-    told.finish(())
+    file = SettingsFile(folder / module.path / "config.json")
+    words, tasks = file.texts("skiplist_words", ()), file.value("skiplist_tasks", ["document"])
+    only = file.value("keep_only_token_ids", [])
+    file.finish(())
     if not isinstance(only, list) or not all(type(i) is int and i >= 0 for i in only):
-        raise told.refusal("keep_only_token_ids", "should be a list of token ids. Correct the file.")
+        raise file.refusal("keep_only_token_ids", "should be a list of token ids. Correct the file.")
     if not isinstance(tasks, str | list):
-        raise told.refusal("skiplist_tasks", "should be a list of tasks. Correct the file.")
+        raise file.refusal("skiplist_tasks", "should be a list of tasks. Correct the file.")
     skips = kind == tasks if isinstance(tasks, str) else kind in tasks
     return {
         "skiplist": tuple(sorted(vocabulary.known_tokens(words))) if skips else (),
@@ -171,34 +171,34 @@ def _kept(folder: Path, module: Module | None, kind: str, vocabulary: Vocabulary
     }
 
 
-def _limit(told: Told, vocabulary: Vocabulary, positions: int) -> int:
+def _limit(file: SettingsFile, vocabulary: Vocabulary, positions: int) -> int:
     """Tokens that a text without a length of its own is cut to."""
-    loading = told.value("processor_kwargs", told.value("tokenizer_args", {}))
+    loading = file.value("processor_kwargs", file.value("tokenizer_args", {}))
     if not isinstance(loading, dict) or set(loading) - {"model_max_length"}:
-        key = "processor_kwargs" if told.value("processor_kwargs") is not None else "tokenizer_args"
-        raise told.refusal(key, "is not supported, only model_max_length in it is.")
+        key = "processor_kwargs" if file.value("processor_kwargs") is not None else "tokenizer_args"
+        raise file.refusal(key, "is not supported, only model_max_length in it is.")
     # The library caps the tokenizer's own length at the encoder's positions, but not one that is told here.
-    asked = told.integer("max_seq_length", 0) or loading.get("model_max_length")
+    asked = file.integer("max_seq_length", 0) or loading.get("model_max_length")
     return int(asked) if asked else min(vocabulary.max_length, positions)
 
 
-def _query(told: Told, limit: int, masked: bool, vocabulary: Vocabulary) -> dict[str, Any]:
+def _query(file: SettingsFile, limit: int, masked: bool, vocabulary: Vocabulary) -> dict[str, Any]:
     """max_tokens and expansion of queries."""
-    asked = told.value("query_expansion")
+    asked = file.value("query_expansion")
     if asked is None:
-        return {"max_tokens": told.integer("query_length", limit), "expansion": None}
+        return {"max_tokens": file.integer("query_length", limit), "expansion": None}
     if not isinstance(asked, dict) or set(asked) - {"strategy", "attend", "token", "length"}:
-        raise told.refusal("query_expansion", "has other settings than strategy, attend, token and length.")
+        raise file.refusal("query_expansion", "has other settings than strategy, attend, token and length.")
     strategy, attend, length = asked.get("strategy"), asked.get("attend", False), asked.get("length")
     if strategy not in ("fixed", "min") or type(attend) is not bool or type(length) is not int or length < 1:
-        raise told.refusal("query_expansion", "should have a strategy (fixed or min), attend and a length.")
-    ceiling = told.integer("query_length", limit)
-    if told.value("query_length") is not None and ceiling < length:
-        raise told.refusal("query_length", f"is below query_expansion's length {length}.")
+        raise file.refusal("query_expansion", "should have a strategy (fixed or min), attend and a length.")
+    ceiling = file.integer("query_length", limit)
+    if file.value("query_length") is not None and ceiling < length:
+        raise file.refusal("query_length", f"is below query_expansion's length {length}.")
     if strategy == "min" and ceiling < length:
-        raise told.refusal("query_expansion", f"fills queries beyond the {ceiling} tokens they are cut to.")
+        raise file.refusal("query_expansion", f"fills queries beyond the {ceiling} tokens they are cut to.")
     expansion = Expansion(
-        token=_fill(told, asked.get("token"), vocabulary),
+        token=_fill(file, asked.get("token"), vocabulary),
         attend=attend,
         length=length if strategy == "min" else None,
     )
@@ -209,30 +209,30 @@ def _query(told: Told, limit: int, masked: bool, vocabulary: Vocabulary) -> dict
     }
 
 
-def _fill(told: Told, token: Any, vocabulary: Vocabulary) -> int:
+def _fill(file: SettingsFile, token: Any, vocabulary: Vocabulary) -> int:
     if token is None:
         return vocabulary.special("mask_token", "eos_token")
     found = vocabulary.tokenizer.token_to_id(token) if isinstance(token, str) else None
     if found is None:
-        raise told.refusal("query_expansion", f"fills with {token!r}, which is no token of the vocabulary.")
+        raise file.refusal("query_expansion", f"fills with {token!r}, which is no token of the vocabulary.")
     return int(found)
 
 
-def _plain_transformer(told: Told) -> None:
+def _plain_transformer(file: SettingsFile) -> None:
     """Refuse what makes of the Transformer something else than an encoder of texts."""
     text = 'is not supported: only "{}" is.'.format
-    told.only("transformer_task", ("feature-extraction",), text("feature-extraction"))
-    told.only("module_output_name", (VECTORS,), text(VECTORS))
-    told.only("modality_config", TEXT_ONLY, "is not supported: only texts and last_hidden_state are.")
-    told.only("processing_kwargs", ({},), "is not supported.")
-    told.only(
+    file.only("transformer_task", ("feature-extraction",), text("feature-extraction"))
+    file.only("module_output_name", (VECTORS,), text(VECTORS))
+    file.only("modality_config", TEXT_ONLY, "is not supported: only texts and last_hidden_state are.")
+    file.only("processing_kwargs", ({},), "is not supported.")
+    file.only(
         "do_lower_case",
         (False,),
         "is not supported. Load the model with sentence-transformers and save it again: the tokenizer "
         "then holds the rule.",
     )
     for key in ("model_kwargs", "model_args", "config_kwargs", "config_args"):
-        given = told.value(key, {})
+        given = file.value(key, {})
         if not isinstance(given, dict) or set(given) - set(HARMLESS_LOADING):
-            raise told.refusal(key, f"is not supported, only {', '.join(HARMLESS_LOADING)} in it.")
-    told.finish(HARMLESS_TRANSFORMER)
+            raise file.refusal(key, f"is not supported, only {', '.join(HARMLESS_LOADING)} in it.")
+    file.finish(HARMLESS_TRANSFORMER)

@@ -13,7 +13,7 @@ from typing import Any
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
 from latebolt.formats.files import integer, read_settings
-from latebolt.formats.told import Told
+from latebolt.formats.settings_file import SettingsFile
 from latebolt.formats.vocabulary import Vocabulary
 
 FILE_NAME = "onnx_config.json"
@@ -66,31 +66,31 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
         ModelError: a prefix is no token and has no id of its own, or a setting is not known.
     """
     path = folder / FILE_NAME
-    told = Told(path)
-    settings = told.settings
+    file = SettingsFile(path)
+    settings = file.settings
     expansion = None
-    if told.flag("do_query_expansion", True):
+    if file.flag("do_query_expansion", True):
         mask = _token(folder, "mask_token_id", _UNTOLD_MASK, ("[MASK]", "<mask>"), vocabulary)
         expansion = Expansion(mask, attend=True)
-    skipped = vocabulary.known_tokens(told.texts("skiplist_words", ()))
+    skipped = vocabulary.known_tokens(file.texts("skiplist_words", ()))
     query = TextRules(
-        max_tokens=min(told.integer("query_length", 48), max_tokens),
+        max_tokens=min(file.integer("query_length", 48), max_tokens),
         marker=_marker(settings, "query_prefix", "[Q] ", path, vocabulary),
         expansion=expansion,
     )
     document = TextRules(
-        max_tokens=min(told.integer("document_length", 300), max_tokens),
+        max_tokens=min(file.integer("document_length", 300), max_tokens),
         marker=_marker(settings, "document_prefix", "[D] ", path, vocabulary),
         skiplist=tuple(sorted(skipped)),
     )
-    told.finish((*HARMLESS, *READ_ELSEWHERE))
+    file.finish((*HARMLESS, *READ_ELSEWHERE))
     return query, document
 
 
-def _token(folder: Path, key: str, untold: int, names: tuple[str, str], vocabulary: Vocabulary) -> int:
+def _token(folder: Path, key: str, default: int, names: tuple[str, str], vocabulary: Vocabulary) -> int:
     path = folder / FILE_NAME
-    found = integer(read_settings(path), key, untold, path)
-    if found != untold:
+    found = integer(read_settings(path), key, default, path)
+    if found != default:
         return found
     known = (vocabulary.tokenizer.token_to_id(name) for name in names)
     return next((token for token in known if token is not None), found)

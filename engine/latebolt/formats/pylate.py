@@ -12,7 +12,7 @@ from latebolt.errors import ModelError
 from latebolt.formats.files import integer, read_settings
 from latebolt.formats.modules import FILE_NAME as MODULES
 from latebolt.formats.modules import modules
-from latebolt.formats.told import Told
+from latebolt.formats.settings_file import SettingsFile
 from latebolt.formats.vocabulary import PUNCTUATION, Vocabulary
 
 SETTINGS = "config_sentence_transformers.json"
@@ -46,11 +46,11 @@ def recognises(folder: Path) -> bool:
 
 def lowercase(folder: Path) -> bool:
     """Whether texts are lowercased before the tokenizer sees them."""
-    told = Told(folder / TRANSFORMER_SETTINGS)
+    file = SettingsFile(folder / TRANSFORMER_SETTINGS)
     for key in ("model_args", "tokenizer_args", "config_args"):
-        told.only(key, ({},), "is not supported.")
-    found = told.flag("do_lower_case", False)
-    told.finish(HARMLESS_TRANSFORMER)
+        file.only(key, ({},), "is not supported.")
+    found = file.flag("do_lower_case", False)
+    file.finish(HARMLESS_TRANSFORMER)
     return found
 
 
@@ -61,31 +61,31 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
         ModelError: a setting is not known, versions of PyLate read it in two ways, or a prefix is no token.
     """
     _check_modules(folder)
-    told = Told(folder / SETTINGS)
-    _check_version(told)
-    prompts, default = told.value("prompts", {}), told.value("default_prompt_name")
+    file = SettingsFile(folder / SETTINGS)
+    _check_version(file)
+    prompts, default = file.value("prompts", {}), file.value("default_prompt_name")
     prompt = "" if default is None or not isinstance(prompts, dict) else prompts.get(default) or ""
     expansion = None
-    if told.flag("do_query_expansion", True):
+    if file.flag("do_query_expansion", True):
         fill = vocabulary.special("mask_token", "eos_token", "pad_token")
-        expansion = Expansion(fill, attend=told.flag("attend_to_expansion_tokens", False))
-    told.value("attend_to_expansion_tokens")  # without expansion it does not matter
-    words = told.texts("skiplist_words", PUNCTUATION)
+        expansion = Expansion(fill, attend=file.flag("attend_to_expansion_tokens", False))
+    file.value("attend_to_expansion_tokens")  # without expansion it does not matter
+    words = file.texts("skiplist_words", PUNCTUATION)
     query = TextRules(
-        max_tokens=_length(told, "query_length", 32, max_tokens, filled=expansion is not None),
+        max_tokens=_length(file, "query_length", 32, max_tokens, filled=expansion is not None),
         prompt=prompt,
-        marker=_marker(told, "query_prefix", "[Q] ", vocabulary),
+        marker=_marker(file, "query_prefix", "[Q] ", vocabulary),
         expansion=expansion,
         strip=True,
     )
     document = TextRules(
-        max_tokens=_length(told, "document_length", 180, max_tokens, filled=False),
+        max_tokens=_length(file, "document_length", 180, max_tokens, filled=False),
         prompt=prompt,
-        marker=_marker(told, "document_prefix", "[D] ", vocabulary),
+        marker=_marker(file, "document_prefix", "[D] ", vocabulary),
         skiplist=vocabulary.exact_tokens(words),
         strip=True,
     )
-    told.finish(HARMLESS)
+    file.finish(HARMLESS)
     return query, document
 
 
@@ -99,36 +99,36 @@ def _check_modules(folder: Path) -> None:
         raise ModelError(f"{path}: should name one Transformer, and first.")
 
 
-def _check_version(told: Told) -> None:
+def _check_version(file: SettingsFile) -> None:
     """Refuse what PyLate 1.2 and later ones read differently, where nothing says which has written it."""
-    if "do_query_expansion" in told.settings:
+    if "do_query_expansion" in file.settings:
         return
     for key in OWN:
-        value = told.settings.get(key)
+        value = file.settings.get(key)
         if value in ("", 0, []) and value is not False:
-            raise told.refusal(
+            raise file.refusal(
                 key,
                 "is the default to PyLate 1.2 and itself to later ones. Add do_query_expansion to the file, "
                 "which later ones write, if it is to be itself, else remove the setting.",
             )
 
 
-def _length(told: Told, key: str, fallback: int, max_tokens: int, *, filled: bool) -> int:
-    length = told.integer(key, fallback)
+def _length(file: SettingsFile, key: str, fallback: int, max_tokens: int, *, filled: bool) -> int:
+    length = file.integer(key, fallback)
     if filled and length > max_tokens:
-        raise told.refusal(key, f"fills queries beyond the {max_tokens} tokens that the encoder takes.")
+        raise file.refusal(key, f"fills queries beyond the {max_tokens} tokens that the encoder takes.")
     return min(length, max_tokens)
 
 
-def _marker(told: Told, key: str, fallback: str, vocabulary: Vocabulary) -> int | None:
+def _marker(file: SettingsFile, key: str, fallback: str, vocabulary: Vocabulary) -> int | None:
     """The token that stands for a prefix; PyLate has no prefix that is text."""
-    prefix = told.text(key, fallback)
+    prefix = file.text(key, fallback)
     if not prefix:
         return None
     marker = vocabulary.tokenizer.token_to_id(prefix)
     if marker is None:
         raise ModelError(
-            f'{told.path}: {key} "{prefix}" is no token of the vocabulary, so PyLate would insert a new one '
+            f'{file.path}: {key} "{prefix}" is no token of the vocabulary, so PyLate would insert a new one '
             f'with untrained weights. Load the model with PyLate and save it again, or set {key} to "".'
         )
     return int(marker)

@@ -42,7 +42,7 @@ FILES = (
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Texts:
+class TextSettings:
     """How a layout's texts become token ids. `layout` is its name in words."""
 
     layout: str
@@ -53,7 +53,7 @@ class Texts:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Settings:
+class ModelSettings:
     """The part of a model that its small files tell. `dim` is None where none of them says it."""
 
     architecture: str
@@ -68,7 +68,7 @@ class Settings:
     dim: int | None
 
 
-def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: int) -> Texts | None:
+def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: int) -> TextSettings | None:
     """The rules of a checkpoint's own layout; None where the folder is in none. Settles the tokenizer.
 
     Args:
@@ -80,21 +80,21 @@ def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: i
     if stanford.recognises(folder):
         vocabulary.load_as_transformers_does()
         query, document = stanford.rules(folder, vocabulary, taken)
-        return Texts(layout="Stanford", query=query, document=document)
+        return TextSettings(layout="Stanford", query=query, document=document)
     if multi_vector.recognises(folder):
         vocabulary.load_as_transformers_does()
         positions = integer(config, "max_position_embeddings", 0, folder / "config.json") or sys.maxsize
         query, document = multi_vector.rules(folder, vocabulary, positions, taken)
-        return Texts(layout="sentence-transformers", query=query, document=document)
+        return TextSettings(layout="sentence-transformers", query=query, document=document)
     if pylate.recognises(folder):
         vocabulary.load_as_transformers_does()
         query, document = pylate.rules(folder, vocabulary, taken)
         lowercase = pylate.lowercase(modules.encoder_folder(folder))
-        return Texts(layout="PyLate", query=query, document=document, lowercase=lowercase)
+        return TextSettings(layout="PyLate", query=query, document=document, lowercase=lowercase)
     return None
 
 
-def read(folder: Path, made: Made | None = None) -> Settings:
+def read(folder: Path, made: Made | None = None) -> ModelSettings:
     """The settings of a folder. `made`: its tokenizer, where it has no tokenizer.json.
 
     Raises:
@@ -105,23 +105,23 @@ def read(folder: Path, made: Made | None = None) -> Settings:
     config = read_settings(inner / "config.json")
     positions = _positions(config, inner)
     bound = positions or sys.maxsize
-    told = texts(folder, vocabulary, config, bound) or _next_plaid(folder, vocabulary, bound)
-    if told is None:
+    rules = texts(folder, vocabulary, config, bound) or _next_plaid(folder, vocabulary, bound)
+    if rules is None:
         raise ModelError(
             f"{folder}: has none of {stanford.FILE_NAME}, {pylate.SETTINGS} of a late-interaction model, "
             f"{next_plaid.FILE_NAME}, which say how texts are read. Put the checkpoint's own there."
         )
     hidden = int(config.get("hidden_size") or config.get("dim") or 0)
-    return Settings(
+    return ModelSettings(
         architecture=str(config.get("model_type") or "onnx"),
         hidden=hidden,
         attention_heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
-        max_tokens=positions or max(told.query.max_tokens, told.document.max_tokens),
+        max_tokens=positions or max(rules.query.max_tokens, rules.document.max_tokens),
         vocabulary=vocabulary,
-        frame=vocabulary.frame(told.pad),
-        query=told.query,
-        document=told.document,
-        lowercase=told.lowercase,
+        frame=vocabulary.frame(rules.pad),
+        query=rules.query,
+        document=rules.document,
+        lowercase=rules.lowercase,
         dim=_dim(folder, hidden),
     )
 
@@ -136,11 +136,11 @@ def tokenizer_file(folder: Path) -> Path:
     return modules.encoder_folder(folder) / TOKENIZER
 
 
-def _next_plaid(folder: Path, vocabulary: Vocabulary, bound: int) -> Texts | None:
+def _next_plaid(folder: Path, vocabulary: Vocabulary, bound: int) -> TextSettings | None:
     if not next_plaid.recognises(folder):
         return None
     query, document = next_plaid.rules(folder, vocabulary, bound)
-    return Texts(
+    return TextSettings(
         layout="next-plaid",
         query=query,
         document=document,
@@ -151,13 +151,13 @@ def _next_plaid(folder: Path, vocabulary: Vocabulary, bound: int) -> Texts | Non
 
 def _dim(folder: Path, hidden: int) -> int | None:
     """Width of the token vectors, by the first layout that says it."""
-    told: list[tuple[bool, Callable[[], int | None]]] = [
+    sources: list[tuple[bool, Callable[[], int | None]]] = [
         (stanford.recognises(folder), lambda: stanford.dim(folder)),
         (True, lambda: pylate.dim(folder)),
         (next_plaid.recognises(folder), lambda: next_plaid.dim(folder)),
         (multi_vector.recognises(folder), lambda: hidden or None),  # without a Dense: the encoder's own
     ]
-    return next((found for applies, dim in told if applies and (found := dim())), None)
+    return next((found for applies, dim in sources if applies and (found := dim())), None)
 
 
 def _positions(config: dict[str, Any], folder: Path) -> int | None:

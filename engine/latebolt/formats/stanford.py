@@ -10,7 +10,7 @@ from pathlib import Path
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
 from latebolt.formats.files import integer, read_settings
-from latebolt.formats.told import Told
+from latebolt.formats.settings_file import SettingsFile
 from latebolt.formats.vocabulary import PUNCTUATION, Vocabulary
 
 FILE_NAME = "artifact.metadata"
@@ -46,10 +46,10 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     Raises:
         ModelError: a setting is not known, or asks for something that no contract can say.
     """
-    told = Told(folder / FILE_NAME)
-    length = told.integer("query_maxlen", 32)
+    file = SettingsFile(folder / FILE_NAME)
+    length = file.integer("query_maxlen", 32)
     if length > max_tokens:
-        raise told.refusal(
+        raise file.refusal(
             "query_maxlen", f"fills queries beyond the {max_tokens} tokens that the encoder takes."
         )
     if len(vocabulary.frame().prefix) != 1:
@@ -57,18 +57,18 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     fill, pad = vocabulary.special("mask_token"), vocabulary.special("pad_token")
     query = TextRules(
         max_tokens=length,
-        marker=vocabulary.id_of(told.text("query_token_id", "") or "[unused0]", "query_token_id"),
-        expansion=Expansion(token=fill, attend=told.flag("attend_to_mask_tokens", False)),
+        marker=vocabulary.id_of(file.text("query_token_id", "") or "[unused0]", "query_token_id"),
+        expansion=Expansion(token=fill, attend=file.flag("attend_to_mask_tokens", False)),
         # Padding becomes the mask token in queries and is dropped from documents: a text's own as well.
         swaps=((pad, fill),) if pad != fill else (),
     )
-    punctuation = vocabulary.first_pieces(PUNCTUATION) if told.flag("mask_punctuation", True) else ()
+    punctuation = vocabulary.first_pieces(PUNCTUATION) if file.flag("mask_punctuation", True) else ()
     document = TextRules(
-        max_tokens=min(told.integer("doc_maxlen", 220), max_tokens),
-        marker=vocabulary.id_of(told.text("doc_token_id", "") or "[unused1]", "doc_token_id"),
+        max_tokens=min(file.integer("doc_maxlen", 220), max_tokens),
+        marker=vocabulary.id_of(file.text("doc_token_id", "") or "[unused1]", "doc_token_id"),
         skiplist=tuple(sorted({*punctuation, pad})),
     )
-    told.only("similarity", ("cosine",), "is not supported, only cosine is.")
-    told.only("interaction", ("colbert",), "is not supported, only colbert is.")
-    told.finish(HARMLESS)
+    file.only("similarity", ("cosine",), "is not supported, only cosine is.")
+    file.only("interaction", ("colbert",), "is not supported, only colbert is.")
+    file.finish(HARMLESS)
     return query, document

@@ -32,7 +32,7 @@ USUAL = {
 SPECIAL = (*USUAL, "bos_token", "eos_token")
 GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # Tokenizer classes that give BERT's normalizer these settings, whatever tokenizer.json says: the field of
-# the normalizer -> the setting and its value where none is told.
+# the normalizer -> the setting and its value where none is given.
 BERT_LIKE = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MPNetTokenizer")
 SENTENCEPIECE_LIKE = ("XLMRobertaTokenizer", "CamembertTokenizer", "RobertaTokenizer")
 BERT_SETTINGS = {
@@ -80,8 +80,8 @@ class Vocabulary:
             ModelError: it asks for something that no contract can say.
         """
         path = self.folder / SETTINGS
-        for side, told in self._sides.items():
-            if (asked := self.settings.get(side) or told or "right") != "right":
+        for side, found in self._sides.items():
+            if (asked := self.settings.get(side) or found or "right") != "right":
                 raise ModelError(f'{path}: {side} = "{asked}" is not supported, only "right" is.')
         if self.settings.get("split_special_tokens"):
             raise ModelError(f"{path}: split_special_tokens = True is not supported.")
@@ -124,8 +124,8 @@ class Vocabulary:
     @property
     def max_length(self) -> int:
         """Tokens that the libraries cut a text to where no setting of the model's says otherwise."""
-        told = self.settings.get("model_max_length")
-        return int(told) if isinstance(told, int | float) and 0 < told < sys.maxsize else sys.maxsize
+        length = self.settings.get("model_max_length")
+        return int(length) if isinstance(length, int | float) and 0 < length < sys.maxsize else sys.maxsize
 
     @property
     def size(self) -> int:
@@ -170,10 +170,10 @@ class Vocabulary:
         return next((i for i in map(self.tokenizer.token_to_id, self.names(role)) if i is not None), None)
 
     def names(self, role: str) -> list[str]:
-        """The tokens that may fill a role, the one that is told first."""
+        """The tokens that may fill a role, the one that is named first."""
         found = []
-        for told in (self.settings, read_settings(self.folder / "special_tokens_map.json")):
-            token = told.get(role)
+        for settings in (self.settings, read_settings(self.folder / "special_tokens_map.json")):
+            token = settings.get(role)
             found.append(token.get("content") if isinstance(token, dict) else token)
         if self._roles is not None:
             usual = [self._roles[role]] if role in self._roles else []

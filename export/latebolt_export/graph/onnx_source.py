@@ -50,23 +50,23 @@ def load(place: Place, file: Path) -> OnnxSource:
     around = (file.parent, file.parent.parent)
     named = (settings.TOKENIZER, *tokenizer_files.FILES)
     folder = next((each for name in named for each in around if (each / name).is_file()), file.parent)
-    told = settings.read(folder, tokenizer_files.convert(modules.encoder_folder(folder)))
+    stated = settings.read(folder, tokenizer_files.convert(modules.encoder_folder(folder)))
     return OnnxSource(
         name=place.name,
         revision=place.revision,
-        architecture=told.architecture,
-        hidden=told.hidden,
-        heads=told.attention_heads,
-        max_tokens=told.max_tokens,
-        frame=told.frame,
-        query=told.query,
-        document=told.document,
-        lowercase=told.lowercase,
-        tokenizer_json=told.vocabulary.json(),
+        architecture=stated.architecture,
+        hidden=stated.hidden,
+        heads=stated.attention_heads,
+        max_tokens=stated.max_tokens,
+        frame=stated.frame,
+        query=stated.query,
+        document=stated.document,
+        lowercase=stated.lowercase,
+        tokenizer_json=stated.vocabulary.json(),
         licence=licence(folder),
-        notes=lengths.beyond(folder, told.max_tokens),
+        notes=lengths.beyond(folder, stated.max_tokens),
         file=file,
-        dim=told.dim,
+        dim=stated.dim,
     )
 
 

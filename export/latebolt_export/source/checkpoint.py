@@ -82,8 +82,8 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
         plan = architectures.plan(config, state.keys(), str(folder))
     else:
         plan, state = library_encoder.read(config, stored, str(folder))
-    told = settings.texts(folder, vocabulary, config, plan.max_tokens) or _plain(folder, vocabulary, plan)
-    _check_windows(told.query, vocabulary.frame(), plan, folder)
+    rules = settings.texts(folder, vocabulary, config, plan.max_tokens) or _plain(folder, vocabulary, plan)
+    _check_windows(rules.query, vocabulary.frame(), plan, folder)
     projections: tuple[Projection, ...] = ()
     if stanford.recognises(folder):
         state, projections = own_heads.stanford(state, folder)
@@ -110,9 +110,9 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
         state=state,
         projections=projections,
         frame=vocabulary.frame(),
-        query=told.query,
-        document=told.document,
-        lowercase=told.lowercase,
+        query=rules.query,
+        document=rules.document,
+        lowercase=rules.lowercase,
         tokenizer_json=vocabulary.json(),
         licence=licence(folder),
     )
@@ -136,11 +136,11 @@ def _check_windows(query: TextRules, frame: Frame, plan: Plan | LibraryPlan, fol
         )
 
 
-def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan | LibraryPlan) -> settings.Texts:
+def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan | LibraryPlan) -> settings.TextSettings:
     """The rules of an encoder that nobody has trained for late interaction: its own prompts and length."""
     vocabulary.load_as_transformers_does()
     prompts = read_settings(folder / pylate.SETTINGS).get("prompts") or {}
-    return settings.Texts(
+    return settings.TextSettings(
         layout="a plain encoder",
         query=TextRules(min(PLAIN_QUERY_TOKENS, plan.max_tokens), prompt=prompts.get("query") or ""),
         document=TextRules(plan.max_tokens, prompt=prompts.get("document") or ""),

@@ -13,7 +13,7 @@ from latebolt.errors import ExportError
 from latebolt.formats import stanford as stanford_layout
 from latebolt.formats.modules import dense_paths
 from latebolt.formats.multi_vector import VECTORS
-from latebolt.formats.told import Told
+from latebolt.formats.settings_file import SettingsFile
 from latebolt_export.source.heads import Dense, Projection
 from latebolt_export.source.weights import read_state
 
@@ -56,11 +56,11 @@ def pylate(folder: Path) -> tuple[Projection, ...]:
         )
     layers = []
     for path in paths:
-        told = Told(folder / path / "config.json")
-        kind = told.text("activation_function", "")
-        if "use_residual" not in told.settings and _activation(told, kind) != "identity":
-            raise told.refusal("activation_function", "is left out by PyLate 1.2 and applied by later ones.")
-        layers.append(_dense(folder / path, told, kind))
+        file = SettingsFile(folder / path / "config.json")
+        kind = file.text("activation_function", "")
+        if "use_residual" not in file.settings and _activation(file, kind) != "identity":
+            raise file.refusal("activation_function", "is left out by PyLate 1.2 and applied by later ones.")
+        layers.append(_dense(folder / path, file, kind))
     return (Projection(tuple(layers), source=" then ".join(paths)),)
 
 
@@ -73,36 +73,36 @@ def multi_vector(folder: Path, hidden: int) -> tuple[Projection, ...]:
     """
     paths, layers = dense_paths(folder), []
     for path in paths:
-        told = Told(folder / path / "config.json")
-        source = told.text("module_input_name", VECTORS)
-        if source != VECTORS or told.text("module_output_name", source) != VECTORS:
+        file = SettingsFile(folder / path / "config.json")
+        source = file.text("module_input_name", VECTORS)
+        if source != VECTORS or file.text("module_output_name", source) != VECTORS:
             key = "module_input_name" if source != VECTORS else "module_output_name"
-            raise told.refusal(key, f"is not supported: only {VECTORS} is.")
-        kind = told.text("activation_function", "torch.nn.modules.activation.Tanh")
-        layers.append(_dense(folder / path, told, kind))
+            raise file.refusal(key, f"is not supported: only {VECTORS} is.")
+        kind = file.text("activation_function", "torch.nn.modules.activation.Tanh")
+        layers.append(_dense(folder / path, file, kind))
     return (Projection(tuple(layers), " then ".join(paths) or "the encoder's own vectors", hidden),)
 
 
-def _activation(told: Told, kind: str) -> str:
+def _activation(file: SettingsFile, kind: str) -> str:
     """The name that heads know an activation by; other classes than torch's would mean to run their code."""
     if not kind.startswith("torch.nn."):
-        raise told.refusal("activation_function", "is not supported: only torch's own are.")
+        raise file.refusal("activation_function", "is not supported: only torch's own are.")
     return kind.rpartition(".")[2].lower()
 
 
-def _dense(folder: Path, told: Told, kind: str) -> Dense:
-    if not told.settings:
+def _dense(folder: Path, file: SettingsFile, kind: str) -> Dense:
+    if not file.settings:
         raise ExportError(f"{folder}: has no config.json, though modules.json names this Dense module.")
     state = {name: tensor.float() for name, tensor in read_state(folder).items()}
-    width, dim = told.integer("in_features", 0), told.integer("out_features", 0)
-    residual = told.flag("use_residual", False)
+    width, dim = file.integer("in_features", 0), file.integer("out_features", 0)
+    residual = file.flag("use_residual", False)
     expected = {"linear.weight": [dim, width]}
-    if told.flag("bias", True):
+    if file.flag("bias", True):
         expected["linear.bias"] = [dim]
     if residual and width != dim:
         expected["residual.weight"] = [dim, width]
-    activation = _activation(told, kind)
-    told.finish(())
+    activation = _activation(file, kind)
+    file.finish(())
     if missing := sorted(expected.keys() - state.keys()):
         raise ExportError(f"{folder}: the weights hold no {missing[0]}.")
     if unknown := sorted(state.keys() - expected.keys()):

@@ -14,7 +14,7 @@ from latebolt.errors import ModelError
 from latebolt.formats.files import integer, read_settings
 
 
-class Told:
+class SettingsFile:
     """The settings in a file; none where there is no file. A null counts as not said.
 
     Raises:
