@@ -123,7 +123,7 @@ class Settings:
 
     @property
     def searches(self) -> int:
-        """Runs of searches of one process that go on side by side; see `together`."""
+        """Runs of searches of one process that go on side by side; see `Coalescer`."""
         return self.search_threads or self.process_threads + 1
 
     @property

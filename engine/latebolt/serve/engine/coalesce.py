@@ -19,7 +19,7 @@ _MOST: Final = 64
 _PATIENCE: Final = 0.004
 
 
-class Together:
+class Coalescer:
     """Of one event loop.
 
     Args:

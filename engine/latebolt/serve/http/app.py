@@ -21,7 +21,7 @@ from latebolt.errors import LateboltError
 from latebolt.serve import log, metrics
 from latebolt.serve.http import routes_indexes, routes_jina
 from latebolt.serve.http.answers import answer
-from latebolt.serve.http.fast_path import Direct
+from latebolt.serve.http.fast_path import FastPath
 from latebolt.serve.http.guard import Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
 from latebolt.serve.http.requests import Reader, problems, validation_problem
@@ -67,7 +67,7 @@ def make_app(
     _add_handlers(app)
     plain = app.openapi
     app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
-    guard = Guard(Direct(app, routers, reader), service)
+    guard = Guard(FastPath(app, routers, reader), service)
     if not service.settings.cors:
         return guard
     return CORSMiddleware(

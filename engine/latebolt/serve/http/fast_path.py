@@ -27,7 +27,7 @@ class _Way(NamedTuple):
     model: type[BaseModel]
 
 
-class Direct:
+class FastPath:
     """ASGI: answers what it can, and hands everything else to `app`."""
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], reader: Reader) -> None:

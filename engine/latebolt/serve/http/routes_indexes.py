@@ -12,7 +12,7 @@ from latebolt.encoder import truncation
 from latebolt.errors import InvalidInput
 from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
-from latebolt.serve.engine.coalesce import Together
+from latebolt.serve.engine.coalesce import Coalescer
 from latebolt.serve.http.answers import answer, matches_json
 from latebolt.serve.http.requests import JsonRoute, problems
 from latebolt.serve.http.schemas import (
@@ -46,7 +46,7 @@ def router(service: Service) -> APIRouter:
         return await service.in_thread(service.searches, _search, service, how, queries)
 
     # One thread is left for an explained search, or a look at an index.
-    together = Together(run, max(1, service.settings.searches - 1))
+    coalescer = Coalescer(run, max(1, service.settings.searches - 1))
 
     @routes.post(
         "/v1/indexes",
@@ -134,7 +134,7 @@ def router(service: Service) -> APIRouter:
             explained = await service.in_thread(service.searches, _explain, service, name, request)
             return answer({**explained, "truncated": is_cut})
         how = _How(name, request.k, where, request.exhaustive, request.mode)
-        hits = await together.ask(how, request.query)
+        hits = await coalescer.ask(how, request.query)
         found = [hit.record() for hit in hits]
         return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})
 

@@ -8,7 +8,7 @@ import contextvars
 import pytest
 
 from latebolt.serve.engine import coalesce
-from latebolt.serve.engine.coalesce import Together
+from latebolt.serve.engine.coalesce import Coalescer
 
 current = contextvars.ContextVar("current", default="nobody")
 
@@ -26,7 +26,7 @@ class Runs:
         self.seen: list[tuple[str, list[str]]] = []
         self.contexts: list[str] = []
         self._gates: list[asyncio.Future[None]] = []
-        self.together = Together(self._run, runs)
+        self.coalescer = Coalescer(self._run, runs)
 
     async def _run(self, key: str, queries: list[str]) -> list[str]:
         self.seen.append((key, queries))
@@ -39,7 +39,7 @@ class Runs:
         return [f"{key}: {query}" for query in queries]
 
     def ask(self, key: str, query: str) -> asyncio.Task[str]:
-        return asyncio.ensure_future(self.together.ask(key, query))
+        return asyncio.ensure_future(self.coalescer.ask(key, query))
 
     async def go(self) -> None:
         await asyncio.sleep(0.001)

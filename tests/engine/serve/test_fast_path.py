@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latebolt.serve.http.answers import answer
-from latebolt.serve.http.fast_path import Direct
+from latebolt.serve.http.fast_path import FastPath
 from latebolt.serve.http.requests import JsonRoute, Reader
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import NAME_PATTERN, Settings
@@ -61,7 +61,7 @@ def applications() -> tuple[FastAPI, ASGIApp, list[str]]:
         long.append(scope["path"])
         await app(scope, receive, send)
 
-    return app, ExceptionMiddleware(Direct(counted, [router], reader), {Problem: told_of}), long
+    return app, ExceptionMiddleware(FastPath(counted, [router], reader), {Problem: told_of}), long
 
 
 def ask(app: Any, method: str, path: str, **request: Any) -> tuple[int, bytes, list[tuple[str, str]]]:
