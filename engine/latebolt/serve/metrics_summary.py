@@ -20,7 +20,7 @@ _KINDS: Final = {
 }
 
 
-def figures(collected: Iterable[Metric]) -> dict[str, Any]:
+def summary(collected: Iterable[Metric]) -> dict[str, Any]:
     """What the page shows, as JSON values; counted since the start, over all processes.
 
     Returns:

@@ -218,8 +218,8 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
     stopping = threading.Event()
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: stopping.set())
-    figures = tempfile.mkdtemp(prefix="latebolt-metrics-")
-    os.environ[metrics.MULTIPROCESS] = figures
+    metrics_folder = tempfile.mkdtemp(prefix="latebolt-metrics-")
+    os.environ[metrics.MULTIPROCESS] = metrics_folder
     context = multiprocessing.get_context("spawn")
 
     def begin() -> BaseProcess:
@@ -229,7 +229,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
 
     processes = [begin() for _ in range(settings.workers)]
     try:
-        code = _mind(processes, begin, stopping, figures)
+        code = _supervise(processes, begin, stopping, metrics_folder)
     finally:
         for process in processes:
             process.terminate()
@@ -237,13 +237,16 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
         for process in processes:
             process.join(max(0.1, end - time.monotonic()))
             process.kill()
-        shutil.rmtree(figures, ignore_errors=True)
+        shutil.rmtree(metrics_folder, ignore_errors=True)
     log.event("stopped")
     return code
 
 
-def _mind(
-    processes: list[BaseProcess], begin: Callable[[], BaseProcess], stopping: threading.Event, figures: str
+def _supervise(
+    processes: list[BaseProcess],
+    begin: Callable[[], BaseProcess],
+    stopping: threading.Event,
+    metrics_folder: str,
 ) -> int:
     while not stopping.is_set():
         wait([process.sentinel for process in processes], timeout=0.5)
@@ -253,7 +256,7 @@ def _mind(
             if process.exitcode == _FAILED:
                 return 1
             log.event("process died", logging.ERROR, died=process.pid, exit=process.exitcode)
-            mark_process_dead(process.pid, figures)
+            mark_process_dead(process.pid, metrics_folder)
             stopping.wait(1.0)  # one that dies at once must not keep a processor busy
             processes[i] = begin()
     return 0

@@ -17,7 +17,7 @@ from prometheus_client import Metric
 from servers import Running, serving, wait_until
 
 import latebolt
-from latebolt.serve.metrics_summary import figures, quantile_ms
+from latebolt.serve.metrics_summary import quantile_ms, summary
 
 ROOT = Path(__file__).parents[3]
 PAGE = Path(latebolt.__file__).parent / "serve" / "page"
@@ -407,7 +407,7 @@ def test_figures_add_up_routes_of_one_kind():
     queue = Metric("latebolt_queue_texts", "", "gauge")
     for lane in ("query", "document"):
         queue.add_sample("latebolt_queue_texts", {"lane": lane}, 5)
-    found = figures([seconds, queue])
+    found = summary([seconds, queue])
     assert found["requests"]["vectors"] == {"requests": 4, "p50_ms": 0.5, "p95_ms": 0.95}
     assert found["requests"]["search"] == {"requests": 0, "p50_ms": None, "p95_ms": None}
     assert (found["queue_texts"], found["queue_tokens"], found["errors"]) == (10, 0, {})

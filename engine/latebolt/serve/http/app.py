@@ -25,8 +25,8 @@ from latebolt.serve.http.fast_path import FastPath
 from latebolt.serve.http.guard import Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
 from latebolt.serve.http.requests import Reader, problems, validation_problem
-from latebolt.serve.http.schemas import FILTER, FILTER_REF, Figures, Health
-from latebolt.serve.metrics_summary import figures
+from latebolt.serve.http.schemas import FILTER, FILTER_REF, Health, MetricsSummary
+from latebolt.serve.metrics_summary import summary
 from latebolt.serve.problems import Problem, not_ready, problem_of
 from latebolt.serve.settings import names
 from latebolt.serve.state.service import Service
@@ -113,10 +113,10 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         "/metrics.json",
         tags=["Operations"],
         summary="Figures for people, in short",
-        responses={200: {"model": Figures}, **problems()},
+        responses={200: {"model": MetricsSummary}, **problems()},
     )
-    async def short_figures() -> Response:
-        return answer(figures(metrics.collected()))
+    async def metrics_summary() -> Response:
+        return answer(summary(metrics.collected()))
 
 
 def _add_page(app: FastAPI) -> None:
@@ -136,14 +136,14 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_handlers(app: FastAPI) -> None:
-    def tell(request: Request, problem: Problem) -> Response:
+    def respond(request: Request, problem: Problem) -> Response:
         request.scope["state"]["code"] = problem.code
         body = problem.body(request.scope["state"]["request_id"])
         return Response(body, problem.status, problem.headers, "application/json")
 
     async def on_invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return tell(request, validation_problem(error))
+        return respond(request, validation_problem(error))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -152,17 +152,17 @@ def _add_handlers(app: FastAPI) -> None:
         if error.status_code == 405:
             headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
         detail = words.get(error.status_code, str(error.detail))
-        return tell(request, Problem(error.status_code, detail, headers=headers))
+        return respond(request, Problem(error.status_code, detail, headers=headers))
 
     async def on_ours(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         if problem.status == 500:
             id = request.scope["state"]["request_id"]
             log.event("error", logging.ERROR, request_id=id, **log.error_fields(error))
-        return tell(request, problem)
+        return respond(request, problem)
 
     async def on_unexpected(request: Request, error: Exception) -> Response:
-        return tell(request, problem_of(error))  # the guard sees the error too, and logs it
+        return respond(request, problem_of(error))  # the guard sees the error too, and logs it
 
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

@@ -455,7 +455,7 @@ class Health(BaseModel):
     status: str
 
 
-class KindFigures(BaseModel):
+class RequestSummary(BaseModel):
     """Requests of one kind and their times; null where there were none."""
 
     requests: int
@@ -463,10 +463,10 @@ class KindFigures(BaseModel):
     p95_ms: float | None
 
 
-class Figures(BaseModel):
+class MetricsSummary(BaseModel):
     """The server in figures, since its start."""
 
-    requests: dict[str, KindFigures]
+    requests: dict[str, RequestSummary]
     in_flight: int
     queue_texts: int
     queue_tokens: int

@@ -139,17 +139,17 @@ class Indexes:
                 409, "the index was given to the server when it was started. Start it without.", "index_given"
             )
         with self._writing(name):
-            grave = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
+            aside = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
             if not path.is_dir():
                 raise IndexNotFound("there is no index of that name.")
 
-            def bury() -> None:
+            def move_aside() -> None:
                 with writer_lock(path):
-                    path.rename(grave)
+                    path.rename(aside)
 
-            self._patiently(bury)
+            self._patiently(move_aside)
             self._forget(name)
-        shutil.rmtree(grave, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
     def add(self, name: str, documents: Sequence[Row]) -> tuple[list[str], int]:
