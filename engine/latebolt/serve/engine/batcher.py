@@ -37,7 +37,7 @@ class Ticket:
     """Whether the work of a request is still wanted. Thread-safe."""
 
     def __init__(self) -> None:
-        self._works: set[Work] = set()
+        self._jobs: set[EncodeJob] = set()
         self._lock = threading.Lock()
         self.is_cancelled = False
         self.n_truncated = 0
@@ -46,19 +46,19 @@ class Ticket:
         """Nobody waits for the answer any more: what has not begun never will."""
         with self._lock:
             self.is_cancelled = True
-            works = list(self._works)
-        for work in works:
+            jobs = list(self._jobs)
+        for work in jobs:
             work.future.cancel()
 
-    def _add(self, work: Work) -> None:
+    def _add(self, work: EncodeJob) -> None:
         with self._lock:
             if self.is_cancelled:
                 raise CancelledError
-            self._works.add(work)
+            self._jobs.add(work)
 
-    def _remove(self, work: Work) -> None:
+    def _remove(self, work: EncodeJob) -> None:
         with self._lock:
-            self._works.discard(work)
+            self._jobs.discard(work)
 
 
 # The ticket of the request that this thread or task works for.
@@ -75,7 +75,7 @@ def count_truncated(lane: Lane, n: int) -> None:
 
 
 @dataclass(eq=False)
-class Work:
+class EncodeJob:
     """Tokenised texts of a request, and what is made of each one's vectors."""
 
     encoder: Encoder
@@ -140,7 +140,7 @@ class Batcher:
         Raises:
             Problem: 429, too many tokens wait; 503, the server is stopping.
         """
-        work = Work(encoder, lane, tokens, finish, time.perf_counter())
+        work = EncodeJob(encoder, lane, tokens, finish, time.perf_counter())
         if not tokens:
             work.future.set_result([])
             return work.future
@@ -204,7 +204,7 @@ class Batcher:
         finally:
             self.is_whole = self.is_whole and self._closing
 
-    def _next(self, is_extra: bool) -> tuple[list[tuple[Work, int]], bool] | None:
+    def _next(self, is_extra: bool) -> tuple[list[tuple[EncodeJob, int]], bool] | None:
         """The next texts, and whether they are all there is to do; None when there will be no more."""
         with self._changed:
             while not (batch := self._take(is_extra)):
@@ -219,14 +219,14 @@ class Batcher:
             self._show_queue()
         return batch, alone
 
-    def _take(self, is_extra: bool) -> list[tuple[Work, int]]:
+    def _take(self, is_extra: bool) -> list[tuple[EncodeJob, int]]:
         if not is_extra:
             return self._lanes.take(self._batch_tokens, self._threads)
         if self._at_documents < self._threads:
             return []
         return self._lanes.take(self._batch_tokens, 1, "query")
 
-    def _run(self, batch: list[tuple[Work, int]], threads: int | None) -> None:
+    def _run(self, batch: list[tuple[EncodeJob, int]], threads: int | None) -> None:
         start = time.perf_counter()
         n_tokens = 0
         metrics.observe(metrics.BATCH_REQUESTS, len({id(work) for work, _ in batch}))
@@ -249,7 +249,7 @@ class Batcher:
             seconds = time.perf_counter() - start
             self._rate += 0.05 * (n_tokens / seconds * self._threads - self._rate)
 
-    def _vectors(self, work: Work, i: int, threads: int | None) -> tuple[Float32, bool]:
+    def _vectors(self, work: EncodeJob, i: int, threads: int | None) -> tuple[Float32, bool]:
         tokens = work.tokens[i]
         if not self._cache.most_bytes:
             return work.encoder.vectors_of(tokens, threads), True
@@ -265,7 +265,7 @@ class Batcher:
         metrics.show(metrics.CACHE_BYTES, self._cache.bytes)
         return vectors, True
 
-    def _done(self, work: Work, i: int, result: Any) -> None:
+    def _done(self, work: EncodeJob, i: int, result: Any) -> None:
         work.results[i] = result
         with self._changed:
             work.missing -= 1
