@@ -47,7 +47,7 @@ from latebolt.adapters.qdrant_points import (
     NewPoint,
     Points,
     check_first_stage,
-    made_for,
+    collection_spec,
 )
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
@@ -65,7 +65,7 @@ except ImportError as error:
         "qdrant-client is not installed. Run \"pip install 'latebolt[qdrant]'\"."
     ) from error
 
-__all__ = ["Collection", "connect", "is_transient", "told"]
+__all__ = ["Collection", "connect", "is_transient", "readable_errors"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -155,13 +155,13 @@ class Collection(Points):
             with status 409 of a server) and for a server that cannot be reached
             (`ResponseHandlingException`).
         """
-        made = made_for(encoder, dim, like)
+        spec = collection_spec(encoder, dim, like)
         check_first_stage(first_stage)
 
         def vector(multi: bool, **given: Any) -> models.VectorParams:
             comparator = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
             return models.VectorParams(
-                size=made.dim,
+                size=spec.dim,
                 distance=models.Distance.COSINE,
                 multivector_config=comparator if multi else None,
                 **given,
@@ -177,14 +177,14 @@ class Collection(Points):
             vectors_config=config,
             shard_number=shard_number,
             replication_factor=replication_factor,
-            **{"metadata": {MARK: made.mark}, **(options or {})},
+            **{"metadata": {MARK: spec.mark}, **(options or {})},
         )
-        if made.mark["passages"]:
+        if spec.mark["passages"]:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Payload indexes have no effect in the local")
                 client.create_payload_index(name, ID, models.PayloadSchemaType.KEYWORD)
         using = None if first_stage is None else TOKENS
-        return cls(client, name, made.dim, encoder, first_stage, made.mark, using)
+        return cls(client, name, spec.dim, encoder, first_stage, spec.mark, using)
 
     @classmethod
     def open(cls, client: QdrantClient, name: str, encoder: Encoder | None = None) -> Collection:
@@ -317,7 +317,7 @@ def connect(
 
 
 @contextlib.contextmanager
-def told(where: str) -> Iterator[None]:
+def readable_errors(where: str) -> Iterator[None]:
     """What goes wrong in the client, said as the command line says things.
 
     Raises:

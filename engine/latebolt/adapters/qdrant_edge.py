@@ -26,7 +26,7 @@ from latebolt.adapters.qdrant_points import (
     NewPoint,
     Points,
     check_first_stage,
-    made_for,
+    collection_spec,
 )
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import (
@@ -97,7 +97,7 @@ class Shard(Points):
             InvalidInput: encoder, dim, like, first_stage or quantization does not fit.
         """
         folder = Path(path)
-        made = made_for(encoder, dim, like)
+        spec = collection_spec(encoder, dim, like)
         check_first_stage(first_stage)
         others = folder.exists() and (
             not folder.is_dir() or {p.name for p in folder.iterdir()} - {_MARK_FILE}
@@ -108,7 +108,7 @@ class Shard(Points):
         def vector(multi: bool, **given: Any) -> edge.EdgeVectorParams:
             comparator = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if multi else None
             return edge.EdgeVectorParams(
-                made.dim, edge.Distance.Cosine, multivector_config=comparator, **given
+                spec.dim, edge.Distance.Cosine, multivector_config=comparator, **given
             )
 
         kept = {"quantization_config": _quantization(quantization)}
@@ -119,10 +119,10 @@ class Shard(Points):
             vectors = {TOKENS: tokens, FIRST: vector(first_stage == "pooled")}
         folder.mkdir(parents=True, exist_ok=True)
         # The mark first: a shard without one, of a creation cut short, would be taken for somebody else's.
-        (folder / _MARK_FILE).write_text(json.dumps({MARK: made.mark}), encoding="utf-8")
+        (folder / _MARK_FILE).write_text(json.dumps({MARK: spec.mark}), encoding="utf-8")
         shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
         using = None if first_stage is None else TOKENS
-        return cls(folder, shard, made.dim, encoder, first_stage, made.mark, using)
+        return cls(folder, shard, spec.dim, encoder, first_stage, spec.mark, using)
 
     @staticmethod
     def exists(path: str | Path) -> bool:

@@ -153,7 +153,7 @@ def check_first_stage(kind: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Made:
+class CollectionSpec:
     """What a collection or shard is made for.
 
     Args:
@@ -166,7 +166,7 @@ class Made:
     mark: dict[str, Any]
 
 
-def made_for(encoder: Encoder | None, dim: int | None, like: Index | None) -> Made:
+def collection_spec(encoder: Encoder | None, dim: int | None, like: Index | None) -> CollectionSpec:
     """What to make a collection for.
 
     Raises:
@@ -190,7 +190,7 @@ def made_for(encoder: Encoder | None, dim: int | None, like: Index | None) -> Ma
                 "vectors."
             )
         mark |= {"model": encoder.model, "fingerprint": encoder.fingerprint}
-    return Made(next(iter(given.values())), mark)
+    return CollectionSpec(next(iter(given.values())), mark)
 
 
 def check_model(place: str, mark: Mapping[str, Any], model: str | None, fingerprint: str | None) -> None:
@@ -211,7 +211,7 @@ class Points(ABC):
         dim: size of its token vectors.
         encoder: for texts and queries; None where only vectors go in and out.
         first_stage: what a search begins with; None for MaxSim alone.
-        mark: what it was made for, see `Made`; nothing of a collection that was made by hand.
+        mark: what it was made for, see `CollectionSpec`; nothing of a collection that was made by hand.
     Raises:
         ModelMismatch: `encoder` gives vectors of another size, or is not the model it was made for.
     """

@@ -339,10 +339,10 @@ def _own_errors() -> Iterator[None]:
         raise error.cause from None
     except ray.exceptions.RayActorError as error:
         # Of a worker that did not come up there is only the text of its error.
-        told = re.findall(r"^latebolt\.errors\.\w+: (.*)", str(error), re.MULTILINE)
-        if not told:
+        messages = re.findall(r"^latebolt\.errors\.\w+: (.*)", str(error), re.MULTILINE)
+        if not messages:
             raise
-        raise LateboltError(f"a worker cannot encode: {told[-1]}") from error
+        raise LateboltError(f"a worker cannot encode: {messages[-1]}") from error
 
 
 def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:

@@ -122,9 +122,9 @@ def push_command(
 def _to_qdrant(
     index: Index, client: dict[str, Any], name: str, made: dict[str, Any], vectors: Any, prune: bool
 ) -> dict[str, Any]:
-    from latebolt.adapters.qdrant import Collection, connect, told
+    from latebolt.adapters.qdrant import Collection, connect, readable_errors
 
-    with told(client["url"] or client["path"]), contextlib.closing(connect(**client)) as connected:
+    with readable_errors(client["url"] or client["path"]), contextlib.closing(connect(**client)) as connected:
         if connected.collection_exists(name):
             target = Collection.open(connected, name)
         else:

@@ -249,7 +249,7 @@ class Encoder:
         if vectors.n_truncated:
             self._truncated.add(vectors.n_truncated)
             limit = self.contract.max_tokens if full_length else self.contract.query.max_tokens
-            truncation.tell(len(tokens), vectors.n_truncated, "query", limit, self._way_out("query", limit))
+            truncation.warn(len(tokens), vectors.n_truncated, "query", limit, self._way_out("query", limit))
         return vectors
 
     def encode_documents(
@@ -284,7 +284,7 @@ class Encoder:
 
         vectors = self._encode(tokens, "document", finish, show_progress)
         limit = self._text.limit("document", max_length)
-        truncation.tell(len(tokens), vectors.n_truncated, "document", limit, self._way_out("document", limit))
+        truncation.warn(len(tokens), vectors.n_truncated, "document", limit, self._way_out("document", limit))
         return vectors
 
     def _way_out(self, kind: str, limit: int) -> str:
@@ -340,7 +340,7 @@ class Encoder:
             n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
             yield vectors
         limit = self._text.limit("document", max_length)
-        truncation.tell(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
+        truncation.warn(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
 
     def rerank(
         self, query: str, documents: Sequence[str | Mapping[str, Any]], top_k: int | None = None

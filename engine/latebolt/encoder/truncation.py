@@ -1,4 +1,4 @@
-"""Tells, once a call, how many texts were longer than the model reads, and what can be done about it.
+"""Warns, once a call, how many texts were longer than the model reads, and what can be done about it.
 
 What encodes texts in several pieces gathers their counts in a `Tally`, and says it in its own words.
 """
@@ -36,7 +36,7 @@ def gathered() -> Iterator[Tally]:
         _gathering.reset(token)
 
 
-def tell(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) -> None:
+def warn(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) -> None:
     """A warning, unless nothing was cut off or a caller gathers what is to be told.
 
     Args:
@@ -53,7 +53,7 @@ def tell(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) ->
 
 
 def sentence(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) -> str:
-    """The words of `tell`."""
+    """The words of `warn`."""
     kinds = {"query": "queries", "document": "documents"}[kind]
     verb = "was" if n_truncated == 1 else "were"
     subject = f"{n_truncated} of {n_texts} {kinds} {verb}"

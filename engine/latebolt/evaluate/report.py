@@ -148,7 +148,7 @@ def markdown(evaluations: Sequence[Evaluation], measure: str) -> str:
         parts += [f"## {title}", _markdown_table(TABLES[name](evaluations, measure))]
     for evaluation in evaluations:
         parts.append(f"## Wins and losses: {escape_markdown(evaluation.collection.name)}")
-        for one in _told(evaluation, measure):
+        for one in _shown(evaluation, measure):
             parts.append(f"### {escape_markdown(_title(one))}")
             for title, found in zip(("Wins", "Losses"), cases(evaluation, one), strict=True):
                 rows = [_case_row(case, one) for case in found]
@@ -169,7 +169,7 @@ def page(evaluations: Sequence[Evaluation], measure: str) -> str:
                 quality_against_bytes(evaluation, measure),
                 quality_against_latency(evaluation, measure),
             ]
-        for one in _told(evaluation, measure):
+        for one in _shown(evaluation, measure):
             parts.append(f"<details><summary>{html.escape(_title(one))}</summary>")
             for title, found in zip(("Wins", "Losses"), cases(evaluation, one), strict=True):
                 rows = [_case_row(case, one) for case in found]
@@ -190,7 +190,7 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:@])", r"\\\1", flat)
 
 
-def _told(evaluation: Evaluation, measure: str) -> list[Comparison]:
+def _shown(evaluation: Evaluation, measure: str) -> list[Comparison]:
     """Comparisons whose queries are shown: the first variant against BM25, the others against the first."""
     found = compare(evaluation, measure)
     first = evaluation.scored[1] if len(evaluation.scored) > 1 else None

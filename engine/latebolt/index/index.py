@@ -264,7 +264,7 @@ class Index:
         limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
         longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
         way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
-        truncation.tell(tally.n_texts, tally.n_truncated, "document", limit, way_out)
+        truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)
         return names
 
     def add_vectors(

@@ -19,7 +19,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from qdrant_stand_in import stand_in
 
 from latebolt import Index, TokenVectors
-from latebolt.adapters.qdrant import Collection, is_transient, told
+from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.adapters.qdrant_points import point_id
 from latebolt.adapters.qdrant_push import push
@@ -132,7 +132,7 @@ def test_a_server_that_is_down_is_told_over_grpc_too(encoder):
         down = QdrantClient(
             url="http://127.0.0.1", grpc_port=port, prefer_grpc=True, check_compatibility=False, timeout=5
         )
-        with pytest.raises(LateboltError, match="cannot be reached"), told("http://127.0.0.1"):
+        with pytest.raises(LateboltError, match="cannot be reached"), readable_errors("http://127.0.0.1"):
             Collection.open(down, "docs", encoder)
         made = Collection(down, "docs", 128, encoder, None)
         made.patience = 0.3
