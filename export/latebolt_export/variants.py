@@ -43,7 +43,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Made:
+class Variant:
     """One graph on disk. `worst` and `left_float`: see `parity.Report`."""
 
     files: Sequence[Path]
@@ -52,7 +52,7 @@ class Made:
     left_float: Sequence[str] = ()
 
 
-def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dict[str, Made]:
+def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dict[str, Variant]:
     """Write and measure the graph of each precision; the fused graph is used up."""
     made = {}
     if "fp16" in precisions:
@@ -72,7 +72,7 @@ def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dic
     return {precision: made[precision] for precision in FILES if precision in made}
 
 
-def _int8(model: onnx.ModelProto, work: Work) -> Made:
+def _int8(model: onnx.ModelProto, work: Work) -> Variant:
     work.progress("calibrating for int8")
     keep = quantize.head_matmuls(model)
     scales = smooth.find_scales(model, work.calibration, work.folder, keep, work.isa)
@@ -87,7 +87,7 @@ def _int8(model: onnx.ModelProto, work: Work) -> Made:
         # A graph that half of float32 does not save is past saving; `verdict` then says why.
         if verdict.keeps_int8(work.budgets, made.parity) or count > len(by_error) // 2:
             break
-    return Made(made.files, made.parity, worst, left)
+    return Variant(made.files, made.parity, worst, left)
 
 
 def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> list[Path]:
@@ -103,9 +103,9 @@ def _write(model: onnx.ModelProto, precision: str, work: Work) -> list[Path]:
     return tensors.save(model, work.draft / FILES[precision])
 
 
-def _measure(files: Sequence[Path], precision: str, work: Work, longest: int | None = None) -> Made:
+def _measure(files: Sequence[Path], precision: str, work: Work, longest: int | None = None) -> Variant:
     work.progress(f"comparing {precision}")
     n_bytes = sum(file.stat().st_size for file in files)
-    made = Made(files, parity.measure(files[0], n_bytes, work.truth, longest))
+    made = Variant(files, parity.measure(files[0], n_bytes, work.truth, longest))
     memory.give_back()
     return made

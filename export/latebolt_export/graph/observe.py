@@ -16,7 +16,7 @@ ROWS = 16  # token rows kept of each text and tensor: the first, whose outliers 
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Activations:
     """Activations of one tensor over all texts."""
 
     rows: np.ndarray  # float32 [rows, channels]
@@ -28,7 +28,7 @@ class Sample:
 
 def observe(
     model: onnx.ModelProto, texts: Sequence[np.ndarray], names: Sequence[str], folder: Path
-) -> dict[str, Sample]:
+) -> dict[str, Activations]:
     """What the tensors of these names hold.
 
     Args:
@@ -53,4 +53,4 @@ def observe(
             rows = value[0]
             text = np.full(len(pick), number)
             kept[name].append((rows[pick], share, text, rows.min(0)[None], rows.max(0)[None]))
-    return {name: Sample(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in kept.items()}
+    return {name: Activations(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in kept.items()}

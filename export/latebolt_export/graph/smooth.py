@@ -23,7 +23,7 @@ import onnx
 from onnx import helper
 
 from latebolt_export.graph import codes, tensors
-from latebolt_export.graph.observe import Sample, observe
+from latebolt_export.graph.observe import Activations, observe
 from latebolt_export.graph.onnx_edit import Wiring, add_constant, set_nodes
 from latebolt_export.graph.outliers import carry_past
 
@@ -165,7 +165,7 @@ def _divide_projection(wiring: Wiring, tensor: str, scale: np.ndarray) -> bool:
 class _Search:
     """The search for one tensor's scale: candidates against the products of real rows."""
 
-    def __init__(self, sample: Sample, weights: np.ndarray, pairs: bool) -> None:
+    def __init__(self, sample: Activations, weights: np.ndarray, pairs: bool) -> None:
         self.sample, self.weights, self.pairs = sample, weights, pairs
         self.exact = sample.rows @ weights
         self.norms = np.maximum((self.exact * self.exact).sum(1), 1e-12)
@@ -227,7 +227,7 @@ def _power_of_two(scale: np.ndarray) -> np.ndarray:
     return np.exp2(np.round(np.log2(scale))).astype(np.float32)
 
 
-def _round_activations(sample: Sample, scale: np.ndarray) -> np.ndarray:
+def _round_activations(sample: Activations, scale: np.ndarray) -> np.ndarray:
     """What ONNX Runtime's DynamicQuantizeLinear keeps: uint8, one range a text that includes 0."""
     low = np.minimum((sample.low / scale).min(1), 0)
     high = np.maximum((sample.high / scale).max(1), 0)

@@ -89,7 +89,7 @@ def compare(model: Path, library: Library) -> SideBySide:
     passages = [*HARD, *texts.parity_texts(PASSAGES)]
     asked = {"query": [*HARD, *(" ".join(text.split()[:9]) for text in passages[len(HARD) :])]}
     asked["document"] = passages
-    theirs, told = _run(library, asked)
+    theirs, version = _run(library, asked)
     dim = theirs["query"][0].shape[1]
     graphs = contract.read(model).graphs
     precision = next(name for name in contract.PRECISIONS if name in graphs)
@@ -97,7 +97,7 @@ def compare(model: Path, library: Library) -> SideBySide:
         widths = [head.dim for head in whole.contract.heads]
         if dim not in widths:
             raise ExportError(
-                f"{told} gives vectors of {dim} components, the model has {', '.join(map(str, widths))}. "
+                f"{version} gives vectors of {dim} components, the model has {', '.join(map(str, widths))}. "
                 f"Include {dim} in the widths, or leave the comparison out."
             )
     # The runtime would say of the long texts that they were cut, which they should be.
@@ -106,11 +106,11 @@ def compare(model: Path, library: Library) -> SideBySide:
             "query": encoder.encode_queries(asked["query"]),
             "document": encoder.encode_documents(asked["document"]),
         }
-    return _report(told, precision, asked, ours, theirs)
+    return _report(version, precision, asked, ours, theirs)
 
 
 def _report(
-    told: str,
+    version: str,
     precision: str,
     asked: dict[str, list[str]],
     ours: dict[str, TokenVectors],
@@ -130,7 +130,7 @@ def _report(
                 differences.append(Difference(kind, text[:SHOWN], len(mine), len(other), apart))
     differences.sort(key=lambda each: (each.max_abs is not None, -(each.max_abs or 0.0)))
     return SideBySide(
-        library=told,
+        library=version,
         precision=precision,
         dim=ours["query"].dim,
         texts={kind: len(some) for kind, some in asked.items()},

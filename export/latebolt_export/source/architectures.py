@@ -220,14 +220,14 @@ def _modernbert(config: dict[str, Any]) -> Plan:
 
 def _modernbert_bases(config: dict[str, Any]) -> tuple[float, float]:
     """Rotary bases of global and of local attention; transformers 5 writes them in another place than 4."""
-    told = config.get("rope_parameters")
-    if told is None:
+    parameters = config.get("rope_parameters")
+    if parameters is None:
         base = float(config.get("global_rope_theta", 160000.0))
         local = config.get("local_rope_theta", 10000.0)
         return base, base if local is None else float(local)
     bases = []
     for kind, usual in (("full_attention", 160000.0), ("sliding_attention", 10000.0)):
-        settings = told.get(kind) or {}
+        settings = parameters.get(kind) or {}
         if set(settings) - {"rope_theta", "rope_type"} or settings.get("rope_type", "default") != "default":
             raise ExportError(f"modernbert: rope_parameters of {kind} = {settings} is not supported.")
         bases.append(float(settings.get("rope_theta", usual)))

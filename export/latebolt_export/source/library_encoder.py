@@ -138,12 +138,12 @@ def _not_one(where: str, kind: str, what: str) -> str:
 
 def _positions(model: Any, where: str) -> int:
     """Most tokens of a text. A table with a padding row begins behind it, as RoBERTa's and MPNet's do."""
-    told = int(getattr(model.config, "max_position_embeddings", 0) or 0)
-    if told <= 0:
+    positions = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    if positions <= 0:
         raise ExportError(f"{where}: config.json lacks max_position_embeddings. Download it again.")
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
-    return told if padding is None else told - int(padding) - 1
+    return positions if padding is None else positions - int(padding) - 1
 
 
 def _own_names(state: Mapping[str, torch.Tensor], model: Any, where: str) -> dict[str, torch.Tensor]:
