@@ -18,7 +18,7 @@ import numpy as np
 from harness import data_folder, record
 from latebolt import Encoder
 from latebolt.codec.base import reconstruction_report
-from latebolt.codec.residual import ResidualCodec, lloyd_max
+from latebolt.codec.residual_codec import ResidualCodec, lloyd_max
 from latebolt.evaluate import measure, ranking_of, read_collection
 from latebolt.kernels.maxsim import maxsim_arrays
 

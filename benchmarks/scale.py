@@ -27,7 +27,7 @@ import numpy as np
 
 from harness import RESULTS, child, commit, data_folder, kept_rows, peak_mb, record, status_mb
 from latebolt import Index
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.index.store.store import Column, Store
 from simulate import read_queries, read_source, write_vectors
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latebolt import Index
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import bytes_per_token_of, untrained
 from latebolt.cost import Corpus, bills, ours, parse_count, plaid, qdrant
 from latebolt.errors import InvalidInput

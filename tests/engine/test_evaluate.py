@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from latebolt import Encoder, TokenVectors, maxsim
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.corpus.stdlib import read_stdlib
 from latebolt.errors import InvalidInput, ModelError
 from latebolt.evaluate import (

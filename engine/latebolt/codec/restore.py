@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec import residual
+from latebolt.codec import residual_codec as residual
 from latebolt.codec.base import BITS, Codec, bytes_of
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.plain import Float16Codec, Int8Codec

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.codec.base import BITS
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder

@@ -7,7 +7,7 @@ import pytest
 
 from latebolt.codec.base import reconstruction_report
 from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
-from latebolt.codec.residual import ResidualCodec, lloyd_max
+from latebolt.codec.residual_codec import ResidualCodec, lloyd_max
 from latebolt.codec.restore import restore, untrained
 from latebolt.errors import InvalidInput
 from latebolt.kernels.maxsim import maxsim_arrays

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latebolt import Index, TokenVectors
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.ingest import train
 from latebolt.index.store.check import check_index

@@ -98,7 +98,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> tuple[Ind
     index = Index.create(folder / "i", None, bits=bits, dim=DIM)
     if times := how.get("centroids"):
         real = planning.default_n_centroids
-        monkeypatch.setattr("latebolt.codec.residual.default_n_centroids", lambda n: times * real(n))
+        monkeypatch.setattr("latebolt.codec.residual_codec.default_n_centroids", lambda n: times * real(n))
     if how.get("passages"):
         # Every third document is long: its passages crowd the first rounds.
         lengths = np.random.default_rng(1).choice([1, 1, 30], n)

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.passages import kept_cutting

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
-from latebolt.codec.residual import ResidualCodec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
