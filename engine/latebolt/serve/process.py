@@ -229,7 +229,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
 
     processes = [begin() for _ in range(settings.workers)]
     try:
-        code = _supervise(processes, begin, stopping, metrics_folder)
+        code = _keep_running(processes, begin, stopping, metrics_folder)
     finally:
         for process in processes:
             process.terminate()
@@ -242,7 +242,7 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
     return code
 
 
-def _supervise(
+def _keep_running(
     processes: list[BaseProcess],
     begin: Callable[[], BaseProcess],
     stopping: threading.Event,
