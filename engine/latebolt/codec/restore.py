@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec import residual_codec as residual
+from latebolt.codec import residual_codec
 from latebolt.codec.base import BITS, Codec, bytes_of
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.plain import Float16Codec, Int8Codec
@@ -31,7 +31,7 @@ def bytes_per_token_of(dim: int, bits: int, n_tokens: int) -> float:
     """
     if check_bits(bits) >= 8:
         return untrained(dim, bits).bytes_per_token()
-    return bytes_of(residual.residual_columns(dim, bits, default_n_centroids(n_tokens)))
+    return bytes_of(residual_codec.residual_columns(dim, bits, default_n_centroids(n_tokens)))
 
 
 def check_bits(bits: int) -> int:
@@ -61,7 +61,7 @@ def restore(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -> 
         UnfitState: the state of a known kind is damaged; kernels index by its shapes.
     """
     kind = info.get("kind")
-    if kind == residual.KIND:
+    if kind == residual_codec.KIND:
         return _residual(arrays, info)
     if kind in ("float16", "int8"):
         dim = info.get("dim")
@@ -82,14 +82,14 @@ def _residual(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -
         raise UnfitState("info", "numbers for unit and far", f"{unit!r} and {far!r}")
     centroids = _floats(arrays, "centroids", (None, dim))
     spread = _floats(arrays, "spread", (dim,))
-    factors = _floats(arrays, "factors", (residual.N_FACTORS, 2))
+    factors = _floats(arrays, "factors", (residual_codec.N_FACTORS, 2))
     if spread.min() <= 0:
         raise UnfitState("spread", "above 0", spread.min())
     levels = arrays.get("levels", np.zeros(0, np.uint8))
     if levels.dtype != np.uint8 or levels.ndim != 1 or not 2**bits <= len(levels) <= 16 or levels.max() > 127:
         got = f"{levels.dtype} {levels.shape}, up to {levels.max(initial=0)}"
         raise UnfitState("levels", f"uint8 [{2**bits} to 16], up to 127", got)
-    return residual.ResidualCodec(centroids, levels, spread, factors, bits, float(unit), float(far))
+    return residual_codec.ResidualCodec(centroids, levels, spread, factors, bits, float(unit), float(far))
 
 
 def _floats(
