@@ -20,7 +20,7 @@ from latebolt.formats import modules, multi_vector, next_plaid, pylate, stanford
 from latebolt.formats.files import integer, read_settings
 from latebolt.formats.vocabulary import FILE_NAME as TOKENIZER
 from latebolt.formats.vocabulary import SETTINGS as TOKENIZER_SETTINGS
-from latebolt.formats.vocabulary import Made, Vocabulary
+from latebolt.formats.vocabulary import ConvertedTokenizer, Vocabulary
 
 # All that is read, for a download of no more than that.
 FILES = (
@@ -94,7 +94,7 @@ def texts(folder: Path, vocabulary: Vocabulary, config: dict[str, Any], taken: i
     return None
 
 
-def read(folder: Path, made: Made | None = None) -> ModelSettings:
+def read(folder: Path, made: ConvertedTokenizer | None = None) -> ModelSettings:
     """The settings of a folder. `made`: its tokenizer, where it has no tokenizer.json.
 
     Raises:

@@ -44,7 +44,7 @@ ADVICE = "Make one with transformers: AutoTokenizer.from_pretrained(folder).save
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class ConvertedTokenizer:
     """A tokenizer made of other files than tokenizer.json, and the tokens that its class has for roles."""
 
     tokenizer: Tokenizer
@@ -58,7 +58,7 @@ class Vocabulary:
         ModelError: the folder has no readable tokenizer.json.
     """
 
-    def __init__(self, folder: Path, made: Made | None = None) -> None:
+    def __init__(self, folder: Path, made: ConvertedTokenizer | None = None) -> None:
         self.folder = folder
         self.tokenizer = _read(folder) if made is None else made.tokenizer
         self._roles = None if made is None else made.roles

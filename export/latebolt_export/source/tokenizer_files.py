@@ -14,7 +14,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from latebolt.errors import ExportError
 from latebolt.formats.files import read_json, read_settings
-from latebolt.formats.vocabulary import ADVICE, FILE_NAME, SETTINGS, SPECIAL, Made, bert_settings
+from latebolt.formats.vocabulary import (
+    ADVICE,
+    FILE_NAME,
+    SETTINGS,
+    SPECIAL,
+    ConvertedTokenizer,
+    bert_settings,
+)
 from latebolt_export.requirements import quiet
 from latebolt_export.source import sentencepiece_model
 
@@ -37,7 +44,7 @@ MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 XLM_ROBERTA_FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # instead of the model's own first three pieces
 
 
-def convert(folder: Path) -> Made | None:
+def convert(folder: Path) -> ConvertedTokenizer | None:
     """The tokenizer of a folder without tokenizer.json; None where there is one, or nothing to make one of.
 
     Raises:
@@ -59,7 +66,7 @@ def convert(folder: Path) -> Made | None:
     else:
         return _through_transformers(folder, kind, found)
     _add_tokens(made, folder, told)
-    return Made(made, usual)
+    return ConvertedTokenizer(made, usual)
 
 
 def present(folder: Path) -> list[str]:
@@ -191,7 +198,7 @@ def _content(token: str | dict[str, Any]) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def _through_transformers(folder: Path, kind: str, found: list[str]) -> Made:
+def _through_transformers(folder: Path, kind: str, found: list[str]) -> ConvertedTokenizer:
     what = (
         f"{folder}: has no {FILE_NAME}, and {' and '.join(found)} of {kind or 'an unnamed class'} cannot be"
     )
@@ -210,4 +217,4 @@ def _through_transformers(folder: Path, kind: str, found: list[str]) -> Made:
     if not made.is_fast:
         raise ExportError(f"{what} converted: transformers has that class in Python only. {ADVICE}")
     roles = {role: str(token) for role, token in made.special_tokens_map.items() if role in SPECIAL}
-    return Made(made.backend_tokenizer, roles)
+    return ConvertedTokenizer(made.backend_tokenizer, roles)
