@@ -56,7 +56,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     names = ["maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists"]
     names += [f"score_table:{dim}{short}" for dim in (128, 96, 64) for short in ("", "x1")]
     shapes = [f"{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
-    names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1")]
+    names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1", "x1x2", "x1x4")]
     names += [f"encode_residual:{shape}" for shape in shapes]
     names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
     names += ["maxsim_centroids:16", "maxsim_centroids:32"]

@@ -22,6 +22,7 @@ Int64 = npt.NDArray[np.int64]
 MAX_QUERY_TOKENS = 8192
 LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
 _FLOAT_PRODUCTS_A_NS, _BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
+FEW = 4  # query tokens that share a vector at least
 VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, which a warm start does not import
 
 
@@ -95,11 +96,24 @@ def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple
     return padded, len(matrix)
 
 
+def _parts(n_query: int, dim: int) -> int:
+    """How many lanes a token of a short query gets, each with a share of the dimensions: 4, 2 or 1.
+
+    Fewer query tokens than 4 a vector save nothing more: what is left is unpacking the document's codes.
+    """
+    width = lanes(1)
+    for parts in (4, 2):
+        if max(n_query, FEW) <= width // parts and dim % (4 * parts) == 0:
+            return parts
+    return 1
+
+
 class QuantisedQuery(NamedTuple):
     """A query as the residual kernel wants it; padded rows are zero.
 
     codes int8 [n_blocks, dim / 4, lanes, 4], -127..127; scales float32 and biases int32 [n_blocks * lanes]:
-    row . (levels - LEVEL_ZERO) = scales * (codes . levels - biases).
+    row . (levels - LEVEL_ZERO) = scales * (codes . levels - biases). Of few tokens, lane q * parts + p has
+    token q: codes [1, dim / 4 / parts, lanes, 4], see `vector.tile_u8`.
     """
 
     codes: npt.NDArray[np.int8]
@@ -107,12 +121,18 @@ class QuantisedQuery(NamedTuple):
     biases: npt.NDArray[np.int32]
 
 
-def quantise_query(padded: Float32) -> QuantisedQuery:
-    """One scale a token, its largest value at 127."""
+def quantise_query(padded: Float32, parts: int = 1) -> QuantisedQuery:
+    """One scale a token, its largest value at 127; `parts` lanes for each of the first `lanes / parts`."""
+    padded = padded[: len(padded) // parts]
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     biases = LEVEL_ZERO * codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    return QuantisedQuery(_into_lanes(codes, lanes(_vectors(len(padded)))), scale.astype(np.float32), biases)
+    scale = scale.astype(np.float32)
+    if parts > 1:
+        grouped = codes.reshape(len(padded), -1, parts, 4).transpose(1, 0, 2, 3)
+        codes = np.ascontiguousarray(grouped.reshape(1, len(grouped), -1, 4))
+        return QuantisedQuery(codes, scale.repeat(parts), biases.repeat(parts))
+    return QuantisedQuery(_into_lanes(codes, lanes(_vectors(len(padded)))), scale, biases)
 
 
 def byte_lanes(values: Float32) -> npt.NDArray[np.int8]:
@@ -254,7 +274,8 @@ def residual_query(
     """
     padded, n_query = _padded_query(query, centroids.shape[1], narrow=True)
     table = score_table(padded, centroids, n_threads)
-    return ResidualQuery(quantise_query(padded * spread), table, n_query)
+    parts = _parts(n_query, centroids.shape[1])
+    return ResidualQuery(quantise_query(padded * spread, parts), table, n_query)
 
 
 def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) -> Float32:
@@ -296,7 +317,8 @@ def maxsim_residual(
         offsets, rows, returns, raises: as `maxsim_arrays`.
     """
     (codes, scales, biases), table, n_query = query
-    dim = 4 * codes.shape[1]
+    dim = store.codes.shape[1] * 8 // bits
+    parts = dim // (4 * codes.shape[1])
     before = (
         address(codes), address(scales), address(biases), n_query, address(table),
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
@@ -304,6 +326,7 @@ def maxsim_residual(
     )  # fmt: skip
     n_tile = CODE_TILE * VECTORS // _vectors(table.shape[1])
     scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
-    kernel = native.kernel(_shaped(f"maxsim_residual:{dim}x{bits}", table.shape[1]))
-    cost = table.shape[1] * dim / _BYTE_PRODUCTS_A_NS
+    name = _shaped(f"maxsim_residual:{dim}x{bits}", table.shape[1])
+    kernel = native.kernel(name if parts == 1 else f"{name}x{parts}")
+    cost = table.shape[1] // parts * dim / _BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

@@ -5,7 +5,8 @@ document. What it must compute is defined in `reference.py`; which arguments it 
 docstring, addresses first. Query lanes: float32 [n_blocks][dim][lanes], padded with zeros; padded lanes
 never score. `scratch` is float32 [lanes + TILE * dim], private to the calling thread. A name may carry
 what is fixed when it is compiled, as in `maxsim_residual:128x2` (dim, bits). With `x1` behind it a block of
-query lanes is one vector and not two, for queries that fit: half the work.
+query lanes is one vector and not two, for queries that fit: half the work. A further `x2` or `x4` divides the
+dimensions over so many lanes of each query token, for queries of few.
 """
 
 from __future__ import annotations
@@ -54,14 +55,19 @@ def _inline(function: Callable[..., Any]) -> Any:
     return njit(inline="always", error_model="numpy", fastmath={"reassoc", "contract"})(function)
 
 
-def _sum_lanes(lanes: int) -> Any:
+def _sum_lanes(lanes: int, parts: int = 1) -> Any:
+    """The sum over used query tokens of the largest of their `parts` lanes."""
     zero = np.float32(0)
 
     @_inline
     def sum_lanes(best: int, used: int) -> Any:
         total = zero
         for lane in range(lanes if used > lanes else used):
-            total += load_f32(best + 4 * lane)
+            most = load_f32(best + 4 * lane * parts)
+            for part in range(1, parts):
+                other = load_f32(best + 4 * (lane * parts + part))
+                most = other if other > most else most
+            total += most
         return total
 
     return sum_lanes
@@ -191,20 +197,23 @@ def _maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
     return maxsim_bytes
 
 
-def _maxsim_residual(isa: str, dim: int, bits: int, vectors: int = VECTORS) -> Callable[..., None]:
+def _maxsim_residual(
+    isa: str, dim: int, bits: int, vectors: int = VECTORS, parts: int = 1
+) -> Callable[..., None]:
     width, n_tile = WIDTH[isa], CODE_TILE * VECTORS // vectors
     lanes, n_bytes = width * vectors, dim * bits // 8
-    tile = vector.tile_u8(width, vectors, n_tile, dim, isa)
+    tile = vector.tile_u8(width, vectors, n_tile, dim, isa, parts)
     unpack = vector.unpack_codes(dim, bits, isa)
-    fill, sum_lanes = vector.fill_f32(width, vectors), _sum_lanes(lanes)
+    fill, sum_lanes = vector.fill_f32(width, vectors), _sum_lanes(lanes, parts)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
     def maxsim_residual(  # type: ignore[no-untyped-def]
         query, scales, biases, n_query, table, codes, cells, wide, norms, factors, weights,
         offsets, rows, scratch, out, first, last,
     ):  # fmt: skip
-        """Query int8 [n_blocks][dim / 4][lanes][4], scales float32 and biases int32 [n_blocks][lanes],
-        table float32 [n_centroids][n_blocks][lanes], codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when
+        """Query int8 [n_blocks][dim / 4][lanes][4] (of few tokens: see `vector.tile_u8`), scales float32 and
+        biases int32 [n_blocks][lanes], table float32 [n_centroids][n_blocks][lanes] (of few tokens a column
+        for each all the same), codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when
         wide), norms u8 [n_tokens], factors float32 [256][2] of centroid and residual, weights u8 [16],
         offsets, rows as above.
 
@@ -560,7 +569,7 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
 
 _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "maxsim_bytes": _maxsim_bytes,  # dim
-    "maxsim_residual": _maxsim_residual,  # dim, bits, vectors of query lanes where it is not VECTORS
+    "maxsim_residual": _maxsim_residual,  # dim, bits, vectors of query lanes, parts of the dimensions
     "score_table": _score_table,  # dim, vectors of query lanes where it is not VECTORS
     "encode_residual": _encode_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim

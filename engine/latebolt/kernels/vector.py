@@ -280,13 +280,18 @@ def dot4(builder: ir.IRBuilder, total: Any, document: Any, query: Any, width: in
     return builder.add(total, builder.add(builder.sext(pairs[0], sums), builder.sext(pairs[1], sums)))
 
 
-def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
+def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str, parts: int = 1) -> Any:
     """Intrinsic `tile(query, scales, biases, document, rows, shares, norms, best)` over `tokens` tokens.
 
     query: int8 [dim / 4][width * vectors][4]; scales float32 and biases int32 [width * vectors];
     document: uint8 [tokens][dim], 0..127; rows: int64 [tokens], addresses of float32 [width * vectors];
     shares, norms: float32 [tokens]; best: float32 [width * vectors],
     best[lane] = max(best[lane], shares[t] * rows[t][lane] + norms[t] * scales[lane] * (dot - biases[lane])).
+
+    parts: for few query tokens, so many lanes (2 or 4) that one of them has, each with a share of the
+    dimensions; `vectors` is 1 and `tokens` a multiple of parts. Lane q * parts + p has query token q: query
+    int8 [dim / 4 / parts][width][4], group g of part p being dimensions 4 * (g * parts + p) and the 3 after;
+    rows only reach to the last query token; best[q * parts + p] is the best of the tokens t = p (mod parts).
     """
 
     @intrinsic
@@ -300,9 +305,11 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
             lanes = builder.inttoptr(args[0], bytes_.as_pointer())
             document_ = builder.inttoptr(args[3], I32.as_pointer())
 
-            step = dot_step(builder, lanes, document_, width, vectors, tokens, dim, isa)
+            step = dot_step(builder, lanes, document_, width, vectors, tokens, dim, isa, parts)
             zero = ir.Constant(ints, [0] * width)
-            sums = loop(builder, const(dim // 4), [zero] * (tokens * vectors), step)
+            sums = loop(builder, const(dim // 4 // parts), [zero] * (tokens * vectors), step)
+            # From here on a vector has `parts` document tokens of every query token.
+            sums = [sum_parts(builder, sums[t : t + parts]) for t in range(0, len(sums), parts)]
 
             scales_, best_ = (builder.inttoptr(args[i], floats.as_pointer()) for i in (1, 7))
             biases_ = builder.inttoptr(args[2], ints.as_pointer())
@@ -310,19 +317,20 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str) -> Any:
             shares_, norms_ = (builder.inttoptr(args[i], FLOAT.as_pointer()) for i in (5, 6))
             fma = declare(builder, f"llvm.fmuladd.v{width}f32", floats, [floats] * 3)
             scored: list[Any] = []
-            for t in range(tokens):
-                row = builder.inttoptr(
-                    builder.load(builder.gep(rows_, [const(t)]), align=8), floats.as_pointer()
-                )
+            for t in range(0, tokens, parts):
+                rows_here = [
+                    builder.load(builder.gep(rows_, [const(t + part)]), align=8) for part in range(parts)
+                ]
                 share, norm = (
-                    splat(builder, builder.load(builder.gep(each, [const(t)]), align=4), width)
-                    for each in (shares_, norms_)
+                    repeat(builder, builder.gep(each, [const(t)]), width, parts) for each in (shares_, norms_)
                 )
                 for v in range(vectors):
                     bias = builder.load(builder.gep(biases_, [const(v)]), align=4)
-                    exact = builder.sitofp(builder.sub(sums[t * vectors + v], bias), floats)
+                    exact = builder.sitofp(builder.sub(sums[t // parts * vectors + v], bias), floats)
                     scale = builder.load(builder.gep(scales_, [const(v)]), align=4)
-                    centre = builder.load(builder.gep(row, [const(v)]), align=4)
+                    centre = interleave(
+                        builder, [builder.add(row, const(4 * width * v)) for row in rows_here], width
+                    )
                     residual = builder.fmul(builder.fmul(exact, scale), norm)
                     scored.append(builder.call(fma, [share, centre, residual]))
             fold_max(builder, best_, scored, vectors)
@@ -435,8 +443,10 @@ def dot_step(
     tokens: int,
     dim: int,
     isa: str,
+    parts: int = 1,
 ) -> Any:
-    """The body of a loop over groups of 4 dimensions: sums[t * vectors + v] += rows t . lanes v."""
+    """The body of a loop over groups of 4 dimensions, `parts` of them at once (see `tile_u8`):
+    sums[t * vectors + v] += rows t . lanes v."""
     bytes_ = ir.VectorType(I8, 4 * width)
 
     def step(group: Any, sums: list[Any]) -> list[Any]:
@@ -446,12 +456,61 @@ def dot_step(
         ]
         new = []
         for t in range(tokens):
-            place = builder.gep(document, [builder.add(group, const(t * dim // 4))])
-            four = builder.bitcast(splat(builder, builder.load(place, align=4), width), bytes_)
+            at = builder.add(builder.mul(group, const(parts)), const(t * dim // 4))
+            four = builder.bitcast(repeat(builder, builder.gep(document, [at]), width, parts), bytes_)
             new += [dot4(builder, sums[t * vectors + v], four, q, width, isa) for v, q in enumerate(queries)]
         return new
 
     return step
+
+
+def repeat(builder: ir.IRBuilder, place: Any, width: int, parts: int) -> Any:
+    """The `parts` elements at a place again and again, in `width` lanes."""
+    if parts == 1:
+        return splat(builder, builder.load(place, align=4), width)
+    few = ir.VectorType(place.type.pointee, parts)
+    value = builder.load(builder.bitcast(place, few.as_pointer()), align=4)
+    return shuffle(builder, value, value, [lane % parts for lane in range(width)])
+
+
+def interleave(builder: ir.IRBuilder, rows: list[Any], width: int) -> Any:
+    """Float lane q * len(rows) + p is number q of the row at address p."""
+    vector = ir.VectorType(FLOAT, width // len(rows))
+    found = [builder.load(builder.inttoptr(row, vector.as_pointer()), align=4) for row in rows]
+    while len(found) > 1:  # one behind the other, in pairs
+        found = [
+            shuffle(builder, a, b, list(range(2 * a.type.count)))
+            for a, b in zip(*[iter(found)] * 2, strict=True)
+        ]
+    if len(rows) == 1:
+        return found[0]
+    step = width // len(rows)
+    order = [lane % len(rows) * step + lane // len(rows) for lane in range(width)]
+    return shuffle(builder, found[0], found[0], order)
+
+
+def sum_parts(builder: ir.IRBuilder, sums: list[Any]) -> Any:
+    """Lane q * parts + p is the sum over `parts` lanes of query token q in vector p, `parts` being how many
+    vectors there are: 1, 2 or 4."""
+    parts, width = len(sums), sums[0].type.count
+    if parts == 1:
+        return sums[0]
+    if parts == 2:
+        halves = [[q + half + (0, width)[p] for q in range(0, width, 2) for p in (0, 1)] for half in (0, 1)]
+        return builder.add(*(shuffle(builder, sums[0], sums[1], order) for order in halves))
+    # Neighbouring lanes of two vectors, then neighbouring pairs of both: two instructions and a sum each.
+    low = [q + lane + (0, width)[p] for q in range(0, width, 4) for lane in (0, 1) for p in (0, 1)]
+    pairs = [
+        builder.add(shuffle(builder, a, b, low), shuffle(builder, a, b, [lane + 2 for lane in low]))
+        for a, b in (sums[:2], sums[2:])
+    ]
+    low = [q + lane + (0, width)[p] for q in range(0, width, 4) for p in (0, 1) for lane in (0, 1)]
+    return builder.add(shuffle(builder, *pairs, low), shuffle(builder, *pairs, [lane + 2 for lane in low]))
+
+
+def shuffle(builder: ir.IRBuilder, a: Any, b: Any, order: list[int]) -> Any:
+    """Lanes of two vectors, those of the second counted on from the first's."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), order))
 
 
 def max_rows_u8(lanes: int, count: int) -> Any:

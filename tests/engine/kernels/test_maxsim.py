@@ -101,9 +101,20 @@ def residual_store(rng, n_tokens, dim, bits, cell_dtype=np.uint16) -> Store:
 
 @pytest.mark.parametrize("bits", (1, 2, 4))
 @pytest.mark.parametrize("dim", (8, 48, 64, 96, 128))
-@pytest.mark.parametrize(("n_query", "cell_dtype"), [(1, np.uint16), (32, np.uint32), (33, np.uint16)])
+@pytest.mark.parametrize(
+    ("n_query", "cell_dtype"),
+    [
+        (1, np.uint16),
+        (4, np.uint32),
+        (5, np.uint16),
+        (8, np.uint16),
+        (9, np.uint16),
+        (32, np.uint32),
+        (33, np.uint16),
+    ],
+)
 def test_residual_kernel(rng, bits, dim, n_query, cell_dtype):
-    offsets = offsets_of((0, 1, 3, 4, 5, 9))
+    offsets = offsets_of((0, 1, 3, 4, 5, 9, 17))
     store = residual_store(rng, int(offsets[-1]), dim, bits, cell_dtype)
     query = rng.unit(n_query, dim)
     close(store.score(query, bits, offsets), store.expected(query, bits, offsets))

@@ -28,11 +28,13 @@ PER_HIT: Final = 4
 STABLE_TOKENS: Final = 640
 # Centroids for fewer tokens than there are fit badly: the first round grows with the shortage, up to so much.
 MOST_MISFIT: Final = 8
+# Query tokens that are scored at half the price of 16: the lanes that they leave share the dimensions.
+FEW_LANES: Final = 8
 # A pruned search ends at so many documents, and at so many times the root of their number: what a query of
 # one word takes among millions is bounded.
 MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 # Documents scored beyond the first rounds: so many times the root of their number, over the query tokens.
-ROUNDS_A_ROOT: Final = 300
+ROUNDS_A_ROOT: Final = 200
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Costs:
 
     Args:
         exact_token, exact_product: of scoring a token exactly; for each of it, and for each of the products
-            of its dimensions with the query's lanes (16, or its tokens rounded up to 32).
+            of its dimensions with the query's lanes (8 or 16, or its tokens rounded up to 32).
         centroid_token, centroid_lane: of ranking a token by its centroid; for each of it, and a lane.
         pruned: of a pruned search beside that.
         budget: exact scoring that costs no more over the whole index is always done: 3 ms on two threads.
@@ -57,7 +59,7 @@ class Costs:
     centroid_lane: float = 0.017
     pruned: float = 300_000
     budget: float = 6_000_000
-    ratio: float = 1.5
+    ratio: float = 1.0
 
 
 COSTS: Final = Costs()
@@ -130,7 +132,8 @@ def expected_documents(work: Work) -> float:
 def decide(work: Work, costs: Costs = COSTS) -> Plan:
     """Which way a segment is searched. It does not depend on k."""
     lanes = 16 if work.n_query <= 16 else -(-work.n_query // 32) * 32
-    token = costs.exact_token + costs.exact_product * work.dim * lanes * (1.1 if work.bits == 1 else 1)
+    products = work.dim * (FEW_LANES if work.n_query <= FEW_LANES else lanes)
+    token = costs.exact_token + costs.exact_product * products * (1.1 if work.bits == 1 else 1)
     exact = work.n_tokens * token
     if not work.bits:
         return Plan("exact", "these vectors have no cheaper ranking", exact / 1e6, exact / 1e6)
