@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import difflib
 import operator
+import warnings
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final, SupportsIndex, TypeVar
 
 from latebolt.errors import InvalidInput
+
+T = TypeVar("T")
 
 PASSAGE_KEYS: Final = ("text", "content", "page_content")
 
@@ -71,6 +74,24 @@ def check_many(values: object, name: str) -> None:
         )
     if not isinstance(values, Iterable):
         raise InvalidInput(f"{name} should be a list or another iterable, got {kind}.")
+
+
+def renamed(name: str, value: T | None, old_name: str, old: T | None) -> T | None:
+    """The value of a setting that had another name in earlier versions; whoever uses that is warned.
+
+    Raises:
+        InvalidInput: both are given.
+    """
+    if old is None:
+        return value
+    if value is not None:
+        raise InvalidInput(f"{name} and {old_name}, its old name, are both given. Leave {old_name} out.")
+    warnings.warn(
+        f"{old_name} is called {name} now; the next version no longer knows {old_name}.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return old
 
 
 def check_timeout(timeout: float | None) -> float:

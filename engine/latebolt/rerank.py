@@ -70,15 +70,15 @@ def rerank(
     encoder: TextEncoder,
     query: str,
     documents: Sequence[str | Mapping[str, Any]],
-    top_k: int | None = None,
-) -> list[Hit]:
+    k: int | None = None,
+) -> list[Hit[int]]:
     """The documents by MaxSim with the query, best first, ties by position; see `passage_text` for dicts."""
     if isinstance(documents, str | bytes | Mapping):
         kind = type(documents).__name__
         raise InvalidInput(f"documents should be a list, got one {kind}. Put it in a list.")
     texts = [passage_text(document, f"documents[{i}]") for i, document in enumerate(documents)]
     query = check_query(query)
-    k = len(texts) if top_k is None else check_k(top_k, "top_k")
+    k = len(texts) if k is None else check_k(k)
     vectors = encoder.encode_documents(texts)
     scores = maxsim(encoder.encode_queries([query])[0], vectors)
     best = np.argsort(-scores, kind="stable")[:k]

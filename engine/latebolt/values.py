@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # knows defaults, as Python's own from 3.13 on
+
+    Id = TypeVar("Id", str, int, default=str)
+else:
+    from typing import TypeVar
+
+    Id = TypeVar("Id", str, int)
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -183,14 +192,15 @@ def _floats(matrix: npt.ArrayLike, name: str) -> Float32:
 
 
 @dataclass(frozen=True)
-class Hit:
-    """One result. `id` is the document's id (its position, for `rerank`); higher `score` is better."""
+class Hit(Generic[Id]):
+    """One result. `id` is the document's id, a str (its position, an int, for `rerank`); higher `score` is
+    better. `metadata` is empty where the document has none."""
 
-    id: str | int
+    id: Id
     score: float
     text: str | None = None
-    metadata: Mapping[str, Any] | None = field(default=None)
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}
+        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}

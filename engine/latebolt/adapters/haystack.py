@@ -121,7 +121,7 @@ class LateboltRanker:
         hits = self._encoder.rerank(query, [self._text_of(document) for document in unique], kept)
         return {
             "documents": [
-                replace(unique[int(hit.id)], score=hit.score)
+                replace(unique[hit.id], score=hit.score)
                 for hit in hits
                 if least is None or hit.score >= least
             ]
@@ -240,7 +240,7 @@ class LateboltRetriever:
         hits = self._index.search(query, kept, where, self.exhaustive, self.mode)
         return {
             "documents": [
-                Document(id=str(hit.id), content=hit.text, meta=dict(hit.metadata or {}), score=hit.score)
+                Document(id=hit.id, content=hit.text, meta=dict(hit.metadata), score=hit.score)
                 for hit in hits
             ]
         }

@@ -117,7 +117,7 @@ class LateboltRetriever(BaseRetriever):
         refuse_unknown(settings, _OF_A_SEARCH, type(self).__name__)
         asked = {name: getattr(self, name) for name in _OF_A_SEARCH} | settings
         return [
-            Document(hit.text or "", id=str(hit.id), metadata={**(hit.metadata or {}), SCORE: hit.score})
+            Document(hit.text or "", id=hit.id, metadata={**hit.metadata, SCORE: hit.score})
             for hit in self.index.search(query, **asked)
         ]
 

@@ -131,10 +131,10 @@ class LateboltRetriever(BaseRetriever):
 
 
 def _node_of(hit: Hit) -> BaseNode:
-    metadata = dict(hit.metadata or {})
+    metadata = dict(hit.metadata)
     if "_node_content" in metadata:
         return metadata_dict_to_node(metadata, text=hit.text or "")
-    return TextNode(id_=str(hit.id), text=hit.text or "", metadata=metadata)
+    return TextNode(id_=hit.id, text=hit.text or "", metadata=metadata)
 
 
 def where_of(filters: MetadataFilters) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class LateboltRerank(BaseNodePostprocessor):
         with self.callback_manager.event(CBEventType.RERANKING, payload=asked) as event:
             texts = [found.node.get_content(metadata_mode=MetadataMode.EMBED) for found in nodes]
             hits = self._encoder.rerank(query, texts, self.top_n)
-            best = [self._scored(nodes[int(hit.id)], hit.score) for hit in hits]
+            best = [self._scored(nodes[hit.id], hit.score) for hit in hits]
             event.on_end(payload={EventPayload.NODES: best})
         return best
 

@@ -165,9 +165,7 @@ class LateboltModel:
                 index.search(text, k, any_of(ID, among[query]), True, self.mode)
                 for query, text in texts.items()
             ]
-        return {
-            query: {str(hit.id): hit.score for hit in hits} for query, hits in zip(texts, found, strict=True)
-        }
+        return {query: {hit.id: hit.score for hit in hits} for query, hits in zip(texts, found, strict=True)}
 
     def _score_all(
         self,

@@ -420,13 +420,17 @@ class Points(ABC):
         payload = payload or {}
         if ID not in payload:
             return Hit(str(id), score, None, dict(payload))
-        return Hit(payload[ID], score, payload.get(TEXT), payload.get(METADATA))
+        return Hit(payload[ID], score, payload.get(TEXT), payload.get(METADATA) or {})
 
     # What the two engines do each in its own way
 
     @abstractmethod
     def __len__(self) -> int:
         """Documents."""
+
+    def __bool__(self) -> bool:
+        """There is one, however many documents it holds."""
+        return True
 
     @abstractmethod
     def _upsert(self, batch: Sequence[NewPoint]) -> None:

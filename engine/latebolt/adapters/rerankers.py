@@ -83,7 +83,7 @@ class LateboltRanker(BaseRanker):
                     f"docs[{position}] is of type {document.document_type} and has no text to read."
                 )
         hits = self.model.rerank(query, [document.text for document in documents])
-        results = [Result(documents[int(hit.id)], hit.score, rank) for rank, hit in enumerate(hits, start=1)]
+        results = [Result(documents[hit.id], hit.score, rank) for rank, hit in enumerate(hits, start=1)]
         return RankedResults(results=results, query=query, has_scores=True)
 
     def score(self, query: str, doc: str) -> float:

@@ -81,7 +81,7 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def hit_lines(rank: int, hit: Hit, matches: Sequence[WordMatch] = (), width: int = 200) -> str:
+def hit_lines(rank: int, hit: Hit[Any], matches: Sequence[WordMatch] = (), width: int = 200) -> str:
     """A hit for people: rank, score, id, and the beginning of its text with matched words in bold."""
     head = f"{rank:>3}. {styled(f'{hit.score:.3f}', fg='green')}  {styled(str(hit.id), bold=True)}"
     if not hit.text:

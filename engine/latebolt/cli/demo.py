@@ -120,7 +120,7 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     reranked = []
     for query in (BERLIN_QUERY, *BERLIN_QUERIES_ELSEWHERE * elsewhere):
         start = time.perf_counter()
-        ranked = encoder.rerank(query, list(BERLIN_PASSAGES), top_k=3)
+        ranked = encoder.rerank(query, list(BERLIN_PASSAGES), k=3)
         took_ms = 1e3 * (time.perf_counter() - start)
         tell(f"\n{styled(f'rerank 8 passages: {query}', bold=True)}   ({took_ms:.1f} ms)")
         for rank, hit in enumerate(ranked, start=1):

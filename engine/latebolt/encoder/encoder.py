@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads as pools
+from latebolt.checks import renamed
 from latebolt.contract import Contract, Head
 from latebolt.encoder import model_folder, truncation
 from latebolt.encoder.model import Model
@@ -343,17 +344,24 @@ class Encoder:
         truncation.warn(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
 
     def rerank(
-        self, query: str, documents: Sequence[str | Mapping[str, Any]], top_k: int | None = None
-    ) -> list[Hit]:
+        self,
+        query: str,
+        documents: Sequence[str | Mapping[str, Any]],
+        k: int | None = None,
+        *,
+        top_k: int | None = None,
+    ) -> list[Hit[int]]:
         """The documents by MaxSim with the query, best first; `Hit.id` is the position in `documents`.
 
         Args:
             documents: texts, or dicts with a "text" or "content".
+            k: hits wanted; None for all.
+            top_k: what k was called in earlier versions.
 
         Raises:
-            InvalidInput: an empty query, or documents that are not a list of str.
+            InvalidInput: an empty query, k below 1, or documents that are not a list of str.
         """
-        return rerank(self, query, documents, top_k)
+        return rerank(self, query, documents, renamed("k", k, "top_k", top_k))
 
     def tokenize(self, texts: Sequence[str], kind: str) -> list[TokenIds]:
         """Texts as the graph takes them, for `vectors_of`: marked, cut and expanded as the contract says.

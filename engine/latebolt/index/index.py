@@ -181,6 +181,10 @@ class Index:
         """Documents that a search can find."""
         return int(self._store.snapshot().n_documents)
 
+    def __bool__(self) -> bool:
+        """There is one, however many documents it holds."""
+        return True
+
     def __repr__(self) -> str:
         state = "closed" if self._store.closed else f"{len(self)} documents, dim {self.dim}"
         return f"Index({str(self.path)!r}, {state})"
@@ -665,5 +669,5 @@ def _hits(found: Sequence[Found]) -> list[Hit]:
     for some in places.values():
         documents = found[some[0]].segment.documents([found[place].row for place in some])
         for place, (id, text, metadata) in zip(some, documents, strict=True):
-            hits[place] = Hit(id, found[place].score, text, metadata)
+            hits[place] = Hit(id, found[place].score, text, metadata or {})
     return [hits[place] for place in range(len(found))]

@@ -73,7 +73,7 @@ def test_pooling_keeps_a_part(encoder):
 
 def test_rerank(encoder):
     documents = ["a volcano", "zip files can be read with zipfile", "a cat sat on a mat"]
-    hits = encoder.rerank("how to read a zip file", documents, top_k=2)
+    hits = encoder.rerank("how to read a zip file", documents, k=2)
     assert next(hit.id for hit in hits) == 1 and len(hits) == 2
     assert hits[0].score > hits[1].score and hits[0].text == documents[1]
     assert len(encoder.rerank("zip", documents)) == 3 and encoder.rerank("zip", []) == []

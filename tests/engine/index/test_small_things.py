@@ -48,7 +48,7 @@ def ids(hits: Any) -> list[str]:
 def test_numbers_of_numpy(index: Index, encoder: Encoder, tmp_path: Path) -> None:
     expected = ids(index.search("cat", k=2))
     assert ids(index.search("cat", k=np.int64(2))) == expected and len(expected) == 2
-    assert [hit.id for hit in encoder.rerank("cat", TEXTS, top_k=np.uint8(1))] == [0]
+    assert [hit.id for hit in encoder.rerank("cat", TEXTS, k=np.uint8(1))] == [0]
     for where in (
         {"year": np.int32(2021)},
         {"year": {"in": [np.float64(2021.0)]}},

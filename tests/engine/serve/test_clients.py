@@ -19,7 +19,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def best(encoder: Encoder) -> list[str]:
-    return [hit.text or "" for hit in encoder.rerank(QUERY, PASSAGES, top_k=3)]
+    return [hit.text or "" for hit in encoder.rerank(QUERY, PASSAGES, k=3)]
 
 
 def test_langchain(guarded: Running, best: list[str], monkeypatch: pytest.MonkeyPatch):

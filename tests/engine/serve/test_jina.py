@@ -27,7 +27,7 @@ VECTOR_PATHS = ["/v1/multi-vector", "/v1/multi-embeddings", "/v1/embeddings"]
 
 def test_rerank_answers_as_the_library_does(client: httpx.Client, encoder: Encoder):
     answer = client.post("/v1/rerank", json={"query": QUERY, "documents": PASSAGES, "top_n": 3}).json()
-    hits = encoder.rerank(QUERY, PASSAGES, top_k=3)
+    hits = encoder.rerank(QUERY, PASSAGES, k=3)
     assert [result["index"] for result in answer["results"]] == [hit.id for hit in hits]
     scores = [result["relevance_score"] for result in answer["results"]]
     np.testing.assert_allclose(scores, [hit.score for hit in hits], rtol=1e-5)

@@ -408,7 +408,7 @@ def _result(hit: Hit, rank: int) -> Result:
         "document_id": _id_of(hit),
         "passage_id": int(hit.id),
     }
-    if hit.metadata is not None and _METADATA in hit.metadata:
+    if _METADATA in hit.metadata:
         result["document_metadata"] = hit.metadata[_METADATA]
     return result
 
