@@ -505,7 +505,8 @@ def sum_parts(builder: ir.IRBuilder, sums: list[Any]) -> Any:
         for a, b in (sums[:2], sums[2:])
     ]
     low = [q + lane + (0, width)[p] for q in range(0, width, 4) for p in (0, 1) for lane in (0, 1)]
-    return builder.add(shuffle(builder, *pairs, low), shuffle(builder, *pairs, [lane + 2 for lane in low]))
+    a, b = pairs
+    return builder.add(shuffle(builder, a, b, low), shuffle(builder, a, b, [lane + 2 for lane in low]))
 
 
 def shuffle(builder: ir.IRBuilder, a: Any, b: Any, order: list[int]) -> Any:
