@@ -77,7 +77,9 @@ class Counts:
     def need(self) -> Float64:
         """[pieces], the share of all languages' tokens that a piece makes."""
         means = {language: np.mean(found, axis=0) for language, found in self._found.items()}
-        return np.sum([self._weights[language] * mean for language, mean in means.items()], axis=0)
+        return np.asarray(
+            np.sum([self._weights[language] * mean for language, mean in means.items()], axis=0)
+        )
 
     def _encode(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for start in range(0, len(texts), 4096):

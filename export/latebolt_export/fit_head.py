@@ -184,7 +184,7 @@ def ndcg_at_10(data: TrainingSet, head: torch.Tensor, queries: Sequence[int]) ->
     from latebolt.kernels.maxsim import maxsim_arrays
 
     def project(values: torch.Tensor) -> np.ndarray:
-        return normalize(values.float() @ head.T, dim=-1).numpy()
+        return np.asarray(normalize(values.float() @ head.T, dim=-1).numpy())
 
     documents = np.concatenate([project(part) for part in data.documents.values.split(65536)])
     gains = []

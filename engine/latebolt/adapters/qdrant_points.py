@@ -118,7 +118,7 @@ def batches(points: Iterable[NewPoint]) -> Iterator[list[NewPoint]]:
 def first_stage_of(matrix: Float32, kind: FirstStage) -> Float32:
     """What the first stage compares, of a document's token vectors or, for "mean", of a query's."""
     if kind == "mean":
-        return matrix.mean(axis=0, dtype=np.float32)
+        return np.asarray(matrix.mean(axis=0, dtype=np.float32))
     return pool_tokens(np.ascontiguousarray(matrix), POOL_FACTOR, 0)
 
 

@@ -35,8 +35,8 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     import llvmlite.binding as llvm
 
     from latebolt import __version__, caches
+    from latebolt.cpus import available_cpus
     from latebolt.kernels import isa, native
-    from latebolt.threads import available_cpus
 
     cached = native.cache_folder() / native.cache_key(isa.active())
     report: dict[str, dict[str, Any]] = {

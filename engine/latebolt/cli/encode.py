@@ -35,7 +35,7 @@ from latebolt.errors import InvalidInput
 @json_option
 @click.pass_context
 def encode_command(
-    context: click.Context, files: tuple[str, ...], out: str, on: str, as_json: bool, **options: Any
+    context: click.Context, /, files: tuple[str, ...], out: str, on: str, as_json: bool, **options: Any
 ) -> None:
     """Write the token vectors of FILES' texts to OUT.
 

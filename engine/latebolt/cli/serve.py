@@ -12,7 +12,7 @@ from latebolt.errors import RuntimeUnavailable
 from latebolt.serve.settings import Settings, indexes_of, option, variable
 
 
-class _Several(click.ParamType):
+class _Several(click.ParamType):  # type: ignore[type-arg]  # generic for mypy, not when it runs
     """One NAME=FOLDER of an option; of a variable as many as it holds."""
 
     name = "text"

@@ -73,7 +73,7 @@ class Int8Codec:
     def decode(self, columns: Columns) -> Float32:
         """(values - 64) * scale."""
         centred = np.asarray(columns["values"]).astype(np.float32) - LEVEL_ZERO
-        return (centred * np.asarray(columns["scale"])[:, None]).astype(np.float32)
+        return np.asarray(centred * np.asarray(columns["scale"])[:, None], np.float32)
 
     def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ExactScorer:
         """See `base.Codec`."""

@@ -199,7 +199,8 @@ class ResidualCodec:
         weights = self.weights[np.concatenate(fields, axis=1)]
         share, norm = self.factors[np.asarray(columns["norm"])].T[:, :, None]
         centroids = self.centroids[np.asarray(columns["cell"])]
-        return (share * centroids + norm * (weights * self.spread)).astype(np.float32)
+        vectors: Float32 = (share * centroids + norm * (weights * self.spread)).astype(np.float32)
+        return vectors
 
     def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ResidualScorer:
         """See `base.Codec`."""

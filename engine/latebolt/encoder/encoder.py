@@ -26,6 +26,7 @@ import numpy.typing as npt
 from latebolt import threads as pools
 from latebolt.checks import renamed
 from latebolt.contract import Contract, Head
+from latebolt.cpus import available_cpus
 from latebolt.encoder import model_folder, truncation
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
@@ -109,7 +110,7 @@ class Encoder:
             fastest = next(name for name in order if name in folder.contract.graphs)
             text = TextPipeline(folder.tokenizer(), folder.contract)
             model = Model(folder, precision or fastest, where)
-            encoder = cls(model, text, head, threads or pools.available_cpus())
+            encoder = cls(model, text, head, threads or available_cpus())
             encoder._session(encoder.threads)  # what cannot be loaded is said now
             return encoder
 

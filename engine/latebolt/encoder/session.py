@@ -186,4 +186,4 @@ class Session:
         vectors = values.astype(np.float32, copy=False)
         if self._normalised:
             return vectors
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM)
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM))

@@ -15,10 +15,10 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from latebolt import threads as pools
 from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
+from latebolt.cpus import available_cpus
 from latebolt.encoder import truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, ModelMismatch
@@ -571,9 +571,7 @@ class Index:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._store.snapshot()
         check_fields(snapshot.segments, request.where)
-        threads = (
-            self._encoder.threads if self._encoder else self._load.get("threads")
-        ) or pools.available_cpus()
+        threads = (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
 
         def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
             return self._find(snapshot, *query, request, threads, trace)

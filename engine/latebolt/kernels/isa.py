@@ -30,7 +30,7 @@ STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vec
 
 def host_is_arm() -> bool:
     """Whether this machine is a 64-bit ARM."""
-    return llvm.get_process_triple().startswith(("aarch64", "arm64"))
+    return str(llvm.get_process_triple()).startswith(("aarch64", "arm64"))
 
 
 @functools.cache

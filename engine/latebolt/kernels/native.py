@@ -119,7 +119,7 @@ def compile_object(name: str, isa: str) -> bytes:
     foreign = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
     if foreign - _ALLOWED_SYMBOLS:
         raise AssertionError(f"kernel {name} needs {sorted(foreign)}; it must not call numba's runtime")
-    return machine.emit_object(module)
+    return bytes(machine.emit_object(module))
 
 
 def assembly(name: str, isa: str) -> str:
@@ -127,7 +127,7 @@ def assembly(name: str, isa: str) -> str:
     machine = target_machine(isa)
     module = llvm.parse_assembly(compile_ir(name, isa))
     module.triple = machine.triple
-    return machine.emit_assembly(module)
+    return str(machine.emit_assembly(module))
 
 
 def _read_cached(path: Path) -> bytes | None:

@@ -619,7 +619,7 @@ def loop(builder: ir.IRBuilder, count: Any, initial: list[Any], step: Any) -> li
     state = [builder.phi(value.type) for value in initial]
     for phi, value in zip(state, initial, strict=True):
         phi.add_incoming(value, entry)
-    new = step(i, state)
+    new: list[Any] = step(i, state)
     following = builder.add(i, const(1))
     i.add_incoming(following, builder.block)
     for phi, value in zip(state, new, strict=True):

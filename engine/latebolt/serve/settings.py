@@ -117,7 +117,7 @@ class Settings:
     @property
     def process_threads(self) -> int:
         """CPU threads of one process."""
-        from latebolt.threads import available_cpus  # imports NumPy, which `latebolt --help` can do without
+        from latebolt.cpus import available_cpus
 
         return self.threads or max(1, available_cpus() // self.workers)
 

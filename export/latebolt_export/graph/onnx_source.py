@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from latebolt.errors import ExportError
-from latebolt.formats import graphs, lengths, modules, settings
+from latebolt.formats import graphs, lengths, modules, settings, vocabulary
 from latebolt.formats.files import joint_sha256
 from latebolt_export.graph import tensors
 from latebolt_export.graph.onnx_edit import Builder, lift_constants, set_nodes
@@ -48,7 +48,7 @@ def load(place: Place, file: Path) -> OnnxSource:
         ModelError: there is no tokenizer, or a setting is not what it should be.
     """
     around = (file.parent, file.parent.parent)
-    named = (settings.TOKENIZER, *tokenizer_files.FILES)
+    named = (vocabulary.FILE_NAME, *tokenizer_files.FILES)
     folder = next((each for name in named for each in around if (each / name).is_file()), file.parent)
     stated = settings.read(folder, tokenizer_files.convert(modules.encoder_folder(folder)))
     return OnnxSource(
@@ -193,4 +193,4 @@ def _unit_outputs(model: onnx.ModelProto, name: str, width: int, outputs: Sequen
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")))

@@ -224,7 +224,7 @@ def _candidates(reach: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _power_of_two(scale: np.ndarray) -> np.ndarray:
-    return np.exp2(np.round(np.log2(scale))).astype(np.float32)
+    return np.asarray(np.exp2(np.round(np.log2(scale))), np.float32)
 
 
 def _round_activations(sample: Activations, scale: np.ndarray) -> np.ndarray:
@@ -234,4 +234,5 @@ def _round_activations(sample: Activations, scale: np.ndarray) -> np.ndarray:
     step = np.maximum(high - low, 1e-12) / 255
     zero = np.round(-low / step)
     step, zero = step[sample.text, None], zero[sample.text, None]
-    return ((np.clip(np.round(sample.rows / scale / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+    rounded = np.clip(np.round(sample.rows / scale / step) + zero, 0, 255) - zero
+    return np.asarray(rounded * step, np.float32)

@@ -32,7 +32,7 @@ def value(tensor: TensorProto) -> np.ndarray:
     """What a constant holds; a large one is mapped, read-only."""
     place = _place(tensor)
     if place is None:
-        return numpy_helper.to_array(tensor)
+        return np.asarray(numpy_helper.to_array(tensor))
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     path, offset, _ = place
     return np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
@@ -236,7 +236,7 @@ def _varint(number: int) -> bytes:
 
 def _size(tensor: TensorProto) -> int:
     width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return int(np.prod(tensor.dims, dtype=np.int64)) * width
+    return int(np.prod(tensor.dims, dtype=np.int64)) * int(width)
 
 
 def _place(tensor: TensorProto) -> tuple[str, int, int] | None:

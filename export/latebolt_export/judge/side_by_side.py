@@ -143,7 +143,7 @@ def _report(
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """Rows of unit length: not every library normalises by itself."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def _run(library: Library, asked: dict[str, list[str]]) -> tuple[dict[str, list[np.ndarray]], str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from latebolt.errors import ExportError
 from latebolt_export.judge.budgets import Budgets
 from latebolt_export.judge.parity import GraphParity, HeadParity, Report
@@ -9,7 +11,7 @@ from latebolt_export.judge.parity import GraphParity, HeadParity, Report
 
 def hold_to(budgets: Budgets, report: Report) -> None:
     """Raise ExportError for the first graph past its budget; int8's names the worst MatMuls."""
-    bounds = {
+    bounds: dict[str, tuple[str, str, float, Callable[[HeadParity], float]]] = {
         "fp32": ("largest absolute difference", "at most", budgets.fp32_max_abs, lambda head: head.max_abs),
         "fp16": ("smallest token cosine", "at least", budgets.fp16_min_cosine, lambda head: head.cosine_min),
         "int8": ("mean token cosine", "at least", budgets.int8_mean_cosine, lambda head: head.cosine_mean),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.formats import graphs, hub, lengths, settings
+from latebolt.formats import graphs, hub, lengths, vocabulary
 
 if TYPE_CHECKING:
     from latebolt_export.source.checkpoint import Checkpoint
@@ -98,7 +98,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             weights = SAFE if safe else PICKLED
             if not any(Path(name).match(pattern) for name in names for pattern in (*SAFE, *PICKLED)):
                 weights = ("*.onnx", "*.onnx_data", "*.onnx.data")
-            if any(Path(name).name == settings.TOKENIZER for name in names):
+            if any(Path(name).name == vocabulary.FILE_NAME for name in names):
                 tokenizers = ()
         wanted = [*SMALL, *tokenizers, *weights]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))

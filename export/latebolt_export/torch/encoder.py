@@ -213,7 +213,8 @@ def build(plan: Plan, state: Mapping[str, Tensor], where: str) -> Encoder:
         )
     encoder.load_state_dict(filled, assign=True)
     encoder.prepare()
-    return encoder.requires_grad_(False).eval()
+    encoder.requires_grad_(False).eval()
+    return encoder
 
 
 def _source(plan: Plan, module: str) -> tuple[str, int, int]:

@@ -46,7 +46,8 @@ def build(plan: LibraryPlan, state: Mapping[str, Tensor]) -> LibraryEncoder:
     """The encoder with its float32 weights; `library_encoder.read` has checked that they fill it."""
     made = LibraryEncoder(plan)
     made.model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
-    return made.float()
+    made.float()
+    return made
 
 
 def trace(module: TokenEmbedder, folder: Path) -> onnx.ModelProto:

@@ -110,4 +110,6 @@ def build(checkpoint: Checkpoint, outputs: Sequence[Output]) -> TokenEmbedder:
 def assemble(made: nn.Module, projections: Sequence[Projection], outputs: Sequence[Output]) -> TokenEmbedder:
     """An encoder with heads behind it, in evaluation mode."""
     modules = nn.ModuleList(_Projection(projection) for projection in projections)
-    return TokenEmbedder(made, modules, outputs).requires_grad_(False).eval()
+    embedder = TokenEmbedder(made, modules, outputs)
+    embedder.requires_grad_(False).eval()
+    return embedder

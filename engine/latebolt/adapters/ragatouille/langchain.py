@@ -12,7 +12,7 @@ from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.errors import RuntimeUnavailable
 
 try:
-    from langchain_core.callbacks.manager import CallbackManagerForRetrieverRun, Callbacks
+    from langchain_core.callbacks import CallbackManagerForRetrieverRun, Callbacks
     from langchain_core.documents import BaseDocumentCompressor, Document
     from langchain_core.retrievers import BaseRetriever
     from pydantic import BaseModel, ConfigDict, Field, model_validator

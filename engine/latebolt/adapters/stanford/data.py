@@ -105,7 +105,7 @@ class Queries:
         return iter(self.data.items())
 
     def __getitem__(self, key: Any) -> str:
-        return self.data[key]
+        return str(self.data[key])
 
     def keys(self) -> KeysView[Any]:
         """The qids."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from latebolt.errors import IndexUnusable
 from latebolt.index.documents.old_words import old_words_of
-from latebolt.index.documents.texts_reader import Int64, Postings
+from latebolt.index.documents.postings import Int64, Postings
 from latebolt.index.documents.words import words_of
 from latebolt.index.store.segment import Segment
 

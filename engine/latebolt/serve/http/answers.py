@@ -45,14 +45,14 @@ def vectors_json(vectors: Float32, types: Sequence[str], alone: bool) -> msgspec
 
 def _as_type(vectors: Float32, name: str) -> list[Any]:
     if name == "float":
-        return np.round(vectors.astype(np.float64), _DIGITS).tolist()
+        return list(np.round(vectors.astype(np.float64), _DIGITS).tolist())
     if name == "base64":
         little = vectors.astype("<f4", copy=False)
         return [base64.b64encode(row.tobytes()).decode("ascii") for row in little]
     packed = np.packbits(vectors > 0, axis=1)
     if name == "ubinary":
-        return packed.tolist()
-    return (packed.astype(np.int16) - 128).tolist()
+        return list(packed.tolist())
+    return list((packed.astype(np.int16) - 128).tolist())
 
 
 def matches_json(query: str, text: str, matches: Sequence[TokenMatch]) -> list[dict[str, Any]]:

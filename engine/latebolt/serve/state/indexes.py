@@ -177,7 +177,7 @@ class Indexes:
         """Delete documents; says how many of them there were."""
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
-            found = self._patiently(lambda: index.delete(ids))
+            found: int = self._patiently(lambda: index.delete(ids))
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return found
 
