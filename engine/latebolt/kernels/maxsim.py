@@ -27,7 +27,7 @@ VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, whic
 
 
 class ResidualArrays(NamedTuple):
-    """Token vectors as residual codes; see `codec.residual` for their meaning.
+    """Token vectors as residual codes; see `codec.residual_codec` for their meaning.
 
     codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens], rows of
     factors float32 [256, 2]: what the centroid and the residual are multiplied by; levels uint8 [16], 0..127,

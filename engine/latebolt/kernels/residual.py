@@ -24,8 +24,9 @@ _NS_A_DIMENSION = 4  # about, on one thread
 
 
 class ResidualCodes(NamedTuple):
-    """codes uint8 [n, dim * bits / 8], packed as in `codec.residual`; norms uint8 [n], numbers of factors;
-    pairs float32 [n, 2], the best factors of centroid and residual, of which `norms` are the nearest.
+    """codes uint8 [n, dim * bits / 8], packed as in `codec.residual_codec`; norms uint8 [n], numbers of
+    factors; pairs float32 [n, 2], the best factors of centroid and residual, of which `norms` are the
+    nearest.
     """
 
     codes: npt.NDArray[np.uint8]
