@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from latebolt.encoder.encoder import Encoder
     from latebolt.errors import LateboltError
     from latebolt.index.index import Index
-    from latebolt.rerank import maxsim
+    from latebolt.scoring import maxsim
     from latebolt.values import Hit, TokenVectors
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ _HOMES = {
     "Index": "latebolt.index.index",
     "LateboltError": "latebolt.errors",
     "TokenVectors": "latebolt.values",
-    "maxsim": "latebolt.rerank",
+    "maxsim": "latebolt.scoring",
 }
 
 __all__ = ["Encoder", "Hit", "Index", "LateboltError", "TokenVectors", "__version__", "maxsim"]

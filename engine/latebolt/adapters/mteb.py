@@ -23,7 +23,7 @@ from latebolt.index.filters.tree import ID, any_of
 from latebolt.index.index import Index
 from latebolt.index.search.fusion import Mode, check_mode
 from latebolt.progress import progress_bar
-from latebolt.rerank import maxsim
+from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
 try:

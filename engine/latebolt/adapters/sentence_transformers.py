@@ -19,7 +19,7 @@ from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
-from latebolt.rerank import maxsim
+from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]

@@ -13,7 +13,7 @@ import click
 from latebolt.cli.terminal import plain, styled
 
 if TYPE_CHECKING:
-    from latebolt.rerank import WordMatch
+    from latebolt.alignment import WordMatch
     from latebolt.values import Hit
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -77,7 +77,7 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     `--model multilingual` in other languages too.
     """
     from latebolt import Encoder
-    from latebolt.rerank import align
+    from latebolt.alignment import align
 
     def tell(text: str = "") -> None:
         if not as_json:

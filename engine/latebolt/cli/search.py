@@ -111,10 +111,10 @@ def rerank_command(
     latebolt rerank "What is the population of Berlin?" passages.txt -k 3
     """
     from latebolt import Encoder
+    from latebolt.alignment import align
     from latebolt.checks import check_query
     from latebolt.corpus.documents import read_passages
     from latebolt.encoder import truncation
-    from latebolt.rerank import align
 
     check_query(query)
     if file != "-" and not Path(file).exists() and Path(query).is_file():

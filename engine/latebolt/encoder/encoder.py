@@ -35,7 +35,7 @@ from latebolt.encoder.session import Session, resolve_device
 from latebolt.encoder.text import Span, TextPipeline, TextTokens, TokenIds, check_texts
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
-from latebolt.rerank import rerank
+from latebolt.scoring import rerank
 from latebolt.values import Hit, TokenVectors
 
 Float32 = npt.NDArray[np.float32]

@@ -15,6 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.alignment import align_tokens, match_words
 from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
@@ -40,7 +41,6 @@ from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
-from latebolt.rerank import align_tokens, match_words
 from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
 
 Float32 = npt.NDArray[np.float32]
@@ -494,11 +494,11 @@ class Index:
             where: only documents whose metadata satisfy it, e.g. 'year >= 2020 and lang = "en"' or
                 {"year": {">=": 2020}, "lang": "en"}.
             exhaustive: score every document exactly. Otherwise that is done where it takes hardly longer
-                (`index.planning`); else documents are ranked by their centroids (in large segments only those
-                that lists by centroid bring up), and the best are scored exactly until more of them change
-                nothing. Up to k = 32 the hits of a smaller k begin those of a larger.
+                (see `search.planning`); else documents are ranked by their centroids (in large segments only
+                those that lists by centroid bring up), and the best are scored exactly until more of them
+                change nothing. Up to k = 32 the hits of a smaller k begin those of a larger.
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
-                model; "hybrid" by both (`index.hybrid` says how). Scores of different modes do not compare.
+                model; "hybrid" by both (`search.fusion` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, which way each
                 segment was searched and why, and which words of each hit matched, for which the hits' texts
                 are encoded.

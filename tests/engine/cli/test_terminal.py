@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import latebolt
+from latebolt.alignment import WordMatch
 from latebolt.cli import terminal
 from latebolt.cli.common import hit_lines, shade
-from latebolt.rerank import WordMatch
 from latebolt.values import Hit
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

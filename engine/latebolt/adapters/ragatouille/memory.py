@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.errors import InvalidInput
-from latebolt.rerank import maxsim
+from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]

@@ -21,7 +21,7 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
 from latebolt.index.filters.tree import ID, any_of
 from latebolt.index.index import Index
-from latebolt.rerank import maxsim
+from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
 Float32 = npt.NDArray[np.float32]

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from latebolt.alignment import TokenMatch, WordMatch
 from latebolt.codec.base import Columns, Float32, Int64, Scorer
-from latebolt.rerank import TokenMatch, WordMatch
 from latebolt.values import Hit
 
 

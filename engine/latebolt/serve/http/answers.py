@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from starlette.responses import Response
 
-from latebolt.rerank import TokenMatch
+from latebolt.alignment import TokenMatch
 
 Float32 = npt.NDArray[np.float32]
 

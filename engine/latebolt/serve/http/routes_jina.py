@@ -12,8 +12,8 @@ import numpy.typing as npt
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from latebolt.alignment import match_tokens
 from latebolt.encoder.text import TokenIds
-from latebolt.rerank import match_tokens
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated
 from latebolt.serve.http.answers import answer, matches_json, vectors_json

@@ -22,7 +22,7 @@ from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
 from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
-from latebolt.rerank import maxsim
+from latebolt.scoring import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Batcher, count_truncated
 from latebolt.serve.engine.cache import VectorCache

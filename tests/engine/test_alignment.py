@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latebolt import TokenVectors, maxsim
-from latebolt.rerank import align
+from latebolt.alignment import align
 
 
 def test_words_find_their_like(encoder):

@@ -1,0 +1,73 @@
+"""MaxSim of a query with texts given on the spot, and ranking by it.
+
+Works on anything that encodes queries and documents; keeps nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.checks import check_k, check_query, passage_text
+from latebolt.errors import InvalidInput
+from latebolt.kernels.maxsim import maxsim_arrays
+from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
+
+Float32 = npt.NDArray[np.float32]
+Span = tuple[int, int]
+
+
+class TextEncoder(Protocol):
+    """What this module needs of an encoder."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that work on it may take."""
+
+    def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
+        """Token vectors of queries."""
+
+    def encode_documents(self, texts: Sequence[str]) -> TokenVectors:
+        """Token vectors of documents."""
+
+    def spans(self, text: str, kind: str) -> list[Span]:
+        """Characters each vector stands for."""
+
+
+def maxsim(query: npt.ArrayLike, documents: TokenVectors | Iterable[npt.ArrayLike]) -> Float32:
+    """MaxSim of one query with every document.
+
+    Args:
+        query: float32 [n_query, dim], finite.
+        documents: token vectors of the same width; `TokenVectors`, or one array [n_tokens, dim] a document.
+    Returns:
+        float32 [n_documents], higher is better; 0 for a document without tokens.
+    Raises:
+        InvalidInput: the widths differ, a query value is NaN or infinite, or one of the two is no vectors.
+    Source: equation 3 of Khattab and Zaharia, "ColBERT", SIGIR 2020.
+    """
+    matrix = as_matrix(query, "query")
+    vectors = as_token_vectors(documents, "documents", matrix.shape[1])
+    return maxsim_arrays(matrix, vectors.values, vectors.offsets)
+
+
+def rerank(
+    encoder: TextEncoder,
+    query: str,
+    documents: Sequence[str | Mapping[str, Any]],
+    k: int | None = None,
+) -> list[Hit[int]]:
+    """The documents by MaxSim with the query, best first, ties by position; see `passage_text` for dicts."""
+    if isinstance(documents, str | bytes | Mapping):
+        kind = type(documents).__name__
+        raise InvalidInput(f"documents should be a list, got one {kind}. Put it in a list.")
+    texts = [passage_text(document, f"documents[{i}]") for i, document in enumerate(documents)]
+    query = check_query(query)
+    k = len(texts) if k is None else check_k(k)
+    vectors = encoder.encode_documents(texts)
+    scores = maxsim(encoder.encode_queries([query])[0], vectors)
+    best = np.argsort(-scores, kind="stable")[:k]
+    return [Hit(int(i), float(scores[i]), texts[i]) for i in best]
