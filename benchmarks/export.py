@@ -117,7 +117,7 @@ def small(folder: Path, quick: bool) -> list[dict[str, Any]]:
         "source.checkpoint",
         "torch.trace",
         "graph.fuse",
-        "graph.variants",
+        "variants",
         "judge.quality",
         "judge.side_by_side",
     ):

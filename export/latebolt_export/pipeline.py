@@ -245,6 +245,7 @@ def build_from_graph(
         progress("running it as it is")
         run = parity.runner(tensors.open_session(model, folder))
         truth = parity.reference(run, _texts(given, draft))
+        del run  # its session holds all weights
         progress("fusing")
         fused = fuse.fuse(model, attention=True, heads=given.heads, hidden=given.hidden)
         start = _Start(fused, (), outputs, truth, "the original graph", digest)

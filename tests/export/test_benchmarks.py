@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 
 import numpy as np
@@ -40,6 +42,17 @@ def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
     with torch.no_grad():
         expected = encode.torch_colbert("sdpa")(torch.tensor(ids), torch.tensor(mask)).numpy()
     np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_export_takes_a_few_times_the_memory_of_its_weights(tmp_path):
+    """Over the libraries, which alone are nearly four times as large as this model."""
+    if not importlib.util.find_spec(starter.MODULE):
+        pytest.skip(f"needs the weights of {starter.PACKAGE}")
+    command = [sys.executable, BENCHMARKS / "export.py", "--part", "small", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (row,) = json.loads(done.stdout.splitlines()[-1])
+    assert 1 < row["times"] < 4, row
 
 
 # Each with a word that only a row of its own has.

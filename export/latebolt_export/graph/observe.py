@@ -53,4 +53,6 @@ def observe(
             rows = value[0]
             text = np.full(len(pick), number)
             kept[name].append((rows[pick], share, text, rows.min(0)[None], rows.max(0)[None]))
-    return {name: Activations(*map(np.concatenate, zip(*parts, strict=True))) for name, parts in kept.items()}
+    del session
+    # Taken out as they are joined, so that not all are held twice.
+    return {name: Activations(*map(np.concatenate, zip(*kept.pop(name), strict=True))) for name in names}

@@ -85,9 +85,11 @@ def set_nodes(model: onnx.ModelProto, nodes: Iterable[NodeProto]) -> None:
             kept.append(node)
     del model.graph.node[:]
     model.graph.node.extend(reversed(kept))
-    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(constants)
+    # Taken out one by one: a message gives the memory of what was in it back only as a whole, so that putting
+    # the kept ones in again would hold them twice.
+    for i in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[i].name not in needed:
+            del model.graph.initializer[i]
 
 
 def inputs_of(node: NodeProto) -> Iterable[str]:

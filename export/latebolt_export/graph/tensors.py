@@ -20,11 +20,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from latebolt_export.sessions import open_file
 
-LARGE = 1 << 20  # bytes from which a constant lies in the file
+LARGE = 1 << 16  # bytes from which a constant lies in the file
 MOST_INLINE = (
     1 << 29
 )  # bytes of a model in one file: a session reads such a file whole, and maps one beside it
-STRETCH = 1 << 26  # bytes that are looked at at a time
+STRETCH = 1 << 24  # bytes that are looked at at a time
 ALIGNMENT = 4096  # so that ONNX Runtime can map each tensor
 
 
@@ -186,22 +186,16 @@ def _write(
     Args:
         change: what is written of each constant; what lies outside is put inside, unless it is `_Outside`.
     """
-    twin = onnx.ModelProto()
-    constants = list(model.graph.initializer)
-    del model.graph.initializer[:]
-    try:
-        twin.CopyFrom(model)  # the constants apart: together they may be too large to copy
-    finally:
-        model.graph.initializer.extend(constants)
-    graph = twin.graph.SerializeToString()
-    twin.ClearField("graph")
-    changed = [change(tensor) for tensor in constants]
+    # The constants apart: together they may be too large to copy.
+    graph = _copy(model.graph, "initializer").SerializeToString()
+    around = _copy(model, "graph").SerializeToString()
+    changed = [change(tensor) for tensor in model.graph.initializer]
     # Fields of a message may come in any order: the graph's own first, then its constants.
     heads = [_head(each) for each in changed]
     sizes = [len(head) + n_bytes for head, n_bytes in heads]
     whole = len(graph) + sum(1 + len(_varint(size)) + size for size in sizes)
     with path.open("wb") as file:
-        file.write(twin.SerializeToString())
+        file.write(around)
         file.write(_GRAPH + _varint(whole) + graph)
         for each, (head, n_bytes), size in zip(changed, heads, sizes, strict=True):
             file.write(_INITIALIZER + _varint(size) + head)
@@ -209,6 +203,19 @@ def _write(
                 assert isinstance(each, TensorProto)
                 for piece in pieces(each):
                     file.write(np.ascontiguousarray(piece).data)
+
+
+def _copy(message: Any, but: str) -> Any:
+    """A copy of a message, less one of its fields."""
+    made = type(message)()
+    for field, value in message.ListFields():
+        if field.name == but:
+            continue
+        if isinstance(value, str | bytes | int | float):
+            setattr(made, field.name, value)
+        else:
+            getattr(made, field.name).MergeFrom(value)
+    return made
 
 
 # Tags of ModelProto.graph, GraphProto.initializer and TensorProto.raw_data: number * 8 + 2 (length, bytes).

@@ -153,6 +153,12 @@ def measure(path: Path, n_bytes: int, truth: Reference, longest: int | None = No
         n_bytes: of all its files.
         longest: leave out longer texts.
     """
+    heads = _heads(path, n_bytes, truth, longest)
+    return GraphParity(heads, n_bytes, _speed(path, list(truth.vectors)[:1], truth.sample.ids))
+
+
+def _heads(path: Path, n_bytes: int, truth: Reference, longest: int | None) -> dict[str, HeadParity]:
+    """Every output, in a session that is gone with its vectors when the next one is opened."""
     session = open_file(path, rearrange=n_bytes < MOST_REARRANGED)
     names = list(truth.vectors)
     ids, masks = truth.sample.ids, truth.sample.masks
@@ -165,8 +171,7 @@ def measure(path: Path, n_bytes: int, truth: Reference, longest: int | None = No
     for name in names:
         expected = [truth.vectors[name][i] for i in some]
         heads[name.removeprefix("embeddings_")] = compare(expected, found[name], truth.sample.n_queries)
-    del session
-    return GraphParity(heads, n_bytes, _speed(path, names[:1], ids))
+    return heads
 
 
 def compare(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], n_queries: int) -> HeadParity:
