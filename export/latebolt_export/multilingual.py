@@ -75,7 +75,7 @@ def build_multilingual(
     need_export_libraries()
     options = ExportOptions(precisions=tuple(precisions), dims=DIMS, overwrite=overwrite, embeddings="int4")
     with resources.as_file(resources.files("latebolt_export") / "data" / HEAD) as head:
-        return build(_checkpoint(path, head), Path(out), NAME, options, progress)
+        return build(checkpoint(path, head), Path(out), NAME, options, progress)
 
 
 def build_headless(out: str | Path) -> Contract:
@@ -83,7 +83,7 @@ def build_headless(out: str | Path) -> Contract:
     path = weights_file()
     need_export_libraries()
     options = ExportOptions(precisions=("fp32",))
-    return build(_checkpoint(path, None), Path(out), NAME, options, lambda step: None)
+    return build(checkpoint(path, None), Path(out), NAME, options, lambda step: None)
 
 
 def weights_file() -> Path:
@@ -153,7 +153,7 @@ def _is_punctuation(piece: str) -> bool:
     return piece != "" and all(unicodedata.category(character).startswith("P") for character in piece)
 
 
-def _checkpoint(path: Path, head: Path | None) -> Any:
+def checkpoint(path: Path, head: Path | None) -> Any:
     import torch
 
     from latebolt_export.source import architectures
