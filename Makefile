@@ -48,14 +48,19 @@ test-frameworks: .venv-frameworks/.ready
 	.venv-frameworks/bin/pytest tests/frameworks/test_multi_vector_encoder.py $(TEST_ARGS)
 
 # The table of docs/beside-libraries.md: models drawn at random, saved by each library, beside the library. PyLate
-# brings gigabytes of its own, so it is asked only here: two versions, two environments.
+# brings gigabytes of its own, so it is asked only here: two versions, two environments. A try with three models each:
+# make record-differential NATIVE=3 PYLATE=3 STANFORD=3 KEPT=build/try RECORD=build/try
 KEPT = build/differential
+RECORD = docs/beside-libraries
+NATIVE = 130
+PYLATE = 50
+STANFORD = 40
 record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.ready .venv-pylate-1.2/.ready
-	PYTHONPATH=tests .venv-frameworks/bin/python -m differential.with_sentence_transformers $(KEPT) 0 130
-	PYTHONPATH=tests .venv-pylate/bin/python -m differential.with_pylate $(KEPT) 0 50
-	PYTHONPATH=tests .venv-pylate-1.2/bin/python -m differential.with_pylate $(KEPT) 0 50
-	PYTHONPATH=tests .venv-export/bin/python -m differential.with_colbert_ai $(KEPT) 0 40
-	PYTHONPATH=tests .venv-export/bin/python -m differential.record $(KEPT) docs/beside-libraries 1
+	PYTHONPATH=tests .venv-frameworks/bin/python -m differential.with_sentence_transformers $(KEPT) 0 $(NATIVE)
+	PYTHONPATH=tests .venv-pylate/bin/python -m differential.with_pylate $(KEPT) 0 $(PYLATE)
+	PYTHONPATH=tests .venv-pylate-1.2/bin/python -m differential.with_pylate $(KEPT) 0 $(PYLATE)
+	PYTHONPATH=tests .venv-export/bin/python -m differential.with_colbert_ai $(KEPT) 0 $(STANFORD)
+	PYTHONPATH=tests .venv-export/bin/python -m differential.record $(KEPT) $(RECORD) 1
 
 .venv-pylate/.ready:
 	$(PYTHON) -m venv .venv-pylate

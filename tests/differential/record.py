@@ -87,7 +87,7 @@ def markdown(found: list[dict[str, Any]]) -> str:
     refusals = collections.Counter(
         row["detail"].partition(": ")[2] for row in found if row["outcome"] == "refused"
     )
-    out += [f"- {count} x {reason}" for reason, count in sorted(refusals.items())]
+    out += [f"- {count} x {reason}" for reason, count in sorted(refusals.items())] or ["None."]
     wrong = [row for row in found if row["outcome"] not in comparing.GOOD]
     out += [
         "",
