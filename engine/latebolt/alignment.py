@@ -9,12 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from latebolt.scoring import Span, TextEncoder
-
-Float32 = npt.NDArray[np.float32]
+from latebolt.arrays import Float32
+from latebolt.scoring import TextEncoder
+from latebolt.values import Span
 
 # A number with its separators, or letters with inner apostrophes and hyphens.
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*")

@@ -11,13 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.checks import check_k, check_query, passage_text
 from latebolt.errors import InvalidInput
 from latebolt.kernels.maxsim import maxsim_arrays
-from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
-
-Float32 = npt.NDArray[np.float32]
-Span = tuple[int, int]
+from latebolt.values import Hit, Span, TokenVectors, as_matrix, as_token_vectors
 
 
 class TextEncoder(Protocol):

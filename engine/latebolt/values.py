@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, overload
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Bool, Float32, Int64
 from latebolt.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,9 +24,7 @@ else:
 
     Id = TypeVar("Id", str, int)
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
+Span = tuple[int, int]  # characters [start, end) of a text
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from latebolt.arrays import Float64
 from latebolt.evaluate import read_collection
 from latebolt_export.multilingual import SPECIAL, tokenizer_json, weights_file
 from latebolt_export.source.e5_package import E5Package
-
-Float64 = npt.NDArray[np.float64]
 
 # Shares of words that begin with a capital, and that are all capitals, beside those in lower case.
 CAPITALS, ALL_CAPITALS = 0.15, 0.01

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown
+from latebolt.arrays import Float32, Int64
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.index.filters.tree import ID, any_of
@@ -34,8 +34,6 @@ try:
 except ImportError as error:
     raise RuntimeUnavailable('mteb is not installed. Run "pip install mteb".') from error
 
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
 
 _CHUNK = 1024  # documents whose vectors are in memory at a time
 

@@ -43,12 +43,12 @@ from latebolt.adapters.qdrant_points import (
     TOKENS,
     Asked,
     FirstStage,
-    Float32,
     NewPoint,
     Points,
     check_first_stage,
     collection_spec,
 )
+from latebolt.arrays import Float32
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.index.index import Index

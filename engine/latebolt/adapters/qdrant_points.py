@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.checks import check_query
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.pooling import pool_tokens
@@ -31,7 +32,6 @@ from latebolt.index.ingest.sources import Metadata, batches_of, one_batch
 from latebolt.progress import progress_bar
 from latebolt.values import Hit, TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 FirstStage = Literal["mean", "pooled"]
 
 ID: Final = "id"

@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_points import Float32, NewPoint, Points, check_model, point_id
+from latebolt.adapters.qdrant_points import NewPoint, Points, check_model, point_id
+from latebolt.arrays import Float32
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
 from latebolt.index.ingest.read_back import StoredDocuments

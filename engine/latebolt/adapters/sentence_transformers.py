@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown, settings_of
+from latebolt.arrays import Float32
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 Matrices = Any  # a list of [tokens, dim], one [tokens, dim], or a padded [n, tokens, dim]; arrays or tensors
 
 SIMILARITIES: Final = ("maxsim", "meanmaxsim")

@@ -13,10 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32, Int64
 from latebolt.kernels.centroids import CentroidScores
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 Columns = Mapping[str, npt.NDArray[Any]]
 ColumnSpec = tuple[str, str, int | None]  # name, dtype, values a token (None: one, stored flat)
 

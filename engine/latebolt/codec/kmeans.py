@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.kernels.centroids import centroid_levels, nearest
-
-Float32 = npt.NDArray[np.float32]
 
 ITERATIONS = 6
 _BLOCK = 16384

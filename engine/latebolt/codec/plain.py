@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Columns, ColumnSpec, ExactScorer, Float32, bytes_of
+from latebolt.arrays import Float32
+from latebolt.codec.base import Columns, ColumnSpec, ExactScorer, bytes_of
 from latebolt.kernels.maxsim import LEVEL_ZERO, maxsim_arrays, maxsim_bytes
 
 

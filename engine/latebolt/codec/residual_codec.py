@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.codec.base import Columns, ColumnSpec, Float32, Int64, bytes_of
+from latebolt.arrays import Float32, Int64
+from latebolt.codec.base import Columns, ColumnSpec, bytes_of
 from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
 from latebolt.errors import InvalidInput
 from latebolt.kernels.centroids import (

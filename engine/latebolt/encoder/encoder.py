@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latebolt import threads as pools
+from latebolt.arrays import Float32
 from latebolt.checks import renamed
 from latebolt.contract import Contract, Head
 from latebolt.cpus import available_cpus
@@ -32,13 +32,12 @@ from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
-from latebolt.encoder.text import Span, TextPipeline, TextTokens, TokenIds, check_texts
+from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds, check_texts
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
 from latebolt.scoring import rerank
-from latebolt.values import Hit, TokenVectors
+from latebolt.values import Hit, Span, TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 # Gives the vectors of tokenised texts of a kind, "query" or "document", in order; see `Encoder.run_by`.
 Runner = Callable[[list[TokenIds], str], list[Float32]]
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from latebolt.arrays import Float32
 
 # Tokens clustered together: their distances take 32 MB. Those of 8,192 tokens took 512 MB a thread, and a
 # token's nearest ones mostly stand near it.

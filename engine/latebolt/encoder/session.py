@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.contract import Graph, Head
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 from latebolt.onnx_runtime import onnxruntime
-
-Int64 = npt.NDArray[np.int64]
 
 logger = logging.getLogger(__name__)
 

@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from latebolt.arrays import Int64
 from latebolt.checks import clean_text
 from latebolt.contract import Contract, TextRules
 from latebolt.encoder.stretches import Stretch, Stretches
 from latebolt.errors import InvalidInput, ModelError
-
-Int64 = npt.NDArray[np.int64]
-Span = tuple[int, int]
+from latebolt.values import Span
 
 # Characters of a long text that are tokenised at a time, where all of it is.
 _STRETCH: Final = 16_384

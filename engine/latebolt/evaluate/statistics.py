@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Float64 = npt.NDArray[np.float64]
+from latebolt.arrays import Float64
 
 RESAMPLES = 10_000
 LEVEL = 0.05

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.alignment import align_tokens, match_words
+from latebolt.arrays import Float32
 from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
@@ -42,8 +43,6 @@ from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
-
-Float32 = npt.NDArray[np.float32]
 
 
 class Index:

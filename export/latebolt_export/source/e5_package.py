@@ -15,9 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.errors import ExportError
-
-Float32 = npt.NDArray[np.float32]
 
 MAGIC: Final = b"E5S1"
 VERSION: Final = 1

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.errors import InvalidInput
 from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 Metadata = Mapping[str, Any] | None
 Result = dict[str, Any]
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.adapters.stanford.infra import BadArgument, ColBERTConfig
+from latebolt.arrays import Float32
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.onnx_runtime import onnxruntime
 
-Float32 = npt.NDArray[np.float32]
 Tensors = Literal["numpy", "torch"]
 
 

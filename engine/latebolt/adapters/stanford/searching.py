@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from latebolt.adapters.stanford.checkpoint import Checkpoint, Tensors, as_tensors
 from latebolt.adapters.stanford.data import Collection, Queries, Ranking
 from latebolt.adapters.stanford.folders import read_next_pid
 from latebolt.adapters.stanford.infra import BadArgument, ColBERTConfig, Run, index_folder
+from latebolt.arrays import Float32
 from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
@@ -24,7 +24,6 @@ from latebolt.index.index import Index
 from latebolt.scoring import maxsim
 from latebolt.values import TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 Scored = tuple[int, float]
 Found = tuple[list[int], list[int], list[float]]
 # Takes pids, int32 [n] (a torch tensor with tensors="torch"), and gives those that may be found.

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from latebolt.checks import whole_number
 from latebolt.errors import InvalidInput
-
-Span = tuple[int, int]
+from latebolt.values import Span
 
 TOKENS_SETTING: Final = "passage_tokens"
 OVERLAP_SETTING: Final = "passage_overlap"

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.index.documents.words import words_of
 
-Int64 = npt.NDArray[np.int64]
 Postings = tuple[Int64, npt.NDArray[np.uint8]]
 
 BLOCK_ROWS = 1 << 16

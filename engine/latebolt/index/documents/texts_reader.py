@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt
 from latebolt.index.documents import documents
 from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf, Value, compare
@@ -32,7 +33,6 @@ from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
 from latebolt.index.format.mmap_array import RESTORE, check_size
 
-Int64 = npt.NDArray[np.int64]
 Rows = Sequence[int] | Int64
 T = TypeVar("T")
 _WORDS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'postings'"  # of versions from 2 on

@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.index.documents.documents import STRING
-from latebolt.index.documents.texts_reader import Int64, TextsReader
+from latebolt.index.documents.texts_reader import TextsReader
 from latebolt.index.filters.tree import ID, AllOf, AnyOf, Compare, Exists, Expr, In, Not
 
 Mask = npt.NDArray[np.bool_]

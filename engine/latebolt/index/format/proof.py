@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads
+from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt
 from latebolt.index.format.mmap_array import RESTORE, Mapped
-
-Int64 = npt.NDArray[np.int64]
 
 _BLOCK: Final = 1 << 20  # numbers looked at at a time: bounds the temporaries
 _NS_A_CELL: Final = 0.05  # about, on one thread

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual_codec import ResidualCodec
@@ -21,8 +21,6 @@ from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.writer import Writer
-
-Float32 = npt.NDArray[np.float32]
 
 # Below this an index keeps float16: fewer tokens do not say where centroids belong.
 TRAIN_TOKENS = 8192

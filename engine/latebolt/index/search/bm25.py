@@ -13,15 +13,13 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from latebolt.arrays import Float64, Int64
 from latebolt.errors import IndexUnusable
 from latebolt.index.documents.old_words import old_words_of
-from latebolt.index.documents.postings import Int64, Postings
+from latebolt.index.documents.postings import Postings
 from latebolt.index.documents.words import words_of
 from latebolt.index.store.segment import Segment
-
-Float64 = npt.NDArray[np.float64]
 
 K1, B = 1.2, 0.75
 _BLOCK_ROWS: Final = 1 << 16  # documents whose scores are added up at a time

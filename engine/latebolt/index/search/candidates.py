@@ -15,12 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32, Int64
 from latebolt.index.store.inverted_lists import Lists
 from latebolt.kernels.centroids import CentroidScores
 from latebolt.kernels.lists import gather
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 _GROUP = 64  # centroids whose best one is looked at first
 

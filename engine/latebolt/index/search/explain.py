@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from latebolt.alignment import TokenMatch, WordMatch
-from latebolt.codec.base import Columns, Float32, Int64, Scorer
+from latebolt.arrays import Float32, Int64
+from latebolt.codec.base import Columns, Scorer
 from latebolt.values import Hit
 
 

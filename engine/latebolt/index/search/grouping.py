@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Int64 = npt.NDArray[np.int64]
+from latebolt.arrays import Int64
 
 
 def best_of_each(scores: npt.NDArray[np.floating[Any]], documents: Int64 | None) -> Int64:

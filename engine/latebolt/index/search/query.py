@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.filters.parse_dict import Where, parse_where
@@ -26,8 +27,6 @@ from latebolt.index.search.stages import Rows, top_documents
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Segment
 from latebolt.index.store.store import Snapshot
-
-Float32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

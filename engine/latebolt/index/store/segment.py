@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt, InvalidInput
-from latebolt.index.documents.texts_reader import Int64, Rows, StoredDocument, TextsReader, stored_metadata
+from latebolt.index.documents.texts_reader import Rows, StoredDocument, TextsReader, stored_metadata
 from latebolt.index.filters.evaluate import Mask, Selector
 from latebolt.index.filters.parse_dict import Where, parse_where
 from latebolt.index.format import layout

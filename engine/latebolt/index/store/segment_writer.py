@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index.documents.documents import Metadata, Row, check_documents
-from latebolt.index.documents.texts_reader import Int64
 from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord

@@ -18,17 +18,13 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
+from latebolt.arrays import Float32
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import LANES, Lane, Lanes, Waiting
 from latebolt.serve.problems import Problem, overloaded
-
-Float32 = npt.NDArray[np.float32]
 
 _FIRST_RATE: Final = 20_000.0  # tokens a second, until some have been counted
 

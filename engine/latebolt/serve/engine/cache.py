@@ -11,12 +11,8 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-
+from latebolt.arrays import Float32
 from latebolt.encoder.text import TokenIds
-
-Float32 = npt.NDArray[np.float32]
 
 _ENTRY_BYTES: Final = 300  # of Python's objects around one array
 

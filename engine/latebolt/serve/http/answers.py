@@ -11,12 +11,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from starlette.responses import Response
 
 from latebolt.alignment import TokenMatch
-
-Float32 = npt.NDArray[np.float32]
+from latebolt.arrays import Float32
 
 # Digits behind the point: within a unit vector that is finer than float32, and a third shorter than its repr.
 _DIGITS: Final = 9

@@ -15,11 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Bools = npt.NDArray[np.bool_]
-Int64 = npt.NDArray[np.int64]
-Uint8 = npt.NDArray[np.uint8]
+from latebolt.arrays import Bool, Int64, Uint8
 
 # Values that a piece may hold: those of one document, or of all that is no list. Parsing them takes 10 ms.
 MOST_VALUES: Final = 65_536
@@ -166,7 +163,7 @@ def _marks(body: bytes | bytearray, most_depth: int, most_entries: int) -> _Mark
     return _Marks(at, characters, numbers, total)
 
 
-def _escaped(chunk: Uint8, is_first: bool) -> Bools:
+def _escaped(chunk: Uint8, is_first: bool) -> Bool:
     """Which bytes are escaped by a backslash; one more than the chunk has, for the first of the next."""
     escaped = np.zeros(len(chunk) + 1, np.bool_)
     escaped[0] = is_first

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from latebolt.alignment import match_tokens
+from latebolt.arrays import Float32
 from latebolt.encoder.text import TokenIds
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated
@@ -28,8 +27,6 @@ from latebolt.serve.http.schemas import (
 from latebolt.serve.metrics_summary import VECTOR_PATHS
 from latebolt.serve.problems import fault, invalid, invalid_fields
 from latebolt.serve.state.service import Service, score
-
-Float32 = npt.NDArray[np.float32]
 
 
 def router(service: Service) -> APIRouter:

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
@@ -35,7 +35,6 @@ from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
 from latebolt.values import TokenVectors
 
-Float32 = npt.NDArray[np.float32]
 T = TypeVar("T")
 State = Literal["loading", "ready", "stopping", "broken"]
 
