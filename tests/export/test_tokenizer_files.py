@@ -18,7 +18,8 @@ from differential.texts import TEXTS
 from differential.writing import LETTERS
 from latebolt.errors import ExportError, ModelError
 from latebolt.formats.vocabulary import Vocabulary
-from latebolt_export.source import checkpoint, onnx_source, sentencepiece_model, tokenizer_files
+from latebolt_export.graph import onnx_source
+from latebolt_export.source import checkpoint, sentencepiece_model, tokenizer_files
 from latebolt_export.source.find import Place
 
 SIGNS = sorted({c for text in TEXTS for c in text if c.isprintable() and not c.isspace()} | set(LETTERS))
