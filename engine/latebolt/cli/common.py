@@ -41,7 +41,10 @@ def model_options(function: F) -> F:
             help="Of the encoder.  [default: int8 on CPU, fp16 on CUDA]",
         ),
         click.option(
-            "--model", default="starter", show_default=True, help="Built-in name, folder, or hub id."
+            "--model",
+            default="starter",
+            show_default=True,
+            help="starter (English), multilingual, a folder, or a hub id.",
         ),
     ):
         function = option(function)

@@ -114,7 +114,7 @@ def rerank_command(
     from latebolt.alignment import align
     from latebolt.checks import check_query
     from latebolt.corpus.documents import read_passages
-    from latebolt.encoder import truncation
+    from latebolt.encoder.tally import gathered
 
     check_query(query)
     if file != "-" and not Path(file).exists() and Path(query).is_file():
@@ -127,7 +127,7 @@ def rerank_command(
     if as_json:
         print_json([hit.record() for hit in hits])
         return
-    with truncation.gathered():  # the ranking has told already what was cut
+    with gathered():  # the ranking has told already what was cut
         alignments = align(encoder, query, [hit.text or "" for hit in hits])
     for rank, (hit, matches) in enumerate(zip(hits, alignments, strict=True), start=1):
         say(hit_lines(rank, hit, matches))

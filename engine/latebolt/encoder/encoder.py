@@ -32,6 +32,7 @@ from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
+from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds, check_texts
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
@@ -336,7 +337,7 @@ class Encoder:
         remaining = iter(texts)
         n_texts = n_truncated = 0
         while part := list(itertools.islice(remaining, chunk)):
-            with truncation.gathered():
+            with gathered():
                 vectors = self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
             n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
             yield vectors
@@ -393,6 +394,13 @@ class Encoder:
     def count_tokens(self, texts: Sequence[str], kind: str = "document") -> list[int]:
         """Tokens each text has for the encoder, after truncation."""
         return [len(tokens.ids) for tokens in self._text.tokenize(check_texts(texts), kind)]
+
+    def legibility(self, texts: Sequence[str]) -> Letters:
+        """The letters of texts, `n`, and those of them in words that the model does not know or only spells.
+
+        Where `are_mostly_unread`, it does not read their script, which `Index.add` warns of by a sample.
+        """
+        return self._text.legibility(check_texts(texts))
 
     def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
         """Where the tokens and words of texts are, however long these are."""

@@ -21,7 +21,9 @@ from tokenizers import Tokenizer
 from latebolt.arrays import Int64
 from latebolt.checks import clean_text
 from latebolt.contract import Contract, TextRules
+from latebolt.encoder.legibility import Legibility
 from latebolt.encoder.stretches import Stretch, Stretches
+from latebolt.encoder.tally import Letters
 from latebolt.errors import InvalidInput, ModelError
 from latebolt.values import Span
 
@@ -89,6 +91,7 @@ class TextPipeline:
         self._tokenizer.no_truncation()
         self.contract = contract
         self._stretches = Stretches(self._tokenizer)
+        self._legibility = Legibility(self._tokenizer)
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
         self._swapped = {kind: self._swap_table(rules) for kind, rules in self._rules().items()}
 
@@ -169,6 +172,10 @@ class TextPipeline:
         rules = self._rules()[kind]
         prompt = self._tokenizer.encode(rules.prompt, add_special_tokens=False)
         return self._body_room(rules, rules.max_tokens) - len(prompt.ids)
+
+    def legibility(self, texts: Sequence[str]) -> Letters:
+        """Letters of checked texts, and those of them that the model does not read."""
+        return self._legibility.letters([self._given(text) for text in texts])
 
     def text_tokens(self, texts: Sequence[str]) -> list[TextTokens]:
         """All tokens of each checked text by itself: no markers, no prompt, nothing cut off."""

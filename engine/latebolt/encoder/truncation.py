@@ -1,39 +1,12 @@
-"""Warns, once a call, how many texts were longer than the model reads, and what can be done about it.
-
-What encodes texts in several pieces gathers their counts in a `Tally`, and says it in its own words.
-"""
+"""Warns, once a call, how many texts were longer than the model reads, and what can be done about it."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+
+from latebolt.encoder.tally import current
 
 logger = logging.getLogger("latebolt")
-
-
-@dataclass
-class Tally:
-    """Texts of a call that were encoded, and those of them whose end was not read."""
-
-    n_texts: int = 0
-    n_truncated: int = 0
-
-
-_gathering: contextvars.ContextVar[Tally | None] = contextvars.ContextVar("truncation", default=None)
-
-
-@contextlib.contextmanager
-def gathered() -> Iterator[Tally]:
-    """What is encoded inside is counted, and said by the caller if it wants to."""
-    tally = Tally()
-    token = _gathering.set(tally)
-    try:
-        yield tally
-    finally:
-        _gathering.reset(token)
 
 
 def warn(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) -> None:
@@ -44,7 +17,7 @@ def warn(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) ->
         limit: tokens of a text that were read, markers included.
         way_out: what the caller can change, one sentence.
     """
-    tally = _gathering.get()
+    tally = current()
     if tally is not None:
         tally.n_texts += n_texts
         tally.n_truncated += n_truncated

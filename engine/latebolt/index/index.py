@@ -21,8 +21,9 @@ from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
 from latebolt.cpus import available_cpus
-from latebolt.encoder import truncation
+from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.tally import Letters, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
@@ -32,7 +33,14 @@ from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.parts import part_folders
 from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
-from latebolt.index.ingest.sources import EncodedTexts, GivenVectors, batches_of, in_passages, one_batch
+from latebolt.index.ingest.sources import (
+    Batch,
+    EncodedTexts,
+    GivenVectors,
+    batches_of,
+    in_passages,
+    one_batch,
+)
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Explanation, Trace
@@ -55,6 +63,7 @@ class Index:
         self._store, self._encoder, self._load = store, encoder, dict(load or {})
         self._given = encoder  # not loaded by what the index records
         self._codecs: dict[str, tuple[object, Codec]] = {}  # with what each was restored from
+        self._warned_of_script = False
 
     @classmethod
     def create(
@@ -225,6 +234,9 @@ class Index:
         but for the ids. The codec of a new index is then learnt from the first 32,768 texts, with centroids
         for four times as many.
 
+        Warnings of the logger "latebolt" count texts whose end the model did not read, and say once where
+        most texts, by a sample, are in a script that it does not read.
+
         Args:
             texts: the documents; `create` says whether long ones are cut into passages.
             ids: one str a text; an id that exists is replaced. Numbers that are free by default.
@@ -251,13 +263,16 @@ class Index:
         cutting = kept_cutting(self._store.manifest.settings)
         unit = "text" if cutting is None else "passage"
         total = None if first.goes_on or cutting is not None else first.n
+        self._warn_of_script(_letters(encoder, first))  # ahead of hours of work
         with (
             self._store.writer(patience) as writer,
             progress_bar(total, "index", unit, show_progress) as bar,
         ):
             addition = Addition(writer, self._current_codec())
-            with truncation.gathered() as tally:
+            with gathered() as tally:
                 for batch in itertools.chain([first], batches):
+                    if batch is not first:
+                        self._warn_of_script(_letters(encoder, batch))
                     named = addition.named(batch)
                     names += named.ids or ()
                     rows = named if cutting is None else in_passages(named, encoder, cutting)
@@ -268,7 +283,12 @@ class Index:
         longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
         way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
         truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)
+        self._warn_of_script(tally.letters)
         return names
+
+    def _warn_of_script(self, letters: Letters) -> None:
+        if legibility.warn(letters, self.encoder.model, silent=self._warned_of_script):
+            self._warned_of_script = True
 
     def add_vectors(
         self,
@@ -511,7 +531,7 @@ class Index:
         if not explain:
             return hits
         # What of a text is not read was told when it was added.
-        with trace.stage("align words", len(hits)), truncation.gathered():
+        with trace.stage("align words", len(hits)), gathered():
             found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
             tokens = [next(found) if hit.text else [] for hit in hits]
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
@@ -642,6 +662,11 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
+
+
+def _letters(encoder: Encoder, batch: Batch) -> Letters:
+    """A sample of a batch's letters, and what the model does not read of it."""
+    return encoder.legibility(legibility.sampled(batch.texts or ()))
 
 
 def _n_truncated(snapshot: Snapshot) -> int | None:

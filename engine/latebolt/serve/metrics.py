@@ -69,6 +69,9 @@ BATCH_REQUESTS = Histogram(
 )
 TOKENS = Counter("latebolt_tokens", "Tokens taken through the graph.", ["lane"])
 TRUNCATED = Counter("latebolt_truncated_texts", "Texts whose end the model did not read.", ["lane"])
+UNREAD_SCRIPT = Counter(
+    "latebolt_unread_script_additions", "Additions with most texts in a script that the model does not read."
+)
 CACHE_HITS = Counter("latebolt_cache_hits", "Texts whose vectors were known.")
 CACHE_MISSES = Counter("latebolt_cache_misses", "Texts whose vectors were not known.")
 CACHE_BYTES = Gauge("latebolt_cache_bytes", "Memory of known vectors.", multiprocess_mode="livesum")

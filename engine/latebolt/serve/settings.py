@@ -48,7 +48,7 @@ class Settings:
         "with a space or a line between them.",
     )
 
-    model: str = _setting("starter", "Built-in name, folder, or hub id.")
+    model: str = _setting("starter", "starter (English), multilingual, a folder, or a hub id.")
     precision: str = _setting("", "Of the encoder: fp32, fp16 or int8; the fastest by default.")
     device: str = _setting("cpu", "cpu, cuda, cuda:N or auto.")
     threads: int = _setting(0, "CPU threads of a process; 0 for its share of all.", 0)

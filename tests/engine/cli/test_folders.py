@@ -145,6 +145,20 @@ def test_rows_of_jsonl_are_found_by_what_stands_at_their_end(tmp_path):
     assert "2 of them longer than the model reads" in latebolt("info", "w", cwd=tmp_path).stdout
 
 
+def test_a_script_that_the_model_does_not_read_is_told_in_one_line(tmp_path):
+    """Early, once, with the way out, and not by the model that reads it."""
+    texts = ["東京は日本の首都です。人口は多い。", "大阪には城があります。", "京都には寺が多い。"]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    done = latebolt("index", "plain", "a.jsonl", cwd=tmp_path)
+    first, last = done.stderr.splitlines()
+    assert done.returncode == 0 and last.startswith("plain: 3 added")
+    assert first.startswith("latebolt: ") and 'model "starter"' in first and "--model multilingual" in first
+    done = latebolt("index", "good", "a.jsonl", "--model", "multilingual", cwd=tmp_path)
+    assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
+    done = latebolt("index", "plain", "a.jsonl", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["documents"] == 3 and "--model multilingual" in done.stderr
+
+
 def test_texts_that_are_cut_are_told_by_every_command(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": long_row("volcano")}) + "\n")
     for arguments in (("rerank", "volcano", "a.jsonl"), ("encode", "a.jsonl", "o.npz")):

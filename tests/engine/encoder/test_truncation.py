@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from latebolt import Encoder
-from latebolt.encoder import truncation
+from latebolt.encoder.tally import gathered
 
 LONG = "word " * 600
 
@@ -79,7 +79,7 @@ def test_pooling_and_slices_keep_the_count(encoder):
 
 
 def test_a_caller_that_gathers_speaks_for_itself(encoder, told):
-    with truncation.gathered() as tally:
+    with gathered() as tally:
         encoder.encode_documents([LONG, "a"])
         encoder.encode_documents([LONG])
     assert (tally.n_texts, tally.n_truncated) == (3, 2) and told() == []

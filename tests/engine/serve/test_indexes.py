@@ -38,7 +38,13 @@ def test_an_index_from_its_making_to_its_end(client: httpx.Client):
     assert (made.json()["bits"], made.json()["dimensions"], made.json()["documents"]) == (4, 64, 0)
     assert client.post("/v1/indexes", json={"name": "life"}).json()["code"] == "index_exists"
     added = client.post("/v1/indexes/life/documents", json={"documents": documents(5)})
-    assert added.json() == {"index": "life", "added": 5, "truncated": 0, "ids": [f"d{i}" for i in range(5)]}
+    assert added.json() == {
+        "index": "life",
+        "added": 5,
+        "truncated": 0,
+        "unread_script": False,
+        "ids": [f"d{i}" for i in range(5)],
+    }
     assert [each["name"] for each in client.get("/v1/indexes").json()["data"]] == ["life"]
     again = [{**documents(1)[0], "text": "replaced by zebras"}]
     client.post("/v1/indexes/life/documents", json={"documents": again})
@@ -343,6 +349,7 @@ def test_nothing_to_do_is_done(client: httpx.Client, index: str):
         "index": "cities",
         "added": 0,
         "truncated": 0,
+        "unread_script": False,
         "ids": [],
     }
     assert client.post(f"{path}/delete", json={"ids": []}).json() == {"index": "cities", "deleted": 0}
@@ -392,6 +399,51 @@ def test_texts_that_the_model_does_not_read_to_their_end_are_counted(
     assert [n for n in told if n] == [2, 2, 1, 1, 1]
     assert not any("many words" in record.getMessage() for record in caplog.records)
     assert not any(record.levelno >= logging.WARNING for record in caplog.records)
+
+
+def test_texts_in_a_script_that_the_model_does_not_read_are_told(
+    client: httpx.Client, index: str, caplog: pytest.LogCaptureFixture
+):
+    """In each answer, job, request's line and metric; a warning says it once an index."""
+    russian = "Все люди рождаются свободными и равными."
+
+    def counted() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        name = "latebolt_unread_script_additions_total"
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def add(*texts: str, **options: bool) -> dict[str, object]:
+        records = [{"id": f"{i}", "text": text} for i, text in enumerate(texts)]
+        found: dict[str, object] = client.post(
+            f"{index}/documents", params=options, json={"documents": records}
+        ).json()
+        return found
+
+    before = counted()
+    with caplog.at_level(logging.INFO, "latebolt"):
+        assert add("Größe und Gewicht", "hello")["unread_script"] is False
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert add(russian)["unread_script"] is True
+        assert add(russian, russian)["unread_script"] is True
+        assert add(russian, "all people are born free", "and equal in rights")["unread_script"] is False
+        job = add(russian, background=True)
+        assert job["unread_script"] is None
+        path = f"/v1/jobs/{job['id']}"
+        wait_until(lambda: client.get(path).json()["state"] == "done")
+        assert client.get(path).json()["unread_script"] is True
+    assert counted() == before + 3
+    requests = [record.fields for record in caplog.records if record.getMessage() == "request"]
+    assert sum(fields.get("unread_script", False) for fields in requests) == 2
+    [told] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told.getMessage() == "script not read"
+    assert (told.fields["index"], told.fields["model"]) == ("cities", "starter")
+    assert told.fields["share"] > 0.9 and "--model multilingual" in told.fields["way_out"]
+    # Another index of that name is told of again.
+    client.delete(index)
+    client.post("/v1/indexes", json={"name": "cities"})
+    with caplog.at_level(logging.INFO, "latebolt"):
+        add(russian)
+    assert [record.getMessage() for record in caplog.records].count("script not read") == 2
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Ticket:
         self._lock = threading.Lock()
         self.is_cancelled = False
         self.n_truncated = 0
+        self.has_unread_script = False
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: what has not begun never will."""
@@ -68,6 +69,14 @@ def count_truncated(lane: Lane, n: int) -> None:
         ticket.n_truncated += n
     if n:
         metrics.count(metrics.TRUNCATED, lane, by=n)
+
+
+def count_unread_script() -> None:
+    """Most texts that this request adds are in a script that the model does not read; as above."""
+    ticket = current_ticket.get()
+    if ticket is not None:
+        ticket.has_unread_script = True
+    metrics.count(metrics.UNREAD_SCRIPT)
 
 
 @dataclass(eq=False)

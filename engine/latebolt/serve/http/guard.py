@@ -286,6 +286,8 @@ class _Exchange:
         fields: dict[str, object] = {"code": code} if code else {}
         if self._ticket.n_truncated:
             fields["truncated"] = self._ticket.n_truncated
+        if self._ticket.has_unread_script:
+            fields["unread_script"] = True
         log.event(
             "request",
             logging.INFO,

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from latebolt.encoder import truncation
+from latebolt.encoder.tally import gathered
 from latebolt.errors import InvalidInput
 from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
@@ -108,8 +108,9 @@ def router(service: Service) -> APIRouter:
             raise invalid("documents", f"has {len(documents)} entries, at most {most} are taken at a time.")
         if background:
             return answer(await service.in_thread(service.writes, jobs.begin, name, documents), 202)
-        ids, truncated = await service.in_thread(service.writes, indexes.add, name, documents)
-        return answer({"index": name, "added": len(ids), "truncated": truncated, "ids": ids})
+        added = await service.in_thread(service.writes, indexes.add, name, documents)
+        counts = {"added": len(added.ids), "truncated": added.truncated, "unread_script": added.unread_script}
+        return answer({"index": name, **counts, "ids": added.ids})
 
     @routes.post(
         "/v1/indexes/{name}/documents/delete",
@@ -171,7 +172,7 @@ class _How(NamedTuple):
 
 def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
     index = service.indexes.get(how.name)
-    with metrics.stage("search"), truncation.gathered():  # said in the answer
+    with metrics.stage("search"), gathered():  # said in the answer
         try:
             return index.search_many(queries, how.k, msgspec.json.decode(how.where), how.exhaustive, how.mode)
         except InvalidInput as error:
@@ -181,7 +182,7 @@ def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
 def _explain(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
     index = service.indexes.get(name)
     arguments = (request.query, request.k, request.where, request.exhaustive, request.mode)
-    with metrics.stage("search"), truncation.gathered():
+    with metrics.stage("search"), gathered():
         try:
             found = index.search(*arguments, explain=True)
         except InvalidInput as error:

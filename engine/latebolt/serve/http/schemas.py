@@ -381,6 +381,10 @@ class AddedResponse(BaseModel):
     index: str
     added: int
     truncated: int
+    unread_script: bool = Field(
+        description="Whether most of the texts, by a sample, are in a script that the model does not read: "
+        "search them with mode bm25, or serve a model that does, such as multilingual."
+    )
     ids: list[str]
 
 
@@ -403,6 +407,7 @@ class JobBody(BaseModel):
     ended: float | None
     detail: str | None
     truncated: int | None = Field(description="Of a job that is done, as in the answer to an addition.")
+    unread_script: bool | None = Field(description="As `truncated`.")
 
 
 class JobsResponse(BaseModel):

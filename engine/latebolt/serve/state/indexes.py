@@ -7,6 +7,7 @@ whole commits, and notice a new one, made by whichever process, at their next se
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -15,16 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from latebolt.encoder import truncation
+from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.tally import Letters, Tally, gathered
 from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
 from latebolt.index.format import files
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
-from latebolt.serve import metrics
-from latebolt.serve.engine.batcher import count_truncated, current_ticket
+from latebolt.serve import log, metrics
+from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import INDEX_NAME
 from latebolt.serve.state.rows import MetadataOf, Row
@@ -32,6 +34,14 @@ from latebolt.serve.state.rows import MetadataOf, Row
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
 _DELETED: Final = ".deleted-"  # no index's name begins with a dot
+
+
+class Added(NamedTuple):
+    """Ids, how many texts were not read to their end, whether most are in a script that is not read."""
+
+    ids: list[str]
+    truncated: int
+    unread_script: bool
 
 
 class Indexes:
@@ -48,6 +58,7 @@ class Indexes:
         self._folder, self._encoder_of, self._given = folder, encoder_of, dict(given or {})
         self._open: dict[str, tuple[object, Index]] = {}
         self._locks: dict[str, threading.Lock] = {}
+        self._warned_of_script: set[str] = set()  # names of indexes, each warned of once
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -152,26 +163,33 @@ class Indexes:
         shutil.rmtree(aside, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
-    def add(self, name: str, documents: Sequence[Row]) -> tuple[list[str], int]:
-        """Add or replace documents in one commit, which is on disk when this returns.
-
-        Returns:
-            Their ids, and how many texts (or passages of them) the model did not read to their end.
-        """
+    def add(self, name: str, documents: Sequence[Row]) -> Added:
+        """Add or replace documents in one commit, which is on disk when this returns."""
         ids = [document.id for document in documents]
         texts = [document.text for document in documents]
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
 
-            def write() -> int:
-                with truncation.gathered() as tally:
+            def write() -> Tally:
+                with gathered() as tally:
                     index.add(texts, ids, MetadataOf(documents))
-                return tally.n_truncated
+                return tally
 
-            truncated = self._patiently(write)
-            count_truncated("document", truncated)
+            tally: Tally = self._patiently(write)
+            count_truncated("document", tally.n_truncated)
+            if tally.letters.are_mostly_unread:
+                count_unread_script()
+                self._warn_of_script(name, tally.letters, index.encoder.contract.name)
             metrics.show(metrics.DOCUMENTS, len(index), name)
-        return ids, truncated
+        return Added(ids, tally.n_truncated, tally.letters.are_mostly_unread)
+
+    def _warn_of_script(self, name: str, letters: Letters, model: str) -> None:
+        if name not in self._warned_of_script:
+            self._warned_of_script.add(name)
+            share, way_out = round(letters.unread / letters.n, 3), legibility.way_out(model)
+            log.event(
+                "script not read", logging.WARNING, index=name, model=model, share=share, way_out=way_out
+            )
 
     def remove(self, name: str, ids: Sequence[str]) -> int:
         """Delete documents; says how many of them there were."""
@@ -230,6 +248,7 @@ class Indexes:
     def _forget(self, name: str) -> None:
         with self._lock:
             self._open.pop(name, None)
+            self._warned_of_script.discard(name)
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:

@@ -44,11 +44,13 @@ class Job(msgspec.Struct):
     ended: float | None = None
     detail: str | None = None
     truncated: int | None = None
+    unread_script: bool | None = None
 
     def record(self) -> dict[str, Any]:
         """As answers show it."""
-        shown = {"id", "index", "state", "documents", "created", "ended", "detail", "truncated"}
-        return {"object": "job", **{k: v for k, v in msgspec.structs.asdict(self).items() if k in shown}}
+        fields = msgspec.structs.asdict(self)
+        del fields["process"]
+        return {"object": "job", **fields}
 
 
 _DECODER: Final = msgspec.json.Decoder(Job)  # made under the import's lock; see `contract`
@@ -124,7 +126,7 @@ class Jobs:
                 return
             job.state = "running"
             self._write(job)
-            _, job.truncated = self._indexes.add(job.index, documents)
+            _, job.truncated, job.unread_script = self._indexes.add(job.index, documents)
             self._end(job, "done")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is how the job ended
             if self._ticket.is_cancelled:
