@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from latebolt.index.store.segment_writer import SegmentWriter
 from latebolt.index.store.store import Column, Snapshot, Store, Writer
-from latebolt.index.store.writer import SegmentDraft
 
 COLUMNS = (Column("centroid", "<u2"), Column("codes", "|u1", 2), Column("norm", "|u1"))
 INFO = {"kind": "sample", "bits": 2}
@@ -48,7 +48,7 @@ def sample(id: str, version: int = 0) -> tuple[str | None, dict[str, Any] | None
     return text, metadata, number % 4
 
 
-def append(draft: SegmentDraft, ids: Sequence[str], version: int = 0) -> None:
+def append(draft: SegmentWriter, ids: Sequence[str], version: int = 0) -> None:
     samples = [sample(id, version) for id in ids]
     parts = [tokens_of(f"{id}/{version}", length) for id, (_, _, length) in zip(ids, samples, strict=True)]
     columns = {
@@ -60,7 +60,7 @@ def append(draft: SegmentDraft, ids: Sequence[str], version: int = 0) -> None:
     draft.append(ids, [s[0] for s in samples], [s[1] for s in samples], [s[2] for s in samples], columns)
 
 
-def add(writer: Writer, ids: Sequence[str], version: int = 0) -> SegmentDraft:
+def add(writer: Writer, ids: Sequence[str], version: int = 0) -> SegmentWriter:
     draft = writer.new_segment(COLUMNS)
     append(draft, ids, version)
     draft.finish()

@@ -45,7 +45,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule(ids=IDS, cut=st.integers(0, 6))
     def add(self, ids: list[str], cut: int) -> None:
         self.version += 1
-        draft = self.writer.new_segment(add(self.writer, []).files.columns)
+        draft = self.writer.new_segment(add(self.writer, []).columns)
         append(draft, ids[:cut], self.version)
         append(draft, ids[cut:], self.version)
         draft.finish()

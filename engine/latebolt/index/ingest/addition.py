@@ -14,7 +14,8 @@ from latebolt.index.documents.documents import check_documents
 from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
-from latebolt.index.store.writer import SegmentDraft, Writer
+from latebolt.index.store.segment_writer import SegmentWriter
+from latebolt.index.store.writer import Writer
 
 # Documents encoded and written at a time; bounds the memory of an add.
 CHUNK_DOCUMENTS = 512
@@ -29,7 +30,7 @@ class Addition:
 
     def __init__(self, writer: Writer, codec: Codec | None) -> None:
         self._writer, self._trainer = writer, CodecTrainer(writer, codec)
-        self._draft: SegmentDraft | None = None
+        self._draft: SegmentWriter | None = None
         self._positions: dict[str, int] = {}  # of the ids of this addition
 
     def named(self, batch: Batch) -> Batch:
@@ -71,7 +72,7 @@ class Addition:
             self._draft.finish()
             self._draft = None
 
-    def _segment(self) -> SegmentDraft:
+    def _segment(self) -> SegmentWriter:
         if self._draft is None:
             columns = columns_of(self._trainer.codec)
             self._draft = self._writer.new_segment(columns, unquantised=self._trainer.unquantised)

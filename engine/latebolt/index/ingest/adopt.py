@@ -21,8 +21,9 @@ from latebolt.index.store.check import verify_index
 from latebolt.index.store.codecs import check_columns, columns_of, restored
 from latebolt.index.store.merge_policy import LARGEST_MERGE
 from latebolt.index.store.segment import Segment
+from latebolt.index.store.segment_writer import SegmentWriter
 from latebolt.index.store.store import Snapshot, Store, read_manifest
-from latebolt.index.store.writer import SegmentDraft, Writer
+from latebolt.index.store.writer import Writer
 from latebolt.progress import progress_bar
 
 _ENCODE_AGAIN: Final = "Add its documents by their texts, which encodes them again."
@@ -73,7 +74,7 @@ class Adoption:
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
         self._plain_columns = columns_of(plain)
         self._codecs = {name: restored(codec, snapshot.dim) for name, codec in snapshot.codecs.items()}
-        self._drafts: dict[tuple[str | None, tuple[Column, ...]], SegmentDraft] = {}
+        self._drafts: dict[tuple[str | None, tuple[Column, ...]], SegmentWriter] = {}
         self._names: list[str] = []
         self.n_documents = 0
 
@@ -130,7 +131,7 @@ class Adoption:
             f"Index.new_part of the index that will adopt them. {_ENCODE_AGAIN}"
         )
 
-    def _draft(self, codec: str | None, columns: tuple[Column, ...]) -> SegmentDraft:
+    def _draft(self, codec: str | None, columns: tuple[Column, ...]) -> SegmentWriter:
         key = codec, columns
         draft = self._drafts.get(key)
         if draft is not None and draft.n_tokens >= LARGEST_MERGE:

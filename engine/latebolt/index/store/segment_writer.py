@@ -10,18 +10,29 @@ import contextlib
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Int64
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index.documents.documents import Metadata, Row, check_documents
+from latebolt.index.documents.documents import Metadata, Row, check_documents, leaves
 from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
 from latebolt.index.store.inverted_lists import lists_wanted, write_lists
+from latebolt.index.store.segment import BLOCK_TOKENS, Block, Segment
+
+
+class Commit(Protocol):
+    """What a segment is written for; see `Writer`, which is one."""
+
+    def acting(self) -> contextlib.AbstractContextManager[None]:
+        """Whatever fails inside fails the commit."""
+
+    def take_in(self, draft: SegmentWriter) -> None:
+        """Make a segment part of it, once."""
 
 
 class SegmentWriter:
@@ -31,8 +42,8 @@ class SegmentWriter:
         folder: of the segment; must not exist yet. Its name becomes the segment's.
     """
 
-    def __init__(self, folder: Path, columns: Sequence[Column], codec: str | None) -> None:
-        self.folder, self.codec, self.columns = folder, codec, tuple(columns)
+    def __init__(self, folder: Path, columns: Sequence[Column], codec: str | None, commit: Commit) -> None:
+        self.folder, self.codec, self.columns, self._commit = folder, codec, tuple(columns), commit
         self.n_documents = self.n_tokens = 0
         self.finished = self.failed = False
         self._passages, self._truncated = array("I"), bytearray()
@@ -40,7 +51,7 @@ class SegmentWriter:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
             raise InvalidInput(f"columns should have different names, got {names}.")
-        with self._acting():
+        with self._writing():
             files.make_folder(folder)
             self._offsets = self._open(layout.OFFSETS, layout.OFFSETS_DTYPE, ())
             self._offsets.append(np.zeros(1, np.int64))
@@ -48,13 +59,18 @@ class SegmentWriter:
             self._texts = TextsWriter(folder / layout.TEXTS)
             self._closing.callback(self._texts.close)
 
+    @property
+    def name(self) -> str:
+        """Number the segment will have."""
+        return self.folder.name
+
     def _open(self, name: str, dtype: str, row_shape: tuple[int, ...]) -> files.ArrayWriter:
         writer = files.ArrayWriter(self.folder / name, dtype, row_shape)
         self._closing.callback(writer.close)
         return writer
 
     @contextlib.contextmanager
-    def _acting(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         # Once a write went wrong the files may disagree with each other: close them and refuse to go on.
         if self.finished or self.failed:
             state = "is finished" if self.finished else "failed to write"
@@ -92,21 +108,33 @@ class SegmentWriter:
             InvalidInput: nothing was added; messages count documents from the first `append`.
             StorageFull: the segment is lost, the last commit is not.
         """
-        rows = check_documents(ids, texts, metadata, self.n_documents)
-        if passages is not None:
-            rows = [row._replace(passage=n) for row, n in zip(rows, passages, strict=True)]
-        if truncated is not None:
-            rows = [row._replace(truncated=bool(cut)) for row, cut in zip(rows, truncated, strict=True)]
-        self.append_rows(rows, lengths, columns)
+        with self._commit.acting():
+            rows = check_documents(ids, texts, metadata, self.n_documents)
+            if passages is not None:
+                rows = [row._replace(passage=n) for row, n in zip(rows, passages, strict=True)]
+            if truncated is not None:
+                rows = [row._replace(truncated=bool(cut)) for row, cut in zip(rows, truncated, strict=True)]
+            self._append(rows, lengths, columns)
 
-    def append_rows(
+    def copy(self, source: Segment, block_tokens: int = BLOCK_TOKENS) -> None:
+        """Append the live documents of a segment, of this index or another, as they are stored.
+
+        Args:
+            source: its columns are this segment's, and so is what its codec's numbers mean.
+            block_tokens: tokens copied at a time.
+        """
+        with self._commit.acting():
+            for block in source.blocks(block_tokens):
+                self._append(_rows(block), block.lengths, block.columns)
+
+    def _append(
         self, rows: Sequence[Row], lengths: npt.ArrayLike, columns: Mapping[str, npt.NDArray[Any]]
     ) -> None:
-        """`append` for documents that `check_documents` has seen."""
+        """Add documents that `check_documents` has seen."""
         counts = _checked_lengths(lengths, len(rows))
         n_tokens = int(counts.sum())
         self._check_columns(columns, n_tokens)
-        with self._acting():
+        with self._writing():
             for name, writer in self._arrays.items():
                 writer.append(columns[name])
             self._offsets.append(self.n_tokens + np.cumsum(counts))
@@ -127,13 +155,20 @@ class SegmentWriter:
                     f"got {values.dtype.str} of shape {values.shape}."
                 )
 
-    def finish(self) -> tuple[SegmentRecord, Int64]:
-        """Complete and sync all files.
+    def finish(self) -> None:
+        """Complete the segment: from now on the writer's deletions and later segments see its documents.
+
+        A second call does nothing; a segment without documents vanishes.
+        """
+        self._commit.take_in(self)
+
+    def complete(self) -> tuple[SegmentRecord, Int64]:
+        """Complete and sync all files; for the commit.
 
         Returns:
             The record, and the rows that a later document of the same id replaces.
         """
-        with self._acting():
+        with self._writing():
             records = {layout.OFFSETS: self._offsets.finish()}
             records |= {column.file: self._arrays[column.name].finish() for column in self.columns}
             if lists_wanted(self.columns, self.n_tokens):
@@ -175,3 +210,12 @@ def _checked_lengths(lengths: npt.ArrayLike, n_documents: int) -> Int64:
     if np.any(counts < 0):
         raise InvalidInput(f"lengths[{int(np.argmax(counts < 0))}] should not be negative.")
     return counts
+
+
+def _rows(block: Block) -> list[Row]:
+    return [
+        Row(d.id, d.text, d.metadata, tuple(leaves(metadata)), passage, truncated)
+        for d, metadata, passage, truncated in zip(
+            block.documents, block.metadata, block.passages, block.truncated, strict=True
+        )
+    ]

@@ -24,9 +24,10 @@ from latebolt.index.format.layout import Column, Manifest, ModelRecord
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.format.mmap_array import RESTORE, map_array, opened
 from latebolt.index.store.segment import Segment, lasting_files, open_segment, read_alive
-from latebolt.index.store.writer import SegmentDraft, Writer
+from latebolt.index.store.segment_writer import SegmentWriter
+from latebolt.index.store.writer import Writer
 
-__all__ = ["StoredCodec", "Column", "ModelRecord", "Segment", "SegmentDraft", "Snapshot", "Store", "Writer"]
+__all__ = ["StoredCodec", "Column", "ModelRecord", "Segment", "SegmentWriter", "Snapshot", "Store", "Writer"]
 
 _TRIES: Final = 100  # commits that may overtake one opening
 # What a creation that was cut short may leave; it is in nobody's way.

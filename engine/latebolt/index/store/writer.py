@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index.documents.documents import Row, leaves, plain_json
+from latebolt.index.documents.documents import plain_json
 from latebolt.index.documents.texts_reader import rows_replaced
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
@@ -25,13 +25,12 @@ from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRec
 from latebolt.index.store.merge_policy import plan_merges
 from latebolt.index.store.segment import (
     BLOCK_TOKENS,
-    Block,
     Segment,
     check_same_columns,
     open_segment,
     pack_deleted,
 )
-from latebolt.index.store.segment_writer import SegmentWriter as SegmentFiles
+from latebolt.index.store.segment_writer import SegmentWriter
 
 
 class Writer:
@@ -47,12 +46,13 @@ class Writer:
         # Own masks, changed in place as documents are deleted.
         self._segments = {s.name: s.view(s.record, s.alive.copy()) for s in segments}
         self._touched: set[str] = set()
-        self._open: list[SegmentDraft] = []
+        self._open: list[SegmentWriter] = []
         self._failed = False
         remove_unnamed(path, manifest)
 
     @contextlib.contextmanager
-    def _acting(self) -> Iterator[None]:
+    def acting(self) -> Iterator[None]:
+        """Inside, an error makes this writer unusable, unless it refuses what it was given."""
         # A half-done change must not be committed by a caller who caught its error.
         if self._failed:
             raise IndexUnusable(f"{self.path}: an earlier write failed; leave this writer and begin another.")
@@ -111,7 +111,7 @@ class Writer:
             The codec's name.
         """
         plain = plain_json(info, "info")
-        with self._acting():
+        with self.acting():
             folder = self._new_folder(layout.CODECS)
             files.make_folder(folder)
             records = {
@@ -128,7 +128,7 @@ class Writer:
 
     def new_segment(
         self, columns: Sequence[Column], codec: str | None = None, unquantised: bool = False
-    ) -> SegmentDraft:
+    ) -> SegmentWriter:
         """Begin a segment.
 
         Args:
@@ -140,30 +140,39 @@ class Writer:
             raise InvalidInput(f"codec should be one of {sorted(self._manifest.codecs)}, got {name!r}.")
         return self._new_segment(columns, name)
 
-    def _new_segment(self, columns: Sequence[Column], codec: str | None) -> SegmentDraft:
-        with self._acting():
-            draft = SegmentDraft(self, SegmentFiles(self._new_folder(layout.SEGMENTS), columns, codec))
+    def _new_segment(self, columns: Sequence[Column], codec: str | None) -> SegmentWriter:
+        with self.acting():
+            draft = SegmentWriter(self._new_folder(layout.SEGMENTS), columns, codec, self)
             self._open.append(draft)
         return draft
 
-    def _adopt_files(self, draft: SegmentDraft, replace: bool) -> None:
-        """Take a finished segment in: its rows replace those of the same id."""
-        self._open.remove(draft)
-        if draft.files.n_documents == 0:
-            draft.files.close()
-            files.remove(draft.files.folder)
+    def take_in(self, draft: SegmentWriter, replace: bool = True) -> None:
+        """Complete a segment: from now on deletions and later segments see its documents.
+
+        Args:
+            replace: whether its rows replace those of the same id.
+        """
+        if draft not in self._open:
             return
-        record, repeated = draft.files.finish()
-        segment = open_segment(draft.files.folder, record)
-        segment.alive[repeated] = False
-        if replace:
-            for old in self.segments:
-                self._kill(
-                    old,
-                    rows_replaced(old.texts.path, old.n_documents, segment.texts.path, record.n_documents),
-                )
-        self._segments[record.name] = segment
-        self._touched.add(record.name)
+        with self.acting():
+            self._open.remove(draft)
+            if draft.n_documents == 0:
+                draft.close()
+                files.remove(draft.folder)
+                return
+            record, repeated = draft.complete()
+            segment = open_segment(draft.folder, record)
+            segment.alive[repeated] = False
+            if replace:
+                for old in self.segments:
+                    self._kill(
+                        old,
+                        rows_replaced(
+                            old.texts.path, old.n_documents, segment.texts.path, record.n_documents
+                        ),
+                    )
+            self._segments[record.name] = segment
+            self._touched.add(record.name)
 
     def _kill(self, segment: Segment, rows: npt.NDArray[np.int64]) -> int:
         if not segment.alive[rows].any():
@@ -183,7 +192,7 @@ class Writer:
             if not isinstance(id, str):
                 raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
         known = [clean_text(id) for id in ids if id]
-        with self._acting():
+        with self.acting():
             return sum(self._kill(segment, segment.rows_of(known)) for segment in self.segments)
 
     def drop_segments(self, names: Sequence[str]) -> None:
@@ -209,11 +218,11 @@ class Writer:
         sources = [self._segments[name] for name in names]
         check_same_columns(sources)
         draft = self._new_segment(sources[0].columns, sources[0].codec)
-        with self._acting():
+        with self.acting():
             for source in sources:
                 draft.copy(source, block_tokens)
             # Live ids are unique, and the sources are about to go: nothing to replace.
-            self._adopt_files(draft, replace=False)
+            self.take_in(draft, replace=False)
         self.drop_segments(names)
         return draft.name if draft.name in self._segments else None
 
@@ -233,7 +242,7 @@ class Writer:
         Raises:
             StorageFull: nothing has changed.
         """
-        with self._acting():
+        with self.acting():
             for draft in list(self._open):
                 draft.finish()
             generation = self._committed.generation + 1
@@ -284,69 +293,4 @@ class Writer:
         """Close what is unfinished. `Store.writer` then removes what no manifest names."""
         self._failed = True
         for draft in self._open:
-            draft.files.close()
-
-
-class SegmentDraft:
-    """A segment being written. Made by `Writer.new_segment`."""
-
-    def __init__(self, writer: Writer, segment_files: SegmentFiles) -> None:
-        self._writer, self.files = writer, segment_files
-
-    @property
-    def name(self) -> str:
-        """Number the segment will have."""
-        return self.files.folder.name
-
-    @property
-    def n_documents(self) -> int:
-        """Documents appended so far."""
-        return self.files.n_documents
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens appended so far."""
-        return self.files.n_tokens
-
-    def append(
-        self,
-        ids: Sequence[str],
-        texts: Sequence[str | None] | None,
-        metadata: Sequence[Mapping[str, Any] | None] | None,
-        lengths: npt.ArrayLike,
-        columns: Mapping[str, npt.NDArray[Any]],
-        passages: Sequence[int] | None = None,
-        truncated: Sequence[bool] | None = None,
-    ) -> None:
-        """See `segment_writer.SegmentWriter.append`."""
-        with self._writer._acting():
-            self.files.append(ids, texts, metadata, lengths, columns, passages, truncated)
-
-    def copy(self, source: Segment, block_tokens: int = BLOCK_TOKENS) -> None:
-        """Append the live documents of a segment, of this index or another, as they are stored.
-
-        Args:
-            source: its columns are this segment's, and so is what its codec's numbers mean.
-            block_tokens: tokens copied at a time.
-        """
-        with self._writer._acting():
-            for block in source.blocks(block_tokens):
-                self.files.append_rows(_rows(block), block.lengths, block.columns)
-
-    def finish(self) -> None:
-        """Complete the segment: from now on the writer's deletions and later segments see its documents.
-
-        A second call does nothing; a segment without documents vanishes.
-        """
-        if self in self._writer._open:
-            with self._writer._acting():
-                self._writer._adopt_files(self, replace=True)
-
-
-def _rows(block: Block) -> list[Row]:
-    return [
-        Row(d.id, d.text, d.metadata, tuple(leaves(metadata)), passage, truncated)
-        for d, metadata, passage, truncated in zip(
-            block.documents, block.metadata, block.passages, block.truncated, strict=True
-        )
-    ]
+            draft.close()
