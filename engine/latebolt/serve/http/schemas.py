@@ -22,7 +22,7 @@ from pydantic import (
 
 from latebolt.checks import metadata_of
 from latebolt.serve.settings import NAME_PATTERN
-from latebolt.serve.state.rows import Row
+from latebolt.serve.state.queued_documents import QueuedDocument
 
 _TEXT_SCHEMA: Final = {
     "anyOf": [
@@ -165,15 +165,15 @@ class Document(_Request):
 _DOCUMENT_FIELDS: Final = frozenset(("id", "text", "metadata"))
 
 
-def _row(document: Document) -> Row:
+def _queued(document: Document) -> QueuedDocument:
     given = document.metadata
-    return Row(document.id, document.text, None if given is None else msgspec.json.encode(given))
+    return QueuedDocument(document.id, document.text, None if given is None else msgspec.json.encode(given))
 
 
 class DocumentsRequest(_Request):
     """Documents to add or replace."""
 
-    documents: list[Annotated[Document, AfterValidator(_row)]]
+    documents: list[Annotated[Document, AfterValidator(_queued)]]
 
 
 class DeleteRequest(_Request):

@@ -29,7 +29,7 @@ from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import INDEX_NAME
-from latebolt.serve.state.rows import MetadataOf, Row
+from latebolt.serve.state.queued_documents import MetadataOf, QueuedDocument
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
@@ -163,7 +163,7 @@ class Indexes:
         shutil.rmtree(aside, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
-    def add(self, name: str, documents: Sequence[Row]) -> Added:
+    def add(self, name: str, documents: Sequence[QueuedDocument]) -> Added:
         """Add or replace documents in one commit, which is on disk when this returns."""
         ids = [document.id for document in documents]
         texts = [document.text for document in documents]

@@ -11,7 +11,7 @@ from typing import Any, overload
 import msgspec
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
+class QueuedDocument(msgspec.Struct, frozen=True, gc=False):
     """A checked document as it waits to be added: three objects, none of which the garbage collector visits.
 
     A large addition is tens of thousands of these, and a collection stops every thread while it lasts.
@@ -30,7 +30,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class MetadataOf(Sequence[dict[str, Any] | None]):
     """The metadata of rows, made of their JSON when they are asked for, and not all at once."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[QueuedDocument]) -> None:
         self._rows = rows
 
     def __len__(self) -> int:
@@ -47,5 +47,5 @@ class MetadataOf(Sequence[dict[str, Any] | None]):
         return _decoded(self._rows[key])
 
 
-def _decoded(row: Row) -> Any:
+def _decoded(row: QueuedDocument) -> Any:
     return None if row.metadata_json is None else msgspec.json.decode(row.metadata_json)
