@@ -1,4 +1,4 @@
-"""Figures for Prometheus. With several processes they are kept in files and added up when somebody asks.
+"""Metrics for Prometheus. With several processes they are kept in files and added up when somebody asks.
 
 Writing one never fails, whatever the library or its files do (a full disk, for one): a figure that is lost is
 logged once, and no request or thread is lost with it.
@@ -116,12 +116,12 @@ def _lost(error: str) -> None:
 
 
 def exposition() -> bytes:
-    """All figures, in the text format of Prometheus."""
+    """All metrics, in the text format of Prometheus."""
     return generate_latest(_registry())
 
 
 def collected() -> Iterable[Metric]:
-    """All figures, as objects."""
+    """All metrics, as objects."""
     return _registry().collect()
 
 

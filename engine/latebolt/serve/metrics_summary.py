@@ -1,4 +1,4 @@
-"""The figures of `/metrics` in short, for people: requests by kind with their times, the queue, errors.
+"""A summary of `/metrics` for people: requests by kind with their times, the queue, errors.
 
 Pure: takes what the registry has collected.
 """

@@ -16,7 +16,7 @@ current = contextvars.ContextVar("current", default="nobody")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a test need not wait for it."""
-    monkeypatch.setattr(coalesce, "_PATIENCE", 0)
+    monkeypatch.setattr(coalesce, "_LINGER_SECONDS", 0)
 
 
 class Runs:
@@ -126,7 +126,7 @@ def test_as_many_run_as_may_and_one_of_a_kind():
 
 
 def test_a_run_waits_a_moment_for_as_many_as_the_one_before(monkeypatch):
-    monkeypatch.setattr(coalesce, "_PATIENCE", 0.05)
+    monkeypatch.setattr(coalesce, "_LINGER_SECONDS", 0.05)
 
     async def main() -> None:
         runs = Runs(2)

@@ -16,7 +16,7 @@ from typing import Any, Final
 # Queries of a run: more cost hardly less each, and everyone waits for the last.
 _MOST: Final = 64
 # Seconds that a run may wait for as many queries as the one before it had.
-_PATIENCE: Final = 0.004
+_LINGER_SECONDS: Final = 0.004
 
 
 class Coalescer:
@@ -33,8 +33,8 @@ class Coalescer:
         # Of each key those who wait, the longest first; keys take turns.
         self._waiting: dict[Hashable, list[tuple[str, asyncio.Future[Any]]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Of each key whose next run waits: for how many queries, and the end of its patience.
-        self._hoping: dict[Hashable, tuple[int, asyncio.TimerHandle]] = {}
+        # Of each key whose next run waits: for how many queries, and the timer that ends it.
+        self._lingering: dict[Hashable, tuple[int, asyncio.TimerHandle]] = {}
 
     async def ask(self, key: Hashable, query: str) -> Any:
         """The answer to one query; cancelling it drops it while it waits."""
@@ -44,7 +44,7 @@ class Coalescer:
         return await future
 
     def _begin(self) -> None:
-        for key in [key for key in self._waiting if key not in self._running and not self._hopes(key)]:
+        for key in [key for key in self._waiting if key not in self._running and not self._lingers(key)]:
             if len(self._running) == self._runs:
                 return
             wanted = [each for each in self._waiting.pop(key) if not each[1].done()]
@@ -57,23 +57,23 @@ class Coalescer:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
-    def _hopes(self, key: Hashable) -> bool:
+    def _lingers(self, key: Hashable) -> bool:
         """Whether the next run of a key waits for more queries."""
-        if key not in self._hoping:
+        if key not in self._lingering:
             return False
-        wanted, timer = self._hoping[key]
+        wanted, timer = self._lingering[key]
         if len(self._waiting[key]) < wanted:
             return True
         timer.cancel()
-        del self._hoping[key]
+        del self._lingering[key]
         return False
 
-    def _hope(self, key: Hashable, wanted: int) -> None:
+    def _linger(self, key: Hashable, wanted: int) -> None:
         def give_up() -> None:
-            del self._hoping[key]
+            del self._lingering[key]
             self._begin()
 
-        self._hoping[key] = wanted, asyncio.get_running_loop().call_later(_PATIENCE, give_up)
+        self._lingering[key] = wanted, asyncio.get_running_loop().call_later(_LINGER_SECONDS, give_up)
 
     async def _answer(self, key: Hashable, asked: list[tuple[str, asyncio.Future[Any]]]) -> None:
         try:
@@ -88,5 +88,5 @@ class Coalescer:
         finally:
             self._running.remove(key)
             if len(asked) > 1:
-                self._hope(key, len(asked))
+                self._linger(key, len(asked))
             self._begin()

@@ -18,7 +18,7 @@ from latebolt.serve.http.requests import JsonRoute, Reader, body_of
 from latebolt.serve.settings import INDEX_NAME
 
 
-class _Way(NamedTuple):
+class _Endpoint(NamedTuple):
     """A route, and how its function is called: a model made of the body, and names out of the path."""
 
     route: JsonRoute
@@ -32,8 +32,10 @@ class FastPath:
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], reader: Reader) -> None:
         self._app, self._reader = app, reader
-        found = (_way(route) for router in routers for route in router.routes if isinstance(route, JsonRoute))
-        self._ways = [way for way in found if way is not None]
+        found = (
+            _endpoint(route) for router in routers for route in router.routes if isinstance(route, JsonRoute)
+        )
+        self._endpoints = [endpoint for endpoint in found if endpoint is not None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request.
@@ -44,25 +46,25 @@ class FastPath:
         if scope["type"] != "http" or scope["method"] != "POST" or scope["query_string"]:
             await self._app(scope, receive, send)
             return
-        for way in self._ways:
-            match = way.route.path_regex.match(scope["path"])
+        for endpoint in self._endpoints:
+            match = endpoint.route.path_regex.match(scope["path"])
             if match and all(map(INDEX_NAME.match, match.groups())):
-                await self._answer(way, match.groupdict(), scope, receive, send)
+                await self._answer(endpoint, match.groupdict(), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     async def _answer(
-        self, way: _Way, names: dict[str, str], scope: Scope, receive: Receive, send: Send
+        self, endpoint: _Endpoint, names: dict[str, str], scope: Scope, receive: Receive, send: Send
     ) -> None:
         message = await receive()  # the guard gives the whole body at once
-        scope["route"] = way.route
+        scope["route"] = endpoint.route
         kind = dict(scope["headers"]).get(b"content-type", b"")
-        body = await self._reader.read(way.model, kind, message.pop("body"))
-        answer = await way.function(**names, **{way.body: body})
+        body = await self._reader.read(endpoint.model, kind, message.pop("body"))
+        answer = await endpoint.function(**names, **{endpoint.body: body})
         await answer(scope, receive, send)
 
 
-def _way(route: JsonRoute) -> _Way | None:
+def _endpoint(route: JsonRoute) -> _Endpoint | None:
     """None for a route without a body."""
     body = body_of(route)
-    return _Way(route, route.endpoint, *body) if body else None
+    return _Endpoint(route, route.endpoint, *body) if body else None

@@ -42,8 +42,8 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(route_class=JsonRoute, tags=["Indexes"])
     indexes, jobs = service.indexes, service.jobs
 
-    async def run(how: _How, queries: list[str]) -> list[list[Hit]]:
-        return await service.in_thread(service.searches, _search, service, how, queries)
+    async def run(key: _SearchKey, queries: list[str]) -> list[list[Hit]]:
+        return await service.in_thread(service.searches, _search, service, key, queries)
 
     # One thread is left for an explained search, or a look at an index.
     coalescer = Coalescer(run, max(1, service.settings.searches - 1))
@@ -134,8 +134,8 @@ def router(service: Service) -> APIRouter:
         if request.explain:
             explained = await service.in_thread(service.searches, _explain, service, name, request)
             return answer({**explained, "truncated": is_cut})
-        how = _How(name, request.k, where, request.exhaustive, request.mode)
-        hits = await coalescer.ask(how, request.query)
+        key = _SearchKey(name, request.k, where, request.exhaustive, request.mode)
+        hits = await coalescer.ask(key, request.query)
         found = [hit.record() for hit in hits]
         return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})
 
@@ -160,7 +160,7 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-class _How(NamedTuple):
+class _SearchKey(NamedTuple):
     """What searches must have in common to be answered together; `where` as JSON."""
 
     name: str
@@ -170,11 +170,11 @@ class _How(NamedTuple):
     mode: Mode
 
 
-def _search(service: Service, how: _How, queries: list[str]) -> list[list[Hit]]:
-    index = service.indexes.get(how.name)
+def _search(service: Service, key: _SearchKey, queries: list[str]) -> list[list[Hit]]:
+    index = service.indexes.get(key.name)
     with metrics.stage("search"), gathered():  # said in the answer
         try:
-            return index.search_many(queries, how.k, msgspec.json.decode(how.where), how.exhaustive, how.mode)
+            return index.search_many(queries, key.k, msgspec.json.decode(key.where), key.exhaustive, key.mode)
         except InvalidInput as error:
             raise _problem(error) from error
 

@@ -158,7 +158,7 @@ class Indexes:
                 with writer_lock(path):
                     path.rename(aside)
 
-            self._patiently(move_aside)
+            self._with_retries(move_aside)
             self._forget(name)
         shutil.rmtree(aside, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
@@ -175,7 +175,7 @@ class Indexes:
                     index.add(texts, ids, MetadataOf(documents))
                 return tally
 
-            tally: Tally = self._patiently(write)
+            tally: Tally = self._with_retries(write)
             count_truncated("document", tally.n_truncated)
             if tally.letters.are_mostly_unread:
                 count_unread_script()
@@ -195,7 +195,7 @@ class Indexes:
         """Delete documents; says how many of them there were."""
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
-            found: int = self._patiently(lambda: index.delete(ids))
+            found: int = self._with_retries(lambda: index.delete(ids))
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return found
 
@@ -264,7 +264,7 @@ class Indexes:
             lock.release()
 
     @staticmethod
-    def _patiently(write: Callable[[], Any]) -> Any:
+    def _with_retries(write: Callable[[], Any]) -> Any:
         """Write, or wait until the other process that does has finished.
 
         Raises:
