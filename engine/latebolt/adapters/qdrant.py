@@ -41,9 +41,9 @@ from latebolt.adapters.qdrant_points import (
     OVERSAMPLING,
     PASSAGE,
     TOKENS,
-    Asked,
     FirstStage,
     NewPoint,
+    PointQuery,
     Points,
     check_first_stage,
     collection_spec,
@@ -240,8 +240,8 @@ class Collection(Points):
             vectors[FIRST] = _numbers(point.first)
         return vectors
 
-    def _find(self, asked: Asked) -> list[Hit]:
-        query, first, k, candidates, where, exhaustive, search_params = asked
+    def _find(self, wanted: PointQuery) -> list[Hit]:
+        query, first, k, candidates, where, exhaustive, search_params = wanted
         request: dict[str, Any] = {"query": query.tolist(), "using": self._using, "query_filter": where}
         if first is not None:
             request["prefetch"] = models.Prefetch(

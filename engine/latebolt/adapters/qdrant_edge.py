@@ -21,9 +21,9 @@ from latebolt.adapters.qdrant_points import (
     OVERSAMPLING,
     PASSAGE,
     TOKENS,
-    Asked,
     FirstStage,
     NewPoint,
+    PointQuery,
     Points,
     check_first_stage,
     collection_spec,
@@ -208,8 +208,8 @@ class Shard(Points):
             vectors[FIRST] = point.first.tolist()
         return vectors
 
-    def _find(self, asked: Asked) -> list[Hit]:
-        query, first, k, candidates, where, exhaustive, search_params = asked
+    def _find(self, wanted: PointQuery) -> list[Hit]:
+        query, first, k, candidates, where, exhaustive, search_params = wanted
         stages = None
         if first is not None:
             nearest = edge.Query.Nearest(first.tolist(), using=FIRST)

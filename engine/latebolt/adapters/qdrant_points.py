@@ -62,7 +62,7 @@ def point_id(id: str, passage: int = 0) -> str:
     return str(uuid.uuid5(document, str(passage)) if passage else document)
 
 
-class Asked(NamedTuple):
+class PointQuery(NamedTuple):
     """A search as an engine answers it.
 
     query float32 [n_query, dim]; first: what the first stage compares, [dim] or [n, dim], None for MaxSim
@@ -412,7 +412,7 @@ class Points(ABC):
         first = None
         if self.first_stage is not None and not exhaustive:
             first = first_stage_of(query, "mean") if self.first_stage == "mean" else query
-        return self._find(Asked(query, first, k, max(k, candidates), where, exhaustive, search_params))
+        return self._find(PointQuery(query, first, k, max(k, candidates), where, exhaustive, search_params))
 
     @staticmethod
     def hit(id: Any, payload: Mapping[str, Any] | None, score: float) -> Hit:
@@ -437,7 +437,7 @@ class Points(ABC):
         """Write points, until they are there."""
 
     @abstractmethod
-    def _find(self, asked: Asked) -> list[Hit]:
+    def _find(self, wanted: PointQuery) -> list[Hit]:
         """The search itself."""
 
     @abstractmethod

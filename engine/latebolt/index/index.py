@@ -252,7 +252,7 @@ class Index:
             StorageFull: the disk is full; the index is as it was.
         """
         self._store.check_open()
-        patience = check_timeout(timeout)
+        seconds = check_timeout(timeout)
         batches = batches_of(texts, ids, metadata)
         first = next(batches, None)
         if first is None or not first.n:
@@ -265,7 +265,7 @@ class Index:
         total = None if first.goes_on or cutting is not None else first.n
         self._warn_of_script(_letters(encoder, first))  # ahead of hours of work
         with (
-            self._store.writer(patience) as writer,
+            self._store.writer(seconds) as writer,
             progress_bar(total, "index", unit, show_progress) as bar,
         ):
             addition = Addition(writer, self._current_codec())
@@ -310,7 +310,7 @@ class Index:
             InvalidInput: see `add`; a vector is not finite or is zero, or is refused for its length.
         """
         self._store.check_open()
-        dim, patience = self._store.manifest.dim, check_timeout(timeout)
+        dim, seconds = self._store.manifest.dim, check_timeout(timeout)
         vectors = as_token_vectors(token_vectors, "token_vectors", dim)
         if vectors.dim != dim:
             raise InvalidInput(f"token_vectors should have dim {dim}, got {vectors.dim}.")
@@ -319,7 +319,7 @@ class Index:
         if not batch.n:
             self._store.make()
             return []
-        with self._store.writer(patience) as writer:
+        with self._store.writer(seconds) as writer:
             addition = Addition(writer, self._current_codec())
             named = addition.named(batch)
             addition.add(named, GivenVectors(vectors))

@@ -22,7 +22,7 @@ from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
 from latebolt.index.search.grouping import rows_of_documents
 from latebolt.index.search.planning import level
-from latebolt.index.search.rank import Ask, best_rows
+from latebolt.index.search.rank import SegmentRequest, best_rows
 from latebolt.index.search.stages import Rows, top_documents
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Segment
@@ -105,8 +105,8 @@ class Query:
             if rows is not None and len(rows) == 0:
                 continue
             n_tokens = tokens[segment.name]
-            ask = Ask(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
-            numbers, scores = best_rows(segment, self._scorer(segment), rows, ask, self._trace)
+            request = SegmentRequest(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
+            numbers, scores = best_rows(segment, self._scorer(segment), rows, request, self._trace)
             found += _found(segment, numbers, scores)
         return found
 

@@ -28,7 +28,7 @@ CANDIDATES_A_DOCUMENT, MOST_TIMES = 16, 16
 TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
 
-class Ask(NamedTuple):
+class SegmentRequest(NamedTuple):
     """What a query wants of a segment: k hits, everything scored exactly or not; the query's tokens and
     width; tokens of the rows that may be found here, and the share they have of those in the whole index."""
 
@@ -41,7 +41,7 @@ class Ask(NamedTuple):
 
 
 def best_rows(
-    segment: Segment, scorer: Scorer, rows: Rows | None, ask: Ask, trace: Trace
+    segment: Segment, scorer: Scorer, rows: Rows | None, request: SegmentRequest, trace: Trace
 ) -> tuple[Rows, Scores]:
     """A segment's rows that may be among the k best, best first, and their scores.
 
@@ -52,28 +52,33 @@ def best_rows(
         rows: int64, ascending, those that may be found; None for all.
     """
     columns = {column.name: segment.column(column.name) for column in segment.columns}
-    candidates, scores = _scored(segment, scorer, columns, rows, ask, trace)
+    candidates, scores = _scored(segment, scorer, columns, rows, request, trace)
     segment.check_finite(scores)
-    best = top_documents(scores, segment.first_rows(candidates), ask.k)
+    best = top_documents(scores, segment.first_rows(candidates), request.k)
     return best if candidates is None else candidates[best], scores[best]
 
 
 def _scored(
-    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask, trace: Trace
+    segment: Segment,
+    scorer: Scorer,
+    columns: Columns,
+    rows: Rows | None,
+    request: SegmentRequest,
+    trace: Trace,
 ) -> tuple[Rows | None, Scores]:
     """Rows that were scored exactly, None for all of the segment, and their scores."""
-    if ask.exhaustive:
+    if request.exhaustive:
         trace.road(segment.name, "exact", "exhaustive search was asked for")
         return rows, scorer.exact(columns, segment.offsets, rows)
-    work = _work(segment, scorer, columns, rows, ask)
+    work = _work(segment, scorer, columns, rows, request)
     plan = decide(work, planning.COSTS)
     if plan.way == "exact":
         trace.road(segment.name, "exact", plan.why)
         return rows, scorer.exact(columns, segment.offsets, rows)
-    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, ask.k)), trace)
+    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, request.k)), trace)
     way = "lists"
     if found is None:
-        way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, ask.k))[0]
+        way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, request.k))[0]
     end = "until a round changed nothing" if found.settled else "up to the limit"
     if len(found.rows) == (segment.n_documents if rows is None else len(rows)):
         end = "which were all"
@@ -81,16 +86,18 @@ def _scored(
     return found.rows, found.scores
 
 
-def _work(segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, ask: Ask) -> Work:
+def _work(
+    segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, request: SegmentRequest
+) -> Work:
     return Work(
-        n_query=ask.n_query,
-        dim=ask.dim,
-        bits=columns["codes"].shape[1] * 8 // ask.dim if scorer.n_centroids else 0,
-        n_tokens=ask.n_tokens,
+        n_query=request.n_query,
+        dim=request.dim,
+        bits=columns["codes"].shape[1] * 8 // request.dim if scorer.n_centroids else 0,
+        n_tokens=request.n_tokens,
         n_documents=segment.count_whole(rows),
         n_centroids=scorer.n_centroids,
         n_stored=segment.n_tokens,
-        share=ask.share,
+        share=request.share,
     )
 
 
