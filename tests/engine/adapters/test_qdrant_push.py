@@ -137,7 +137,7 @@ def test_a_second_copy_sends_only_what_changed(make, index):
     assert (done.documents, done.sent, done.kept, done.pruned) == (20, 3, 17, 0)
     found = texts_of(target)
     assert found["n5"][0] == "the moon is green" and found["n6"][1] == {"n": "six"}
-    assert found["n99"] == ("all new", None) and "n7" in found
+    assert found["n99"] == ("all new", {}) and "n7" in found
     assert push(index, target, prune=True).pruned == 1
     assert "n7" not in texts_of(target) and len(target) == 20
     assert push(index, target, "codes").sent == 20  # had otherwise: sent again
