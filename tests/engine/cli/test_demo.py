@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from latebolt.cli import demo as demo_texts
+from latebolt.cli.demo import demo_command
 from latebolt.corpus.stdlib import read_stdlib
 
 
@@ -53,6 +56,38 @@ def test_a_second_run_reuses_the_index(demo):
     )
     assert report["built"] is None
     assert [a["hits"] for a in report["answers"]] == [a["hits"] for a in first["answers"]]
+
+
+ASKED_ABOUT = ("zipfile", "str.", "subprocess", "gzip", "shutil", "csv")
+
+
+def test_the_demo_in_many_languages(tmp_path, monkeypatch):
+    """The passages are asked in five languages before the index is built, the docstrings in four; offline."""
+
+    def no_network(*_: object) -> None:
+        raise AssertionError("the demo opens no connection")
+
+    some = [each for each in read_stdlib() if (each.id or "").startswith(ASKED_ABOUT)]
+    assert 100 < len(some) < 300
+    monkeypatch.setattr("latebolt.corpus.stdlib.read_stdlib", lambda: some)
+    monkeypatch.setattr("socket.socket.connect", no_network)
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(demo_command, ["--model", "multilingual", "--threads", "2"])
+    assert shown.exit_code == 0, shown.output
+    asked = (demo_texts.BERLIN_QUERY, *demo_texts.BERLIN_QUERIES_ELSEWHERE)
+    places = [shown.output.index(query) for query in (*asked, "corpus  ", *demo_texts.QUESTIONS_ELSEWHERE)]
+    assert len(asked) == 5 and places == sorted(places)
+    report = json.loads(CliRunner().invoke(demo_command, ["--model", "multilingual", "--json"]).stdout)
+    assert report["built"] is None  # reused
+    best = [each["hits"][0]["id"] for each in (report["rerank"], *report["rerank_elsewhere"])]
+    assert len(best) == 5 and set(best) <= {0, 3, 5, 6}  # what says how many people live in a Berlin
+    english, elsewhere = report["answers"][:3], report["answers"][3:]
+    assert [each["query"] for each in elsewhere] == list(demo_texts.QUESTIONS_ELSEWHERE)
+    modules = ("zipfile", "str.", "subprocess", "zipfile", "str.", "gzip", "shutil")
+    for each, module in zip((*english, *elsewhere), modules, strict=True):
+        assert each["hits"][0]["id"].startswith(module), each
+    starter = CliRunner().invoke(demo_command, ["--json"])
+    assert "rerank_elsewhere" not in json.loads(starter.stdout)
 
 
 def test_a_cold_search_is_quick_and_small(demo):
