@@ -164,7 +164,7 @@ def test_an_index_of_vectors_needs_no_model(make, tmp_path, rng):
     assert push(index, target).from_codes == 3
     index.add_vectors(list("abc"), vectors, [None, "now with a text", None])
     assert push(index, target).sent == 1
-    assert texts_of(target)["b"] == ("now with a text", None)
+    assert texts_of(target)["b"] == ("now with a text", {})
     with pytest.raises(InvalidInput, match=r'no model .* Use vectors="codes"'):
         push(index, target, "texts")
     with pytest.raises(InvalidInput, match='"texts" or "codes"'):
