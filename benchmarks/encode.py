@@ -102,7 +102,7 @@ def prepare() -> None:
 
 def prepare_multilingual() -> bool:
     """As `prepare`, for the model of many languages; False where its weights are not installed."""
-    from latebolt import RuntimeUnavailable
+    from latebolt.errors import RuntimeUnavailable
     from latebolt_export.multilingual import build_multilingual
 
     try:
