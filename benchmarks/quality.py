@@ -3,9 +3,9 @@
 Every document is scored, for every query: what is measured is the encoder, the head and the codec. After the
 rows of each collection come tables over several: the average by width, by model, and each language against
 BM25 with a 95 % interval of the difference. The built-in model reads English: its rows on Japanese (jsquad)
-and Chinese (drcd) are what a wrong model gives, and averages by width and model leave them out. The same with
-other models: `latebolt eval --table`. Needs the collections at LATEBOLT_DATA (BEIR layout) and
-`pip install 'latebolt[eval]'`.
+and Chinese (drcd) are what a wrong model gives, and averages by width and model leave them out; what the
+right one gives is in multilingual.py. The same with other models: `latebolt eval --table`. Needs the
+collections at LATEBOLT_DATA (BEIR layout) and `pip install 'latebolt[eval]'`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,24 @@ def main() -> None:
     grid = Grid(dims=numbers(given.dims), bits=numbers(given.bits))
     if given.quick:
         grid = Grid(dims=[64], bits=[32, 2])
-    evaluations = []
-    for name in ["en=pubmedqa", "ja=jsquad"] if given.quick else given.collections.split(","):
-        language, _, folder = name.partition("=")
-        collection = read_collection(data_folder() / folder, language)
-        collection = collection.with_queries(20 if given.quick else given.queries or None)
-        evaluations.append(evaluate_collection(collection, grid, cache_folder("eval"), show_progress=True))
-    rows = [row for each in evaluations for row in rows_of(each)] + tables(evaluations)
+    names = ["en=pubmedqa", "ja=jsquad"] if given.quick else given.collections.split(",")
+    rows = evaluated(names, grid, 20 if given.quick else given.queries, {READS})
     record("quality", rows, ("ir-measures", "bm25s"), given.quick)
+
+
+def evaluated(names: list[str], grid: Grid, queries: int, read: set[str]) -> list[dict[str, Any]]:
+    """Rows of every collection, language=folder, and of the tables over several.
+
+    Args:
+        queries: at most so many of a collection, 0 for all.
+        read: the languages that averages by width and model take in.
+    """
+    evaluations = []
+    for name in names:
+        language, _, folder = name.partition("=")
+        collection = read_collection(data_folder() / folder, language).with_queries(queries or None)
+        evaluations.append(evaluate_collection(collection, grid, cache_folder("eval"), show_progress=True))
+    return [row for each in evaluations for row in rows_of(each)] + tables(evaluations, read)
 
 
 def numbers(text: str) -> list[int]:
@@ -50,10 +60,10 @@ def numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
-def tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+def tables(evaluations: list[Evaluation], read: set[str]) -> list[dict[str, Any]]:
     """Rows of each table, which "table" names."""
-    read = [each for each in evaluations if each.collection.label == READS]
-    chosen = {"dims": read, "models": read, "languages": evaluations}
+    some = [each for each in evaluations if each.collection.label in read]
+    chosen = {"dims": some, "models": some, "languages": evaluations}
     return [{"table": name, **row} for name, some in chosen.items() for row in TABLES[name](some, MEASURE)]
 
 

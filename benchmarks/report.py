@@ -58,15 +58,15 @@ def _named_tables(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
         yield [row for row in rows if row.get("table") == name]
 
 
-def table_quality(rows: list[dict[str, Any]]) -> str:
+def table_quality(rows: list[dict[str, Any]], model: str = "built-in model", script: str = "quality") -> str:
     """nDCG@10 by collection, width and bits, with bytes a token."""
     rows = [row for row in rows if "table" not in row]
     collections = list(dict.fromkeys(row["collection"] for row in rows))
     late = [row for row in rows if row["model"] != "BM25"]
     most = max(row["queries"] for row in rows)
     lines = [
-        f"Retrieval quality of the built-in model, nDCG@10 over at most {most} queries of a collection "
-        f"(`python benchmarks/quality.py --queries {most}`):",
+        f"Retrieval quality of the {model}, nDCG@10 over at most {most} queries of a collection "
+        f"(`python benchmarks/{script}.py --queries {most}`):",
         "",
         "| model | bytes a token | " + " | ".join(collections) + " |",
         "| --- |" + " ---: |" * (len(collections) + 1),
@@ -82,6 +82,11 @@ def table_quality(rows: list[dict[str, Any]]) -> str:
         label = f"dim {dim}, float32" if bits == 32 else f"dim {dim}, {bits} bit"
         lines.append(line(label, f"{chosen[0]['bytes_per_token']:.0f}", chosen))
     return "\n".join(lines)
+
+
+def table_multilingual(rows: list[dict[str, Any]]) -> str:
+    """The same of the model for many languages."""
+    return table_quality(rows, "built-in model for many languages", "multilingual")
 
 
 def table_codec(rows: list[dict[str, Any]]) -> str:
@@ -374,6 +379,7 @@ def table_serve(rows: list[dict[str, Any]]) -> str:
 
 TABLES = {
     "quality": table_quality,
+    "multilingual": table_multilingual,
     "codec": table_codec,
     "encode": table_encode,
     "export": table_export,
