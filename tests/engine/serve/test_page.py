@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -373,21 +369,6 @@ def test_the_page_needs_nothing_from_elsewhere():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text and "https:" not in text, path
         assert "innerHTML" not in text and "insertAdjacentHTML" not in text, path
-
-
-def test_the_page_is_in_the_wheel(tmp_path: Path):
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "export").mkdir()
-    without_models = shutil.ignore_patterns("*.onnx", "__pycache__")
-    shutil.copytree(ROOT / "engine", tmp_path / "engine", ignore=without_models)
-    build = "import setuptools.build_meta as b; b.build_wheel('dist')"
-    (tmp_path / "dist").mkdir()
-    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
-    [wheel] = (tmp_path / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {Path(name).name for name in archive.namelist() if name.startswith("latebolt/serve/page/")}
-    assert packed == {path.name for path in PAGE.iterdir()}
 
 
 def test_quantiles_are_those_of_prometheus():
