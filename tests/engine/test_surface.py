@@ -7,6 +7,7 @@ installed package.
 from __future__ import annotations
 
 import ast
+import os
 import pickle
 import subprocess
 import sys
@@ -149,7 +150,9 @@ def test_types_hold_in_a_program_that_uses_the_library(tmp_path):
     for n, code in enumerate([*codes, OUTSIDE]):
         (tmp_path / f"program_{n}.py").write_text(code)
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    # mypy does not follow an editable installation's import hook, but looks where Python is told to look.
+    found = {**os.environ, "PYTHONPATH": str(Path(latebolt.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=found)
     wanted = 1 + OUTSIDE[: OUTSIDE.index("# error")].count("\n")
     [error] = done.stdout.splitlines() or [done.stderr]
     assert error.startswith(f"program_{len(codes)}.py:{wanted}: error: Unsupported operand types"), (
