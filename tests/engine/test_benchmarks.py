@@ -20,6 +20,7 @@ QUICK = {
     "kmeans": "latebolt",
     "maxsim": "residual",
     "memory": "index texts from a generator",
+    "multilingual": "multilingual int8",
     "qdrant": "Qdrant, mean, binary",
     "quality": "languages",
     "search": "latebolt 2 bit, exhaustive",
