@@ -5,6 +5,7 @@ Field numbers are those of sentencepiece_model.proto.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ _ALGORITHM = 3  # TrainerSpec.model_type
 _TABLE = 2  # NormalizerSpec.precompiled_charsmap
 NORMAL, CONTROL, OWN = 1, 3, 4  # kinds of pieces; OWN = defined by whoever trained the model
 UNIGRAM = 1
+_VARINT_BYTES = 10  # at most: 64 bits, seven a byte
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class SentencepieceModel:
-    """The pieces by id, the algorithm that they are for, and the compiled normalisation ("" where none)."""
+    """The pieces by id, the algorithm that they are for, and the normalisation table (empty: none)."""
 
     pieces: tuple[Piece, ...]
     algorithm: int
@@ -49,10 +51,10 @@ def read(model: bytes, name: str) -> SentencepieceModel:
             if number == _PIECES:
                 pieces.append(_piece(_message(value)))
             elif number == _TRAINER:
-                told = dict(_fields(_message(value))).get(_ALGORITHM, algorithm)
-                algorithm = told if isinstance(told, int) else algorithm
+                found = dict(_fields(_message(value))).get(_ALGORITHM, UNIGRAM)
+                algorithm = found if isinstance(found, int) else algorithm
             elif number == _NORMALISER:
-                table = _message(dict(_fields(_message(value))).get(_TABLE, table))
+                table = _message(dict(_fields(_message(value))).get(_TABLE, b""))
     except ValueError as error:  # UnicodeDecodeError is one, too
         raise ExportError(f"{name}: is no sentencepiece model ({error}). Download it again.") from error
     if not pieces:
@@ -65,7 +67,10 @@ def _piece(message: bytes) -> Piece:
     kind, score = found.get(_KIND, NORMAL), _message(found.get(_SCORE, bytes(4)))
     if not isinstance(kind, int) or len(score) != 4:
         raise ValueError("a piece has a kind or a score of another type")
-    return Piece(_message(found.get(_TEXT, b"")).decode(), struct.unpack("<f", score)[0], kind)
+    (number,) = struct.unpack("<f", score)
+    if not math.isfinite(number):
+        raise ValueError(f"a piece has the score {number}")
+    return Piece(_message(found.get(_TEXT, b"")).decode(), number, kind)
 
 
 def _message(value: int | bytes) -> bytes:
@@ -93,11 +98,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message):
-        byte = message[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+    value = 0
+    for i, byte in enumerate(message[at : at + _VARINT_BYTES]):
+        value |= (byte & 127) << 7 * i
         if byte < 128:
-            return value, at
-    raise ValueError("it ends early")
+            return value, at + i + 1
+    raise ValueError("it ends early" if at + _VARINT_BYTES > len(message) else "a number without end")
