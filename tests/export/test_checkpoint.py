@@ -114,7 +114,7 @@ def remove(name):
 FAULTS = {
     "no config": (remove("config.json"), r"has no config\.json"),
     "broken config": (lambda f: (f / "config.json").write_text("{"), r"config\.json: cannot be read as JSON"),
-    "no tokenizer": (remove("tokenizer.json"), r"has no tokenizer\.json.*save_pretrained"),
+    "no tokenizer": (remove("tokenizer.json"), r"has no tokenizer\.json.*Download all files"),
     "broken tokenizer": (
         lambda f: (f / "tokenizer.json").write_text("{}"),
         r"tokenizer\.json: is not a tokenizer",

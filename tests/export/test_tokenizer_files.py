@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import sys
+import time
 
 import pytest
 import sentencepiece
@@ -17,6 +19,7 @@ from transformers import AutoTokenizer
 from differential.texts import TEXTS
 from differential.writing import LETTERS
 from latebolt.errors import ExportError, ModelError
+from latebolt.formats import vocabulary as vocabularies
 from latebolt.formats.vocabulary import Vocabulary
 from latebolt_export.graph import onnx_source
 from latebolt_export.source import checkpoint, sentencepiece_model, tokenizer_files
@@ -242,8 +245,8 @@ def test_bert_and_xlm_roberta_need_no_transformers(tmp_path, monkeypatch):
         tokenizer_files.convert(tmp_path / "xlm")
 
 
-def own_code(folder):
-    write(folder, VOCABULARY, tokenizer_config={"auto_map": {"AutoTokenizer": ["own.Own", None]}})
+def own_code(folder, model_type="bert"):
+    write(folder, VOCABULARY, model_type, tokenizer_config={"auto_map": {"AutoTokenizer": ["own.Own", None]}})
 
 
 def damage_table(folder, model):
@@ -253,14 +256,25 @@ def damage_table(folder, model):
 
 
 REFUSED = {
-    "own code": (own_code, "code of its own, which is never run"),
+    "own code": (
+        own_code,
+        "its tokenizer BertTokenizer is code of its own, which is never run. Get a tokenizer",
+    ),
+    "own code of no name": (
+        lambda f: own_code(f, "own"),
+        "and its tokenizer is code of its own, which is never run. Get a tokenizer",
+    ),
+    "a name that no template takes": (
+        lambda f: write(f, ["$B:$", *VOCABULARY], tokenizer_config=BERT | {"cls_token": "$B:$"}),
+        r'"\$B:\$" and "\[SEP\]" cannot be put around a text as cls_token and sep_token',
+    ),
     "python only": (
         lambda f: train(write_pieces(f, "BertGenerationTokenizer"), "spiece.model"),
-        r"spiece\.model of BertGenerationTokenizer cannot be converted: .* in Python only\. Make one with",
+        r"spiece\.model of BertGenerationTokenizer cannot be converted: .* in Python only\. Get a tokenizer",
     ),
     "unknown class": (
         lambda f: write(f, VOCABULARY, "own", tokenizer_config={"tokenizer_class": "OwnTokenizer"}),
-        r"vocab\.txt of OwnTokenizer cannot be converted by transformers \(.*\)\. Make one with transformers",
+        r"vocab\.txt of OwnTokenizer cannot be converted by transformers \(.*\)\. Get a tokenizer",
     ),
     "no such token": (
         lambda f: write(f, [token for token in VOCABULARY if token != "[CLS]"]),
@@ -299,7 +313,10 @@ REFUSED = {
         lambda f: (write_pieces(f) / "sentencepiece.bpe.model").write_bytes(b"version https://git-lfs"),
         r"sentencepiece\.bpe\.model: is no sentencepiece model .*Download it again",
     ),
-    "nothing": (write_pieces, r"has no tokenizer\.json\. Make one with transformers: AutoTokenizer"),
+    "nothing": (
+        write_pieces,
+        r"has no tokenizer\.json, and nothing that one is made of\. Download all files of the model",
+    ),
 }
 
 
@@ -310,6 +327,31 @@ def test_what_cannot_be_converted_is_said(tmp_path, fault):
     with pytest.raises(ModelError, match=message) as caught:
         Vocabulary(tmp_path, tokenizer_files.convert(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_transformers_is_advised_where_it_does_what_is_advised(tmp_path, fault):
+    """In the other cases that very call fails, writes nothing or runs code that a checkpoint brings."""
+    REFUSED[fault][0](tmp_path)
+    with pytest.raises(ModelError) as caught:
+        Vocabulary(tmp_path, tokenizer_files.convert(tmp_path))
+    if tokenizer_files.GET in str(caught.value) and "code of its own" not in str(caught.value):
+        try:
+            AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+        except Exception:  # noqa: BLE001 - whatever it is
+            return
+        assert not (tmp_path / "tokenizer.json").exists()
+    elif vocabularies.MAKE in str(caught.value):
+        AutoTokenizer.from_pretrained(tmp_path).save_pretrained(tmp_path)
+        Vocabulary(tmp_path).load_as_transformers_does()
+
+
+def test_an_engine_without_the_exporter_is_told_to_make_one(tmp_path):
+    write(tmp_path, VOCABULARY, tokenizer_config=BERT)
+    with pytest.raises(
+        ModelError, match=r"has no tokenizer\.json\. Make a tokenizer\.json with transformers: Auto"
+    ):
+        Vocabulary(tmp_path)
 
 
 def test_a_tokenizer_json_is_not_made_anew(tmp_path):
@@ -346,3 +388,34 @@ def test_a_damaged_sentencepiece_model_is_an_error_that_names_it(trained, data):
             sentencepiece_model.read(some, "spiece.model")
         except ExportError as error:
             assert "spiece.model: is no sentencepiece model" in str(error)
+
+
+def message(number, payload):
+    """One field of a protobuf message that holds bytes, of fewer than 128."""
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+PIECE = message(1, b"a") + b"\x15" + struct.pack("<f", -1.5)
+
+
+def test_a_number_of_more_than_ten_bytes_is_refused_at_once():
+    assert sentencepiece_model.read(message(1, PIECE + b"\x18" + b"\x81" + b"\x80" * 8 + b"\0"), "x").pieces[
+        0
+    ] == sentencepiece_model.Piece("a", -1.5, 1)
+    for number in (b"\x80" * 10 + b"\0", b"\xff" * 1_000_000):
+        began = time.process_time()
+        with pytest.raises(ExportError, match=r"x: is no sentencepiece model \(a number without end\)"):
+            sentencepiece_model.read(number, "x")
+        assert time.process_time() - began < 0.2  # added up byte by byte, the second takes seconds
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_is_refused(score):
+    piece = message(1, b"a") + b"\x15" + struct.pack("<f", score)
+    with pytest.raises(ExportError, match=r"x: is no sentencepiece model \(a piece has the score"):
+        sentencepiece_model.read(message(1, piece), "x")
+
+
+def test_a_model_that_says_nothing_of_normalisation_has_no_table():
+    found = sentencepiece_model.read(message(1, PIECE) + message(3, message(1, b"identity")), "x")
+    assert (found.table, found.algorithm) == (b"", sentencepiece_model.UNIGRAM)

@@ -18,10 +18,15 @@ def read_json(path: Path, fallback: Any = None) -> Any:
         ModelError: the file is there but is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if "\\u" in text:  # escapes can spell halves of characters, which nothing else takes
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except FileNotFoundError:
         return fallback
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+    # Not UTF-8, not JSON, a number of too many digits, lists in lists without end: each has its own.
+    except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}). Download it again.") from error
 
 

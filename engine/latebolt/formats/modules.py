@@ -40,8 +40,11 @@ def modules(folder: Path) -> tuple[Module, ...]:
         kind, where = str(each.get("type", "")), str(each.get("path") or "")
         if PurePosixPath(where).is_absolute() or ".." in PurePosixPath(where).parts:
             raise ModelError(f'{path}: path "{where}" should stay in the model folder.')
+        arguments = each.get("kwargs") or []
+        if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
+            raise ModelError(f"{path}: kwargs should be a list of names, got {arguments!r}.")
         name = kind.rpartition(".")[2] if kind.startswith(FAMILIES) else ""
-        found.append(Module(name, kind, where, tuple(each.get("kwargs") or ())))
+        found.append(Module(name, kind, where, tuple(arguments)))
     return tuple(found)
 
 

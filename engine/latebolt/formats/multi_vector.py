@@ -13,7 +13,7 @@ from typing import Any
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
-from latebolt.formats.files import read_settings
+from latebolt.formats.files import integer, read_settings
 from latebolt.formats.modules import FILE_NAME as MODULES
 from latebolt.formats.modules import Module, modules
 from latebolt.formats.settings_file import SettingsFile
@@ -136,9 +136,7 @@ def _no_pooling(path: Path) -> None:
 
 def _prompts(folder: Path) -> dict[str, str]:
     file = SettingsFile(folder / SETTINGS)
-    prompts = file.value("prompts", {})
-    if not isinstance(prompts, dict):
-        raise file.refusal("prompts", "should be an object. Correct the file.")
+    prompts = file.texts_by_name("prompts")
     file.only(
         "similarity_fn_name",
         ("maxsim",),
@@ -146,10 +144,7 @@ def _prompts(folder: Path) -> dict[str, str]:
         "divided by the number of a query's vectors. Set it to maxsim if those will do.",
     )
     file.finish(HARMLESS)
-    found = {kind: prompts.get(kind) for kind in ("query", "document")}
-    if not all(prompt is None or isinstance(prompt, str) for prompt in found.values()):
-        raise file.refusal("prompts", "should hold strings. Correct the file.")
-    return {kind: prompt or "" for kind, prompt in found.items()}
+    return {kind: prompts.get(kind, "") for kind in ("query", "document")}
 
 
 def _kept(folder: Path, module: Module | None, kind: str, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -178,8 +173,8 @@ def _limit(file: SettingsFile, vocabulary: Vocabulary, positions: int) -> int:
         key = "processor_kwargs" if file.value("processor_kwargs") is not None else "tokenizer_args"
         raise file.refusal(key, "is not supported, only model_max_length in it is.")
     # The library caps the tokenizer's own length at the encoder's positions, but not one that is told here.
-    asked = file.integer("max_seq_length", 0) or loading.get("model_max_length")
-    return int(asked) if asked else min(vocabulary.max_length, positions)
+    asked = file.integer("max_seq_length", 0) or integer(loading, "model_max_length", 0, file.path)
+    return asked or min(vocabulary.max_length, positions)
 
 
 def _query(file: SettingsFile, limit: int, masked: bool, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -8,7 +8,6 @@ left out.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.errors import ModelError
@@ -51,7 +50,7 @@ def dim(folder: Path) -> int:
 
 def lowercase(folder: Path) -> bool:
     """Whether texts are lowercased before the tokenizer sees them."""
-    return bool(read_settings(folder / FILE_NAME).get("do_lower_case", False))
+    return SettingsFile(folder / FILE_NAME).flag("do_lower_case", False)
 
 
 def pad(folder: Path, vocabulary: Vocabulary) -> int:
@@ -65,9 +64,7 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     Raises:
         ModelError: a prefix is no token and has no id of its own, or a setting is not known.
     """
-    path = folder / FILE_NAME
-    file = SettingsFile(path)
-    settings = file.settings
+    file = SettingsFile(folder / FILE_NAME)
     expansion = None
     if file.flag("do_query_expansion", True):
         mask = _token(folder, "mask_token_id", _UNTOLD_MASK, ("[MASK]", "<mask>"), vocabulary)
@@ -75,12 +72,12 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     skipped = vocabulary.known_tokens(file.texts("skiplist_words", ()))
     query = TextRules(
         max_tokens=min(file.integer("query_length", 48), max_tokens),
-        marker=_marker(settings, "query_prefix", "[Q] ", path, vocabulary),
+        marker=_marker(file, "query_prefix", "[Q] ", vocabulary),
         expansion=expansion,
     )
     document = TextRules(
         max_tokens=min(file.integer("document_length", 300), max_tokens),
-        marker=_marker(settings, "document_prefix", "[D] ", path, vocabulary),
+        marker=_marker(file, "document_prefix", "[D] ", vocabulary),
         skiplist=tuple(sorted(skipped)),
     )
     file.finish((*HARMLESS, *READ_ELSEWHERE))
@@ -96,12 +93,13 @@ def _token(folder: Path, key: str, default: int, names: tuple[str, str], vocabul
     return next((token for token in known if token is not None), found)
 
 
-def _marker(settings: dict[str, Any], key: str, fallback: str, path: Path, vocabulary: Vocabulary) -> int:
-    prefix = settings.get(key, fallback)
-    marker = integer(settings, f"{key}_id", -1, path)
+def _marker(file: SettingsFile, key: str, fallback: str, vocabulary: Vocabulary) -> int:
+    prefix, marker = file.text(key, fallback), file.integer(f"{key}_id", -1)
     if marker >= 0:
         return marker
     found = vocabulary.tokenizer.token_to_id(prefix)
     if found is None:
-        raise ModelError(f'{path}: {key} "{prefix}" is no token of the vocabulary. Add {key}_id to the file.')
+        raise ModelError(
+            f'{file.path}: {key} "{prefix}" is no token of the vocabulary. Add {key}_id to the file.'
+        )
     return int(found)

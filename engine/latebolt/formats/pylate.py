@@ -63,8 +63,7 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     _check_modules(folder)
     file = SettingsFile(folder / SETTINGS)
     _check_version(file)
-    prompts, default = file.value("prompts", {}), file.value("default_prompt_name")
-    prompt = "" if default is None or not isinstance(prompts, dict) else prompts.get(default) or ""
+    prompt = file.texts_by_name("prompts").get(file.text("default_prompt_name", ""), "")
     expansion = None
     if file.flag("do_query_expansion", True):
         fill = vocabulary.special("mask_token", "eos_token", "pad_token")

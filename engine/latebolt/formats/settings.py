@@ -111,11 +111,13 @@ def read(folder: Path, made: ConvertedTokenizer | None = None) -> ModelSettings:
             f"{folder}: has none of {stanford.FILE_NAME}, {pylate.SETTINGS} of a late-interaction model, "
             f"{next_plaid.FILE_NAME}, which say how texts are read. Put the checkpoint's own there."
         )
-    hidden = int(config.get("hidden_size") or config.get("dim") or 0)
+    path = inner / "config.json"
+    hidden = integer(config, "hidden_size", 0, path) or integer(config, "dim", 0, path)
+    heads = integer(config, "num_attention_heads", 0, path) or integer(config, "n_heads", 0, path)
     return ModelSettings(
         architecture=str(config.get("model_type") or "onnx"),
         hidden=hidden,
-        attention_heads=int(config.get("num_attention_heads") or config.get("n_heads") or 0),
+        attention_heads=heads,
         max_tokens=positions or max(rules.query.max_tokens, rules.document.max_tokens),
         vocabulary=vocabulary,
         frame=vocabulary.frame(rules.pad),
@@ -162,7 +164,8 @@ def _dim(folder: Path, hidden: int) -> int | None:
 
 def _positions(config: dict[str, Any], folder: Path) -> int | None:
     """Most positions the encoder takes, where config.json says it."""
-    rows = integer(config, "max_position_embeddings", 0, folder / "config.json")
+    path = folder / "config.json"
+    rows = integer(config, "max_position_embeddings", 0, path)
     if not rows:
         return None
     # RoBERTa's and MPNet's tables begin behind the padding id; jina-colbert-v2 kept only the number.
@@ -172,4 +175,4 @@ def _positions(config: dict[str, Any], folder: Path) -> int | None:
         or kind in ("mpnet", "data2vec-text", "ibert")
         or config.get("position_embedding_type") == "rotary"
     )
-    return rows - int(config.get("pad_token_id") or 1) - 1 if roberta else rows
+    return rows - (integer(config, "pad_token_id", 1, path) or 1) - 1 if roberta else rows

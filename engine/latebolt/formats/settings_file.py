@@ -52,6 +52,21 @@ class SettingsFile:
             raise self.refusal(key, "should be a list of strings. Correct the file.")
         return list(found)
 
+    def texts_by_name(self, key: str) -> dict[str, str]:
+        """An object whose values are strings; a null in it counts as not said."""
+        found = {name: value for name, value in self.object(key).items() if value is not None}
+        if not all(isinstance(each, str) for each in found.values()):
+            raise self.refusal(key, "should hold strings. Correct the file.")
+        return found
+
+    def object(self, key: str) -> dict[str, Any]:
+        """An object, whatever it holds; empty where none is given."""
+        return dict(self._of(key, {}, (dict,), "an object"))
+
+    def array(self, key: str) -> list[Any]:
+        """A list, whatever it holds; empty where none is given."""
+        return list(self._of(key, [], (list,), "a list"))
+
     def only(self, key: str, allowed: Collection[Any], reason: str) -> None:
         """Let a setting pass that has one of these values, or is not said.
 

@@ -17,10 +17,14 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 
 from latebolt.contract import Frame
 from latebolt.errors import ModelError
-from latebolt.formats.files import read_settings
+from latebolt.formats import named_tokens
+from latebolt.formats.settings_file import SettingsFile
 
 FILE_NAME = "tokenizer.json"
-SETTINGS = "tokenizer_config.json"
+SETTINGS, MAP = "tokenizer_config.json", "special_tokens_map.json"
+WORDPIECE, SENTENCEPIECE = "vocab.txt", "sentencepiece.bpe.model"
+# What transformers makes tokenizers of; vocab.json means a byte-level BPE with its merges.txt.
+SOURCES = (WORDPIECE, SENTENCEPIECE, "spiece.model", "spm.model", "vocab.json")
 # What the libraries' classes fall back to when no configuration names a token; those of GENERIC have no such.
 USUAL = {
     "pad_token": ("[PAD]", "<pad>"),
@@ -40,7 +44,7 @@ BERT_SETTINGS = {
     "strip_accents": ("strip_accents", None),
     "handle_chinese_chars": ("tokenize_chinese_chars", True),
 }
-ADVICE = "Make one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
+MAKE = f"Make a {FILE_NAME} with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ class Vocabulary:
         self.folder = folder
         self.tokenizer = _read(folder) if made is None else made.tokenizer
         self._roles = None if made is None else made.roles
-        self.settings = read_settings(folder / SETTINGS)
+        self.settings, self._map = SettingsFile(folder / SETTINGS), SettingsFile(folder / MAP)
         self._sides = {
             "truncation_side": (self.tokenizer.truncation or {}).get("direction"),
             "padding_side": (self.tokenizer.padding or {}).get("direction"),
@@ -81,13 +85,13 @@ class Vocabulary:
         """
         path = self.folder / SETTINGS
         for side, found in self._sides.items():
-            if (asked := self.settings.get(side) or found or "right") != "right":
+            if (asked := self.settings.value(side) or found or "right") != "right":
                 raise ModelError(f'{path}: {side} = "{asked}" is not supported, only "right" is.')
-        if self.settings.get("split_special_tokens"):
+        if self.settings.value("split_special_tokens"):
             raise ModelError(f"{path}: split_special_tokens = True is not supported.")
-        for token in (self.settings.get("added_tokens_decoder") or {}).values():
-            if self.tokenizer.token_to_id(token["content"]) is None:
-                raise ModelError(f'{path}: adds the token "{token["content"]}", which {FILE_NAME} lacks.')
+        for token in named_tokens.numbered(self.settings).values():
+            if self.tokenizer.token_to_id(token.content) is None:
+                raise ModelError(f'{path}: adds the token "{token.content}", which {FILE_NAME} lacks.')
         self._settle_normalizer()
         added = {token.content for token in self.tokenizer.get_added_tokens_decoder().values()}
         special = [name for role in SPECIAL for name in self.names(role)]
@@ -102,7 +106,7 @@ class Vocabulary:
         )
 
     def _settle_normalizer(self) -> None:
-        kind = str(self.settings.get("tokenizer_class") or "").removesuffix("Fast")
+        kind = self.settings.text("tokenizer_class", "").removesuffix("Fast")
         if kind in SENTENCEPIECE_LIKE and '"Lowercase"' in self.tokenizer.to_str().partition('"model"')[0]:
             raise ModelError(
                 f"{self.folder / FILE_NAME}: the normalizer Lowercase is what transformers 4 goes by, "
@@ -124,7 +128,7 @@ class Vocabulary:
     @property
     def max_length(self) -> int:
         """Tokens that the libraries cut a text to where no setting of the model's says otherwise."""
-        length = self.settings.get("model_max_length")
+        length = self.settings.value("model_max_length")
         return int(length) if isinstance(length, int | float) and 0 < length < sys.maxsize else sys.maxsize
 
     @property
@@ -171,15 +175,12 @@ class Vocabulary:
 
     def names(self, role: str) -> list[str]:
         """The tokens that may fill a role, the one that is named first."""
-        found = []
-        for settings in (self.settings, read_settings(self.folder / "special_tokens_map.json")):
-            token = settings.get(role)
-            found.append(token.get("content") if isinstance(token, dict) else token)
+        found = [named_tokens.in_role(file, role) for file in (self.settings, self._map)]
         if self._roles is not None:
             usual = [self._roles[role]] if role in self._roles else []
         else:
-            usual = [] if self.settings.get("tokenizer_class") in GENERIC else list(USUAL.get(role, ()))
-        return [name for name in found if name] or usual
+            usual = [] if self.settings.text("tokenizer_class", "") in GENERIC else list(USUAL.get(role, ()))
+        return [token.content for token in found if token and token.content] or usual
 
     def id_of(self, token: str, field: str) -> int:
         """The id of a token that a configuration names.
@@ -222,16 +223,24 @@ class Vocabulary:
 def _read(folder: Path) -> Tokenizer:
     path = folder / FILE_NAME
     if not path.is_file():
-        raise ModelError(f"{folder}: has no {FILE_NAME}. {ADVICE}")
+        if any((folder / name).is_file() for name in SOURCES):
+            raise ModelError(f"{folder}: has no {FILE_NAME}. {MAKE}")
+        raise ModelError(
+            f"{folder}: has no {FILE_NAME}, and nothing that one is made of. Download all files of the "
+            f"model, or get a {FILE_NAME} from its authors."
+        )
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises plain Exception
         raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
 
 
-def bert_settings(settings: dict[str, Any]) -> dict[str, Any]:
+def bert_settings(settings: SettingsFile) -> dict[str, Any]:
     """What transformers gives BERT's normalizer by a tokenizer_config.json."""
-    return {field: settings.get(key, usual) for field, (key, usual) in BERT_SETTINGS.items()}
+    return {
+        field: usual if settings.value(key) is None else settings.flag(key, False)
+        for field, (key, usual) in BERT_SETTINGS.items()
+    }
 
 
 PUNCTUATION = list(string.punctuation)

@@ -48,7 +48,7 @@ def load(place: Place, file: Path) -> OnnxSource:
         ModelError: there is no tokenizer, or a setting is not what it should be.
     """
     around = (file.parent, file.parent.parent)
-    named = (vocabulary.FILE_NAME, *tokenizer_files.FILES)
+    named = (vocabulary.FILE_NAME, *vocabulary.SOURCES)
     folder = next((each for name in named for each in around if (each / name).is_file()), file.parent)
     stated = settings.read(folder, tokenizer_files.convert(modules.encoder_folder(folder)))
     return OnnxSource(

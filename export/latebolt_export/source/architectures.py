@@ -92,12 +92,52 @@ def plan(config: dict[str, Any], names: Collection[str], where: str) -> Plan:
         if config.get(setting):
             raise ExportError(f"{where}: config.json: {setting} = {config[setting]!r} is not supported.")
     try:
-        made = FAMILIES[family](config)
+        made = FAMILIES[family](_checked(config, where))
     except KeyError as error:
         raise ExportError(f"{where}: config.json lacks {error.args[0]}. Download it again.") from error
     if made.hidden % made.heads:
         raise ExportError(f"{where}: hidden_size {made.hidden} is no multiple of {made.heads} heads.")
     return made
+
+
+# What a plan is made of, and what it has to be.
+_SIZES = (
+    "hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size",
+    "max_position_embeddings", "dim", "n_heads", "n_layers", "hidden_dim", "local_attention",
+    "global_attn_every_n_layers",
+)  # fmt: skip
+_COUNTS = ("type_vocab_size", "pad_token_id")
+_NUMBERS = ("layer_norm_eps", "norm_eps", "rotary_emb_base", "global_rope_theta", "local_rope_theta")
+_NAMES = ("hidden_act", "activation", "hidden_activation")
+_FLAGS = ("mlp_bias", "attention_bias", "norm_bias")
+_SAYS_SOMETHING = ("local_rope_theta",)  # as a null, too
+
+
+def _checked(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """The config without its nulls, which count as not said, after a check of what plans are made of."""
+
+    def number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e300
+
+    def whole(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
+
+    rules: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+        (_SIZES, "a whole number above 0", lambda value: whole(value) and value > 0),
+        (_COUNTS, "a whole number", whole),
+        (_NUMBERS, "a number above 0", number),
+        (_NAMES, "a string", lambda value: isinstance(value, str)),
+        (_FLAGS, "true or false", lambda value: isinstance(value, bool)),
+        (("layer_types",), "a list", lambda value: isinstance(value, list)),
+        (("rope_parameters",), "an object", lambda value: isinstance(value, dict)),
+    )
+    for keys, wanted, fits in rules:
+        for key in keys:
+            if (value := config.get(key)) is not None and not fits(value):
+                raise ExportError(
+                    f"{where}: config.json: {key} should be {wanted}, got {value!r}. Correct the file."
+                )
+    return {key: value for key, value in config.items() if value is not None or key in _SAYS_SOMETHING}
 
 
 def alibi_slopes(heads: int) -> tuple[float, ...]:
@@ -195,7 +235,8 @@ def _modernbert(config: dict[str, Any]) -> Plan:
         "sliding_attention" if i % every else "full_attention" for i in range(config["num_hidden_layers"])
     ]
     types = config.get("layer_types") or usual
-    if len(types) != len(usual) or set(types) - {"sliding_attention", "full_attention"}:
+    known = ("sliding_attention", "full_attention")
+    if len(types) != len(usual) or any(each not in known for each in types):
         raise ExportError(f"modernbert: layer_types = {types} is not supported.")
     if config.get("mlp_bias", False) != config.get("attention_bias", False):
         raise ExportError("modernbert with biases in one of attention and mlp only is not supported.")
@@ -228,9 +269,14 @@ def _modernbert_bases(config: dict[str, Any]) -> tuple[float, float]:
     bases = []
     for kind, usual in (("full_attention", 160000.0), ("sliding_attention", 10000.0)):
         settings = parameters.get(kind) or {}
-        if set(settings) - {"rope_theta", "rope_type"} or settings.get("rope_type", "default") != "default":
+        theta = settings.get("rope_theta", usual) if isinstance(settings, dict) else None
+        if (
+            not isinstance(theta, int | float)
+            or set(settings) - {"rope_theta", "rope_type"}
+            or settings.get("rope_type", "default") != "default"
+        ):
             raise ExportError(f"modernbert: rope_parameters of {kind} = {settings} is not supported.")
-        bases.append(float(settings.get("rope_theta", usual)))
+        bases.append(float(theta))
     return bases[0], bases[1]
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from latebolt.contract import Frame, TextRules
 from latebolt.errors import ExportError
 from latebolt.formats import modules, multi_vector, pylate, settings, stanford
-from latebolt.formats.files import read_json, read_settings
+from latebolt.formats.files import read_settings
+from latebolt.formats.settings_file import SettingsFile
 from latebolt.formats.vocabulary import Vocabulary
 from latebolt_export.source import architectures, head_file, library_encoder, own_heads, tokenizer_files
 from latebolt_export.source.architectures import PREFIXES, UNUSED, UNUSED_ENDS, Plan
@@ -71,8 +72,8 @@ def load(folder: Path, head: Path | Sequence[Path] | None = None) -> Checkpoint:
     if not folder.is_dir():
         raise ExportError(f"{folder}: there is no such checkpoint folder. Check the path.")
     inner = modules.encoder_folder(folder)
-    config = read_json(inner / "config.json")
-    if not isinstance(config, dict):
+    config = read_settings(inner / "config.json")
+    if not config:
         raise ExportError(f"{folder}: has no config.json. Give the folder that holds the checkpoint's files.")
     vocabulary = Vocabulary(inner, tokenizer_files.convert(inner))
     stored = read_state(inner)
@@ -139,12 +140,12 @@ def _check_windows(query: TextRules, frame: Frame, plan: Plan | LibraryPlan, fol
 def _plain(folder: Path, vocabulary: Vocabulary, plan: Plan | LibraryPlan) -> settings.TextSettings:
     """The rules of an encoder that nobody has trained for late interaction: its own prompts and length."""
     vocabulary.load_as_transformers_does()
-    prompts = read_settings(folder / pylate.SETTINGS).get("prompts") or {}
+    prompts = SettingsFile(folder / pylate.SETTINGS).texts_by_name("prompts")
     return settings.TextSettings(
         layout="a plain encoder",
-        query=TextRules(min(PLAIN_QUERY_TOKENS, plan.max_tokens), prompt=prompts.get("query") or ""),
-        document=TextRules(plan.max_tokens, prompt=prompts.get("document") or ""),
-        lowercase=bool(read_settings(vocabulary.folder / pylate.TRANSFORMER_SETTINGS).get("do_lower_case")),
+        query=TextRules(min(PLAIN_QUERY_TOKENS, plan.max_tokens), prompt=prompts.get("query", "")),
+        document=TextRules(plan.max_tokens, prompt=prompts.get("document", "")),
+        lowercase=SettingsFile(vocabulary.folder / pylate.TRANSFORMER_SETTINGS).flag("do_lower_case", False),
     )
 
 

@@ -94,7 +94,8 @@ def _refuse_decoders(config: dict[str, Any], kind: str, where: str) -> None:
             raise ExportError(f"{where}: config.json: {setting} = {config[setting]!r} is not supported.")
     if config.get("is_encoder_decoder"):
         raise ExportError(_not_one(where, kind, "an encoder with a decoder behind it"))
-    if any("ForCausalLM" in str(name) for name in config.get("architectures") or ()):
+    named = config.get("architectures")
+    if isinstance(named, list) and any("ForCausalLM" in str(name) for name in named):
         raise ExportError(_not_one(where, kind, "a decoder, whose tokens see only what is before them"))
 
 
@@ -110,7 +111,12 @@ def _empty(config: dict[str, Any], kind: str, where: str) -> Any:
             f"checkpoint brings along is never run. Our own: {', '.join(FAMILIES)}."
         )
     with quiet():
-        made = of_config(config)
+        try:
+            made = of_config(config)
+        except Exception as error:  # whatever a class makes of values that it does not expect
+            raise ExportError(
+                f"{where}: config.json: transformers cannot read it ({_reason(error)})."
+            ) from error
         if made.is_encoder_decoder:
             raise ExportError(_not_one(where, kind, "an encoder with a decoder behind it"))
         if kind not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
@@ -122,11 +128,14 @@ def _empty(config: dict[str, Any], kind: str, where: str) -> Any:
             with torch.device("meta"):
                 model = AutoModel.from_config(made, trust_remote_code=False)
             exporter_config(model)
-        except (KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
-            raise ExportError(
-                f'{where}: architecture "{kind}" is not supported: {error.args[0] if error.args else error}'
-            ) from error
+        except Exception as error:  # the same, and what optimum raises of a class it does not know
+            raise ExportError(f'{where}: architecture "{kind}" is not supported: {_reason(error)}') from error
     return model
+
+
+def _reason(error: Exception) -> str:
+    said = str(error.args[0] if error.args else "") or type(error).__name__
+    return said.splitlines()[0]
 
 
 def _not_one(where: str, kind: str, what: str) -> str:

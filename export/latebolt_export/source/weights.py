@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latebolt.errors import ExportError
-from latebolt.formats.files import read_json
+from latebolt.formats.settings_file import SettingsFile
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +34,9 @@ def read_state(folder: Path) -> dict[str, torch.Tensor]:
         if (folder / name).is_file():
             return read_tensors(folder / name)
     for name in (SAFE_INDEX, PICKLED_INDEX):
-        if (index := read_json(folder / name)) is not None:
+        if (folder / name).is_file():
             state: dict[str, torch.Tensor] = {}
-            for part in sorted(set(index["weight_map"].values())):
+            for part in sorted(set(SettingsFile(folder / name).texts_by_name("weight_map").values())):
                 state |= read_tensors(folder / Path(part).name)  # a part lies beside its index
             return state
     raise ExportError(f"{folder}: has no {SAFE} and no {PICKLED}. Download the checkpoint's weights.")

@@ -176,7 +176,7 @@ FAULTS = {
         remove("artifact.metadata"),
         r"none of artifact\.metadata, config_sentence.*onnx_config\.json",
     ),
-    "tokenizer": (remove("tokenizer.json"), r"has no tokenizer\.json.*save_pretrained"),
+    "tokenizer": (remove("tokenizer.json"), r"has no tokenizer\.json.*Download all files"),
     "width": (lambda f: write(f, "artifact.metadata"), r"no file says how wide .*latebolt export"),
     "odd width": (lambda f: write(f, "artifact.metadata", dim=30), r"multiples of 4, got \[30\]"),
     "no object": (
