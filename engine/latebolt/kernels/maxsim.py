@@ -101,6 +101,8 @@ def _parts(n_query: int, dim: int) -> int:
 
     Fewer query tokens than 4 a vector save nothing more: what is left is unpacking the document's codes.
     """
+    if not n_query:
+        return 1  # no vector at all
     width = lanes(1)
     for parts in (4, 2):
         if max(n_query, FEW) <= width // parts and dim % (4 * parts) == 0:

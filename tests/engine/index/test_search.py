@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,14 @@ def test_search_agrees_with_exhaustive_search(tmp_path, rng, pruned):
         odd = index.search_vectors(query, k=10, where="odd = 1")
         assert len(odd) == 10 and all(hit.metadata["odd"] for hit in odd)
     assert agree >= 196
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_query_of_no_tokens_scores_nothing_in_any_store(tmp_path, rng, bits, pruned):
+    index = Index.create(tmp_path / "i", None, dim=64, bits=bits)
+    index.add_vectors(None, TokenVectors(rng.unit(6000, 64), np.arange(0, 6001, 6)))
+    none = np.zeros((0, 64), np.float32)
+    ways = [index.search_vectors(none, 3, exhaustive=exhaustive) for exhaustive in (False, True)]
+    ways += [index.search_vectors_many([none])[0][:3]]
+    for hits in ways:
+        assert [hit.score for hit in hits] == [0.0] * len(hits) and len(hits) == 3

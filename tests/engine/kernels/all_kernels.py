@@ -57,7 +57,14 @@ for dim in (48, 64):
             levels,
         )
         nine = rng.standard_normal((9, dim)).astype(np.float32)
-        for n_query in (1, 4, 7, 12, 40):  # parts of the dimensions side by side, one vector, blocks of two
+        for n_query in (
+            0,
+            1,
+            4,
+            7,
+            12,
+            40,
+        ):  # parts of the dimensions side by side, one vector, blocks of two
             expected = maxsim_residual_reference(
                 quantised[:n_query], scale[:n_query], nine @ query[:n_query].T, levels, store.codes,
                 store.cells, store.factors[store.norms], offsets, bits,
