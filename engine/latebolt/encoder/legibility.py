@@ -29,12 +29,15 @@ _EVERY: Final = 64
 _WORD: Final = 16
 _MOST_OF_A_TEXT: Final = 4
 _FEW_TEXTS: Final = 6
+_ONE_TEXT_IN: Final = 6
 _MOST_TEXTS: Final = 64
+_MOST_PARTS: Final = 64
 
 _ENGLISH: Final = "everyone has the right to freedom of thought and the people of every country know them"
 # One ideograph in so many of Unicode's first block, with spaces between. Of these an English vocabulary has
 # 2 %, one of Chinese or Japanese characters 15 % and more.
 _IDEOGRAPHS: Final = " ".join(chr(code) for code in range(0x4E00, 0x9FFF, 29))
+_FIRST_SYLLABLE: Final = "\u1200"
 # Ethiopic, Chinese, Japanese, Korean.
 _SYLLABLE_OR_WORD: Final = re.compile(
     "[\u1200-\u139f\u2d80-\u2ddf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -50,11 +53,11 @@ _NOTHING, _TOGETHER, _ALONE, _SPLIT, _UNKNOWN, _LEFT_OUT = range(6)
 
 def sampled(texts: Sequence[str]) -> list[str]:
     """Short parts of some texts, evenly drawn."""
-    n = min(len(texts), max(_FEW_TEXTS, min(_MOST_TEXTS, len(texts) // _FEW_TEXTS)))
+    n = min(len(texts), max(_FEW_TEXTS, min(_MOST_TEXTS, len(texts) // _ONE_TEXT_IN)))
     parts = []
     for i in _spread(n, len(texts)):
         text = texts[i]
-        n_parts = max(1, min(len(text) // _EVERY, _MOST_OF_A_TEXT, _MOST_TEXTS // n))
+        n_parts = max(1, min(len(text) // _EVERY, _MOST_OF_A_TEXT, _MOST_PARTS // n))
         parts += [_part(text, at) for at in _spread(n_parts, len(text))]
     return parts
 
@@ -151,12 +154,11 @@ class Legibility:
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token == space:
                 continue
-            piece = text[start:end]
             if token == unknown:
                 # Of a word with an emoji in it nobody knows what was unknown.
-                mark = _UNKNOWN if all(map(_is_of_word, piece)) else _LEFT_OUT
+                mark = _UNKNOWN if all(map(_is_of_word, text[start:end])) else _LEFT_OUT
             else:
-                mark = _TOGETHER if len(piece.strip()) > 1 else _ALONE
+                mark = _TOGETHER if end - start > 1 and len(text[start:end].strip()) > 1 else _ALONE
             if start < done:  # the rest of a character that an earlier token begins
                 marks[start:done] = bytes([_SPLIT]) * (done - start)
                 start = done
@@ -179,9 +181,9 @@ def _counted(text: str, marks: bytearray, ascii_is_read: bool) -> _Held:
             spelt += 1
         elif mark != _ALONE:
             unknown += 1
-        elif _SYLLABLE_OR_WORD.match(letter):
+        elif letter >= _FIRST_SYLLABLE and _SYLLABLE_OR_WORD.match(letter):
             whole += 1
-        elif _has_letter(text[max(0, i - 1) : i]) or _has_letter(text[i + 1 : i + 2]):
+        elif _has_letter(text[i - 1 : i]) or _has_letter(text[i + 1 : i + 2]):  # [-1:0] is empty, too
             spelt += 1
         else:
             together += 1

@@ -23,7 +23,7 @@ from latebolt.codec.restore import check_bits, untrained
 from latebolt.cpus import available_cpus
 from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.tally import Letters, gathered
+from latebolt.encoder.tally import Letters, current, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.documents import check_id
 from latebolt.index.documents.passages import check_cutting, kept_cutting
@@ -263,15 +263,18 @@ class Index:
         cutting = kept_cutting(self._store.manifest.settings)
         unit = "text" if cutting is None else "passage"
         total = None if first.goes_on or cutting is not None else first.n
-        self._warn_of_script(_letters(encoder, first))  # ahead of hours of work
         with (
             self._store.writer(seconds) as writer,
             progress_bar(total, "index", unit, show_progress) as bar,
         ):
             addition = Addition(writer, self._current_codec())
+            # Whoever gathers wants to know of every addition.
+            looks = not self._warned_of_script or current() is not None
+            if looks:
+                self._warn_of_script(_letters(encoder, first))  # ahead of hours of work
             with gathered() as tally:
                 for batch in itertools.chain([first], batches):
-                    if batch is not first:
+                    if looks and batch is not first:
                         self._warn_of_script(_letters(encoder, batch))
                     named = addition.named(batch)
                     names += named.ids or ()
@@ -279,11 +282,11 @@ class Index:
                     addition.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
             addition.finish()
             self._commit(writer)
+            self._warn_of_script(tally.letters)  # while other threads wait: they would say it, too
         limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
         longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
         way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
         truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)
-        self._warn_of_script(tally.letters)
         return names
 
     def _warn_of_script(self, letters: Letters) -> None:
@@ -512,10 +515,11 @@ class Index:
             k: hits wanted; fewer come back when fewer documents qualify.
             where: only documents whose metadata satisfy it, e.g. 'year >= 2020 and lang = "en"' or
                 {"year": {">=": 2020}, "lang": "en"}.
-            exhaustive: score every document exactly. Otherwise that is done where it takes hardly longer
-                (see `search.planning`); else documents are ranked by their centroids (in large segments only
-                those that lists by centroid bring up), and the best are scored exactly until more of them
-                change nothing. Up to k = 32 the hits of a smaller k begin those of a larger.
+            exhaustive: score every document exactly. Otherwise that is done where it is expected to take no
+                longer, or a few milliseconds at most (see `search.planning`); else documents are ranked by
+                their centroids (in large segments only those that lists by centroid bring up), and the best
+                are scored exactly until more of them change nothing. Up to k = 32 the hits of a smaller k
+                begin those of a larger.
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`search.fusion` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, which way each

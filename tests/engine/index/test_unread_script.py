@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from latebolt import Encoder, Index, TokenVectors
+from latebolt.encoder import legibility
 from latebolt.encoder.tally import gathered
+from latebolt.errors import IndexLocked
 from latebolt.index.ingest import sources
+from latebolt.index.store.store import Store
 
 RUSSIAN = "Все люди рождаются свободными и равными в своём достоинстве и правах."
 GERMAN = "Alle Menschen sind frei und gleich an Würde und Rechten geboren, ohne Ausnahme."
@@ -37,6 +42,36 @@ def test_it_is_told_once_a_handle(index, told):
     Index.open(index.path, index.encoder).add([RUSSIAN])
     pickle.loads(pickle.dumps(index)).add([RUSSIAN])
     assert len(told()) == 3
+
+
+def test_threads_tell_it_once(index, told, monkeypatch):
+    warned = legibility.warn
+
+    def slowly(*arguments, **named):  # long enough for the others to come as far
+        time.sleep(0.05)
+        return warned(*arguments, **named)
+
+    monkeypatch.setattr(legibility, "warn", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: index.add([RUSSIAN] * 3), range(4)))
+    assert len(told()) == 1 and len(index) == 12
+
+
+def test_an_addition_that_is_refused_tells_nothing(index, told, monkeypatch):
+    def locked(store, timeout):
+        raise IndexLocked("another process is writing")
+
+    monkeypatch.setattr(Store, "writer", locked)
+    with pytest.raises(IndexLocked):
+        index.add([RUSSIAN] * 3)
+    assert told() == []
+
+
+def test_what_was_told_is_not_looked_for_again(index, told, monkeypatch):
+    index.add([RUSSIAN] * 3)
+    monkeypatch.setattr(legibility, "sampled", lambda texts: pytest.fail("looked at"))
+    index.add([RUSSIAN] * 3)
+    assert len(told()) == 1
 
 
 def test_it_is_told_whenever_such_texts_come_first(index, told):
