@@ -37,6 +37,7 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     from latebolt import __version__, caches
     from latebolt.cpus import available_cpus
     from latebolt.kernels import isa, native
+    from latebolt.kernels.maxsim import residual_kernels
 
     cached = native.cache_folder() / native.cache_key(isa.active())
     report: dict[str, dict[str, Any]] = {
@@ -55,9 +56,9 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     }
     names = ["maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists"]
     names += [f"score_table:{dim}{short}" for dim in (128, 96, 64) for short in ("", "x1")]
-    shapes = [f"{dim}x{bits}" for dim in (128, 96, 64) for bits in (1, 2, 4)]
-    names += [f"maxsim_residual:{shape}{short}" for shape in shapes for short in ("", "x1", "x1x2", "x1x4")]
-    names += [f"encode_residual:{shape}" for shape in shapes]
+    shapes = [(dim, bits) for dim in (128, 96, 64) for bits in (1, 2, 4)]
+    names += [name for dim, bits in shapes for name in residual_kernels(dim, bits)]
+    names += [f"encode_residual:{dim}x{bits}" for dim, bits in shapes]
     names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
     names += ["maxsim_centroids:16", "maxsim_centroids:32"]
     if warm:

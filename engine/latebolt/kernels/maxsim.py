@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads
+from latebolt.arrays import Float32, Int64
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa, native
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 MAX_QUERY_TOKENS = 8192
 LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
@@ -108,6 +106,18 @@ def _parts(n_query: int, dim: int) -> int:
         if max(n_query, FEW) <= width // parts and dim % (4 * parts) == 0:
             return parts
     return 1
+
+
+def _residual_kernel(dim: int, bits: int, n_padded: int, parts: int) -> str:
+    """The kernel's name for a padded query whose tokens have so many lanes."""
+    name = _shaped(f"maxsim_residual:{dim}x{bits}", n_padded)
+    return name if parts == 1 else f"{name}x{parts}"
+
+
+def residual_kernels(dim: int, bits: int) -> list[str]:
+    """Names of the kernels that queries of any length ask for on this machine."""
+    short = {_residual_kernel(dim, bits, lanes(1), _parts(n, dim)) for n in range(1, lanes(1) + 1)}
+    return [_residual_kernel(dim, bits, lanes(), 1), *sorted(short)]
 
 
 class QuantisedQuery(NamedTuple):
@@ -328,7 +338,6 @@ def maxsim_residual(
     )  # fmt: skip
     n_tile = CODE_TILE * VECTORS // _vectors(table.shape[1])
     scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
-    name = _shaped(f"maxsim_residual:{dim}x{bits}", table.shape[1])
-    kernel = native.kernel(name if parts == 1 else f"{name}x{parts}")
+    kernel = native.kernel(_residual_kernel(dim, bits, table.shape[1], parts))
     cost = table.shape[1] // parts * dim / _BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

@@ -11,6 +11,9 @@ import time
 import numpy as np
 import pytest
 
+from latebolt import Index, TokenVectors
+from latebolt.kernels import native
+
 TEXTS = {
     "zip.txt": "The zipfile module reads and writes ZIP archives.\n\nUse ZipFile.extractall to unpack one.\n",
     "split.md": "# Splitting\n\nstr.split cuts a string at whitespace.\n",
@@ -135,6 +138,20 @@ def test_doctor():
         report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
     )
     assert report["process"]["torch imported"] is False
+
+
+def test_doctor_names_the_kernels_that_searches_ask_for(tmp_path, rng, monkeypatch, pruned):
+    known = {name for name in json.loads(latebolt("doctor", "--json").stdout)["kernels"] if ":" in name}
+    asked, real = set(), native.kernel
+    monkeypatch.setattr(native, "kernel", lambda name: asked.add(name) or real(name))
+    index = Index.create(tmp_path / "i", None, dim=64)
+    index.add_vectors(None, TokenVectors(rng.unit(40_000, 64), np.arange(0, 40_001, 20)))
+    for n_query in range(1, 33):
+        index.search_vectors(rng.unit(n_query, 64))
+    shaped = {name for name in asked if ":" in name}
+    assert shaped <= known
+    residual = {name for name in shaped if name.startswith("maxsim_residual:64x2")}
+    assert residual == {name for name in known if name.startswith("maxsim_residual:64x2")}
 
 
 @pytest.mark.parametrize(

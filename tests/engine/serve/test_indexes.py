@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -274,8 +275,9 @@ def test_an_index_given_twice_or_missing_is_named(tmp_path: Path):
     service.close()
 
 
-def test_indexes_are_searched_once_before_the_server_is_ready(tmp_path: Path, monkeypatch):
-    """So that no request waits for a kernel to be compiled; one that does not fit the model stops nobody."""
+def test_indexes_are_searched_before_the_server_is_ready(tmp_path: Path, monkeypatch):
+    """By queries of several lengths, each of which asks for another kernel, so that no request waits for one
+    to be compiled; an index that does not fit the model stops nobody."""
     folder = tmp_path / "indexes"
     Index.create(folder / "odd", None, dim=32).close()
     (folder / "broken").mkdir()
@@ -283,12 +285,16 @@ def test_indexes_are_searched_once_before_the_server_is_ready(tmp_path: Path, mo
         running.client.post("/v1/indexes", json={"name": "cities"})
     searched = []
     search = Index.search
-    monkeypatch.setattr(
-        Index, "search", lambda self, *a, **k: searched.append(self.path.name) or search(self, *a, **k)
-    )
+
+    def noted(self: Index, query: str, *rest: Any, **more: Any) -> Any:
+        tokens = len(self.encoder.encode_queries([query])[0])
+        searched.append((self.path.name, len([n for n in (8, 16, 32) if tokens > n / 2])))
+        return search(self, query, *rest, **more)
+
+    monkeypatch.setattr(Index, "search", noted)
     with serving(tmp_path) as running:
         assert running.client.post("/v1/indexes/odd/search", json={"query": "a"}).status_code == 409
-        assert searched == ["cities"]
+        assert searched == [("cities", n) for n in range(4)]  # up to 4, 8, 16 and 32 tokens
 
 
 def test_fields_that_nobody_knows_are_refused_by_name(client: httpx.Client, index: str):

@@ -45,6 +45,7 @@ _MARKERS: Final = 8  # tokens that are no part of a text, more than any model ha
 _WRITES: Final = 16
 # Indexes that are searched once before the server is ready.
 _WARMED: Final = 16
+_WARMING_WORDS: Final = (1, 4, 10, 20)
 
 
 class Service:
@@ -141,10 +142,12 @@ class Service:
                 raise InvalidInput(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
                 raise InvalidInput(f"--index {name}={folder}: {error}") from error
-        # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits.
+        # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits: there
+        # is one for each of a few ranges of a query's tokens.
         for name in [*self.settings.given_indexes, *self.indexes.names()][:_WARMED]:
-            with contextlib.suppress(LateboltError):  # a request for it will be told
-                self.indexes.get(name).search("warm up", 1)
+            for words in _WARMING_WORDS:
+                with contextlib.suppress(LateboltError):  # a request for it will be told
+                    self.indexes.get(name).search("warm " * words, 1)
 
     def encoder(self, dim: int | None = None) -> Encoder:
         """The model at a width.
