@@ -19,11 +19,7 @@ from latebolt.values import Hit, Span, TokenVectors, as_matrix, as_token_vectors
 
 
 class TextEncoder(Protocol):
-    """What this module needs of an encoder."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that work on it may take."""
+    """What ranking and alignment need of an encoder."""
 
     def encode_queries(self, texts: Sequence[str]) -> TokenVectors:
         """Token vectors of queries."""

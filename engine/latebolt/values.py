@@ -201,5 +201,5 @@ class Hit(Generic[Id]):
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def record(self) -> dict[str, Any]:
-        """As JSON values."""
+        """As JSON values; `metadata` is null where there is none, or an empty one."""
         return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "cpus": set(),
     "threads": {"cpus"},
     "corpus": {"checks", "errors"},
-    "kernels": {"caches", "errors", "threads"},
+    "kernels": {"arrays", "caches", "errors", "threads"},
     "codec": {"arrays", "kernels", "errors"},
     "scoring": {"arrays", "checks", "kernels", "values", "errors"},
     "alignment": {"arrays", "scoring", "values"},

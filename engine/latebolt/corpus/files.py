@@ -17,7 +17,7 @@ from latebolt.errors import InvalidInput
 
 TEXT_SUFFIXES: Final = {".txt", ".md", ".rst", ".text", ".markdown"}
 JSON_SUFFIXES: Final = {".jsonl", ".ndjson"}
-_TOLD: Final = 5  # of the files passed over, so many are named
+_MOST_NAMED: Final = 5  # of the files passed over, so many are named
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,6 @@ def _odd_kind(path: Path) -> str | None:
 
 def skipped_message(skipped: Sequence[Skipped], what: str = "of the folder's files were passed over") -> str:
     """The count, and the first of them by name."""
-    first = "; ".join(f"{each.path} {each.reason}" for each in skipped[:_TOLD])
-    more = f"; and {len(skipped) - _TOLD} more" if len(skipped) > _TOLD else ""
+    first = "; ".join(f"{each.path} {each.reason}" for each in skipped[:_MOST_NAMED])
+    more = f"; and {len(skipped) - _MOST_NAMED} more" if len(skipped) > _MOST_NAMED else ""
     return f"{len(skipped)} {what}: {first}{more}"

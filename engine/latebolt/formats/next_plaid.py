@@ -17,7 +17,7 @@ from latebolt.formats.vocabulary import Vocabulary
 
 FILE_NAME = "onnx_config.json"
 # Ids that mean "ask the vocabulary": what next-plaid takes where its file says nothing.
-_UNTOLD_MASK, _UNTOLD_PAD = 103, 0
+_DEFAULT_MASK, _DEFAULT_PAD = 103, 0
 # Settings that no token vector depends on: its runtime attends to expansion whatever they say.
 HARMLESS = (
     "attend_to_expansion_tokens",
@@ -55,7 +55,7 @@ def lowercase(folder: Path) -> bool:
 
 def pad(folder: Path, vocabulary: Vocabulary) -> int:
     """Id of the padding token."""
-    return _token(folder, "pad_token_id", _UNTOLD_PAD, ("[PAD]", "<pad>"), vocabulary)
+    return _token(folder, "pad_token_id", _DEFAULT_PAD, ("[PAD]", "<pad>"), vocabulary)
 
 
 def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRules, TextRules]:
@@ -67,7 +67,7 @@ def rules(folder: Path, vocabulary: Vocabulary, max_tokens: int) -> tuple[TextRu
     file = SettingsFile(folder / FILE_NAME)
     expansion = None
     if file.flag("do_query_expansion", True):
-        mask = _token(folder, "mask_token_id", _UNTOLD_MASK, ("[MASK]", "<mask>"), vocabulary)
+        mask = _token(folder, "mask_token_id", _DEFAULT_MASK, ("[MASK]", "<mask>"), vocabulary)
         expansion = Expansion(mask, attend=True)
     skipped = vocabulary.known_tokens(file.texts("skiplist_words", ()))
     query = TextRules(

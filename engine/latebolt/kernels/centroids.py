@@ -11,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads
+from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
 from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_lanes, lanes, run_rows
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 _BYTE_PRODUCTS_A_NS, _NS_A_ROW, _NS_A_DOT = (
     400,

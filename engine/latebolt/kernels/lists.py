@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads
+from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
 from latebolt.kernels.maxsim import address
 
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 Cells = npt.NDArray[np.unsignedinteger]
 
 LIST_BLOCK = 1 << 15  # as in programs.py, which a warm start does not import

@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt import threads
+from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
 from latebolt.kernels.maxsim import address
-
-Float32 = npt.NDArray[np.float32]
-Int64 = npt.NDArray[np.int64]
 
 _FACTORS = 256
 _NS_A_DIMENSION = 4  # about, on one thread

@@ -1,8 +1,9 @@
 """LLVM vector code for the inner loops, as numba intrinsics over plain addresses.
 
 Query tokens lie in vector lanes, so a document token's value is broadcast and no horizontal reduction
-exists. A tile scores several document tokens at once: their independent accumulators hide the latency
-of the multiply-add. Which loops there are and what they mean is in `programs.py`.
+exists but one at the end of a tile, for queries of few tokens (`sum_parts`). A tile scores several document
+tokens at once: their independent accumulators hide the latency of the multiply-add. Which loops there are
+and what they mean is in `programs.py`.
 """
 
 from __future__ import annotations
@@ -291,7 +292,8 @@ def tile_u8(width: int, vectors: int, tokens: int, dim: int, isa: str, parts: in
     parts: for few query tokens, so many lanes (2 or 4) that one of them has, each with a share of the
     dimensions; `vectors` is 1 and `tokens` a multiple of parts. Lane q * parts + p has query token q: query
     int8 [dim / 4 / parts][width][4], group g of part p being dimensions 4 * (g * parts + p) and the 3 after;
-    rows only reach to the last query token; best[q * parts + p] is the best of the tokens t = p (mod parts).
+    of rows the first width / parts columns are read; best[q * parts + p] is the best of the tokens t = p
+    (mod parts).
     """
 
     @intrinsic
@@ -498,7 +500,7 @@ def sum_parts(builder: ir.IRBuilder, sums: list[Any]) -> Any:
     if parts == 2:
         halves = [[q + half + (0, width)[p] for q in range(0, width, 2) for p in (0, 1)] for half in (0, 1)]
         return builder.add(*(shuffle(builder, sums[0], sums[1], order) for order in halves))
-    # Neighbouring lanes of two vectors, then neighbouring pairs of both: two instructions and a sum each.
+    # Lanes two apart of two vectors, then both of these sums: two instructions and a sum each.
     low = [q + lane + (0, width)[p] for q in range(0, width, 4) for lane in (0, 1) for p in (0, 1)]
     pairs = [
         builder.add(shuffle(builder, a, b, low), shuffle(builder, a, b, [lane + 2 for lane in low]))

@@ -49,7 +49,7 @@ class Leaf(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A literal. The kind is part of it because 1 and true are equal to Python and not to a filter."""
+    """A literal of a filter. The kind is part of it: 1 and true are equal to Python, and not to a filter."""
 
     kind: int
     value: str | int | float

@@ -5,7 +5,6 @@ A new segment begins whenever the codec does not stay as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from latebolt.codec.base import Codec
@@ -54,7 +53,8 @@ class Addition:
         assert batch.ids is not None
         self._trainer.prepare(batch, source, self.finish)
         codec = self._trainer.codec
-        for rows in chunked(batch.n):
+        for start in range(0, batch.n, CHUNK_DOCUMENTS):
+            rows = range(start, min(start + CHUNK_DOCUMENTS, batch.n))
             vectors = source.vectors(rows)
             self._segment().append(
                 batch.ids[rows.start : rows.stop],
@@ -92,8 +92,3 @@ class Addition:
             free += [name for name in wanted if name not in taken]
         self._writer.set_settings({**settings, "next_id": following})
         return free
-
-
-def chunked(n: int, size: int = CHUNK_DOCUMENTS) -> Iterator[range]:
-    """0..n-1 in ranges of at most `size`."""
-    return (range(start, min(start + size, n)) for start in range(0, n, size))

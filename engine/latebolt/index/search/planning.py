@@ -28,7 +28,8 @@ PER_HIT: Final = 4
 STABLE_TOKENS: Final = 640
 # Centroids for fewer tokens than there are fit badly: the first round grows with the shortage, up to so much.
 MOST_MISFIT: Final = 8
-# Query tokens that are scored at half the price of 16: the lanes that they leave share the dimensions.
+# Query tokens that are scored at half the price of 16: in half the registers, or with lanes that share the
+# dimensions.
 FEW_LANES: Final = 8
 # A pruned search ends at so many documents, and at so many times the root of their number: what a query of
 # one word takes among millions is bounded.

@@ -29,7 +29,7 @@ class Commit(Protocol):
     """What a segment is written for; see `Writer`, which is one."""
 
     def acting(self) -> contextlib.AbstractContextManager[None]:
-        """Whatever fails inside fails the commit."""
+        """Inside, an error makes the commit unusable, unless it refuses what it was given."""
 
     def take_in(self, draft: SegmentWriter) -> None:
         """Make a segment part of it, once."""

@@ -49,7 +49,7 @@ class Job(msgspec.Struct):
     def record(self) -> dict[str, Any]:
         """As answers show it."""
         fields = msgspec.structs.asdict(self)
-        del fields["process"]
+        del fields["process"]  # the rest is for answers
         return {"object": "job", **fields}
 
 

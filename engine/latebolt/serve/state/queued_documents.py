@@ -28,13 +28,13 @@ class QueuedDocument(msgspec.Struct, frozen=True, gc=False):
 
 
 class MetadataOf(Sequence[dict[str, Any] | None]):
-    """The metadata of rows, made of their JSON when they are asked for, and not all at once."""
+    """The metadata of documents, made of their JSON when they are asked for, and not all at once."""
 
-    def __init__(self, rows: Sequence[QueuedDocument]) -> None:
-        self._rows = rows
+    def __init__(self, documents: Sequence[QueuedDocument]) -> None:
+        self._documents = documents
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._documents)
 
     @overload
     def __getitem__(self, key: int) -> dict[str, Any] | None: ...
@@ -43,9 +43,9 @@ class MetadataOf(Sequence[dict[str, Any] | None]):
     def __getitem__(self, key: int | slice) -> Any:
         """One, or a list of some."""
         if isinstance(key, slice):
-            return [_decoded(row) for row in self._rows[key]]
-        return _decoded(self._rows[key])
+            return [_decoded(document) for document in self._documents[key]]
+        return _decoded(self._documents[key])
 
 
-def _decoded(row: QueuedDocument) -> Any:
-    return None if row.metadata_json is None else msgspec.json.decode(row.metadata_json)
+def _decoded(document: QueuedDocument) -> Any:
+    return None if document.metadata_json is None else msgspec.json.decode(document.metadata_json)
