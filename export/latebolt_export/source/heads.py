@@ -50,6 +50,11 @@ class Projection:
         return int(self.layers[-1].weight.shape[0]) if self.layers else self.hidden
 
 
+def identity(hidden: int) -> Projection:
+    """The head that passes hidden states on as they are."""
+    return Projection((), "the encoder's own vectors", hidden)
+
+
 @dataclass(frozen=True)
 class Output:
     """One output of the graph: the first `dim` components of projection number `projection`."""

@@ -14,7 +14,7 @@ from latebolt.formats import stanford as stanford_layout
 from latebolt.formats.modules import dense_paths
 from latebolt.formats.multi_vector import VECTORS
 from latebolt.formats.settings_file import SettingsFile
-from latebolt_export.source.heads import Dense, Projection
+from latebolt_export.source.heads import Dense, Projection, identity
 from latebolt_export.source.weights import read_state
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def multi_vector(folder: Path, hidden: int) -> tuple[Projection, ...]:
             raise file.refusal(key, f"is not supported: only {VECTORS} is.")
         kind = file.text("activation_function", "torch.nn.modules.activation.Tanh")
         layers.append(_dense(folder / path, file, kind))
-    return (Projection(tuple(layers), " then ".join(paths) or "the encoder's own vectors", hidden),)
+    return (Projection(tuple(layers), " then ".join(paths)) if layers else identity(hidden),)
 
 
 def _activation(file: SettingsFile, kind: str) -> str:

@@ -28,7 +28,7 @@ from latebolt.formats.vocabulary import (
     bert_settings,
 )
 from latebolt_export.requirements import quiet
-from latebolt_export.source import sentencepiece_model
+from latebolt_export.source import sentencepiece_model, xlm_roberta
 
 WORDPIECE_CLASSES = ("BertTokenizer", "DistilBertTokenizer")
 SENTENCEPIECE_CLASSES = ("XLMRobertaTokenizer",)
@@ -43,7 +43,6 @@ SENTENCEPIECE_ROLES = {f"{role}_token": f"<{role}>" for role in ("unk", "pad", "
     "bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
 }  # fmt: skip
 ADDED = "added_tokens.json"
-XLM_ROBERTA_FIRST = ("<s>", "<pad>", "</s>", "<unk>")  # instead of the model's own first three pieces
 
 # The way out where transformers makes no tokenizer.json either, or only by running a checkpoint's code.
 GET = f"Get a {FILE_NAME} from the model's authors, or make one where you trust their code."
@@ -137,10 +136,12 @@ def _sentencepiece(file: Path) -> Tokenizer:
     model = sentencepiece_model.read(file.read_bytes(), str(file))
     if model.algorithm != sentencepiece_model.UNIGRAM:
         raise ExportError(f"{file}: is no Unigram model, which XLM-RoBERTa's is. {MAKE}")
-    pieces = [(name, 0.0) for name in XLM_ROBERTA_FIRST]
+    pieces = [(name, 0.0) for name in xlm_roberta.SPECIAL]
     pieces += [(piece.text, piece.score) for piece in model.pieces[3:]]
     pieces.append(("<mask>", 0.0))
-    made = Tokenizer(models.Unigram(pieces, unk_id=XLM_ROBERTA_FIRST.index("<unk>"), byte_fallback=False))
+    blanks = [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]
+    normalizer = normalizers.Sequence([_normalisation(model.table, file), *blanks])
+    made = xlm_roberta.tokenizer(pieces, normalizer, split_blanks=False)
     own = {sentencepiece_model.CONTROL: True, sentencepiece_model.OWN: False}
     made.add_tokens(
         [
@@ -148,15 +149,6 @@ def _sentencepiece(file: Path) -> Tokenizer:
             for piece in model.pieces
             if piece.kind in own
         ]
-    )
-    blanks = [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]
-    made.normalizer = normalizers.Sequence([_normalisation(model.table, file), *blanks])
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    made.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[(name, XLM_ROBERTA_FIRST.index(name)) for name in ("<s>", "</s>")],
     )
     return made
 

