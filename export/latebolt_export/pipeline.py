@@ -112,7 +112,7 @@ def export_model(
             same vectors on all.
         half_outputs: the fp16 graph gives float16 vectors instead of float32.
         embeddings: the word table of the int8 graph, "int8" or "int4": 4 bits a weight in blocks of 32, for
-            vocabularies that outweigh the encoder.
+            vocabularies that outweigh the encoder and are a multiple of 32 wide.
         head: safetensors file(s) with `linear.weight` [dim, hidden] and, if the head has them, `linear.bias`
             and `residual.weight`, instead of the checkpoint's heads. Of a Dense module's file, the
             config.json beside it is read too.
@@ -132,7 +132,7 @@ def export_model(
     Raises:
         ModelError: the source's settings cannot be read or contradict themselves.
         ExportError: the source cannot be used, `out` exists, or a graph is past its budget.
-        InvalidInput: an unknown precision or isa.
+        InvalidInput: an unknown precision, isa or kind of embeddings.
         RuntimeUnavailable: the libraries of the `export` extra are missing.
         StorageFull: the disk, or its quota, ran full.
         LateboltError: another process is making `out`, or the system refused to write it.
@@ -300,6 +300,7 @@ def _finish(
         precisions={precision: each.parity for precision, each in made.items()},
         worst_matmuls=list(integer.worst) if integer else [],
         float_matmuls=list(integer.left_float) if integer else [],
+        word_table=integer.word_table if integer else "",
         as_runtime=sample.as_runtime,
         masked=sample.masked,
         rules=rules_in_words.rules(described, origin.tokenizer_json),

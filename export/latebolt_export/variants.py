@@ -44,12 +44,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Variant:
-    """One graph on disk. `worst` and `left_float`: see `parity.Report`."""
+    """One graph on disk. `worst`, `left_float` and `word_table`: see `parity.Report`."""
 
     files: Sequence[Path]
     parity: parity.GraphParity
     worst: Sequence[str] = ()
     left_float: Sequence[str] = ()
+    word_table: str = ""
 
 
 def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dict[str, Variant]:
@@ -62,6 +63,8 @@ def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dic
         (work.folder / "half.bin").unlink()
         made["fp16"] = _measure(files, "fp16", work, LONGEST_HALF)
     cpu_graph.split_fused(fused)
+    if "int8" in precisions:
+        quantize.check_word_table(fused, work.embeddings)
     if "fp32" in precisions:
         work.progress("writing fp32")
         whole = tensors.twin(fused)
@@ -83,20 +86,21 @@ def _int8(model: onnx.ModelProto, work: Work) -> Variant:
     for count in LEFT_FLOAT:
         left = [name for scale in by_error[:count] for name in scale.matmuls]
         work.progress("quantising to int8" + (f", {len(left)} MatMuls left float32" if left else ""))
-        made = _measure(_write_int8(model, keep | set(left), work), "int8", work)
+        files, word_table = _write_int8(model, keep | set(left), work)
+        made = _measure(files, "int8", work)
         # A graph that half of float32 does not save is past saving; `verdict` then says why.
         if verdict.keeps_int8(work.budgets, made.parity) or count > len(by_error) // 2:
             break
-    return Variant(made.files, made.parity, worst, left)
+    return Variant(made.files, made.parity, worst, left, word_table)
 
 
-def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> list[Path]:
-    """Quantise and write; nothing of it stays in memory while the file is measured."""
+def _write_int8(model: onnx.ModelProto, keep: Collection[str], work: Work) -> tuple[list[Path], str]:
+    """The files and how they keep the word table; nothing stays in memory while the files are measured."""
     integer = tensors.twin(model)
-    quantize.quantize(integer, keep, work.isa, work.embeddings)
+    word_table = quantize.quantize(integer, keep, work.isa, work.embeddings)
     memory.give_back()
     cpu_graph.long_texts(integer, work.kinds)
-    return _write(integer, "int8", work)
+    return _write(integer, "int8", work), word_table
 
 
 def _write(model: onnx.ModelProto, precision: str, work: Work) -> list[Path]:

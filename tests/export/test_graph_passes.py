@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from latebolt_export.graph import cpu_graph, half, quantize, smooth
+from latebolt.errors import ExportError
+from latebolt_export.graph import codes, cpu_graph, half, quantize, smooth
 from latebolt_export.graph.onnx_edit import Wiring, head_nodes, set_nodes
 from latebolt_export.graph.outliers import carry_past
 from latebolt_export.graph.tensors import twin
@@ -193,6 +194,54 @@ def test_int8_keeps_the_heads_float_and_nothing_else(plain):
     floats = [name for name, tensor in tables.items() if tensor.data_type == onnx.TensorProto.FLOAT]
     assert len(floats) == 2  # the head and the position table
     assert tables["encoder.words.weight_int8"].data_type == onnx.TensorProto.INT8
+
+
+def looked_up(table, embeddings):
+    """The rows that a graph with this word table gives for every id, and how it keeps the table."""
+    model = table_times_weight(table, np.eye(table.shape[1], dtype=np.float32))
+    kept = quantize.quantize(model, {"matmul"}, embeddings=embeddings)
+    onnx.checker.check_model(model)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ids = np.arange(len(table)).reshape(3, -1)
+    return session.run(None, {"input_ids": ids, "attention_mask": ids})[0].reshape(table.shape), kept, model
+
+
+@pytest.mark.parametrize("width", [32, 96])
+def test_int4_looks_up_the_rows_that_its_codes_stand_for(width):
+    table = np.random.default_rng(6).standard_normal((30, width)).astype(np.float32)
+    table[7] = 0
+    rows, kept, model = looked_up(table, "int4")
+    packed, steps = codes.by_block([table])
+    whole = np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32) - 8
+    unpacked = whole.reshape(30, -1, codes.BLOCK) * steps.astype(np.float32)[..., None]
+    np.testing.assert_array_equal(rows, unpacked.reshape(30, width))
+    assert (cosine([table[:7]], [rows[:7]]) / np.linalg.norm(table[:7], axis=1) ** 2 > 0.9).all()
+    assert kept == "int4"
+    stored = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    assert stored["table_int4"] == [30, width // 2]
+    assert "table" not in stored
+
+
+def test_int8_looks_up_its_own_codes():
+    table = np.random.default_rng(6).standard_normal((30, 48)).astype(np.float32)
+    rows, kept, _ = looked_up(table, "int8")
+    whole, steps = codes.by_row([table])
+    np.testing.assert_array_equal(rows, whole * steps)
+    assert kept == "int8"
+
+
+def test_a_table_that_cannot_have_int4_is_refused_with_its_width():
+    table = np.zeros((30, 48), np.float32)
+    with pytest.raises(ExportError, match=r"blocks of 32 weights, .* table is 48 wide.*--embeddings int8"):
+        looked_up(table, "int4")
+
+
+def test_a_graph_without_a_word_table_is_refused_int4_and_says_so_of_int8():
+    model = table_times_weight(np.zeros((30, 32), np.float32), np.eye(32, dtype=np.float32))
+    model.graph.node[0].input[1] = "attention_mask"
+    with pytest.raises(ExportError, match=r"the graph looks none up.*--embeddings int8"):
+        quantize.quantize(model, {"matmul"}, embeddings="int4")
+    assert quantize.quantize(model, {"matmul"}) == "float32"
 
 
 def test_int8_is_close_and_smoothing_brings_it_closer(plain, run, ids, tmp_path):

@@ -27,6 +27,7 @@ from latebolt.errors import (
 )
 from latebolt.formats.files import sha256
 from latebolt_export import Budgets, export_model
+from latebolt_export.graph import codes
 
 QUICK = {"precisions": ("fp32",)}
 
@@ -210,6 +211,21 @@ def test_int8_for_one_instruction_set_is_recorded(make, tmp_path):
         assert (made.graphs["int8"].isa, made.graphs["fp32"].isa) == (recorded, "")
     with pytest.raises(InvalidInput, match="isa should be one of"):
         export_model(source, tmp_path / "x", isa="mips")
+
+
+@pytest.mark.parametrize("embeddings", ["int8", "int4"])
+def test_the_report_says_how_the_word_table_is_kept(make, tmp_path, embeddings):
+    export_model(make("stanford"), tmp_path / "out", precisions=["int8"], embeddings=embeddings)
+    page = (tmp_path / "out" / "REPORT.md").read_text()
+    assert f"Word table of the int8 graph: {embeddings}, " in page
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["word_table"] == embeddings
+
+
+def test_a_word_table_that_cannot_have_int4_leaves_nothing(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(codes, "BLOCK", 1024)
+    with pytest.raises(ExportError, match=r"blocks of 1024 weights"):
+        export_model(make("stanford"), tmp_path / "out", precisions=["fp32", "int8"], embeddings="int4")
+    assert not (tmp_path / "out").exists()
 
 
 def test_matmuls_stay_float_until_the_budget_is_kept(make, tmp_path):

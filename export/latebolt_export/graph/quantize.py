@@ -13,23 +13,28 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
+from latebolt.errors import ExportError
 from latebolt_export.graph import codes, tensors
 from latebolt_export.graph.onnx_edit import Builder, Wiring, add_constant, head_nodes, set_nodes
 
 
 def quantize(
     model: onnx.ModelProto, keep: Collection[str], isa: str = "auto", embeddings: str = "int8"
-) -> None:
+) -> str:
     """Make a float32 graph int8, in place.
 
     Args:
         model: its large constants may lie outside; the int8 ones lie inside.
         keep: names of MatMul nodes that stay float32.
         isa: one of `codes.ISAS`.
-        embeddings: one of `codes.EMBEDDINGS`; a table whose width is no multiple of `codes.BLOCK` is
-            int8 anyway.
+        embeddings: one of `codes.EMBEDDINGS`.
+    Returns:
+        how the word table is kept: what was asked for, or "float32" where the graph looks none up.
+    Raises:
+        ExportError: see `check_word_table`.
     """
-    wiring = Wiring(model)
+    check_word_table(model, embeddings)
+    wiring, kept = Wiring(model), "float32"
     rounded: dict[str, list[str]] = {}  # tensor -> names of its uint8 form, step and zero point
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -38,13 +43,32 @@ def quantize(
                 nodes.append(_round_input(node.input[0], rounded))
             nodes += _integer_matmul(model, wiring, node, rounded[node.input[0]], codes.ISAS[isa])
         elif _is_word_lookup(node, wiring):
-            lookup = _integer_lookup
-            if embeddings == "int4" and wiring.constants[node.input[0]].dims[1] % codes.BLOCK == 0:
-                lookup = _four_bit_lookup
+            kept = embeddings
+            lookup = _four_bit_lookup if embeddings == "int4" else _integer_lookup
             nodes += lookup(model, wiring, node)
         else:
             nodes.append(node)
     set_nodes(model, nodes)
+    return kept
+
+
+def check_word_table(model: onnx.ModelProto, embeddings: str) -> None:
+    """Raise ExportError where 4 bits are asked for and the graph has no word table that can have them."""
+    if embeddings != "int4":
+        return
+    wiring = Wiring(model)
+    tables = [wiring.constants[n.input[0]] for n in model.graph.node if _is_word_lookup(n, wiring)]
+    if not tables:
+        raise ExportError(
+            "embeddings: int4 is for word tables, and the graph looks none up by input_ids. "
+            "Export it with --embeddings int8."
+        )
+    for table in tables:
+        if table.dims[1] % codes.BLOCK:
+            raise ExportError(
+                f"embeddings: int4 has blocks of {codes.BLOCK} weights, and the word table {table.name} is "
+                f"{table.dims[1]} wide, no multiple of that. Export it with --embeddings int8."
+            )
 
 
 def head_matmuls(model: onnx.ModelProto) -> set[str]:

@@ -12,6 +12,11 @@ from latebolt_export.judge.parity import Report
 from latebolt_export.judge.side_by_side import SideBySide
 
 CUT = re.compile(r"rows 0:\d+ of the (\d+) head")  # what `heads.choose` calls a width cut from a wider head
+WORD_TABLES = {
+    "int8": "int8, 8 bits a weight with a step a row",
+    "int4": "int4, 4 bits a weight with a step for 32 of them",
+    "float32": "float32",
+}
 MOST_SHOWN = 12  # texts that came out differently, on the page
 
 
@@ -35,6 +40,8 @@ def markdown(report: Report) -> str:
     lines += _cut_heads(report)
     if report.worst_matmuls:
         lines += ["", "int8 rounding costs most in: " + ", ".join(report.worst_matmuls) + "."]
+    if report.word_table:
+        lines += ["", f"Word table of the int8 graph: {WORD_TABLES[report.word_table]}."]
     if report.float_matmuls:
         lines += ["", "Left in float32: " + ", ".join(report.float_matmuls) + "."]
     if report.beside is not None:
