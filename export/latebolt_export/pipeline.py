@@ -270,11 +270,13 @@ def _finish(
 ) -> Contract:
     """Make, measure and describe every graph in the draft folder."""
     from latebolt_export import variants
+    from latebolt_export.graph import onnx_edit
     from latebolt_export.judge import parity, quality, report, verdict
 
     for line in origin.notes:
         progress(f"note: {line}")
     longest = min(CALIBRATION_TOKENS, origin.max_tokens)
+    rows = [int(table.dims[0]) for table in onnx_edit.word_tables(start.fused)]
     work = variants.Work(
         draft=draft,
         folder=draft / WORK,
@@ -303,7 +305,7 @@ def _finish(
         word_table=integer.word_table if integer else "",
         as_runtime=sample.as_runtime,
         masked=sample.masked,
-        rules=rules_in_words.rules(described, origin.tokenizer_json),
+        rules=rules_in_words.rules(described, origin.tokenizer_json, min(rows, default=None)),
         notes=list(origin.notes),
         heads={str(output.dim): output.source for output in start.outputs},
     )

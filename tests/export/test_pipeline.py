@@ -13,7 +13,7 @@ import pytest
 import torch
 from families import FAMILIES
 from safetensors.torch import load_file
-from small import outputs, unit, write_tokenizer
+from small import outputs, unit, vocabulary, write_tokenizer
 
 from latebolt import contract
 from latebolt.contract import Part
@@ -219,6 +219,17 @@ def test_the_report_says_how_the_word_table_is_kept(make, tmp_path, embeddings):
     page = (tmp_path / "out" / "REPORT.md").read_text()
     assert f"Word table of the int8 graph: {embeddings}, " in page
     assert json.loads((tmp_path / "out" / "report.json").read_text())["word_table"] == embeddings
+
+
+def test_a_vocabulary_that_lost_most_of_its_tokens_is_said_in_the_report(make, tmp_path):
+    """As a download that broke off leaves vocab.txt: libraries take it, and so does the export."""
+    folder = make("stanford")
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in vocabulary()[:40]))
+    export_model(folder, tmp_path / "out", precisions=["fp32"])
+    rows = len(vocabulary())
+    expected = f"- Vocabulary: the tokenizer knows 40 of the word table's {rows} rows; are its files whole?\n"
+    assert expected in (tmp_path / "out" / "REPORT.md").read_text()
 
 
 def test_a_word_table_that_cannot_have_int4_leaves_nothing(make, tmp_path, monkeypatch):

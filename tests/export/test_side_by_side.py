@@ -8,6 +8,7 @@ import sys
 import msgspec
 import numpy as np
 import pytest
+from small import vocabulary
 from test_parity import pipeline
 
 from latebolt.contract import Expansion, TextRules
@@ -35,6 +36,25 @@ def test_the_rules_are_said_in_words(make):
         'Documents: `[CLS]` `[unused1]` "abc " + text `[SEP]`, at most 90 tokens in all; '
     )
     assert casing == "Casing: the tokenizer ignores case."
+
+
+@pytest.mark.parametrize(
+    ("spare", "said"),
+    [
+        (0, "as many tokens as the word table has rows"),
+        (3, "rows."),
+        (50, "rows; are its files whole?"),
+        (-1, "a text with one of the others cannot be encoded."),
+    ],
+)
+def test_the_vocabulary_is_set_against_the_word_table(make, spare, said):
+    folder = make("plain")
+    contract, tokenizer = pipeline(folder, 192).contract, (folder / "tokenizer.json").read_text()
+    known = len(vocabulary())
+    first, *_ = rules_in_words.rules(contract, tokenizer, known + spare)
+    assert first.startswith("Vocabulary: the tokenizer knows ")
+    assert said in first and str(known + spare) in first
+    assert (str(known) in first.partition(" rows")[0]) == (spare != 0)
 
 
 def test_every_rule_of_a_contract_is_in_the_words(make):

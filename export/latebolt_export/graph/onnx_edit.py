@@ -56,6 +56,17 @@ def head_nodes(model: onnx.ModelProto) -> list[NodeProto]:
     return [node for node in model.graph.node if node.name in found]
 
 
+def is_word_lookup(node: NodeProto, wiring: Wiring) -> bool:
+    """Whether a node looks up the rows of a constant table by the ids of tokens."""
+    return node.op_type == "Gather" and node.input[0] in wiring.constants and node.input[1] == "input_ids"
+
+
+def word_tables(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The constants with a row for each token; none where the graph gets at them in another way."""
+    wiring = Wiring(model)
+    return [wiring.constants[node.input[0]] for node in model.graph.node if is_word_lookup(node, wiring)]
+
+
 def add_constant(model: onnx.ModelProto, name: str, value: np.ndarray) -> str:
     """Add an initializer; returns its name."""
     model.graph.initializer.append(tensors.declare(name, value))

@@ -15,7 +15,15 @@ from onnx import NodeProto, TensorProto, helper
 
 from latebolt.errors import ExportError
 from latebolt_export.graph import codes, tensors
-from latebolt_export.graph.onnx_edit import Builder, Wiring, add_constant, head_nodes, set_nodes
+from latebolt_export.graph.onnx_edit import (
+    Builder,
+    Wiring,
+    add_constant,
+    head_nodes,
+    is_word_lookup,
+    set_nodes,
+    word_tables,
+)
 
 
 def quantize(
@@ -42,7 +50,7 @@ def quantize(
             if node.input[0] not in rounded:
                 nodes.append(_round_input(node.input[0], rounded))
             nodes += _integer_matmul(model, wiring, node, rounded[node.input[0]], codes.ISAS[isa])
-        elif _is_word_lookup(node, wiring):
+        elif is_word_lookup(node, wiring):
             kept = embeddings
             lookup = _four_bit_lookup if embeddings == "int4" else _integer_lookup
             nodes += lookup(model, wiring, node)
@@ -56,8 +64,7 @@ def check_word_table(model: onnx.ModelProto, embeddings: str) -> None:
     """Raise ExportError where 4 bits are asked for and the graph has no word table that can have them."""
     if embeddings != "int4":
         return
-    wiring = Wiring(model)
-    tables = [wiring.constants[n.input[0]] for n in model.graph.node if _is_word_lookup(n, wiring)]
+    tables = word_tables(model)
     if not tables:
         raise ExportError(
             "embeddings: int4 is for word tables, and the graph looks none up by input_ids. "
@@ -100,10 +107,6 @@ def _integer_matmul(
         helper.make_node("Cast", [sums], [floats], floats, to=TensorProto.FLOAT),
         helper.make_node("Mul", [floats, scales], [node.output[0]], f"{node.name}_scaled"),
     ]
-
-
-def _is_word_lookup(node: NodeProto, wiring: Wiring) -> bool:
-    return node.op_type == "Gather" and node.input[0] in wiring.constants and node.input[1] == "input_ids"
 
 
 def _integer_lookup(model: onnx.ModelProto, wiring: Wiring, node: NodeProto) -> list[NodeProto]:

@@ -13,12 +13,18 @@ from tokenizers import Tokenizer
 from latebolt.contract import Contract, TextRules
 
 _SHOWN = 40  # tokens of a skip list that are named
+_SPARE = 0.05  # share of a word table's rows that no token may have without a question
 
 
-def rules(contract: Contract, tokenizer_json: str) -> list[str]:
-    """A line for queries, one for documents, one for casing."""
+def rules(contract: Contract, tokenizer_json: str, rows: int | None = None) -> list[str]:
+    """A line for queries, one for documents, one for casing, one for the vocabulary.
+
+    Args:
+        rows: of the word table; None where they are not known, and nothing is said of them.
+    """
     said = _Tokens(tokenizer_json)
     return [
+        *([] if rows is None else [f"Vocabulary: {said.vocabulary(rows)}"]),
         f"Queries: {_of(contract.query, contract, said)}",
         f"Documents: {_of(contract.document, contract, said)}",
         f"Casing: {said.casing(contract.lowercase)}",
@@ -36,6 +42,20 @@ class _Tokens:
     def names(self, ids: Sequence[int]) -> str:
         shown = " ".join(self.name(id) for id in ids[:_SHOWN])
         return shown + (f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else "")
+
+    def vocabulary(self, rows: int) -> str:
+        known = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        if known == rows:
+            return f"the tokenizer knows as many tokens as the word table has rows, {rows}."
+        if known > rows:
+            return (
+                f"the tokenizer knows {known} tokens, and the word table has {rows} rows: a text with one of "
+                f"the others cannot be encoded."
+            )
+        line = f"the tokenizer knows {known} of the word table's {rows} rows"
+        if rows - known <= _SPARE * rows:
+            return line + "."  # tables are padded to sizes that processors like
+        return line + "; are its files whole?"
 
     def casing(self, lowercase: bool) -> str:
         if lowercase:
