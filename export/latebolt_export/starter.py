@@ -93,7 +93,7 @@ def weights_folder() -> Path:
     Raises:
         RuntimeUnavailable: the package is not installed.
     """
-    return recipe.package_folder(NAME, PACKAGE, MODULE) / "model"
+    return recipe.package_folder(f"the {NAME} model's weights", PACKAGE, MODULE) / "model"
 
 
 def main(arguments: Sequence[str]) -> int:

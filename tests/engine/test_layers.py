@@ -177,7 +177,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "starter": {"recipe", "pipeline", "source", "requirements"},
         "multilingual": {"recipe", "pipeline", "source", "requirements"},
         "fit_head": {"starter", "multilingual"},
-        "cut_vocabulary": {"multilingual", "source"},
+        "cut_vocabulary": {"multilingual", "recipe", "source"},
     },
 }
 
