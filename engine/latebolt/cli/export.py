@@ -45,7 +45,7 @@ def _names(value: str) -> tuple[str, ...]:
     type=click.Choice(["int8", "int4"]),
     default="int8",
     show_default=True,
-    help="The word table of the int8 graph; int4 halves it, for large vocabularies.",
+    help="The word table of the int8 graph; int4 takes 0.56 of int8, for large vocabularies.",
 )
 @click.option("--half-outputs", is_flag=True, help="The fp16 graph gives float16 vectors, not float32.")
 @click.option("--revision", help="Commit, tag or branch of a hub id.  [default: main, pinned in OUT]")

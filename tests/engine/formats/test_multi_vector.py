@@ -9,6 +9,7 @@ import json
 import shutil
 
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
@@ -345,3 +346,43 @@ def test_the_other_layouts_are_as_strict(folder, fault):
     change(folder, file, **faulty)
     with pytest.raises(ModelError, match=message):
         derived(folder)
+
+
+SMALL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a")
+ODD = (5, -1, 0, 1.5, float("nan"), float("inf"), True, "yes", "", "a\0b", None, [], [5], [[1]], {}, {"a": 5})
+
+
+def test_any_value_in_any_file_is_read_or_named(folder):
+    """Whatever stands there, the error is one of ours and says where: never Python's own."""
+    small = Tokenizer(models.WordPiece({t: i for i, t in enumerate(SMALL)}, unk_token="[UNK]"))
+    small.normalizer, small.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    small.save(str(folder / "tokenizer.json"))  # hundreds of readings
+    for name, more in {
+        "sentence_bert_config.json": {
+            "max_seq_length": 99, "query_length": 64, "document_length": 99, "processor_kwargs": {},
+            "tokenizer_args": {}, "query_expansion": {"strategy": "min", "attend": True, "length": 32},
+        },
+        "tokenizer_config.json": {
+            "mask_token": "[MASK]", "added_tokens_decoder": {}, "do_lower_case": True,
+        },
+        "config.json": {"num_attention_heads": 12, "pad_token_id": 0, "dim": 5},
+    }.items():  # fmt: skip
+        write(folder / name, json.loads((folder / name).read_text()) | more)
+    derived(folder)
+    refused = 0
+    for path in [path for path in sorted(folder.rglob("*.json")) if path.name != "tokenizer.json"]:
+        before = path.read_text()
+        content = json.loads(before)
+        for odd in ODD:
+            variations = [odd, *({**content, key: odd} for key in content if isinstance(content, dict))]
+            if isinstance(content, list):
+                variations += [[{**content[0], key: odd}, *content[1:]] for key in content[0]]
+            for variation in variations:
+                path.write_text(json.dumps(variation))
+                try:
+                    derived(folder)
+                except ModelError as error:
+                    assert str(folder) in str(error) and "\n" not in str(error)
+                    refused += 1
+        path.write_text(before)
+    assert refused > 100
