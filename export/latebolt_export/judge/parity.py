@@ -62,8 +62,8 @@ class Report(msgspec.Struct, frozen=True):
     precisions: dict[str, GraphParity]
     worst_matmuls: list[str]  # int8: inputs whose rounding costs most, worst first
     float_matmuls: list[str]  # int8: MatMuls left in float32 to keep the budget
-    word_table: str = ""  # int8: how it is kept, int8, int4 or float32
     collection: str = ""  # where nDCG was measured
+    word_table: str = ""  # int8: how it is kept, int8, int4 or float32
     as_runtime: int = 0  # texts with markers, prompts, expansion and mask as the runtime makes them
     masked: int = 0  # texts of these whose mask has zeros
     rules: list[str] = []  # the text rules, in words; the comparison of graphs says nothing of them
