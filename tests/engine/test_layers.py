@@ -131,7 +131,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "index": {"search", "ingest", "store", "filters", "documents", "format"},
     },
     "latebolt.serve": {
-        "log": set(),
+        "patient_lines": set(),
+        "log": {"patient_lines"},
         "settings": set(),
         "problems": set(),
         "held_bodies": set(),

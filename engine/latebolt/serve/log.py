@@ -5,6 +5,7 @@ An error is logged by its type and the place in this package where it came up.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -15,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from latebolt.errors import InvalidInput
+from latebolt.serve.patient_lines import PatientLines
 
 logger = logging.getLogger("latebolt.serve")
 
@@ -45,6 +47,20 @@ class _JsonLines(logging.Formatter):
         return _UNSEEN.sub(_escape, msgspec.json.encode(line).decode())
 
 
+def _lines_lost(count: int) -> logging.LogRecord:
+    fields = {"fields": {"lines": count}}
+    return logger.makeRecord(
+        logger.name, logging.WARNING, __file__, 0, "log_lines_lost", (), None, extra=fields
+    )
+
+
+def _handler() -> logging.Handler:
+    try:
+        return PatientLines(sys.stderr.fileno(), _lines_lost)
+    except (AttributeError, io.UnsupportedOperation):  # no stderr, or one that a program has put in its place
+        return logging.StreamHandler(sys.stderr)
+
+
 def set_up(level: str) -> None:
     """Send the logs of the server, of the library and of uvicorn to stderr as JSON lines.
 
@@ -53,7 +69,7 @@ def set_up(level: str) -> None:
     """
     if level not in _LEVELS:
         raise InvalidInput(f"--log-level should be one of {', '.join(_LEVELS)}, got {level!r}.")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler()
     handler.setFormatter(_JsonLines())
     for name in ("latebolt", "uvicorn"):
         target = logging.getLogger(name)

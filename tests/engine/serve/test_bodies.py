@@ -286,7 +286,10 @@ def test_health_is_answered_beside_a_large_body(tmp_path: Path):
     ]
     body, answers = json.dumps({"documents": documents}).encode(), []
     assert len(body) > 28_000_000
-    with process(tmp_path) as (_, client), httpx.Client(base_url=client.base_url) as other:
+    with (
+        process(tmp_path) as (_, client),
+        httpx.Client(base_url=client.base_url, timeout=client.timeout) as other,
+    ):
         send = threading.Thread(
             target=lambda: answers.append(post(client, body, "/v1/indexes/none/documents"))
         )
