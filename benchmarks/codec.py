@@ -23,7 +23,7 @@ from latebolt.evaluate import measure, ranking_of, read_collection
 from latebolt.kernels.maxsim import maxsim_arrays
 
 SAMPLE = 196_608
-# The last two are Chinese and Japanese, which the built-in model reads badly; a code must keep even that.
+# The last two are Chinese and Japanese, which the starter reads badly; a code must keep even that.
 COLLECTIONS = ("squad", "cosqa", "pubmedqa", "drcd", "jsquad")
 
 

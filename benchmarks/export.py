@@ -1,13 +1,13 @@
 """What does an export cost, what does int8 lose, and how much memory does a long document take?
 
 Four parts, each in a process of its own:
-- small: the built-in model's encoder (91 MB) to all precisions: peak memory, and what the imports alone take;
+- small: the starter's encoder (91 MB) to all precisions: peak memory, and what the imports alone take;
 - size: a checkpoint of jina-colbert-v2's full size with random weights (and its real vocabulary) to fp32
   and int8: seconds and peak memory, beside the checkpoint's size;
 - long: one document of 8192 tokens through those graphs: memory over what the loaded graph holds;
-- ndcg: the built-in model's fp32 and int8 graphs on real collections, and their mean token cosine.
+- ndcg: the starter's fp32 and int8 graphs on real collections, and their mean token cosine.
 Needs `latebolt[export,eval]`, the collections at LATEBOLT_DATA, and XLM-RoBERTa's tokenizer in
-tokenizers/xlm-roberta beside the checkout or at LATEBOLT_SHARED; --quick takes the built-in model's.
+tokenizers/xlm-roberta beside the checkout or at LATEBOLT_SHARED; --quick takes the starter's.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def long_child(model: str, precision: str, vocabulary: int, tokens: int) -> str:
 
 
 def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
-    """fp32 and int8 of the built-in model, at every width, exact float32 MaxSim over every document.
+    """fp32 and int8 of the starter, at every width, exact float32 MaxSim over every document.
 
     Its heads are nested, so the narrower vectors are the first dimensions of the widest, made unit length.
     """

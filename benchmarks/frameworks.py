@@ -1,6 +1,6 @@
 """What changes for users of Stanford's library and RAGatouille who change an import?
 
-The same checkpoint (the built-in model's weights and head in the Stanford layout; ours is its int8 export),
+The same checkpoint (the starter's weights and head in the Stanford layout; ours is its int8 export),
 the same passages (squad at LATEBOLT_DATA, or the standard library's docstrings) and the same calls. Each
 contender runs in a process of its own: seconds to import and to index, milliseconds of a search, peak memory,
 bytes on disk, and megabytes that its package installs with all it needs.

@@ -1,4 +1,4 @@
-"""Does the built-in model's head generalise to questions it was not fitted on?
+"""Does the starter's head generalise to questions it was not fitted on?
 
 Fits the head as it was fitted, but with every second query of each collection left out, and measures nDCG@10
 on those: before training (principal components of the documents' token vectors) and after. Exact float32

@@ -1,6 +1,6 @@
 """What do words add to late interaction? nDCG@10 and time by mode, beside other ways to fuse and to count.
 
-One index a collection, built-in model, 2 bits. `reciprocal rank` fuses the same two rankings by rank (k 60,
+One index a collection, the starter, 2 bits. `reciprocal rank` fuses the same two rankings by rank (k 60,
 100 documents each); FTS5 is SQLite's own BM25 with its tokenizer, with and without its English stemmer; bm25s
 is the baseline of quality.py, with English stop words. The model reads English: on jsquad and drcd the late
 rows are what a wrong model gives. Needs the collections at LATEBOLT_DATA and `pip install 'latebolt[eval]'`.

@@ -1,6 +1,6 @@
 """How fast are tokens assigned to centroids, and how often to the right one, beside NumPy sgemm + argmax?
 
-Token vectors of real text (the standard library's docstrings, encoded by the built-in model), repeated with a
+Token vectors of real text (the standard library's docstrings, encoded by the starter), repeated with a
 little noise to the size asked for; centroids are drawn from them.
 """
 

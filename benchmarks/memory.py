@@ -33,7 +33,7 @@ def import_latebolt(folder: Path, n: int) -> None:
 
 
 def encode_query(folder: Path, n: int) -> None:
-    """Load the built-in model, encode one query."""
+    """Load the starter, encode one query."""
     from latebolt import Encoder
 
     encoder = Encoder.load("starter", precision="int8", dim=DIM)

@@ -6,30 +6,20 @@ part in fitting its head. Needs them at LATEBOLT_DATA (BEIR layout) and `pip ins
 
 from __future__ import annotations
 
-import argparse
-
-from harness import record
-from latebolt.evaluate import Grid
-from quality import evaluated, numbers
-
-COLLECTIONS = "en=squad,ja=jsquad,zh=drcd"
-MODEL = "multilingual"
+from quality import run
 
 
 def main() -> None:
     """BM25 beside every combination of width and bits, then the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="20 queries of one collection; keeps no record")
-    parser.add_argument("--collections", default=COLLECTIONS, help="language=folder, ...")
-    parser.add_argument("--dims", default="128,96,64")
-    parser.add_argument("--bits", default="32,4,2,1")
-    parser.add_argument("--queries", type=int, default=500, help="at most so many, evenly spread; 0 for all")
-    given = parser.parse_args()
-    names = ["ja=jsquad"] if given.quick else given.collections.split(",")
-    read = {name.partition("=")[0] for name in names}
-    grid = Grid(models=(MODEL,), dims=numbers(given.dims), bits=numbers(given.bits))
-    rows = evaluated(names, grid, 20 if given.quick else given.queries, read)
-    record("multilingual", rows, ("ir-measures", "bm25s"), given.quick)
+    run(
+        "multilingual",
+        __doc__,
+        "multilingual",
+        "en=squad,ja=jsquad,zh=drcd",
+        "ja=jsquad",
+        500,
+        {"en", "ja", "zh"},
+    )
 
 
 if __name__ == "__main__":

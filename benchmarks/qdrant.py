@@ -1,6 +1,6 @@
 """What does a copy in Qdrant take and give, beside the index it was made from?
 
-Real documents and queries (squad, at LATEBOLT_DATA), the built-in model's vectors of 128 dimensions, the same
+Real documents and queries (squad, at LATEBOLT_DATA), the starter's vectors of 128 dimensions, the same
 for all, in Qdrant's own engine (qdrant-edge-py): no server, no network, both in this process. Seconds to
 write, bytes on disk a token, milliseconds a query, and the share of the exact top ten that is found. Needs
 `pip install 'latebolt[cpu,eval,qdrant-edge]'`.

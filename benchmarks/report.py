@@ -58,7 +58,7 @@ def _named_tables(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
         yield [row for row in rows if row.get("table") == name]
 
 
-def table_quality(rows: list[dict[str, Any]], model: str = "built-in model", script: str = "quality") -> str:
+def table_quality(rows: list[dict[str, Any]], model: str = "starter", script: str = "quality") -> str:
     """nDCG@10 by collection, width and bits, with bytes a token."""
     rows = [row for row in rows if "table" not in row]
     collections = list(dict.fromkeys(row["collection"] for row in rows))
@@ -86,7 +86,7 @@ def table_quality(rows: list[dict[str, Any]], model: str = "built-in model", scr
 
 def table_multilingual(rows: list[dict[str, Any]]) -> str:
     """The same of the model for many languages."""
-    return table_quality(rows, "built-in model for many languages", "multilingual")
+    return table_quality(rows, "model for many languages", "multilingual")
 
 
 def table_codec(rows: list[dict[str, Any]]) -> str:

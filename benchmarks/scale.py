@@ -33,7 +33,7 @@ from simulate import read_queries, read_source, write_vectors
 
 CHUNK = 20_000  # passages made and written at a time
 SAMPLE = 196_608  # tokens the codec learns from, as Index does
-NAMES, QUICK_NAMES = ("squad", "pubmedqa", "cosqa"), ("squad",)  # the built-in model reads English
+NAMES, QUICK_NAMES = ("squad", "pubmedqa", "cosqa"), ("squad",)  # the starter reads English
 LARGEST, EXTRAPOLATED = 10_000_000, "extrapolated"
 FILTERED_UP_TO = 1_000_000  # passages that get metadata, for the search with a filter
 

@@ -54,7 +54,7 @@ class Source:
 
 
 def write_vectors(path: Path, root: Path, names: list[str], n_queries: int) -> None:
-    """Encode the collections at `root` with the built-in model, unless `path` is there.
+    """Encode the collections at `root` with the starter, unless `path` is there.
 
     Args:
         n_queries: of each collection, evenly spread.

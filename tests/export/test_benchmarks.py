@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from latebolt_export import starter
+from latebolt_export import multilingual, starter
 from quick_benchmarks import BENCHMARKS, run_quick
 
 
@@ -62,6 +62,14 @@ QUICK = {
     "frameworks": "latebolt.adapters.ragatouille",
     "head": "nDCG@10, dim 64",
 }
+
+
+@pytest.mark.slow
+def test_quick_encoding_of_many_languages():
+    if not importlib.util.find_spec(multilingual.PACKAGE):
+        pytest.skip(f"needs the weights of {multilingual.PACKAGE}")
+    rows = run_quick("encode", "--encoder", "multilingual")
+    assert "multilingual, 384 wide" in rows and "x torch fp32" in rows
 
 
 @pytest.mark.slow

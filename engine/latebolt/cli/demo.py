@@ -74,7 +74,7 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     """Rerank passages, index the standard library's docstrings, answer questions: offline, no PyTorch.
 
     Asks eight passages about Berlin; then reads the docstrings of this Python's public modules, classes and
-    functions, encodes them with the built-in model, keeps them as residual codes on disk, and searches them
+    functions, encodes them with a built-in model, keeps them as residual codes on disk, and searches them
     in plain English; with `--model multilingual`, which takes minutes, in other languages too.
     """
     from latebolt import Encoder

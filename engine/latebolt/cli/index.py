@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from latebolt.corpus.documents import Document
     from latebolt.corpus.files import Skipped
 
-PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the built-in model was trained on
+PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the starter was trained on
 
 
 @click.command("index")

@@ -91,20 +91,22 @@ def test_the_demo_in_many_languages(tmp_path, monkeypatch):
 
 
 def test_a_cold_search_is_quick_and_small(demo):
-    """Below 2 s of one core and 300 MB resident, with kernels cached; a wall clock tells of other work."""
+    """Below 2 s of processors' time (its children's, too) and 300 MB resident, with kernels cached. A wall
+    clock tells of other work, so waiting is only kept from lasting."""
     folder, _ = demo
     index = f"latebolt-demo/python-{platform.python_version()}-2bit"
     arguments = ["search", index, "read a zip file", "--json"]
     code = f"""
-import time
+import os
 from latebolt.cli import run
 from latebolt.cli.common import resident_mb
 assert run({arguments!r}) == 0
-print(resident_mb(), time.process_time())
+print(resident_mb(), sum(os.times()[:4]))
 """
     seconds, peaks = [], []
     for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=30)
         assert done.returncode == 0, done.stderr
         peak, took = map(float, done.stdout.splitlines()[-1].split())
         seconds.append(took)
