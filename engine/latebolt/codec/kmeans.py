@@ -12,7 +12,7 @@ from latebolt.arrays import Float32
 from latebolt.kernels.centroids import centroid_levels, nearest
 
 ITERATIONS = 6
-_BLOCK = 16384
+BLOCK = 16384  # tokens looked at at a time: bounds the temporaries to some tens of MB
 SAMPLE_PER_CENTROID = 48  # more tokens a centroid no longer change what is found
 
 
@@ -50,9 +50,9 @@ def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = I
 def _sums(values: Float32, cell: npt.NDArray[np.int64], k: int) -> Float32:
     """Float32 [k, dim]: the sum of each cell's points, block by block so that no sorted copy is made."""
     sums = np.zeros((k, values.shape[1]), np.float32)
-    for start in range(0, len(values), _BLOCK):
-        part = cell[start : start + _BLOCK]
+    for start in range(0, len(values), BLOCK):
+        part = cell[start : start + BLOCK]
         order = np.argsort(part, kind="stable")
         used, first = np.unique(part[order], return_index=True)
-        sums[used] += np.add.reduceat(values[start : start + _BLOCK][order], first, axis=0)
+        sums[used] += np.add.reduceat(values[start : start + BLOCK][order], first, axis=0)
     return sums

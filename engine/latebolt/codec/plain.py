@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from latebolt.arrays import Float32
 from latebolt.codec.base import Columns, ColumnSpec, ExactScorer, bytes_of
-from latebolt.kernels.maxsim import LEVEL_ZERO, maxsim_arrays, maxsim_bytes
+from latebolt.kernels.maxsim import maxsim_arrays, maxsim_bytes
+from latebolt.kernels.shapes import LEVEL_MOST, LEVEL_ZERO
 
 
 class Float16Codec:
@@ -68,7 +69,7 @@ class Int8Codec:
     def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
         """Symmetric, the largest value of a token at 1 or 127."""
         largest = np.maximum(np.abs(values).max(axis=1, initial=0.0), 1e-30)
-        scale = (largest / (127 - LEVEL_ZERO)).astype(np.float32)
+        scale = (largest / (LEVEL_MOST - LEVEL_ZERO)).astype(np.float32)
         return {"values": (np.rint(values / scale[:, None]) + LEVEL_ZERO).astype(np.uint8), "scale": scale}
 
     def decode(self, columns: Columns) -> Float32:

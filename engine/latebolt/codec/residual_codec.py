@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
 from latebolt.codec.base import Columns, ColumnSpec, bytes_of
-from latebolt.codec.kmeans import default_n_centroids, spherical_kmeans
+from latebolt.codec.kmeans import BLOCK, default_n_centroids, spherical_kmeans
 from latebolt.errors import InvalidInput
 from latebolt.kernels.centroids import (
     CentroidScores,
@@ -32,20 +32,18 @@ from latebolt.kernels.centroids import (
     nearest,
 )
 from latebolt.kernels.maxsim import (
-    LEVEL_ZERO,
     ResidualArrays,
     ResidualQuery,
     maxsim_residual,
     residual_query,
 )
 from latebolt.kernels.residual import encode_residual
+from latebolt.kernels.shapes import LEVEL_MOST, LEVEL_ZERO, N_FACTORS, N_LEVELS
 
-_BLOCK = 16384  # tokens looked at at a time: bounds the temporaries to some tens of MB
 FAR_SHARE = 0.02
 KIND = "residual-2"  # what a store records; "residual" had one factor for centroid and residual
-N_FACTORS = 256  # pairs of factors, numbered by a byte
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
-_FACTOR_POINTS = 8192  # pairs of factors looked at to choose 256
+_FACTOR_POINTS = 8192  # pairs of factors looked at to choose N_FACTORS
 
 
 def residual_columns(dim: int, bits: int, n_centroids: int) -> tuple[ColumnSpec, ...]:
@@ -64,7 +62,7 @@ class ResidualCodec:
         centroids: float32 [k, dim], unit length.
         levels: uint8 [2**bits], 0..127, ascending; LEVEL_ZERO adds nothing.
         spread: float32 [dim], above 0: a code adds (levels[code] - LEVEL_ZERO) * spread of its dimension.
-        factors: float32 [256, 2]: pairs that centroid and residual are multiplied by.
+        factors: float32 [N_FACTORS, 2]: pairs that centroid and residual are multiplied by.
         bits: 1, 2 or 4.
         unit: root mean square of a residual over `spread` that the levels are made for.
         far: distance to their centroid that all but FAR_SHARE of the training vectors stay below.
@@ -84,7 +82,7 @@ class ResidualCodec:
         self.centroids, self.factors, self.bits, self.spread = centroids, factors, bits, spread
         self.dim = centroids.shape[1]
         self._prepared = centroid_levels(centroids)
-        self.levels = np.zeros(16, np.uint8)
+        self.levels = np.zeros(N_LEVELS, np.uint8)
         self.levels[: 2**bits] = levels[: 2**bits]
         self.weights = self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO
         self._cell_dtype = self.columns[0][1]
@@ -128,7 +126,7 @@ class ResidualCodec:
         width = np.maximum(np.sqrt((scaled**2).mean(axis=1, keepdims=True)), 1e-6)
         weights = (place or lloyd_max)((scaled / width).ravel(), 2**bits)
         weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
-        step = max(float(np.abs(weights).max()) / (127 - LEVEL_ZERO), 1e-6)
+        step = max(float(np.abs(weights).max()) / (LEVEL_MOST - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
         spread = (spread * step).astype(np.float32)
         steps_from_zero = levels.astype(np.float32) - LEVEL_ZERO
@@ -143,8 +141,8 @@ class ResidualCodec:
     def _distance(self, values: Float32) -> Float32:
         """Float32 [n], from the nearest centroid."""
         parts = [np.zeros(0, np.float32)]
-        for start in range(0, len(values), _BLOCK):
-            block = values[start : start + _BLOCK]
+        for start in range(0, len(values), BLOCK):
+            block = values[start : start + BLOCK]
             parts.append(np.linalg.norm(block - self.centroids[nearest(block, self._prepared)], axis=1))
         return np.concatenate(parts)
 
@@ -249,23 +247,23 @@ class ResidualScorer:
 
 
 def choose_factors(pairs: Float32, residuals: Float32, seed: int = 0) -> Float32:
-    """The 256 pairs of factors that come nearest to many (k-means).
+    """The N_FACTORS pairs of factors that come nearest to many (k-means).
 
     Args:
         pairs: float32 [n >= 1, 2], the best ones of some vectors; residuals: float32 [n, dim] of these.
     Returns:
-        float32 [256, 2].
+        float32 [N_FACTORS, 2].
     """
     rng = np.random.default_rng(seed)
     # An error of the second factor moves a vector by so much less as its residual is shorter than a centroid.
     unit = np.array([1.0, max(float(np.linalg.norm(residuals, axis=1).mean()), 1e-6)], np.float32)
     unit[1] /= max(float(np.abs(pairs[:, 1]).mean()), 1e-6)
     points = pairs[rng.permutation(len(pairs))[:_FACTOR_POINTS]] * unit
-    centres = points[np.arange(256) % len(points)]
+    centres = points[np.arange(N_FACTORS) % len(points)]
     for _ in range(20):
         nearest_ = ((centres**2).sum(axis=1) - 2 * points @ centres.T).argmin(axis=1)
-        counts = np.bincount(nearest_, minlength=256)
-        sums = np.stack([np.bincount(nearest_, points[:, i], 256) for i in (0, 1)], axis=1)
+        counts = np.bincount(nearest_, minlength=N_FACTORS)
+        sums = np.stack([np.bincount(nearest_, points[:, i], N_FACTORS) for i in (0, 1)], axis=1)
         centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
     return np.ascontiguousarray(centres / unit, np.float32)
 

@@ -13,6 +13,7 @@ from latebolt.codec.base import BITS, Codec, bytes_of
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.plain import Float16Codec, Int8Codec
 from latebolt.errors import InvalidInput
+from latebolt.kernels.shapes import LEVEL_MOST, N_FACTORS, N_LEVELS
 
 _LARGEST = 1e6  # of a number in a codec's arrays: those of unit vectors stay far below
 
@@ -82,13 +83,14 @@ def _residual(arrays: Mapping[str, npt.NDArray[Any]], info: Mapping[str, Any]) -
         raise UnfitState("info", "numbers for unit and far", f"{unit!r} and {far!r}")
     centroids = _floats(arrays, "centroids", (None, dim))
     spread = _floats(arrays, "spread", (dim,))
-    factors = _floats(arrays, "factors", (residual_codec.N_FACTORS, 2))
+    factors = _floats(arrays, "factors", (N_FACTORS, 2))
     if spread.min() <= 0:
         raise UnfitState("spread", "above 0", spread.min())
     levels = arrays.get("levels", np.zeros(0, np.uint8))
-    if levels.dtype != np.uint8 or levels.ndim != 1 or not 2**bits <= len(levels) <= 16 or levels.max() > 127:
+    flat = levels.dtype == np.uint8 and levels.ndim == 1
+    if not flat or not 2**bits <= len(levels) <= N_LEVELS or levels.max() > LEVEL_MOST:
         got = f"{levels.dtype} {levels.shape}, up to {levels.max(initial=0)}"
-        raise UnfitState("levels", f"uint8 [{2**bits} to 16], up to 127", got)
+        raise UnfitState("levels", f"uint8 [{2**bits} to {N_LEVELS}], up to {LEVEL_MOST}", got)
     return residual_codec.ResidualCodec(centroids, levels, spread, factors, bits, float(unit), float(far))
 
 

@@ -13,13 +13,10 @@ import numpy.typing as npt
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
-from latebolt.kernels.maxsim import CENTROID_PARTS, LEVEL_ZERO, address, byte_lanes, lanes, run_rows
+from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, byte_lanes, lanes, run_rows
+from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, LEVEL_MOST, LEVEL_ZERO
 
-_BYTE_PRODUCTS_A_NS, _NS_A_ROW, _NS_A_DOT = (
-    400,
-    0.5,
-    0.2,
-)  # about, on one thread: they decide whether several pay
+_NS_A_ROW, _NS_A_DOT = 0.5, 0.2  # about, on one thread: they decide whether several pay
 _BLOCK_TOKENS = 1 << 13  # vectors quantised at a time: bounds the temporaries
 
 
@@ -45,7 +42,7 @@ def centroid_levels(centroids: Float32) -> CentroidLevels:
     centred = centroids - centroids.mean(axis=0)
     # Each dimension uses its whole range of bytes; one scale for all would round narrow ones to nothing.
     spread = np.maximum(np.abs(centred).max(axis=0), 1e-6).astype(np.float32)
-    levels = (np.rint(centred / spread * (127 - LEVEL_ZERO)) + LEVEL_ZERO).astype(np.uint8)
+    levels = (np.rint(centred / spread * (LEVEL_MOST - LEVEL_ZERO)) + LEVEL_ZERO).astype(np.uint8)
     padding = -len(levels) % CENTROID_PARTS
     levels = np.concatenate([levels, np.repeat(levels[-1:], padding, axis=0)])
     return CentroidLevels(levels, centroids, spread)
@@ -82,7 +79,7 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 
     n_blocks = -(-len(values) // lanes())
     # A block costs as much as scoring its vectors against every centroid.
-    block_ns = lanes() * len(centroids) * dim / _BYTE_PRODUCTS_A_NS
+    block_ns = lanes() * len(centroids) * dim / BYTE_PRODUCTS_A_NS
     threads.run(np.arange(n_blocks + 1), block_ns, work, n_threads)
     return found
 
@@ -110,8 +107,8 @@ def centroid_scores(
         n_query: how many are its own; all by default.
     """
     n_query = dots.shape[1] if n_query is None else n_query
-    if dots.shape[1] % 8:
-        dots = np.pad(dots, ((0, 0), (0, -dots.shape[1] % 8)))
+    if dots.shape[1] % BYTE_GROUP:
+        dots = np.pad(dots, ((0, 0), (0, -dots.shape[1] % BYTE_GROUP)))
     low, high = (float(dots.min()), float(dots.max())) if dots.size else (0.0, 1.0)
     step = max(high - low, 1e-9) / 255
     dots = np.ascontiguousarray(dots, np.float32)
@@ -124,8 +121,8 @@ def centroid_scores(
 
     def work(first: int, last: int) -> None:
         kernel(
-            address(dots), n_padded // 8, address(least), address(scales), address(table), table.shape[1],
-            first, last,
+            address(dots), n_padded // BYTE_GROUP, address(least), address(scales), address(table),
+            table.shape[1], first, last,
         )  # fmt: skip
 
     threads.run(np.arange(len(dots) + 1), _NS_A_DOT * n_padded, work, n_threads)

@@ -12,10 +12,10 @@ from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
 from latebolt.kernels.maxsim import address
+from latebolt.kernels.shapes import LIST_BLOCK
 
 Cells = npt.NDArray[np.unsignedinteger]
 
-LIST_BLOCK = 1 << 15  # as in programs.py, which a warm start does not import
 COUNTS = 1 << 13  # classes of sums that `gather` counts: all sums of 32 query tokens
 _NS_AN_ENTRY, _NS_A_DOCUMENT = 1.5, 1.0  # about, on one thread: they decide whether several pay
 
@@ -64,7 +64,7 @@ def gather(
     Args:
         lists: uint32, see `fill_lists`; may be memory-mapped.
         probes: int64 [n, 4]: first and last + 1 position of a list, gain (1..255), number of the query token
-            (1..8192). Sorted by token ascending, then by gain descending.
+            (1..MAX_QUERY_TOKENS). Sorted by token ascending, then by gain descending.
         n_documents: documents the lists speak of.
         allowed: bool [n_documents]; others gain nothing. None for all.
     Returns:

@@ -16,20 +16,19 @@ from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa, native
+from latebolt.kernels.shapes import CODE_TILE, LEVEL_ZERO, MAX_QUERY_TOKENS, TILE, VECTORS, code_tile
 
-MAX_QUERY_TOKENS = 8192
-LEVEL_ZERO = 64  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
-_FLOAT_PRODUCTS_A_NS, _BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
+_FLOAT_PRODUCTS_A_NS, BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
 FEW = 4  # query tokens that share a vector at least
-VECTORS, TILE, CODE_TILE, CENTROID_PARTS = 2, 6, 4, 8  # as in programs.py, which a warm start does not import
 
 
 class ResidualArrays(NamedTuple):
     """Token vectors as residual codes; see `codec.residual_codec` for their meaning.
 
     codes uint8 [n_tokens, dim * bits / 8]; cells uint16 or uint32 [n_tokens]; norms uint8 [n_tokens], rows of
-    factors float32 [256, 2]: what the centroid and the residual are multiplied by; levels uint8 [16], 0..127,
-    the first 2**bits used: a code adds (levels[code] - LEVEL_ZERO) times its dimension's spread.
+    factors float32 [N_FACTORS, 2]: what the centroid and the residual are multiplied by; levels uint8
+    [N_LEVELS], 0..127, the first 2**bits used: a code adds (levels[code] - LEVEL_ZERO) times its dimension's
+    spread.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -260,7 +259,7 @@ def maxsim_bytes(
     )  # fmt: skip
     scratch_bytes = CODE_TILE * (8 + 4 + dim) + 2 * 4 * lanes()
     kernel = native.kernel(f"maxsim_bytes:{dim}")
-    cost = n_query * dim / _BYTE_PRODUCTS_A_NS
+    cost = n_query * dim / BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)
 
 
@@ -336,8 +335,8 @@ def maxsim_residual(
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
         address(store.factors), address(store.levels),
     )  # fmt: skip
-    n_tile = CODE_TILE * VECTORS // _vectors(table.shape[1])
+    n_tile = code_tile(_vectors(table.shape[1]))
     scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
     kernel = native.kernel(_residual_kernel(dim, bits, table.shape[1], parts))
-    cost = table.shape[1] // parts * dim / _BYTE_PRODUCTS_A_NS
+    cost = table.shape[1] // parts * dim / BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

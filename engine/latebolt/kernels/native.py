@@ -27,11 +27,12 @@ import llvmlite.binding as llvm
 from latebolt import caches
 from latebolt.errors import RuntimeUnavailable
 from latebolt.kernels import isa as isas
+from latebolt.kernels.shapes import N_ARGUMENTS
 
 logger = logging.getLogger(__name__)
 
 # The kernels' sources: a change in any of them makes another cache folder.
-_SOURCES = ("native.py", "isa.py", "vector.py", "programs.py", "signatures.py")
+_SOURCES = ("native.py", "isa.py", "vector.py", "programs.py", "shapes.py")
 # Symbols a kernel's machine code may ask the process for; anything else would be numba's runtime.
 _ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove"}
 _DIGEST = 16
@@ -171,8 +172,6 @@ def _load(name: str, isa: str) -> Callable[..., None]:
     engine.finalize_object()
     _engines.append(engine)
     address = engine.get_function_address(_symbol(name))
-    from latebolt.kernels.signatures import N_ARGUMENTS
-
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * N_ARGUMENTS[name.partition(":")[0]])(address)
 
 
@@ -180,7 +179,7 @@ def kernel(name: str, isa: str | None = None) -> Callable[..., None]:
     """The compiled kernel as a C function over 64-bit integers; loaded once a process.
 
     Args:
-        name: a key of `signatures.N_ARGUMENTS`, with `:...` where the kernel is compiled for a shape.
+        name: a key of `shapes.N_ARGUMENTS`, with `:...` where the kernel is compiled for a shape.
         isa: instruction set; the machine's best by default (see `isa.active`).
     """
     key = name, isa or isas.active()

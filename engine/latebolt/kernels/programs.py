@@ -19,16 +19,19 @@ from numba import njit
 
 from latebolt.kernels import vector
 from latebolt.kernels.isa import WIDTH
-from latebolt.kernels.signatures import N_ARGUMENTS
-
-VECTORS = 2  # vector registers of query lanes
-TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
-CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
-CENTROID_PARTS = (
-    8  # candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %
+from latebolt.kernels.shapes import (
+    BYTE_GROUP,
+    CENTROID_PARTS,
+    CODE_TILE,
+    LIST_BLOCK,
+    N_ARGUMENTS,
+    N_FACTORS,
+    TILE,
+    VECTORS,
+    code_tile,
 )
+
 CELLS = 4  # centroids' rows of bytes folded at a time: the largest so far is read and written once for them
-LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
 # Of fitting the width of a residual to its codes: at 2 bits the first adds 0.0002 of cosine, the second
 # 0.00003, a third nothing.
 ROUNDS = 2
@@ -200,7 +203,7 @@ def _maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
 def _maxsim_residual(
     isa: str, dim: int, bits: int, vectors: int = VECTORS, parts: int = 1
 ) -> Callable[..., None]:
-    width, n_tile = WIDTH[isa], CODE_TILE * VECTORS // vectors
+    width, n_tile = WIDTH[isa], code_tile(vectors)
     lanes, n_bytes = width * vectors, dim * bits // 8
     tile = vector.tile_u8(width, vectors, n_tile, dim, isa, parts)
     unpack = vector.unpack_codes(dim, bits, isa)
@@ -214,8 +217,8 @@ def _maxsim_residual(
         """Query int8 [n_blocks][dim / 4][lanes][4] (of few tokens: see `vector.tile_u8`), scales float32 and
         biases int32 [n_blocks][lanes], table float32 [n_centroids][n_blocks][lanes] (of few tokens a column
         for each all the same), codes u8 [n_tokens][dim * bits / 8], cells u16 (u32 when
-        wide), norms u8 [n_tokens], factors float32 [256][2] of centroid and residual, weights u8 [16],
-        offsets, rows as above.
+        wide), norms u8 [n_tokens], factors float32 [N_FACTORS][2] of centroid and residual, weights u8
+        [N_LEVELS], offsets, rows as above.
 
         scratch: n_tile row addresses (int64), n_tile factors of the centroid and as many of the residual
         (float32), n_tile * dim bytes, then n_blocks * lanes maxima (float32)."""
@@ -286,16 +289,16 @@ def _encode_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
     ):
         """Values float32 [n][dim], cells int64 [n], centroids float32 [n_centroids][dim], spread float32
         [dim], edges float32 [2**bits - 1] between weights, steps float32 [2**bits + 1], the least weight,
-        from each to the next, and the unit of a residual's width; factors float32 [256][2] or 0; pairs
+        from each to the next, and the unit of a residual's width; factors float32 [N_FACTORS][2] or 0; pairs
         float32 [n][2], the best factors of centroid and residual; codes u8 [n][dim * bits / 8] and, where
         there are factors, norms u8 [n].
 
-        scratch: float32 [3][dim] and [256], u8 [dim]."""
+        scratch: float32 [3][dim] and [N_FACTORS], u8 [dim]."""
         scaled = scratch
         centre = scaled + 4 * dim
         residual = centre + 4 * dim
         errors = residual + 4 * dim
-        plain = errors + 4 * 256
+        plain = errors + 4 * N_FACTORS
         for i in range(first, last):
             value, cell = values + 4 * i * dim, centroids + 4 * load_i64(cells + 8 * i) * dim
             square = zero
@@ -353,17 +356,17 @@ def _encode_residual(isa: str, dim: int, bits: int) -> Callable[..., None]:
             store_f32(pairs + 8 * i + 4, norm)
             if factors != 0:
                 along_a, along_b = share * cc + norm * cw, share * cw + norm * ww
-                for k in range(256):
+                for k in range(N_FACTORS):
                     a, b = share - load_f32(factors + 8 * k), norm - load_f32(factors + 8 * k + 4)
                     length = a * along_a + b * along_b
                     error = a * a * cc + b * b * ww + np.float32(2) * a * b * cw
                     store_f32(errors + 4 * k, error + LENGTH_COUNTS * length * length)
                 best = load_f32(errors)
-                for k in range(256):
+                for k in range(N_FACTORS):
                     error = load_f32(errors + 4 * k)
                     best = error if error < best else best
                 k = 0
-                while k < 255 and load_f32(errors + 4 * k) != best:
+                while k < N_FACTORS - 1 and load_f32(errors + 4 * k) != best:
                     k += 1
                 store_u8(norms + i, k)
 
@@ -522,16 +525,17 @@ def _gather_lists(isa: str) -> Callable[..., None]:
 
 
 def _byte_table(isa: str) -> Callable[..., None]:
-    to_bytes = vector.to_bytes(8)
+    to_bytes = vector.to_bytes(BYTE_GROUP)
 
     def byte_table(dots, n_groups, least, scales, out, width, first, last):  # type: ignore[no-untyped-def]
-        """Dots float32 [n][8 * n_groups], least float32 [1], scales float32 [8 * n_groups], out u8
-        [n][width]: (dot - least) * scale, cut off; rows first..last-1."""
+        """Dots float32 [n][BYTE_GROUP * n_groups], least float32 [1], scales float32 [BYTE_GROUP * n_groups],
+        out u8 [n][width]: (dot - least) * scale, cut off; rows first..last-1."""
         low = load_f32(least)
         for row in range(first, last):
             for group in range(n_groups):
-                at = 32 * group
-                to_bytes(dots + 32 * row * n_groups + at, low, scales + at, out + row * width + 8 * group)
+                at = 4 * BYTE_GROUP * group
+                values, bytes_ = dots + 4 * BYTE_GROUP * row * n_groups, out + row * width
+                to_bytes(values + at, low, scales + at, bytes_ + BYTE_GROUP * group)
 
     return byte_table
 
@@ -573,5 +577,5 @@ _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "score_table": _score_table,  # dim, vectors of query lanes where it is not VECTORS
     "encode_residual": _encode_residual,  # dim, bits
     "nearest_centroid": _nearest_centroid,  # dim
-    "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 32
+    "maxsim_centroids": _maxsim_centroids,  # lanes, a multiple of 8
 }

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32
+from latebolt.kernels.shapes import LEVEL_ZERO
 
 
 def maxsim_reference(
@@ -76,7 +77,7 @@ def maxsim_residual_reference(
                 exact = 0
                 for d in range(dim):
                     code = int(codes[t, d % n_bytes]) >> (bits * (d // n_bytes)) & (2**bits - 1)
-                    exact += int(query_codes[q, d]) * (int(levels[code]) - 64)
+                    exact += int(query_codes[q, d]) * (int(levels[code]) - LEVEL_ZERO)
                 share, norm = factors[t]
                 value = share * centroid_scores[cells[t], q] + norm * (query_scales[q] * np.float32(exact))
                 best = max(best, float(value))

@@ -16,8 +16,8 @@ from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
 from latebolt.kernels.maxsim import address
+from latebolt.kernels.shapes import N_FACTORS
 
-_FACTORS = 256
 _NS_A_DIMENSION = 4  # about, on one thread
 
 
@@ -49,7 +49,7 @@ def encode_residual(
         spread: float32 [dim], above 0; weights: float32 [2, 4 or 16], ascending: a code of a dimension stands
             for weights[code] * spread, times what the vector's residual is multiplied by.
         unit: root mean square of residual / spread that the weights are made for.
-        factors: float32 [256, 2], those there are to choose from; None to find the best only.
+        factors: float32 [N_FACTORS, 2], those there are to choose from; None to find the best only.
     """
     values, cells = np.ascontiguousarray(values, np.float32), np.ascontiguousarray(cells, np.int64)
     n, dim = values.shape
@@ -62,7 +62,7 @@ def encode_residual(
     kernel = native.kernel(f"encode_residual:{dim}x{bits}")
 
     def work(first: int, last: int) -> None:
-        scratch = np.empty(3 * dim + _FACTORS + dim // 4 + 1, np.float32)
+        scratch = np.empty(3 * dim + N_FACTORS + dim // 4 + 1, np.float32)
         kernel(
             address(values), address(cells), address(centroids), address(spread), address(edges),
             address(steps), 0 if factors is None else address(factors), address(found.pairs),

@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from latebolt.kernels import isa as isas
+from latebolt.kernels.shapes import N_LEVELS
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
@@ -176,7 +177,7 @@ def unpack_codes(dim: int, bits: int, isa: str) -> Any:
     """Intrinsic `unpack(codes, weights, out)`: packed codes of one token to uint8 [dim] weights.
 
     Byte j of the n = dim * bits / 8 holds dimensions j, n + j, 2n + j, ... from its lowest bits up, so each
-    bit field gives n neighbouring dimensions and nothing is interleaved. weights: uint8 [16].
+    bit field gives n neighbouring dimensions and nothing is interleaved. weights: uint8 [N_LEVELS].
     """
     n_bytes, fields = dim * bits // 8, 8 // bits
 
@@ -184,7 +185,7 @@ def unpack_codes(dim: int, bits: int, isa: str) -> Any:
     def unpack(typingctx: Any, codes: Any, weights: Any, out: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             source, target = (builder.inttoptr(args[i], I8.as_pointer()) for i in (0, 2))
-            table = builder.load(builder.inttoptr(args[1], ir.VectorType(I8, 16).as_pointer()), align=1)
+            table = builder.load(builder.inttoptr(args[1], ir.VectorType(I8, N_LEVELS).as_pointer()), align=1)
             at = 0
             while at < n_bytes:
                 size = next(size for size in (32, 16, 8, 4, 2, 1) if size <= n_bytes - at)
@@ -207,7 +208,7 @@ def unpack_codes(dim: int, bits: int, isa: str) -> Any:
 
 
 def look_up(builder: ir.IRBuilder, table: Any, code: Any, size: int, bits: int, isa: str) -> Any:
-    """table[code] for every byte of `code`; the table has 16 entries."""
+    """table[code] for every byte of `code`; the table has N_LEVELS entries."""
     if isa == "portable":
         return _look_up_by_selection(builder, table, code, size, bits)
     wide = max(16, size)

@@ -8,7 +8,6 @@ from latebolt.kernels import isa
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
-    CENTROID_PARTS,
     ResidualArrays,
     maxsim_arrays,
     maxsim_bytes,
@@ -26,6 +25,7 @@ from latebolt.kernels.reference import (
     nearest_reference,
 )
 from latebolt.kernels.residual import encode_residual
+from latebolt.kernels.shapes import CENTROID_PARTS
 
 rng = np.random.default_rng(0)
 offsets = np.array([0, 0, 3, 20, 29])

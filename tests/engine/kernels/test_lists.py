@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latebolt.kernels import lists as module
-from latebolt.kernels.lists import LIST_BLOCK, count_lists, fill_lists, gather
+from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.reference import gather_reference, lists_reference
+from latebolt.kernels.shapes import LIST_BLOCK
 
 
 @settings(deadline=None)  # the first example may compile a kernel
@@ -93,9 +93,3 @@ def test_a_list_that_goes_back_cannot_write_outside():
     gained = {3: 9, 2 * block + 7: 9, block + 5: 8, 2 * block + 9: 8}
     assert {int(row): sums[row] for row in np.flatnonzero(sums)} == gained
     assert counts.sum() == len(gained) and shift == 0
-
-
-def test_block_size_agrees_with_the_compiled_one():
-    from latebolt.kernels import programs
-
-    assert module.LIST_BLOCK == programs.LIST_BLOCK

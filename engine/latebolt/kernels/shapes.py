@@ -1,0 +1,44 @@
+"""What compiled kernels and their callers have to agree on: arguments, blocks, tiles and sizes of tables.
+
+Without numba, which a warm start must not import. Whatever stands here is compiled into kernels, so a change
+makes another cache of machine code (`native.cache_key`).
+"""
+
+from __future__ import annotations
+
+N_ARGUMENTS = {  # 64-bit integers that each kernel takes
+    "maxsim_float32": 10,
+    "maxsim_float16": 10,
+    "byte_table": 8,
+    "fill_lists": 10,
+    "gather_lists": 11,
+    # These are compiled for a shape, which stands behind a colon in the kernel's name.
+    "score_table": 6,  # dim: score_table:128; x1 for short queries
+    "maxsim_bytes": 12,  # dim: maxsim_bytes:128
+    "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2; x1, x1x2, x1x4 for short queries
+    "encode_residual": 13,  # dim, bits: encode_residual:128x2
+    "nearest_centroid": 11,  # dim: nearest_centroid:128
+    "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
+}
+
+MAX_QUERY_TOKENS = 8192  # the sums of `gather_lists` number a query's tokens with 16 bits
+
+VECTORS = 2  # vector registers of query lanes
+TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
+CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
+
+LEVEL_MOST = 127  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
+LEVEL_ZERO = 64  # the level that adds nothing
+N_LEVELS = 16  # of the table that codes of at most 4 bits are looked up in
+N_FACTORS = 256  # pairs of factors of a residual codec, numbered by a byte
+
+# Candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %.
+CENTROID_PARTS = 8
+BYTE_GROUP = 8  # dot products that `byte_table` turns into bytes at once
+
+LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
+
+
+def code_tile(vectors: int) -> int:
+    """Tokens of residual codes a tile, for so many vector registers of query lanes: the sums stay as many."""
+    return CODE_TILE * VECTORS // vectors
