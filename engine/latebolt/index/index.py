@@ -32,7 +32,7 @@ from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.parts import part_folders
-from latebolt.index.ingest.read_back import BLOCK_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
+from latebolt.index.ingest.read_back import DECODE_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.index.ingest.sources import (
     Batch,
     EncodedTexts,
@@ -457,7 +457,7 @@ class Index:
         check_fields(snapshot.segments, where)
         yield from entries(snapshot, where)
 
-    def iter_documents(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[StoredDocuments]:
+    def iter_documents(self, max_tokens: int = DECODE_TOKENS) -> Iterator[StoredDocuments]:
         """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
 
         What memory holds does not grow with the index. Additions and deletions meanwhile do not show.

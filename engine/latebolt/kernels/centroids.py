@@ -17,7 +17,7 @@ from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, byte_lanes, lan
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, LEVEL_MOST, LEVEL_ZERO
 
 _NS_A_ROW, _NS_A_DOT = 0.5, 0.2  # about, on one thread: they decide whether several pay
-_BLOCK_TOKENS = 1 << 13  # vectors quantised at a time: bounds the temporaries
+_QUANTISED = 1 << 13  # vectors made bytes at a time: bounds the temporaries
 
 
 class CentroidLevels(NamedTuple):
@@ -68,8 +68,8 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 
     def work(first: int, last: int) -> None:
         scratch = np.empty(CENTROID_PARTS * lanes(), np.int32)
-        for start in range(first * lanes(), last * lanes(), _BLOCK_TOKENS):
-            part = values[start : min(start + _BLOCK_TOKENS, last * lanes())]
+        for start in range(first * lanes(), last * lanes(), _QUANTISED):
+            part = values[start : min(start + _QUANTISED, last * lanes())]
             n_blocks, n_rounds = -(-len(part) // lanes()), len(levels) // CENTROID_PARTS
             codes = byte_lanes(part * spread)
             kernel(

@@ -16,7 +16,7 @@ from latebolt.index.store.segment import Block
 from latebolt.index.store.store import Snapshot
 from latebolt.values import TokenVectors
 
-BLOCK_TOKENS: Final = 1 << 15  # decoded at 128 dimensions: 16 MB
+DECODE_TOKENS: Final = 1 << 15  # of a block of decoded vectors: 16 MB at 128 dimensions
 _BATCH: Final = 4096  # documents read at a time
 
 

@@ -25,7 +25,7 @@ from latebolt.index.format.proof import prove_cells, prove_offsets, prove_passag
 from latebolt.index.store.inverted_lists import Lists
 
 Document = tuple[str, str | None, dict[str, Any] | None]
-BLOCK_TOKENS: Final = 1 << 18
+COPY_TOKENS: Final = 1 << 18  # as codes, in a block of documents that a merge copies
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Segment:
             return self.alive.copy()
         return self._selector.select(parse_where(where)) & self.alive
 
-    def blocks(self, max_tokens: int = BLOCK_TOKENS) -> Iterator[Block]:
+    def blocks(self, max_tokens: int = COPY_TOKENS) -> Iterator[Block]:
         """Walk the live documents, about max_tokens (at least one document) at a time."""
         offsets = self.offsets
         start = 0

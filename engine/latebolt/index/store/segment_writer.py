@@ -22,7 +22,7 @@ from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
 from latebolt.index.store.inverted_lists import lists_wanted, write_lists
-from latebolt.index.store.segment import BLOCK_TOKENS, Block, Segment
+from latebolt.index.store.segment import COPY_TOKENS, Block, Segment
 
 
 class Commit(Protocol):
@@ -116,7 +116,7 @@ class SegmentWriter:
                 rows = [row._replace(truncated=bool(cut)) for row, cut in zip(rows, truncated, strict=True)]
             self._append(rows, lengths, columns)
 
-    def copy(self, source: Segment, block_tokens: int = BLOCK_TOKENS) -> None:
+    def copy(self, source: Segment, block_tokens: int = COPY_TOKENS) -> None:
         """Append the live documents of a segment, of this index or another, as they are stored.
 
         Args:

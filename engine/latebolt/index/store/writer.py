@@ -24,7 +24,7 @@ from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
 from latebolt.index.store.merge_policy import plan_merges
 from latebolt.index.store.segment import (
-    BLOCK_TOKENS,
+    COPY_TOKENS,
     Segment,
     check_same_columns,
     open_segment,
@@ -202,7 +202,7 @@ class Writer:
                 raise InvalidInput(f"segment should be one of {list(self._segments)}, got {name!r}.")
             del self._segments[name]
 
-    def merge(self, names: Sequence[str], block_tokens: int = BLOCK_TOKENS) -> str | None:
+    def merge(self, names: Sequence[str], block_tokens: int = COPY_TOKENS) -> str | None:
         """Replace segments of one codec by one that holds their live documents, in their order.
 
         Args:
