@@ -1,4 +1,4 @@
-"""The layers of the engine and the rooms of its three largest packages: an import may only point down."""
+"""The layers of the engine and the rooms of its largest packages: an import may only point down."""
 
 from __future__ import annotations
 
@@ -121,6 +121,18 @@ ALLOWED: dict[str, set[str]] = {
 
 # Rooms of a package: folders, and modules beside them, each with what it may import of the same package.
 ROOMS: dict[str, dict[str, set[str]]] = {
+    "latebolt.kernels": {
+        "shapes": set(),
+        "isa": set(),
+        "reference": {"shapes"},
+        "vector": {"isa", "shapes"},
+        "programs": {"vector", "isa", "shapes"},
+        "native": {"isa", "shapes"},  # and `programs` by name, in a process that has to compile
+        "maxsim": {"native", "isa", "shapes"},
+        "centroids": {"maxsim", "native", "shapes"},
+        "lists": {"maxsim", "native", "shapes"},
+        "residual": {"maxsim", "native", "shapes"},
+    },
     "latebolt.index": {
         "format": set(),
         "documents": {"format"},

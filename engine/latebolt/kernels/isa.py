@@ -25,7 +25,7 @@ NEEDS: dict[str, frozenset[str]] = {
 WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "portable": 4}
 
 
-STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.declare
+STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.instructions.declare
 
 
 def host_is_arm() -> bool:

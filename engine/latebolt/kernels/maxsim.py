@@ -124,7 +124,7 @@ class QuantisedQuery(NamedTuple):
 
     codes int8 [n_blocks, dim / 4, lanes, 4], -127..127; scales float32 and biases int32 [n_blocks * lanes]:
     row . (levels - LEVEL_ZERO) = scales * (codes . levels - biases). Of few tokens, lane q * parts + p has
-    token q: codes [1, dim / 4 / parts, lanes, 4], see `vector.tile_u8`.
+    token q: codes [1, dim / 4 / parts, lanes, 4], see `vector.byte_tiles.tile_u8`.
     """
 
     codes: npt.NDArray[np.int8]

@@ -31,8 +31,8 @@ from latebolt.kernels.shapes import N_ARGUMENTS
 
 logger = logging.getLogger(__name__)
 
-# The kernels' sources: a change in any of them makes another cache folder.
-_SOURCES = ("native.py", "isa.py", "vector.py", "programs.py", "shapes.py")
+# The kernels' sources, files and folders: a change in any of them makes another cache folder.
+_SOURCES = ("native.py", "isa.py", "shapes.py", "vector", "programs")
 # Symbols a kernel's machine code may ask the process for; anything else would be numba's runtime.
 _ALLOWED_SYMBOLS = {"memset", "memcpy", "memmove"}
 _DIGEST = 16
@@ -56,13 +56,19 @@ def _machine() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
+def sources() -> list[Path]:
+    """The files that kernels are made from."""
+    here = Path(__file__).parent
+    named = [here / name for name in _SOURCES]
+    return [path for each in named for path in ([each] if each.suffix else sorted(each.rglob("*.py")))]
+
+
 @functools.cache
 def cache_key(isa: str) -> str:
     """Names all that the machine code depends on: sources, compilers, CPU and instruction set."""
     digest = hashlib.blake2b(digest_size=12)
-    here = Path(__file__).parent
-    for name in _SOURCES:
-        digest.update((here / name).read_bytes())
+    for path in sources():
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for part in (metadata.version("numba"), metadata.version("llvmlite"), *_machine(), isa):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()
@@ -102,7 +108,7 @@ def compile_ir(name: str, isa: str) -> str:
         raise RuntimeUnavailable(
             'numba could not be imported to compile the kernels. Run "pip install numba".'
         ) from error
-    programs = importlib.import_module("latebolt.kernels.programs")
+    programs = importlib.import_module("latebolt.kernels.programs.build")
     function, n_arguments = programs.build(name, isa)
     signature = types.void(*[types.int64] * n_arguments)
     # `reassoc` and `contract` let float dot products vectorise; NaN and infinity stay meaningful.

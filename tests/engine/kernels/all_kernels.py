@@ -14,7 +14,7 @@ from latebolt.kernels.maxsim import (
     maxsim_residual,
     residual_query,
 )
-from latebolt.kernels.programs import LENGTH_COUNTS, ROUNDS
+from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 from latebolt.kernels.reference import (
     encode_residual_reference,
     gather_reference,

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +100,29 @@ def test_a_child_forked_during_a_compile_loads_and_compiles(slow_compile, in_chi
 
     native._loaded.pop(("gather_lists", isa.active()), None)
     assert in_child(work)
+
+
+def test_the_cache_knows_every_module_that_kernels_are_made_from():
+    """One left out could change, and old machine code would go on running."""
+    script = (
+        "import sys, latebolt.kernels.native, latebolt.kernels.programs.build\n"
+        "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('latebolt.kernels.')))"
+    )
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    used = set(map(Path, made.stdout.split()))
+    assert len(used) > 10 and used == set(native.sources())
+
+
+def test_a_changed_source_makes_another_cache(tmp_path, monkeypatch):
+    copies = [
+        Path(shutil.copy(path, tmp_path / f"{i}{path.name}")) for i, path in enumerate(native.sources())
+    ]
+    monkeypatch.setattr(native, "sources", lambda: copies)
+    keys = {native.cache_key.__wrapped__("avx2")}
+    for path in copies:
+        path.write_text(path.read_text() + "# changed")
+        keys.add(native.cache_key.__wrapped__("avx2"))
+    assert len(keys) == len(copies) + 1
 
 
 def test_each_instruction_set_has_a_cache_of_its_own():

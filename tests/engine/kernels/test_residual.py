@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latebolt.kernels.programs import LENGTH_COUNTS, ROUNDS
+from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 from latebolt.kernels.reference import encode_residual_reference
 from latebolt.kernels.residual import encode_residual
 

@@ -1,0 +1,141 @@
+"""Programs over centroids: a query's products with them as floats and as bytes, the nearest one of a vector,
+and MaxSim through centroids alone.
+
+Bytes find candidates, floats settle between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from latebolt.kernels.isa import WIDTH
+from latebolt.kernels.programs.parts import inline, load_f32, load_i64, load_u8, load_u16, load_u32, store_i64
+from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, CODE_TILE, TILE, VECTORS
+from latebolt.kernels.vector.byte_tiles import argmax_parts
+from latebolt.kernels.vector.conversions import to_bytes
+from latebolt.kernels.vector.float_tiles import products_f32
+from latebolt.kernels.vector.maxima import max_rows_u8
+from latebolt.kernels.vector.memory import store_f32
+
+CELLS = 4  # centroids' rows of bytes folded at a time: the largest so far is read and written once for them
+
+
+def make_score_table(isa: str, dim: int, vectors: int = VECTORS) -> Callable[..., None]:
+    lanes, n_tile = WIDTH[isa] * vectors, TILE * VECTORS // vectors
+    # A width known here makes the rows of a tile constants apart; else their addresses take more registers
+    # than there are.
+    products = products_f32(WIDTH[isa], vectors, n_tile, dim)
+    single = products_f32(WIDTH[isa], vectors, 1, dim)
+
+    def score_table(query, n_blocks, rows, out, first, last):  # type: ignore[no-untyped-def]
+        """Query lanes, their blocks, rows float32 [n][dim], out float32 [n][n_blocks][lanes], range."""
+        stride = n_blocks * lanes
+        for block in range(n_blocks):
+            q, place = query + 4 * block * dim * lanes, out + 4 * block * lanes
+            row = first
+            while row + n_tile <= last:
+                products(q, rows + 4 * row * dim, place + 4 * row * stride, stride)
+                row += n_tile
+            while row < last:
+                single(q, rows + 4 * row * dim, place + 4 * row * stride, stride)
+                row += 1
+
+    return score_table
+
+
+def make_byte_table(isa: str) -> Callable[..., None]:
+    convert = to_bytes(BYTE_GROUP)
+
+    def byte_table(dots, n_groups, least, scales, out, width, first, last):  # type: ignore[no-untyped-def]
+        """Dots float32 [n][BYTE_GROUP * n_groups], least float32 [1], scales float32 [BYTE_GROUP * n_groups],
+        out u8 [n][width]: (dot - least) * scale, cut off; rows first..last-1."""
+        low = load_f32(least)
+        for row in range(first, last):
+            for group in range(n_groups):
+                at = 4 * BYTE_GROUP * group
+                values, bytes_ = dots + 4 * BYTE_GROUP * row * n_groups, out + row * width
+                convert(values + at, low, scales + at, bytes_ + BYTE_GROUP * group)
+
+    return byte_table
+
+
+def make_nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
+    width = WIDTH[isa]
+    lanes = width * VECTORS
+    search = argmax_parts(width, VECTORS, CODE_TILE, CENTROID_PARTS, dim, isa)
+
+    def nearest_centroid(  # type: ignore[no-untyped-def]
+        codes, values, levels, centroids, n_rounds, n_centroids, scratch, out, n_values, first, last
+    ):
+        """Codes int8 [n_blocks][dim / 4][lanes][4] of the float32 values [n_values][dim]; levels u8
+        [n_rounds * CENTROID_PARTS][dim] of the float32 centroids [n_centroids][dim]; out int64 [n_values];
+        blocks first..last-1. scratch: int32 [CENTROID_PARTS][lanes]. Rows of levels past the last centroid
+        repeat it.
+
+        Bytes find the best centroid of each part, floats settle between the parts."""
+        for block in range(first, last):
+            search(codes + block * lanes * dim, levels, n_rounds, scratch)
+            for lane in range(lanes):
+                i = block * lanes + lane
+                if i < n_values:
+                    row = values + 4 * i * dim
+                    chosen = n_centroids
+                    top = np.float32(-np.inf)
+                    for part in range(CENTROID_PARTS):
+                        c = load_u32(scratch + 4 * (part * lanes + lane))
+                        c = c if c < n_centroids else n_centroids - 1
+                        total = np.float32(0)
+                        for d in range(dim):
+                            total += load_f32(row + 4 * d) * load_f32(centroids + 4 * (c * dim + d))
+                        if total > top or (total == top and c < chosen):
+                            top = total
+                            chosen = c
+                    store_i64(out + 8 * i, chosen)
+
+    return nearest_centroid
+
+
+def make_maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
+    fold, fold_one = max_rows_u8(lanes, CELLS), max_rows_u8(lanes, 1)
+    zero = np.float32(0)
+
+    @inline
+    def row_of(cells: int, wide: int, token: int) -> int:
+        return load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+
+    def maxsim_centroids(  # type: ignore[no-untyped-def]
+        table, scale, cells, wide, offsets, rows, scratch, out, first, last
+    ):
+        """Table u8 [n_centroids][lanes], scale float32 [2], cells u16 (u32 when wide), offsets, rows as
+        in `maxsim`; out float32: scale[0] + scale[1] * the sum over lanes of the largest byte of each
+        document, 0 for one without tokens. scratch: u8 [lanes]."""
+        base, step = load_f32(scale), load_f32(scale + 4)
+        for i in range(first, last):
+            doc = i if rows == 0 else load_i64(rows + 8 * i)
+            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
+            if start == stop:
+                store_f32(out + 4 * i, zero)
+                continue
+            for lane in range(0, lanes, 8):
+                store_i64(scratch + lane, 0)
+            token = start
+            while token + CELLS <= stop:
+                some = (
+                    row_of(cells, wide, token),
+                    row_of(cells, wide, token + 1),
+                    row_of(cells, wide, token + 2),
+                    row_of(cells, wide, token + 3),
+                )
+                fold(table, some, scratch)
+                token += CELLS
+            while token < stop:
+                fold_one(table, (row_of(cells, wide, token),), scratch)
+                token += 1
+            total = 0
+            for lane in range(lanes):
+                total += load_u8(scratch + lane)
+            store_f32(out + 4 * i, base + step * np.float32(total))
+
+    return maxsim_centroids

@@ -1,0 +1,85 @@
+"""Programs over inverted lists: filling them, and summing what the lists that a query probes give.
+
+A list holds, of one centroid, the ascending numbers of the documents with a token in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from latebolt.kernels.programs.parts import load_i64, load_u8, load_u16, load_u32, store_i64, store_u32
+from latebolt.kernels.shapes import LIST_BLOCK
+from latebolt.kernels.vector.memory import store_f32
+
+
+def make_fill_lists(isa: str) -> Callable[..., None]:
+    def fill_lists(cells, wide, offsets, seen, places, low, high, out, first, last):  # type: ignore[no-untyped-def]
+        """Cells u16 (u32 when wide), offsets; seen int64 [high - low], the last document met in each cell of
+        low..high-1 plus one, 0 at first; places int64 [high - low], where the cell's next entry goes, moved
+        on; out u32, 0 to count only; documents first..last-1."""
+        for doc in range(first, last):
+            for token in range(load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))):
+                cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                if low <= cell < high:
+                    shift = 8 * (cell - low)
+                    if load_i64(seen + shift) != doc + 1:
+                        store_i64(seen + shift, doc + 1)
+                        place = load_i64(places + shift)
+                        store_i64(places + shift, place + 1)
+                        if out != 0:
+                            store_u32(out + 4 * place, doc)
+
+    return fill_lists
+
+
+def make_gather_lists(isa: str) -> Callable[..., None]:
+    def gather_lists(  # type: ignore[no-untyped-def]
+        lists, probes, n_probes, allowed, n_documents, scratch, counts, shift, out, first, last
+    ):
+        """Lists u32; probes int64 [n_probes][4]: first and last + 1 position in lists, gain, number of the
+        query token from 1 up, ascending, gains of one token descending; allowed u8 [n_documents] or 0 for
+        all; out float32 [n_documents], the sum of gains; counts int64, how many sums above 0 there are, by
+        sum >> shift. Blocks first..last-1 of LIST_BLOCK documents.
+
+        scratch: int64 [n_probes] positions, int64 [LIST_BLOCK] sums with the token last added below."""
+        sums = scratch + 8 * n_probes
+        for p in range(n_probes):
+            low, high = load_i64(probes + 32 * p), load_i64(probes + 32 * p + 8)
+            while low < high:
+                middle = (low + high) >> 1
+                if load_u32(lists + 4 * middle) < first * LIST_BLOCK:
+                    low = middle + 1
+                else:
+                    high = middle
+            store_i64(scratch + 8 * p, low)
+        for block in range(first, last):
+            start = block * LIST_BLOCK
+            stop = start + LIST_BLOCK if start + LIST_BLOCK < n_documents else n_documents
+            for i in range(stop - start):
+                store_i64(sums + 8 * i, 0)
+            for p in range(n_probes):
+                place, end = load_i64(scratch + 8 * p), load_i64(probes + 32 * p + 8)
+                gain, token = load_i64(probes + 32 * p + 16), load_i64(probes + 32 * p + 24)
+                while place < end:
+                    doc = load_u32(lists + 4 * place)
+                    if doc >= stop:
+                        break
+                    # A damaged list may go back; its sums must not be written elsewhere.
+                    old = load_i64(sums + 8 * (doc - start)) if doc >= start else token
+                    if old & 0xFFFF != token:
+                        store_i64(sums + 8 * (doc - start), ((old >> 16) + gain) << 16 | token)
+                    place += 1
+                store_i64(scratch + 8 * p, place)
+            for i in range(stop - start):
+                total = load_i64(sums + 8 * i) >> 16
+                if total > 0:
+                    if allowed == 0 or load_u8(allowed + start + i) != 0:
+                        at = counts + 8 * (total >> shift)
+                        store_i64(at, load_i64(at) + 1)
+                    else:
+                        total = 0
+                store_f32(out + 4 * (start + i), np.float32(total))
+
+    return gather_lists
