@@ -28,6 +28,7 @@ import numpy as np
 from harness import RESULTS, child, commit, data_folder, kept_rows, peak_mb, record, status_mb
 from latebolt import Index
 from latebolt.codec.residual_codec import ResidualCodec
+from latebolt.index.documents.checked import check_documents
 from latebolt.index.store.store import Column, Store
 from simulate import read_queries, read_source, write_vectors
 
@@ -126,7 +127,8 @@ def build(given: argparse.Namespace) -> dict[str, Any]:
         writer.set_codec(*codec.state())
         segment = writer.new_segment([Column(*spec) for spec in codec.columns])
         names = [f"answer {i}" for i in range(len(source.planted))]
-        segment.append(names, None, None, source.planted.lengths, codec.encode(source.planted.values))
+        planted = check_documents(len(names), names, None, None)
+        segment.append(planted, source.planted.lengths, codec.encode(source.planted.values))
         for first, size in _chunks(n - len(names)):
             lengths, places = source.draw(size, rng)
             if encoded:
@@ -135,7 +137,8 @@ def build(given: argparse.Namespace) -> dict[str, Any]:
                 part = {name: column[places] for name, column in columns.items()}
             names = [f"{i}" for i in range(first, first + size)]
             metadata = [{"part": i % 1000} for i in range(first, first + size)]
-            segment.append(names, None, metadata if n <= FILTERED_UP_TO else None, lengths, part)
+            documents = check_documents(size, names, None, metadata if n <= FILTERED_UP_TO else None)
+            segment.append(documents, lengths, part)
         written = time.perf_counter()
         segment.finish()
         writer.commit()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import operator
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, SupportsIndex, TypeVar
 
 from latebolt.errors import InvalidInput
@@ -31,6 +31,30 @@ def clean_text(text: str) -> str:
         # Two halves that belong together (as JSON escapes give them one by one) make their character again.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+class CheckedTexts(list[str]):
+    """Texts that were checked and cleaned, as `check_texts` gives them; nobody changes one."""
+
+
+def check_texts(texts: Sequence[str], what: str = "texts") -> CheckedTexts:
+    """Texts with lone surrogates replaced by U+FFFD (they have no UTF-8 form); checked ones as they are.
+
+    Raises:
+        InvalidInput: not a list of str; names the position.
+    """
+    if isinstance(texts, CheckedTexts):
+        return texts
+    if isinstance(texts, str | bytes):
+        raise InvalidInput(
+            f"{what} should be a list of str, got one {type(texts).__name__}. Put it in a list."
+        )
+    checked = CheckedTexts()
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"{what}[{i}] should be str, got {type(text).__name__}.")
+        checked.append(clean_text(text))
+    return checked
 
 
 def whole_number(value: SupportsIndex, name: str, least: int = 1) -> int:

@@ -21,8 +21,9 @@ from tokenizers import Tokenizer
 from differential import keeping
 from differential.texts import TEXTS
 from latebolt import Encoder
+from latebolt.checks import check_texts
 from latebolt.contract import Contract, Graph, Head, Provenance
-from latebolt.encoder.text import TextPipeline, check_texts
+from latebolt.encoder.text import TextPipeline
 from latebolt.errors import ExportError, LateboltError
 from latebolt_export import export_model
 from latebolt_export.source import checkpoint, heads

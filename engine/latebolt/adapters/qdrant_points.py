@@ -22,11 +22,12 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32
-from latebolt.checks import check_query
+from latebolt.checks import CheckedTexts, check_many, check_query
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.documents.documents import check_documents, decode_metadata
+from latebolt.index.documents.checked import CheckedDocument, with_ids
+from latebolt.index.documents.documents import decode_metadata
 from latebolt.index.index import Index
 from latebolt.index.ingest.sources import Metadata, batches_of, one_batch
 from latebolt.progress import progress_bar
@@ -281,17 +282,14 @@ class Points(ABC):
         total = len(texts) if isinstance(texts, Sequence) else None
         with progress_bar(total, "upload", "text", show_progress) as bar:
             for batch in batches_of(texts, ids, metadata):
-                names = list(batch.ids or (str(uuid.uuid4()) for _ in range(batch.n)))
-                rows = check_documents(names, batch.texts, batch.metadata, batch.first)
-                for start in range(0, len(rows), _CHUNK):
-                    chunk = rows[start : start + _CHUNK]
-                    vectors = encoder.encode_documents([row.text or "" for row in chunk])
-                    points = (
-                        self.point(row.id, row.text, decode_metadata(row.json), matrix)
-                        for row, matrix in zip(chunk, vectors, strict=True)
-                    )
-                    self.write(points, bar)
-                added += names
+                documents = batch.documents
+                if not batch.is_named:
+                    documents = with_ids(documents, (str(uuid.uuid4()) for _ in documents))
+                for start in range(0, len(documents), _CHUNK):
+                    chunk = documents[start : start + _CHUNK]
+                    texts_here = CheckedTexts([document.text or "" for document in chunk])
+                    self._write_documents(chunk, encoder.encode_documents(texts_here), bar)
+                added += [document.id for document in documents]
         return added
 
     def add_vectors(
@@ -312,15 +310,20 @@ class Points(ABC):
             raise InvalidInput(f"token_vectors should have dim {self.dim}, got {token_vectors.dim}.")
         if not np.isfinite(token_vectors.values).all():
             raise InvalidInput("token_vectors has a value that is not finite.")
-        batch = one_batch(texts, ids, metadata, len(token_vectors))
-        rows = check_documents(list(ids), batch.texts, batch.metadata)
-        with progress_bar(len(rows), "upload", "document", show_progress) as bar:
-            points = (
-                self.point(row.id, row.text, decode_metadata(row.json), matrix)
-                for row, matrix in zip(rows, token_vectors, strict=True)
-            )
-            self.write(points, bar)
-        return list(ids)
+        check_many(ids, "ids")  # which have no default here
+        documents = one_batch(len(token_vectors), ids, texts, metadata).documents
+        with progress_bar(len(documents), "upload", "document", show_progress) as bar:
+            self._write_documents(documents, token_vectors, bar)
+        return [document.id for document in documents]
+
+    def _write_documents(
+        self, documents: Sequence[CheckedDocument], vectors: TokenVectors, bar: progress_bar
+    ) -> None:
+        points = (
+            self.point(document.id, document.text, decode_metadata(document.metadata), matrix)
+            for document, matrix in zip(documents, vectors, strict=True)
+        )
+        self.write(points, bar)
 
     def point(
         self,

@@ -24,7 +24,7 @@ import numpy as np
 
 from latebolt import threads as pools
 from latebolt.arrays import Float32
-from latebolt.checks import renamed
+from latebolt.checks import check_texts, renamed
 from latebolt.contract import Contract, Head
 from latebolt.cpus import available_cpus
 from latebolt.encoder import model_folder, truncation
@@ -33,7 +33,7 @@ from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.encoder.session import Session, resolve_device
 from latebolt.encoder.tally import Letters, gathered
-from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds, check_texts
+from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.progress import progress_bar
 from latebolt.scoring import rerank

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from latebolt.arrays import Int64
-from latebolt.checks import clean_text
 from latebolt.contract import Contract, TextRules
 from latebolt.encoder.legibility import Legibility
 from latebolt.encoder.stretches import Stretch, Stretches
@@ -55,26 +54,6 @@ class TextTokens(NamedTuple):
 
     spans: list[Span]
     begins: list[bool]
-
-
-def check_texts(texts: Sequence[str], what: str = "texts", first: int = 0) -> list[str]:
-    """A list of str with lone surrogates replaced by U+FFFD (they have no UTF-8 form).
-
-    Args:
-        first: position of texts[0] in what the caller was given, for messages.
-    Raises:
-        InvalidInput: not a list of str; names the position.
-    """
-    if isinstance(texts, str | bytes):
-        raise InvalidInput(
-            f"{what} should be a list of str, got one {type(texts).__name__}. Put it in a list."
-        )
-    checked = []
-    for i, text in enumerate(texts, first):
-        if not isinstance(text, str):
-            raise InvalidInput(f"{what}[{i}] should be str, got {type(text).__name__}.")
-        checked.append(clean_text(text))
-    return checked
 
 
 class TextPipeline:

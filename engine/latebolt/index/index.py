@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from latebolt.alignment import align_tokens, match_words
 from latebolt.arrays import Float32
-from latebolt.checks import check_many, check_query, check_timeout, whole_number
+from latebolt.checks import CheckedTexts, check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
 from latebolt.cpus import available_cpus
@@ -25,7 +25,7 @@ from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, current, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
-from latebolt.index.documents.documents import check_id
+from latebolt.index.documents.checked import CheckedDocument, check_ids
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
@@ -252,17 +252,23 @@ class Index:
             StorageFull: the disk is full; the index is as it was.
         """
         self._store.check_open()
-        seconds = check_timeout(timeout)
-        batches = batches_of(texts, ids, metadata)
+        return self._add(batches_of(texts, ids, metadata), show_progress, check_timeout(timeout))
+
+    def add_checked(self, documents: Sequence[CheckedDocument]) -> list[str]:
+        """`add` of documents that have ids and were checked at another door, such as the server's."""
+        self._store.check_open()
+        return self._add(iter([Batch(0, documents)]), False, check_timeout(None))
+
+    def _add(self, batches: Iterator[Batch], show_progress: bool, seconds: float) -> list[str]:
         first = next(batches, None)
-        if first is None or not first.n:
+        if not first:
             self._store.make()
             return []
         encoder = self.encoder
         names: list[str] = []
         cutting = kept_cutting(self._store.manifest.settings)
         unit = "text" if cutting is None else "passage"
-        total = None if first.goes_on or cutting is not None else first.n
+        total = None if first.goes_on or cutting is not None else len(first)
         with (
             self._store.writer(seconds) as writer,
             progress_bar(total, "index", unit, show_progress) as bar,
@@ -277,9 +283,9 @@ class Index:
                     if looks and batch is not first:
                         self._warn_of_script(_letters(encoder, batch))
                     named = addition.named(batch)
-                    names += named.ids or ()
+                    names += [document.id for document in named.documents]
                     rows = named if cutting is None else in_passages(named, encoder, cutting)
-                    addition.add(rows, EncodedTexts(encoder, rows.texts or (), bar))
+                    addition.add(rows, EncodedTexts(encoder, rows.texts, bar))
             addition.finish()
             self._commit(writer)
             self._warn_of_script(tally.letters)  # while other threads wait: they would say it, too
@@ -318,8 +324,8 @@ class Index:
         if vectors.dim != dim:
             raise InvalidInput(f"token_vectors should have dim {dim}, got {vectors.dim}.")
         vectors = unit_vectors(vectors, "token_vectors", normalize)
-        batch = one_batch(texts, ids, metadata, len(vectors))
-        if not batch.n:
+        batch = one_batch(len(vectors), ids, texts, metadata)
+        if not batch:
             self._store.make()
             return []
         with self._store.writer(seconds) as writer:
@@ -328,7 +334,7 @@ class Index:
             addition.add(named, GivenVectors(vectors))
             addition.finish()
             self._commit(writer)
-        return list(named.ids or ())
+        return [document.id for document in named.documents]
 
     def new_part(self, path: str | Path) -> Index:
         """Make an empty index with this one's model, settings and codec, to be filled elsewhere and adopted.
@@ -445,7 +451,7 @@ class Index:
         """
         snapshot = self._store.snapshot()
         check_many(ids, "ids")
-        return entries_of(snapshot, [check_id(id, f"ids[{i}]") for i, id in enumerate(ids)])
+        return entries_of(snapshot, check_ids(ids))
 
     def documents(self, where: Where | None = None) -> Iterator[Entry]:
         """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
@@ -670,7 +676,7 @@ class Index:
 
 def _letters(encoder: Encoder, batch: Batch) -> Letters:
     """A sample of a batch's letters, and what the model does not read of it."""
-    return encoder.legibility(legibility.sampled(batch.texts or ()))
+    return encoder.legibility(CheckedTexts(legibility.sampled(batch.texts)))
 
 
 def _n_truncated(snapshot: Snapshot) -> int | None:

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from latebolt import contract as contracts
+from latebolt.checks import check_texts
 from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
-from latebolt.encoder.text import TextPipeline, check_texts
+from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput, ModelError
 
 CLS, SEP, MASK, MARKER = 101, 102, 103, 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from latebolt.index.documents.checked import CheckedDocument, check_documents
 from latebolt.index.store.segment_writer import SegmentWriter
 from latebolt.index.store.store import Column, Snapshot, Store, Writer
 
@@ -48,6 +49,13 @@ def sample(id: str, version: int = 0) -> tuple[str | None, dict[str, Any] | None
     return text, metadata, number % 4
 
 
+def documents(
+    ids: Sequence[str], texts: Sequence[str | None] | None = None, metadata: Any = None
+) -> list[CheckedDocument]:
+    """Documents as a segment takes them."""
+    return check_documents(len(ids), ids, texts, metadata)
+
+
 def append(draft: SegmentWriter, ids: Sequence[str], version: int = 0) -> None:
     samples = [sample(id, version) for id in ids]
     parts = [tokens_of(f"{id}/{version}", length) for id, (_, _, length) in zip(ids, samples, strict=True)]
@@ -57,7 +65,9 @@ def append(draft: SegmentWriter, ids: Sequence[str], version: int = 0) -> None:
         )
         for column in COLUMNS
     }
-    draft.append(ids, [s[0] for s in samples], [s[1] for s in samples], [s[2] for s in samples], columns)
+    draft.append(
+        documents(ids, [s[0] for s in samples], [s[1] for s in samples]), [s[2] for s in samples], columns
+    )
 
 
 def add(writer: Writer, ids: Sequence[str], version: int = 0) -> SegmentWriter:

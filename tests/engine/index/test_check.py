@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from store_samples import INFO, add, content, make_store
+from store_samples import INFO, add, content, documents, make_store
 
 from latebolt.errors import IndexCorrupt, IndexNotFound
 from latebolt.index.format import files, layout
@@ -194,7 +194,7 @@ def test_lists_that_digests_cannot_vouch_for(tmp_path: Path, monkeypatch, name, 
     monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1)
     with make_store(tmp_path / "i").writer() as writer:
         draft = writer.new_segment((Column("cell", "<u2"),))
-        draft.append(["a", "b", "c"], None, None, [2, 1, 2], {"cell": np.array([0, 1, 0, 1, 0], np.uint16)})
+        draft.append(documents(["a", "b", "c"]), [2, 1, 2], {"cell": np.array([0, 1, 0, 1, 0], np.uint16)})
         draft.finish()
         writer.commit()
     store = Store.open(tmp_path / "i")

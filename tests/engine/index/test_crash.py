@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 from store_faults import GROWING, fault_at, fault_at_line
-from store_samples import INFO, add, append, content, expected, make_store, quick_folder, unnamed_files
+from store_samples import (
+    INFO,
+    add,
+    append,
+    content,
+    documents,
+    expected,
+    make_store,
+    quick_folder,
+    unnamed_files,
+)
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
 from latebolt.index.store.check import check_index
@@ -295,7 +305,7 @@ def test_a_really_full_disk(tiny_disk: Path) -> None:
         for versions in range(1000):
             with Store.open(path).writer() as writer:
                 draft = writer.new_segment(())
-                draft.append([f"x{versions}"], ["word " * 4000], None, [0], {})
+                draft.append(documents([f"x{versions}"], ["word " * 4000]), [0], {})
                 writer.commit()
     assert versions > 3
     assert check_index(path) == [] and not unnamed_files(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from store_samples import make_store
 
 from latebolt.errors import InvalidInput
-from latebolt.index.documents.documents import Leaf, check_documents, decode_metadata, leaves
+from latebolt.index.documents.checked import check_documents
+from latebolt.index.documents.documents import Leaf, decode_metadata, leaves
 
 CYCLE: dict[str, Any] = {}
 CYCLE["self"] = CYCLE
@@ -29,8 +29,8 @@ CYCLE["self"] = CYCLE
         ([3, "a"], None, None, r"ids\[10\]"),
         ([b"a"], None, None, r"ids\[10\]"),
         (["a", "b"], ["x", 3], None, r"texts\[11\] should be a string or None, got int"),
-        (["a"], ["x", "y"], None, r"texts should have one entry an id \(1\), got 2"),
-        (["a"], None, [], "metadata should have one entry"),
+        (["a"], ["x", "y"], None, r"texts should have 1 entries, one a document, got 2"),
+        (["a"], None, [], "metadata should have 1 entries"),
         (["a"], None, [[1]], r"metadata\[10\] should be a dict or None, got list"),
         (["a"], None, ["x"], r"metadata\[10\] should be a dict"),
         (["a", "b"], None, [None, {"x": {"y": float("nan")}}], r"metadata\[11\]\.x\.y is nan"),
@@ -48,15 +48,16 @@ CYCLE["self"] = CYCLE
 )
 def test_refusals(ids: Any, texts: Any, metadata: Any, match: str) -> None:
     with pytest.raises(InvalidInput, match=match):
-        check_documents(ids, texts, metadata, first=10)
+        check_documents(len(ids), ids, texts, metadata, first=10)
 
 
 def test_halves_of_characters_become_the_replacement_character_everywhere() -> None:
     metadata = {"\ud800k": ["a\udc00", {"b": "\ud83d\ude00"}], "n": 1}
-    [row] = check_documents(["\udc00x"], ["xy\ud800"], [metadata])
-    assert (row.id, row.text) == ("\ufffdx", "xy\ufffd")
-    assert decode_metadata(row.json) == {"\ufffdk": ["a\ufffd", {"b": "\U0001f600"}], "n": 1}
-    assert {(leaf.path, leaf.value) for leaf in row.leaves if leaf.kind == 3} == {
+    [document] = check_documents(1, ["\udc00x"], ["xy\ud800"], [metadata])
+    assert (document.id, document.text) == ("\ufffdx", "xy\ufffd")
+    kept = decode_metadata(document.metadata)
+    assert kept == {"\ufffdk": ["a\ufffd", {"b": "\U0001f600"}], "n": 1}
+    assert {(leaf.path, leaf.value) for leaf in leaves(kept) if leaf.kind == 3} == {
         ("\ufffdk", "a\ufffd"),
         ("\ufffdk.b", "\U0001f600"),
     }
@@ -74,17 +75,9 @@ def test_scalars_of_numpy_are_those_of_python() -> None:
         "l": [-1, {"m": 7}],
         "long": 0.25,
     }  # fmt: skip
-    [row], [expected] = (check_documents(["a"], None, [each]) for each in (given, plain))
-    assert row.leaves == expected.leaves and {type(leaf.value) for leaf in row.leaves} <= {int, float, str}
-    assert decode_metadata(row.json) == plain
-
-
-def test_positions_count_from_the_first_append(tmp_path: Path) -> None:
-    with make_store(tmp_path / "i").writer() as writer:
-        draft = writer.new_segment(())
-        draft.append(["a", "b"], None, None, [0, 0], {})
-        with pytest.raises(InvalidInput, match=r"ids\[3\]"):
-            draft.append(["c", ""], None, None, [0, 0], {})
+    [document] = check_documents(1, ["a"], None, [given])
+    kept = decode_metadata(document.metadata)
+    assert kept == plain and leaves(kept) == leaves(plain)
 
 
 def test_leaves() -> None:
@@ -116,8 +109,8 @@ def test_leaves() -> None:
     ],
 )
 def test_kin_of_json_types_are_accepted(given_: Any, stored: Any) -> None:
-    [row] = check_documents(["a"], None, [given_])
-    assert decode_metadata(row.json) == stored
+    [document] = check_documents(1, ["a"], None, [given_])
+    assert decode_metadata(document.metadata) == stored
 
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]))
@@ -141,7 +134,7 @@ def test_any_unicode_comes_back(
     store = make_store(tmp_path_factory.mktemp("u") / "i")
     ids, texts, metadata = ([d[i] for d in documents] for i in range(3))
     with store.writer() as writer:
-        writer.new_segment(()).append(ids, texts, metadata, [0] * len(ids), {})
+        writer.new_segment(()).append(check_documents(len(ids), ids, texts, metadata), [0] * len(ids), {})
         writer.commit()
     snapshot = store.snapshot()
     assert snapshot.n_documents == len(ids)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_samples import make_store, quick_folder
+from store_samples import documents, make_store, quick_folder
 
 from latebolt.errors import InvalidInput
 from latebolt.index.filters.parse_dict import matches, parse_where
@@ -132,7 +132,7 @@ def store_documents(path: Path, metadata: list[dict[str, Any] | None]) -> Segmen
     with store.writer() as writer:
         n = len(metadata)
         draft = writer.new_segment(())
-        draft.append([f"d{i + 1}" for i in range(n)], None, metadata, [0] * n, {})
+        draft.append(documents([f"d{i + 1}" for i in range(n)], None, metadata), [0] * n, {})
         writer.commit()
     return store.snapshot().segments[0]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_samples import add, content, expected, make_store, tree
+from store_samples import add, content, documents, expected, make_store, tree
 
 from latebolt.errors import IndexCorrupt, InvalidInput
 from latebolt.index.format import layout
@@ -41,9 +41,7 @@ def test_bytes_of_a_tiny_segment(tmp_path: Path) -> None:
         draft = writer.new_segment((Column("centroid", "uint16"), Column("codes", "u1", 2)))
         codes = np.array([[1, 2], [3, 4], [5, 6]], np.uint8)
         draft.append(
-            ["a", "b", "c"],
-            None,
-            None,
+            documents(["a", "b", "c"]),
             [2, 0, 1],
             {"centroid": np.array([1, 256, 3], np.uint16), "codes": codes},
         )
@@ -84,9 +82,9 @@ def test_schema_of_the_texts(tmp_path: Path) -> None:
     with make_store(tmp_path / "i").writer() as writer:
         draft = writer.new_segment(())
         draft.append(
-            ["a", "b"],
-            ["A", None],
-            [{"k": {"x": [1, "s"]}, "t": True}, {"k": None, "l": "y" * 201}],
+            documents(
+                ["a", "b"], ["A", None], [{"k": {"x": [1, "s"]}, "t": True}, {"k": None, "l": "y" * 201}]
+            ),
             [0, 0],
             {},
         )

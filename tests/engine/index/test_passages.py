@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_faults import GROWING, fault_at
-from store_samples import COLUMNS, make_store, quick_folder, tokens_of
+from store_samples import COLUMNS, documents, make_store, quick_folder, tokens_of
 from word_corpora import add_passages
 
 from latebolt import Index, TokenVectors
@@ -338,7 +338,9 @@ def write(path: Path, texts: list[str], passages: list[int]) -> None:
     """One commit of the document "d" in so many passages, a token each."""
     with Store.open(path).writer() as writer:
         draft = writer.new_segment(COLUMNS)
-        draft.append(["d"] * len(texts), texts, None, [1] * len(texts), tokens_of("d", len(texts)), passages)
+        draft.append(
+            documents(["d"] * len(texts), texts), [1] * len(texts), tokens_of("d", len(texts)), passages
+        )
         writer.commit()
 
 
@@ -402,7 +404,7 @@ def test_passages_of_two_documents_that_should_be_one_are_found(tmp_path):
     make_store(path)
     with Store.open(path).writer() as writer:
         draft = writer.new_segment(COLUMNS)
-        draft.append(["d", "d", "e"], ["a", "b", "c"], None, [1] * 3, tokens_of("d", 3), [0, 1, 2])
+        draft.append(documents(["d", "d", "e"], ["a", "b", "c"]), [1] * 3, tokens_of("d", 3), [0, 1, 2])
         writer.commit()
     [problem] = check_index(path)
     assert problem.field == "documents.row 2, id" and "'d'" in str(problem) and "'e'" in str(problem)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt import Index, TokenVectors
+from latebolt.index.documents.checked import check_documents
 from latebolt.index.ingest import addition, sources
 
 DIM = 32
@@ -70,7 +71,8 @@ def add_passages(
     """Passages with vectors of the test's choice, which no text would give."""
     with index._store.writer() as writer:
         written = addition.Addition(writer, None)
-        batch = sources.Batch(0, len(ids), texts, ids, None, passages=passages)
+        documents = check_documents(len(ids), ids, texts, None)
+        batch = sources.Batch(0, documents, passages=passages)
         written.add(batch, sources.GivenVectors(vectors))
         written.finish()
         writer.commit()

@@ -233,6 +233,21 @@ def test_a_write_that_is_given_up_while_it_waits_leaves_its_thread(tmp_path: Pat
         )
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_metadata_that_json_cannot_hold_is_refused_where_it_is_read(
+    client: httpx.Client, index: str, background: bool
+):
+    content = (
+        '{"documents": [{"id": "a", "text": "b"}, {"id": "é", "text": "b", "metadata": {"x": [1e400]}}]}'
+    )
+    headers = {"Content-Type": "application/json"}
+    params = {"background": background}
+    answer = client.post(f"{index}/documents", params=params, content=content.encode(), headers=headers)
+    assert answer.status_code == 422
+    [fault] = answer.json()["errors"]
+    assert fault["field"] == "documents.1" and fault["message"].startswith("metadata.x is inf, which JSON")
+
+
 def test_jobs_that_wait_are_bounded(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jobs, "_MOST_WAITING", 100)
     background = {"background": True}

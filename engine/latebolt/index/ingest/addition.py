@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from latebolt.codec.base import Codec
 from latebolt.errors import InvalidInput
-from latebolt.index.documents.documents import check_documents
+from latebolt.index.documents.checked import with_ids
 from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
@@ -33,33 +33,31 @@ class Addition:
         self._positions: dict[str, int] = {}  # of the ids of this addition
 
     def named(self, batch: Batch) -> Batch:
-        """The batch with an id for each document, checked before the long work and not in its middle.
+        """The batch with an id for each document, before the long work and not in its middle.
 
         Raises:
-            InvalidInput: a value does not fit, or an id comes twice in the addition.
+            InvalidInput: an id comes twice in the addition.
         """
-        rows = check_documents(self._names(batch), batch.texts, batch.metadata, batch.first)
-        for position, row in enumerate(rows, batch.first):
-            before = self._positions.setdefault(row.id, position)
+        if not batch.is_named:
+            return replace(batch, documents=with_ids(batch.documents, self._free_ids(len(batch))))
+        for position, document in enumerate(batch.documents, batch.first):
+            before = self._positions.setdefault(document.id, position)
             if before != position:
                 raise InvalidInput(
-                    f"ids[{position}] is {row.id!r}, and so is ids[{before}]. Give every document of one "
-                    "addition an id of its own; a later addition replaces documents by their ids."
+                    f"ids[{position}] is {document.id!r}, and so is ids[{before}]. Give every document of "
+                    "one addition an id of its own; a later addition replaces documents by their ids."
                 )
-        return replace(batch, ids=[row.id for row in rows])
+        return batch
 
     def add(self, batch: Batch, source: VectorSource) -> None:
         """Write the rows of a named batch in chunks; learn the codec first if it is time."""
-        assert batch.ids is not None
         self._trainer.prepare(batch, source, self.finish)
         codec = self._trainer.codec
-        for start in range(0, batch.n, CHUNK_DOCUMENTS):
-            rows = range(start, min(start + CHUNK_DOCUMENTS, batch.n))
+        for start in range(0, len(batch), CHUNK_DOCUMENTS):
+            rows = range(start, min(start + CHUNK_DOCUMENTS, len(batch)))
             vectors = source.vectors(rows)
             self._segment().append(
-                batch.ids[rows.start : rows.stop],
-                None if batch.texts is None else batch.texts[rows.start : rows.stop],
-                None if batch.metadata is None else batch.metadata[rows.start : rows.stop],
+                batch.documents[rows.start : rows.stop],
                 vectors.lengths,
                 codec.encode(vectors.values),
                 None if batch.passages is None else batch.passages[rows.start : rows.stop],
@@ -78,15 +76,13 @@ class Addition:
             self._draft = self._writer.new_segment(columns, unquantised=self._trainer.unquantised)
         return self._draft
 
-    def _names(self, batch: Batch) -> list[str]:
-        """The ids given, or numbers that no document has or ever had by this way."""
-        if batch.ids is not None:
-            return list(batch.ids)
+    def _free_ids(self, n: int) -> list[str]:
+        """Numbers that no document has or ever had by this way."""
         settings = self._writer.manifest.settings
         following = int(settings.get("next_id", 0))
         free: list[str] = []
-        while len(free) < batch.n:
-            wanted = [str(i) for i in range(following, following + batch.n - len(free))]
+        while len(free) < n:
+            wanted = [str(i) for i in range(following, following + n - len(free))]
             following += len(wanted)
             taken = {name for s in self._writer.segments for name in s.ids(s.rows_of(wanted))}
             free += [name for name in wanted if name not in taken]

@@ -1,19 +1,20 @@
-"""Where an addition's documents come from: batches of them, and their token vectors when these are needed."""
+"""Where an addition's documents come from: checked ones in batches, and their token vectors when needed."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.checks import check_many
+from latebolt.checks import CheckedTexts, check_many
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.text import check_texts
 from latebolt.errors import InvalidInput
+from latebolt.index.documents.checked import CheckedDocument, check_documents
 from latebolt.index.documents.passages import Cutting, cut_parts
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
@@ -28,44 +29,50 @@ CUT_DOCUMENTS: Final = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """Some documents of an addition, or passages of them.
+    """Some checked documents of an addition, or passages of them.
 
     Args:
         first: position of the first in the addition, for messages.
-        n: how many.
-        texts, ids, metadata: one entry a document, or None for none at all.
         goes_on: more may follow, nobody knows how many.
         passages: number of each passage within its document; None where each is a document.
     """
 
     first: int
-    n: int
-    texts: Sequence[str] | None
-    ids: Sequence[str] | None
-    metadata: Sequence[Metadata] | None
+    documents: Sequence[CheckedDocument]
     goes_on: bool = False
     passages: Sequence[int] | None = None
 
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    @cached_property
+    def texts(self) -> CheckedTexts:
+        """The text of each."""
+        return CheckedTexts([document.text or "" for document in self.documents])
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the documents have ids already: all or none of an addition have."""
+        return bool(self.documents and self.documents[0].id)
+
 
 def one_batch(
-    texts: Sequence[str] | None,
-    ids: Sequence[str] | None,
-    metadata: Sequence[Metadata] | None,
     n: int,
+    ids: Sequence[str] | None,
+    texts: Sequence[str | None] | None,
+    metadata: Sequence[Metadata] | None,
 ) -> Batch:
-    """A whole addition of n documents.
+    """A whole addition of n documents, which need not have texts.
 
     Raises:
-        InvalidInput: one of the three is no list, or has another length.
+        InvalidInput: one of the three is no list, has another length, or a value that does not fit.
     """
     columns: dict[str, Any] = {"texts": texts, "ids": ids, "metadata": metadata}
     for name, values in columns.items():
         if values is not None:
             check_many(values, name)
-            columns[name] = listed = values if isinstance(values, list | tuple) else list(values)
-            if len(listed) != n:
-                raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(listed)}.")
-    return Batch(0, n, **columns)
+            columns[name] = values if isinstance(values, Sequence) else list(values)
+    return Batch(0, check_documents(n, **columns))
 
 
 def batches_of(
@@ -74,44 +81,41 @@ def batches_of(
     """The documents in batches: all in one if every argument is a sequence, else as they come, in lockstep.
 
     Raises:
-        InvalidInput: the arguments are not of one length, or a text is no str; names the position. In a
+        InvalidInput: the arguments are not of one length, or a value does not fit; names the position. In a
             stream that is known only when it is met.
     """
-    given = {"texts": texts, "ids": ids, "metadata": metadata}
+    given: dict[str, Any] = {"texts": texts, "ids": ids, "metadata": metadata}
     for name, values in given.items():
         if values is not None or name == "texts":
             check_many(values, name)
     streams = {name: values for name, values in given.items() if values is not None}
     if all(isinstance(values, Sequence) for values in streams.values()):
-        checked = check_texts(texts)  # type: ignore[arg-type]
-        yield one_batch(checked, ids, metadata, len(checked))  # type: ignore[arg-type]
+        yield Batch(0, check_documents(len(given["texts"]), **given, need_texts=True))
         return
     rows = _in_lockstep(streams)
     first = 0
     while part := list(itertools.islice(rows, BATCH_DOCUMENTS)):
-        columns = dict(zip(streams, zip(*part, strict=True), strict=True))
-        checked = check_texts(columns["texts"], first=first)
-        goes_on = len(part) == BATCH_DOCUMENTS
-        yield Batch(first, len(part), checked, columns.get("ids"), columns.get("metadata"), goes_on)
+        columns: dict[str, Any] = dict.fromkeys(given)
+        columns.update(zip(streams, zip(*part, strict=True), strict=True))
+        documents = check_documents(len(part), **columns, first=first, need_texts=True)
+        yield Batch(first, documents, goes_on=len(part) == BATCH_DOCUMENTS)
         first += len(part)
 
 
 def in_passages(batch: Batch, encoder: Encoder, cutting: Cutting) -> Batch:
-    """A batch of documents with texts and ids as a batch of their passages, which keep id and metadata."""
-    assert batch.texts is not None and batch.ids is not None
-    sources: list[int] = []
-    texts: list[str] = []
+    """A batch of documents with texts as a batch of their passages, which keep id and metadata."""
+    documents: list[CheckedDocument] = []
     passages: list[int] = []
-    for start in range(0, batch.n, CUT_DOCUMENTS):
-        part = batch.texts[start : start + CUT_DOCUMENTS]
-        for source, (text, tokens) in enumerate(zip(part, encoder.token_parts(part), strict=True), start):
+    for start in range(0, len(batch), CUT_DOCUMENTS):
+        part = batch.documents[start : start + CUT_DOCUMENTS]
+        texts = CheckedTexts(batch.texts[start : start + CUT_DOCUMENTS])
+        for document, text, tokens in zip(part, texts, encoder.token_parts(texts), strict=True):
             spans = list(cut_parts(tokens, cutting)) or [(0, len(text))]
-            sources += [source] * len(spans)
-            texts += [text[first:last] for first, last in spans]
+            documents += [
+                CheckedDocument(document.id, text[begin:end], document.metadata) for begin, end in spans
+            ]
             passages += range(len(spans))
-    metadata = None if batch.metadata is None else [batch.metadata[i] for i in sources]
-    ids = [batch.ids[i] for i in sources]
-    return Batch(batch.first, len(texts), texts, ids, metadata, batch.goes_on, passages)
+    return Batch(batch.first, documents, batch.goes_on, passages)
 
 
 def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -136,7 +140,7 @@ class VectorSource(Protocol):
 class EncodedTexts:
     """Texts, encoded when they are needed; what was encoded for a sample is kept until then."""
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], bar: progress_bar) -> None:
+    def __init__(self, encoder: Encoder, texts: CheckedTexts, bar: progress_bar) -> None:
         self._encoder, self._texts, self._bar = encoder, texts, bar
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
 
@@ -156,7 +160,7 @@ class EncodedTexts:
         )
 
     def _encode(self, rows: Sequence[int]) -> TokenVectors:
-        vectors = self._encoder.encode_documents([self._texts[i] for i in rows])
+        vectors = self._encoder.encode_documents(CheckedTexts([self._texts[i] for i in rows]))
         self._bar.step(len(rows), vectors.n_tokens)
         return vectors
 

@@ -152,16 +152,7 @@ class CodecTrainer:
             plain = untrained(codec.dim, 16)
             segment = self._writer.new_segment(columns_of(codec), codec=name)
             for block in self._unquantised_blocks():
-                columns = codec.encode(plain.decode(block.columns))
-                segment.append(
-                    block.ids,
-                    block.texts,
-                    block.metadata,
-                    block.lengths,
-                    columns,
-                    block.passages,
-                    block.truncated,
-                )
+                segment.append_encoded(block, codec.encode(plain.decode(block.columns)))
             segment.finish()
             self._writer.drop_segments([old.name for old in waiting])
 
@@ -171,14 +162,14 @@ class _Draws:
 
     def __init__(self, batch: Batch, source: VectorSource, dim: int) -> None:
         self._batch, self._source = batch, source
-        self._order = np.random.default_rng(0).permutation(batch.n)
+        self._order = np.random.default_rng(0).permutation(len(batch))
         self._seen = 0
         self.n_tokens = 0
         self.parts: list[Float32] = [np.zeros((0, dim), np.float32)]
 
     def draw(self, n_tokens: int) -> None:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
-        while self._seen < self._batch.n and (self.n_tokens < n_tokens or not self._seen):
+        while self._seen < len(self._batch) and (self.n_tokens < n_tokens or not self._seen):
             rows = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
             vectors = self._source.sample(rows)
             self.parts.append(vectors.values)
@@ -193,4 +184,4 @@ class _Draws:
     def expected(self) -> int:
         """Tokens that the batch, and what follows it, are expected to have."""
         batches = STREAM_BATCHES if self._batch.goes_on else 1
-        return self.n_tokens * self._batch.n // max(self._seen, 1) * batches
+        return self.n_tokens * len(self._batch) // max(self._seen, 1) * batches

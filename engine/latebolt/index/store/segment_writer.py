@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from latebolt.arrays import Int64
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.index.documents.documents import Metadata, Row, check_documents, leaves
+from latebolt.index.documents.checked import CheckedDocument
+from latebolt.index.documents.documents import Row, decode_metadata, leaves
 from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
@@ -85,9 +86,7 @@ class SegmentWriter:
 
     def append(
         self,
-        ids: Sequence[str],
-        texts: Sequence[str | None] | None,
-        metadata: Sequence[Metadata | None] | None,
+        documents: Sequence[CheckedDocument],
         lengths: npt.ArrayLike,
         columns: Mapping[str, npt.NDArray[Any]],
         passages: Sequence[int] | None = None,
@@ -96,25 +95,25 @@ class SegmentWriter:
         """Add documents, or passages of documents.
 
         Args:
-            ids: of an id that comes more than once, the last document counts.
-            texts: None for no texts at all, or one str or None a document.
-            metadata: None, or one JSON object or None a document.
+            documents: of an id that comes more than once, the last one counts.
             lengths: integers [n], tokens a document.
             columns: one array a column, with sum(lengths) rows.
             passages: each one's number within its document, whose passages follow each other from 0 on;
                 None where each is a document.
             truncated: whether the model did not read each one's end; None for none.
         Raises:
-            InvalidInput: nothing was added; messages count documents from the first `append`.
+            InvalidInput: lengths or columns do not fit; nothing was added.
             StorageFull: the segment is lost, the last commit is not.
         """
+        n = len(documents)
         with self._commit.acting():
-            rows = check_documents(ids, texts, metadata, self.n_documents)
-            if passages is not None:
-                rows = [row._replace(passage=n) for row, n in zip(rows, passages, strict=True)]
-            if truncated is not None:
-                rows = [row._replace(truncated=bool(cut)) for row, cut in zip(rows, truncated, strict=True)]
-            self._append(rows, lengths, columns)
+            self._append(
+                list(_rows_of(documents)),
+                lengths,
+                columns,
+                [0] * n if passages is None else passages,
+                [False] * n if truncated is None else truncated,
+            )
 
     def copy(self, source: Segment, block_tokens: int = COPY_TOKENS) -> None:
         """Append the live documents of a segment, of this index or another, as they are stored.
@@ -125,13 +124,30 @@ class SegmentWriter:
         """
         with self._commit.acting():
             for block in source.blocks(block_tokens):
-                self._append(_rows(block), block.lengths, block.columns)
+                self._append_block(block, block.columns)
+
+    def append_encoded(self, block: Block, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Append stored documents with other columns, see `append`, made of their own."""
+        with self._commit.acting():
+            self._append_block(block, columns)
+
+    def _append_block(self, block: Block, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        rows = [
+            Row(d.id, d.text, d.metadata, leaves(metadata))
+            for d, metadata in zip(block.documents, block.metadata, strict=True)
+        ]
+        self._append(rows, block.lengths, columns, block.passages, block.truncated)
 
     def _append(
-        self, rows: Sequence[Row], lengths: npt.ArrayLike, columns: Mapping[str, npt.NDArray[Any]]
+        self,
+        rows: Sequence[Row],
+        lengths: npt.ArrayLike,
+        columns: Mapping[str, npt.NDArray[Any]],
+        passages: Sequence[int],
+        truncated: Sequence[bool],
     ) -> None:
-        """Add documents that `check_documents` has seen."""
         counts = _checked_lengths(lengths, len(rows))
+        assert len(rows) == len(passages) == len(truncated)
         n_tokens = int(counts.sum())
         self._check_columns(columns, n_tokens)
         with self._writing():
@@ -139,8 +155,8 @@ class SegmentWriter:
                 writer.append(columns[name])
             self._offsets.append(self.n_tokens + np.cumsum(counts))
             self._texts.append(rows)
-            self._passages.extend(row.passage for row in rows)
-            self._truncated.extend(row.truncated for row in rows)
+            self._passages.extend(passages)
+            self._truncated.extend(truncated)
             self.n_documents += len(rows)
             self.n_tokens += n_tokens
 
@@ -212,10 +228,9 @@ def _checked_lengths(lengths: npt.ArrayLike, n_documents: int) -> Int64:
     return counts
 
 
-def _rows(block: Block) -> list[Row]:
-    return [
-        Row(d.id, d.text, d.metadata, tuple(leaves(metadata)), passage, truncated)
-        for d, metadata, passage, truncated in zip(
-            block.documents, block.metadata, block.passages, block.truncated, strict=True
-        )
-    ]
+def _rows_of(documents: Sequence[CheckedDocument]) -> Iterator[Row]:
+    content, found = None, leaves(None)
+    for each in documents:
+        if each.metadata is not content:  # passages of a document share it
+            content, found = each.metadata, leaves(decode_metadata(each.metadata))
+        yield Row(each.id, each.text, each.metadata, found)

@@ -188,7 +188,8 @@ class Reader:
     ) -> tuple[list[Any], list[Any]]:
         """The checked entries of a list that is a field, and what stands for them when the rest is checked.
 
-        That is the first one as it was sent; all of them where the model has something else to say of them.
+        That is the first one, checked; all of them as they were sent where the model has something else to
+        say of them.
         """
         entries: list[Any] = []
         sent: list[Any] = []
@@ -200,14 +201,15 @@ class Reader:
             values = _parsed(b"[%b]" % bytes(body[piece.start : piece.end]))
             if len(values) != piece.entries and not (len(pieces) == 1 and not values):
                 raise _no_json()
-            sent += values if are_checked_later else values[: not sent]
-            if adapter is not None:
+            if adapter is None:
+                sent += values if are_checked_later else values[: not sent]
+            else:
                 try:
                     entries += adapter.validate_python(values)
                 except ValidationError as error:
                     faults = [_moved(each, name, len(entries)) for each in error.errors()]
                     raise _misfit(model, faults) from None
-        return entries, sent
+        return entries, sent if adapter is None else entries[:1]
 
     def _too_deep(self) -> Problem:
         return invalid("", f"the body is nested more than {self._max_depth} levels deep.")

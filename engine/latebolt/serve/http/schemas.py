@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-import msgspec
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 
 from latebolt.checks import metadata_of
+from latebolt.index.documents.checked import CheckedDocument, check_metadata
 from latebolt.serve.settings import NAME_PATTERN
-from latebolt.serve.state.queued_documents import QueuedDocument
 
 _TEXT_SCHEMA: Final = {
     "anyOf": [
@@ -165,15 +165,17 @@ class Document(_Request):
 _DOCUMENT_FIELDS: Final = frozenset(("id", "text", "metadata"))
 
 
-def _queued(document: Document) -> QueuedDocument:
-    given = document.metadata
-    return QueuedDocument(document.id, document.text, None if given is None else msgspec.json.encode(given))
+def _checked(value: Any, check: ValidatorFunctionWrapHandler) -> CheckedDocument:
+    if isinstance(value, CheckedDocument):  # of a body that is read in pieces
+        return value
+    document: Document = check(value)
+    return CheckedDocument(document.id, document.text, check_metadata(document.metadata, "metadata"))
 
 
 class DocumentsRequest(_Request):
     """Documents to add or replace."""
 
-    documents: list[Annotated[Document, AfterValidator(_queued)]]
+    documents: list[Annotated[Document, WrapValidator(_checked)]]
 
 
 class DeleteRequest(_Request):

@@ -22,6 +22,7 @@ from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, gathered
 from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
+from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.format import files
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
@@ -29,7 +30,6 @@ from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import INDEX_NAME
-from latebolt.serve.state.queued_documents import MetadataOf, QueuedDocument
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
@@ -163,19 +163,16 @@ class Indexes:
         shutil.rmtree(aside, ignore_errors=True)
         metrics.show(metrics.DOCUMENTS, 0, name)
 
-    def add(self, name: str, documents: Sequence[QueuedDocument]) -> Added:
+    def add(self, name: str, documents: Sequence[CheckedDocument]) -> Added:
         """Add or replace documents in one commit, which is on disk when this returns."""
-        ids = [document.id for document in documents]
-        texts = [document.text for document in documents]
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
 
-            def write() -> Tally:
+            def write() -> tuple[list[str], Tally]:
                 with gathered() as tally:
-                    index.add(texts, ids, MetadataOf(documents))
-                return tally
+                    return index.add_checked(documents), tally
 
-            tally: Tally = self._with_retries(write)
+            ids, tally = self._with_retries(write)
             count_truncated("document", tally.n_truncated)
             if tally.letters.are_mostly_unread:
                 count_unread_script()

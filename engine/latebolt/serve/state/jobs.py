@@ -19,11 +19,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from latebolt.index.documents.checked import CheckedDocument
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
 from latebolt.serve.problems import Problem, overloaded, problem_of
 from latebolt.serve.state.indexes import Indexes
-from latebolt.serve.state.queued_documents import QueuedDocument
 
 State = Literal["queued", "running", "done", "failed", "interrupted"]
 
@@ -67,7 +67,7 @@ class Jobs:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def begin(self, index: str, documents: Sequence[QueuedDocument]) -> dict[str, Any]:
+    def begin(self, index: str, documents: Sequence[CheckedDocument]) -> dict[str, Any]:
         """Queue an addition.
 
         Raises:
@@ -118,7 +118,7 @@ class Jobs:
             self._ticket.cancel()
             stopped.join()
 
-    def _run(self, job: Job, documents: Sequence[QueuedDocument], size: int) -> None:
+    def _run(self, job: Job, documents: Sequence[CheckedDocument], size: int) -> None:
         current_ticket.set(self._ticket)
         try:
             if self._ticket.is_cancelled:

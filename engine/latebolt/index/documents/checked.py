@@ -1,0 +1,166 @@
+"""Checks documents at the door of an index, once: id, text and metadata, which becomes JSON on the way.
+
+A `CheckedDocument` is the proof: what has one, in an addition, in a queue or in a segment, looks no more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from latebolt.checks import clean_text
+from latebolt.errors import InvalidInput
+from latebolt.index.documents.documents import Metadata, plain_scalar
+
+MAX_DEPTH: Final = 64
+# Nothing can be wrong with a value of these: half a character in a string is found by the encoder of JSON.
+_SOUND: Final = frozenset((str, int, bool, type(None)))
+
+
+class CheckedDocument(msgspec.Struct, frozen=True, gc=False):
+    """A document that fits: three objects, none of which the garbage collector visits.
+
+    A large addition is tens of thousands of these, and a collection stops every thread while it lasts.
+
+    Args:
+        id: "" until it gets a free number.
+        metadata: as JSON.
+    """
+
+    id: str
+    text: str | None
+    metadata: str | None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it holds."""
+        return len(self.id) + len(self.text or "") + len(self.metadata or "")
+
+
+def check_documents(
+    n: int,
+    ids: Sequence[str] | None,
+    texts: Sequence[str | None] | None,
+    metadata: Sequence[Metadata | None] | None,
+    first: int = 0,
+    need_texts: bool = False,
+) -> list[CheckedDocument]:
+    """n documents; halves of characters become U+FFFD.
+
+    Args:
+        ids, texts, metadata: one entry each, or None for none at all.
+        first: position of the first in what the caller was given, for messages.
+        need_texts: each has a text, and not None.
+    Raises:
+        InvalidInput: one of the three has another length, an id is not a non-empty string, a text is no
+            string, metadata is no JSON object; names the position.
+    """
+    for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
+        if values is not None and len(values) != n:
+            raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(values)}.")
+    given_columns = (ids, texts, metadata)
+    columns: list[Iterable[Any]] = [itertools.repeat(None, n) if c is None else c for c in given_columns]
+    found = []
+    for i, id, text, given in zip(range(first, first + n), *columns, strict=True):
+        if text is not None or need_texts:
+            if not isinstance(text, str):
+                wanted = "str" if need_texts else "a string or None"
+                raise InvalidInput(f"texts[{i}] should be {wanted}, got {type(text).__name__}.")
+            text = clean_text(text)
+        name = "" if ids is None else _checked_id(id, i)
+        content = None if given is None else check_metadata(given, f"metadata[{i}]")
+        found.append(CheckedDocument(name, text, content))
+    return found
+
+
+def with_ids(documents: Sequence[CheckedDocument], ids: Iterable[str]) -> list[CheckedDocument]:
+    """Documents without ids with these."""
+    return [CheckedDocument(id, each.text, each.metadata) for each, id in zip(documents, ids, strict=True)]
+
+
+def check_ids(ids: Iterable[str]) -> list[str]:
+    """Ids as documents are stored by them.
+
+    Raises:
+        InvalidInput: one is not a string that has a character; names the position.
+    """
+    return [_checked_id(id, i) for i, id in enumerate(ids)]
+
+
+def _checked_id(id: Any, position: int) -> str:
+    if not isinstance(id, str) or not id:
+        raise InvalidInput(f"ids[{position}] should be a non-empty string, got {id!r}.")
+    return clean_text(id)
+
+
+def check_metadata(metadata: Metadata | None, name: str) -> str | None:
+    """Metadata as JSON.
+
+    Args:
+        name: what the message calls it.
+    Raises:
+        InvalidInput: it is no JSON object; names the path of the first value that JSON cannot hold.
+    """
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(f"{name} should be a dict or None, got {type(metadata).__name__}.")
+    _check_members(metadata, name, "", 1)
+    try:
+        return msgspec.json.encode(metadata).decode()
+    except (TypeError, ValueError, OverflowError):
+        # Subclasses of float and int, integers beyond 64 bits, NumPy's numbers, halves of characters.
+        return json.dumps(_plain(metadata), ensure_ascii=False, allow_nan=False)
+
+
+def _check_members(metadata: Metadata, name: str, prefix: str, depth: int) -> None:
+    for key, value in metadata.items():
+        if not isinstance(key, str):
+            raise InvalidInput(f"{_at(name, prefix)} has the key {key!r}; keys should be strings.")
+        if type(value) not in _SOUND:
+            _check_value(value, name, prefix + key, depth)
+
+
+def _check_value(value: Any, name: str, path: str, depth: int) -> None:
+    value = plain_scalar(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInput(
+                f"{_at(name, path)} is {value!r}, which JSON cannot hold. Use null or leave it out."
+            )
+    elif isinstance(value, Mapping | list | tuple):
+        if depth >= MAX_DEPTH:
+            raise InvalidInput(f"{_at(name, path)} is nested more than {MAX_DEPTH} levels deep. Flatten it.")
+        if isinstance(value, Mapping):
+            _check_members(value, name, f"{path}.", depth + 1)
+            return
+        for element in value:
+            if type(element) not in _SOUND:
+                _check_value(element, name, path, depth + 1)
+    elif value is not None and not isinstance(value, str | int):
+        raise InvalidInput(
+            f"{_at(name, path)} is a {type(value).__name__}, which JSON cannot hold. Use a string, number, "
+            f"boolean, null, list or dict."
+        )
+
+
+def _at(name: str, path: str) -> str:
+    path = clean_text(path.removesuffix("."))
+    return f"{name}.{path}" if path else name
+
+
+def _plain(value: Any) -> Any:
+    """A value that was checked, of Python's own types."""
+    value = plain_scalar(value)
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        return {clean_text(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
