@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from latebolt import TokenVectors, maxsim
-from latebolt.alignment import align
+from latebolt.alignment import TokenMatch, WordMatch, align, match_words
 
 
 def test_words_find_their_like(encoder):
@@ -20,6 +20,14 @@ def test_a_word_of_several_tokens_is_reported_once(encoder):
     [found] = align(encoder, "unbelievableness", ["the unbelievableness of it"])
     assert [match.query_word for match in found] == ["unbelievableness"]
     assert found[0].document_word == "unbelievableness"
+
+
+def test_a_sign_behind_a_word_is_no_part_of_it():
+    tokens = [TokenMatch((0, 6), (4, 10), 0.5), TokenMatch((6, 7), (10, 11), 0.9)]
+    assert match_words("Berlin?", "the Berlin!", tokens) == [
+        WordMatch("Berlin", "Berlin", 0.5),
+        WordMatch("?", "!", 0.9),
+    ]
 
 
 def test_maxsim_is_the_sum_of_the_best(rng):

@@ -50,6 +50,21 @@ def test_a_wrong_field_is_named(starter, tmp_path, change, message):
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ("query", "document"))
+def test_texts_need_room_for_one_token_beside_the_markers(starter, kind):
+    rules, frame = getattr(starter, kind), starter.frame
+    least = len(frame.prefix) + len(frame.suffix) + (rules.marker is not None) + 1
+
+    def problems(max_tokens):
+        changed = {kind: msgspec.structs.replace(rules, max_tokens=max_tokens, expansion=None)}
+        return msgspec.structs.replace(starter, **changed).problems()
+
+    assert problems(least) == problems(starter.max_tokens) == []
+    for wrong in (least - 1, starter.max_tokens + 1):
+        [problem] = problems(wrong)
+        assert problem == f"{kind}.max_tokens: should be in {least}..{starter.max_tokens}, got {wrong}"
+
+
 NEW_RULES = [
     {"strip": True},
     {"swaps": ((0, 103),)},

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from store_samples import documents, make_store, quick_folder
 
 from latebolt.errors import InvalidInput
+from latebolt.index.filters import evaluate
+from latebolt.index.filters.evaluate import Selector
 from latebolt.index.filters.parse_dict import matches, parse_where
 from latebolt.index.store.store import Segment
 
@@ -144,6 +146,25 @@ def test_meaning(segment: Segment, text: str, tree: dict[str, Any], wanted: bool
     for where in (text, tree, parse_where(text)):
         assert segment.select(where)[0] == wanted
         assert segment.select(where)[0] == wanted, "the remembered answer is the same"
+
+
+def test_the_latest_answers_are_remembered_however_many_came_before(
+    segment: Segment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = Selector._ask
+    monkeypatch.setattr(Selector, "_ask", lambda self, expr: (asked.append(expr), real(self, expr))[1])
+    monkeypatch.setattr(evaluate, "_KEPT_BYTES", 5_000)
+    selector = Selector(segment.texts, segment.n_documents)
+    several = [parse_where(f"year = {n}") for n in range(100)]
+    for expr in several:
+        selector.select(expr)
+    assert asked == several
+    for expr in several[-10:]:
+        selector.select(expr)
+    assert asked == several, "the last ten are in memory"
+    selector.select(several[0])
+    assert len(asked) == 101, "and the first is not, which bounds it"
 
 
 def test_an_empty_dict_keeps_all_and_deleted_documents_never_pass(segment: Segment) -> None:

@@ -72,6 +72,21 @@ def test_numbers_out_of_range_are_no_answer(path, query, name, do, field, at_onc
     assert (caught.value.path, caught.value.field) == (file, field)
 
 
+@pytest.mark.parametrize("n", range(2, 9))
+def test_numbers_are_compared_across_the_blocks_they_are_read_in(monkeypatch, n):
+    monkeypatch.setattr(proof, "_BLOCK", 3)
+    for check, sound, place, value in (
+        (lambda a: proof.check_offsets(Path("offsets.npy"), a, 80), 10 * np.arange(9), n - 1, 10 * n + 5),
+        (lambda a: proof.check_passages(Path("passages.npy"), a), np.arange(9, dtype=np.uint32), n, 9),
+        (lambda a: proof._check_cells(Path("cell.npy"), a, 9), np.zeros(9, np.uint16), n, 9),
+    ):
+        check(sound)
+        sound[place] = value
+        with pytest.raises(IndexCorrupt) as caught:
+            check(sound)
+        assert caught.value.field.endswith(f"[{n}]")
+
+
 def test_a_walk_and_a_copy_prove_the_cells_too(path):
     file = change(path, "cell.npy", put(3, 65535))
     for use in (

@@ -189,6 +189,18 @@ def test_a_full_queue_says_when_to_come_again(encoder: Encoder, batcher):
     assert len(alone.result(30)) == len(TEXTS)
 
 
+def test_a_queue_takes_what_fits_and_no_more(encoder: Encoder, batcher):
+    cost = len(encoder.tokenize(["some words"], "document")[0].ids)
+    engine = batcher(queue_tokens=2 * cost, threads=1)
+    blocker = Blocker(engine, encoder)
+    fit = [vectors_of(engine, encoder, ["some words"]) for _ in range(2)]  # the second fills it
+    with pytest.raises(Problem) as refused:
+        vectors_of(engine, encoder, ["some words"])
+    assert refused.value.status == 429
+    blocker.let_go.set()
+    assert [len(future.result(30)) for future in fit] == [1, 1]
+
+
 def test_a_failure_is_its_own_requests_only(encoder: Encoder, batcher):
     engine = batcher()
 
