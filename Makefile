@@ -25,7 +25,7 @@ test:
 FAST = tests/engine/test_layers.py tests/engine/test_imports.py tests/engine/test_contract.py \
        tests/engine/test_checks.py tests/engine/test_values.py tests/engine/codec tests/engine/kernels \
        tests/engine/index/test_index.py tests/engine/index/test_storage.py tests/engine/index/test_filters.py \
-       tests/engine/index/test_search.py tests/engine/cli/test_inputs.py tests/engine/serve/test_fast_path.py
+       tests/engine/index/test_search.py tests/engine/cli/test_inputs.py tests/engine/serve/test_router.py
 test-fast: .venv/.dev
 	.venv/bin/pytest $(FAST) -m 'not slow' $(BESIDE) $(TEST_ARGS)
 

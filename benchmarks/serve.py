@@ -9,7 +9,9 @@ request, so that no cache answers. Each client asks again as soon as it has its 
   way that it is fastest (one caller, a caller for each thread, or in batches), just before and after.
 - `overhead`: one request after another, server and library in turn for the same query.
 - `beside`: searches one after another on an idle server, and while documents are added to the same index.
-- `--only off,on,beside,mixed` measures some parts; of the others the record keeps its rows, with commits.
+- `roads`: one search after another, and from 64 clients, on this server and on one where FastAPI's layers do
+  what our router does, in turn.
+- `--only off,on,beside,roads,mixed` measures some parts; of others the record keeps its rows, with commits.
 - `mixed`: slow, huge, malformed and leaving clients beside normal ones; then kill -9 amid additions, and a
   new start, where every acknowledged document has to be.
 """
@@ -26,7 +28,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +107,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(data: Path, threads: int, *options: str) -> Iterator[Server]:
+def server(
+    data: Path, threads: int, *options: str, program: Sequence[str] = ("-m", "latebolt")
+) -> Iterator[Server]:
     """A server that is ready; ended with SIGTERM if it still runs."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "latebolt", "serve", "--data", str(data), "--port", str(port)]
+    command = [sys.executable, *program, "serve", "--data", str(data), "--port", str(port)]
     command += ["--threads", str(threads), "--log-level", "error", "--timeout", "120", *options]
     running = Server(subprocess.Popen(command), port)
     try:
@@ -146,14 +150,20 @@ class Caller:
         self._socket.sendall(data)
         got = b""
         while (end := got.find(b"\r\n\r\n")) < 0:
-            got += self._socket.recv(1 << 16)
+            got += self._receive(1 << 16)
         status, size = serve_clients.parse_head(got[: end + 4])
         body = got[end + 4 :]
         while len(body) < size:
-            body += self._socket.recv(1 << 20)
+            body += self._receive(1 << 20)
         if status // 100 != 2:
             sys.exit(f"serve: the server answered {status}: {body[:200]!r}")
         return body
+
+    def _receive(self, most: int) -> bytes:
+        found = self._socket.recv(most)
+        if not found:
+            sys.exit("serve: the server closed a connection amid an answer, or before it.")
+        return found
 
 
 def clients(running: Server, task: dict[str, Any]) -> subprocess.Popen[str]:
@@ -340,6 +350,41 @@ def beside(data: Path, held: dict[str, list[str]], threads: int, scale: Scale) -
     return row
 
 
+def roads(root: Path, held: dict[str, list[str]], texts: Path, threads: int, scale: Scale) -> dict[str, Any]:
+    """Our router and FastAPI's layers: the same search on both in turn, then many clients on each in turn."""
+    programs = {"router": ("-m", "latebolt"), "fastapi": (str(HERE / "serve_fastapi.py"),)}
+    cut = [{"id": str(i), "text": text} for i, text in enumerate(held["documents"][: scale.documents])]
+    row: dict[str, Any] = {"work": "roads", "clients": scale.clients[-2]}
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, program in programs.items():
+            found = stack.enter_context(server(root / name, threads, "--cache-mb", "0", program=program))
+            running[name] = found
+            found.ask("/v1/indexes", {"name": INDEX})
+            found.ask(f"/v1/indexes/{INDEX}/documents", {"documents": cut})
+        callers = {name: stack.enter_context(Caller(found.port)) for name, found in running.items()}
+        times: dict[str, list[float]] = {name: [] for name in programs}
+        drawn = Texts(texts, 78)
+        for i in range(scale.queries + 20):
+            asked = serve_clients.request(f"/v1/indexes/{INDEX}/search", {"query": drawn.query(), "k": 10})
+            answers = set()
+            for name in programs if i % 2 else reversed(programs):
+                start = time.perf_counter()
+                answers.add(callers[name].ask(asked))
+                times[name].append(1e3 * (time.perf_counter() - start))
+            assert len(answers) == 1, "both answer alike"
+        rates: dict[str, list[float]] = {name: [] for name in programs}
+        for turn in range(4):
+            for name in programs if turn % 2 else reversed(programs):
+                task = {"kind": "steady", "work": "search", "clients": row["clients"], "texts": str(texts)}
+                task |= {"repeated": 0, "seed": turn, "seconds": scale.seconds, "most_s": scale.most}
+                rates[name].append(outcome(clients(running[name], task))["requests_per_s"])
+                running[name].rest()
+    for name in programs:
+        row |= {f"{name}_p50_ms": float(np.median(times[name][20:])), f"{name}_a_second": max(rates[name])}
+    return row
+
+
 def mixed(data: Path, texts: Path, threads: int, seconds: float, patience: float) -> dict[str, Any]:
     """The rough load, what it leaves, and what a kill leaves.
 
@@ -412,7 +457,7 @@ def main() -> None:
     scale = QUICK if given.quick else FULL
     seconds = min(given.mixed, 5.0) if given.quick else given.mixed
     rows: list[dict[str, Any]] = []
-    parts = given.only.split(",") if given.only else ["off", "on", "beside", "mixed"]
+    parts = given.only.split(",") if given.only else ["off", "on", "beside", "roads", "mixed"]
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         held, texts = real_texts(), root / "texts.json"
@@ -434,6 +479,9 @@ def main() -> None:
         if "beside" in parts:
             rows.append(beside(root / "beside", held, given.threads, scale))
             print(rows[-1], flush=True)
+        if "roads" in parts:
+            rows.append(roads(root / "roads", held, texts, given.threads, scale))
+            print(rows[-1], flush=True)
         if "mixed" in parts:
             rows.append(mixed(root / "mixed", texts, given.threads, seconds, scale.patience))
             print(rows[-1], flush=True)
@@ -446,7 +494,7 @@ def main() -> None:
 
 def part_of(row: dict[str, Any]) -> str:
     """What `--only` calls the part that made a row."""
-    if row["work"] in ("beside", "mixed"):
+    if row["work"] in ("beside", "roads", "mixed"):
         return str(row["work"])
     return "on" if row.get("cache", "off").startswith("on") else "off"
 

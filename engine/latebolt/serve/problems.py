@@ -92,6 +92,11 @@ def shown(value: Any) -> Any:
     return "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else None
 
 
+def nothing_here() -> Problem:
+    """404 for a path."""
+    return Problem(404, "there is nothing at this path.")
+
+
 def overloaded(detail: str, seconds: float) -> Problem:
     """429 with the time after which to try again."""
     return Problem(429, detail, headers={"Retry-After": str(max(1, min(60, round(seconds))))})

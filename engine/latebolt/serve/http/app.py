@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import compile_path
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from latebolt import __version__
-from latebolt.errors import LateboltError
-from latebolt.serve import log, metrics
+from latebolt.serve import metrics
 from latebolt.serve.http import routes_indexes, routes_jina
 from latebolt.serve.http.answers import answer
-from latebolt.serve.http.fast_path import FastPath
 from latebolt.serve.http.guard import Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
-from latebolt.serve.http.requests import Reader, problems, validation_problem
+from latebolt.serve.http.requests import Reader, problems
+from latebolt.serve.http.router import Router
 from latebolt.serve.http.schemas import FILTER, FILTER_REF, Health, MetricsSummary
 from latebolt.serve.metrics_summary import summary
-from latebolt.serve.problems import Problem, not_ready, problem_of
+from latebolt.serve.problems import not_ready, nothing_here
 from latebolt.serve.settings import names
 from latebolt.serve.state.service import Service
 
@@ -56,18 +52,15 @@ def make_app(
         lifespan=lifespan,
         docs_url=None,  # they load scripts from the web
         redoc_url=None,
+        openapi_url=None,  # answered by the router, as everything is
     )
     reader = Reader(service.settings)
-    app.state.reader = reader
-    routers = [routes_jina.router(service), routes_indexes.router(service)]
-    for router in routers:
+    described = [routes_jina.router(service), routes_indexes.router(service), _operations(service)]
+    for router in described:
         app.include_router(router)
-    _add_operations(app, service)
-    _add_page(app)
-    _add_handlers(app)
-    plain = app.openapi
-    app.openapi = lambda: _describe(plain(), service)  # type: ignore[method-assign]
-    guard = Guard(FastPath(app, routers, reader), service)
+    routers = [*described, _page(lambda: _describe(app.openapi(), service))]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    guard = Guard(Router(routes, reader, app), service)
     if not service.settings.cors:
         return guard
     return CORSMiddleware(
@@ -78,8 +71,10 @@ def make_app(
     )
 
 
-def _add_operations(app: FastAPI, service: Service) -> None:
-    @app.get(
+def _operations(service: Service) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get(
         "/health",
         tags=["Operations"],
         summary="The process runs",
@@ -88,7 +83,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def health() -> Response:
         return answer({"status": "ok"})
 
-    @app.get(
+    @routes.get(
         "/ready",
         tags=["Operations"],
         summary="The model has answered once, and requests are welcome",
@@ -99,7 +94,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             raise not_ready(service.state)
         return answer({"status": "ready"})
 
-    @app.get(
+    @routes.get(
         "/metrics",
         tags=["Operations"],
         summary="Figures for Prometheus",
@@ -109,7 +104,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def exposition() -> Response:
         return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
-    @app.get(
+    @routes.get(
         "/metrics.json",
         tags=["Operations"],
         summary="Figures for people, in short",
@@ -118,65 +113,30 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def metrics_summary() -> Response:
         return answer(summary(metrics.collected()))
 
+    return routes
 
-def _add_page(app: FastAPI) -> None:
-    files = PageFiles()
 
-    @app.get("/", include_in_schema=False)
+def _page(describe: Callable[[], dict[str, Any]]) -> APIRouter:
+    """What people look at: the page, and the description of the endpoints."""
+    routes, files = APIRouter(), PageFiles()
+
+    @routes.get("/openapi.json")
+    async def description() -> Response:
+        return answer(describe())
+
+    @routes.get("/")
     async def page(request: Request) -> Response:
         return await file_of_page(request, "index.html")
 
     # The page names its files relative to itself: a proxy may put the server below a path.
-    @app.get("/page/{name}", include_in_schema=False)
+    @routes.get("/page/{name}")
     async def file_of_page(request: Request, name: str) -> Response:
         found = files.answer(request, name)
         if found is None:
-            raise HTTPException(404)
+            raise nothing_here()
         return found
 
-
-def _add_handlers(app: FastAPI) -> None:
-    def respond(request: Request, problem: Problem) -> Response:
-        request.scope["state"]["code"] = problem.code
-        body = problem.body(request.scope["state"]["request_id"])
-        return Response(body, problem.status, problem.headers, "application/json")
-
-    async def on_invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return respond(request, validation_problem(error))
-
-    async def on_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        words = {404: "there is nothing at this path.", 405: "this path does not take that method."}
-        headers = dict(error.headers or {})
-        if error.status_code == 405:
-            headers["Allow"] = ", ".join(sorted(_methods_of(app, request.scope)))
-        detail = words.get(error.status_code, str(error.detail))
-        return respond(request, Problem(error.status_code, detail, headers=headers))
-
-    async def on_ours(request: Request, error: Exception) -> Response:
-        problem = problem_of(error)
-        if problem.status == 500:
-            id = request.scope["state"]["request_id"]
-            log.event("error", logging.ERROR, request_id=id, **log.error_fields(error))
-        return respond(request, problem)
-
-    async def on_unexpected(request: Request, error: Exception) -> Response:
-        return respond(request, problem_of(error))  # the guard sees the error too, and logs it
-
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(LateboltError, on_ours)
-    app.add_exception_handler(Exception, on_unexpected)
-
-
-def _methods_of(app: FastAPI, scope: Scope) -> set[str]:
-    """All methods that a path takes; the router itself names those of one route only."""
-    found: set[str] = set()
-    for path, methods in app.openapi()["paths"].items():
-        if compile_path(path)[0].match(scope["path"]):
-            found |= {method.upper() for method in methods}
-    return found | {"HEAD"} if "GET" in found else found or {"GET", "HEAD"}
+    return routes
 
 
 def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:

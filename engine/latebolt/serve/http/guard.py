@@ -280,10 +280,9 @@ class _Exchange:
         route = self._route()
         metrics.count(metrics.REQUESTS, route, self._status or "none")
         metrics.observe(metrics.REQUEST_SECONDS, seconds, route)
-        code = self._code or self._scope["state"].get("code", "")
-        if code:
-            metrics.count(metrics.ERRORS, code)
-        fields: dict[str, object] = {"code": code} if code else {}
+        if self._code:
+            metrics.count(metrics.ERRORS, self._code)
+        fields: dict[str, object] = {"code": self._code} if self._code else {}
         if self._ticket.n_truncated:
             fields["truncated"] = self._ticket.n_truncated
         if self._ticket.has_unread_script:

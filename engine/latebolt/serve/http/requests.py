@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin
 
 import msgspec
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
-from starlette.requests import Request
-from starlette.responses import Response
 
 from latebolt.checks import unknown_name
 from latebolt.corpus.open import decode_json
@@ -76,51 +72,6 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-class JsonRoute(APIRoute):
-    """A route whose body is read by the application's `Reader`; FastAPI gets the finished model."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See FastAPI, "Custom Request and APIRoute class"."""
-        handler, model = super().get_route_handler(), body_of(self)
-
-        async def checked(request: Request) -> Response:
-            if model is not None:
-                request = _JsonRequest(request.scope, request.receive)
-                await request.load(model[1])
-            return await handler(request)
-
-        return checked
-
-
-def body_of(route: APIRoute) -> tuple[str, type[BaseModel]] | None:
-    """Name and model of a route's body; None for a route without."""
-    hints = get_type_hints(route.endpoint)
-    return next(
-        (
-            (name, kind)
-            for name, kind in hints.items()
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ),
-        None,
-    )
-
-
-class _JsonRequest(Request):
-    async def load(self, model: type[BaseModel]) -> None:
-        """Read the body."""
-        message = await self.receive()  # the guard gives the whole body at once
-        kind = self.headers.get("content-type", "").encode("latin-1")
-        self._read = await self.app.state.reader.read(model, kind, message.pop("body"))
-
-    async def body(self) -> bytes:
-        """FastAPI asks whether there is one."""
-        return b"{}"
-
-    async def json(self) -> Any:
-        """The model, which FastAPI takes as it is."""
-        return self._read
-
-
 class Reader:
     """From the bytes of bodies to checked requests. A large one is read a piece at a time, in another thread.
 
@@ -152,7 +103,7 @@ class Reader:
         try:
             return model.model_validate(_parsed(_without_mark(body)))
         except ValidationError as error:
-            raise _misfit(model, error.errors()) from None
+            raise misfit(error.errors(), model) from None
 
     def _read_pieces(self, model: type[Model], body: bytes | bytearray) -> Model:
         body = _without_mark(body)
@@ -177,7 +128,7 @@ class Reader:
         try:
             request = model.model_validate(content)
         except ValidationError as error:
-            raise _misfit(model, error.errors()) from None
+            raise misfit(error.errors(), model) from None
         for name, entries in lists.items():
             if _entry_adapter(model, name) is not None:
                 request.__dict__[name] = entries
@@ -208,7 +159,7 @@ class Reader:
                     entries += adapter.validate_python(values)
                 except ValidationError as error:
                     faults = [_moved(each, name, len(entries)) for each in error.errors()]
-                    raise _misfit(model, faults) from None
+                    raise misfit(faults, model) from None
         return entries, sent if adapter is None else entries[:1]
 
     def _too_deep(self) -> Problem:
@@ -256,16 +207,17 @@ def _no_json() -> Problem:
     return invalid("", "the body is not JSON in UTF-8.", None, "json_invalid")
 
 
-def _misfit(model: type[BaseModel], errors: Sequence[Mapping[str, Any]]) -> Problem:
-    return invalid_fields([_fault({**each, "loc": ("body", *each["loc"])}, model) for each in errors])
+def misfit(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | None = None) -> Problem:
+    """422, told field by field.
+
+    Args:
+        errors: pydantic's.
+        model: what the body should have been; None for parameters.
+    """
+    return invalid_fields([_fault(each, model) for each in errors])
 
 
-def validation_problem(error: RequestValidationError) -> Problem:
-    """422, told field by field."""
-    return invalid_fields([_fault(each) for each in error.errors()])
-
-
-def _fault(each: Mapping[str, Any], model: type[BaseModel] | None = None) -> dict[str, Any]:
+def _fault(each: Mapping[str, Any], model: type[BaseModel] | None) -> dict[str, Any]:
     message = str(each["msg"]).removeprefix("Value error, ")
     if each["type"] == "string_pattern_mismatch":
         message = _PATTERNS[each["ctx"]["pattern"]]
@@ -275,5 +227,5 @@ def _fault(each: Mapping[str, Any], model: type[BaseModel] | None = None) -> dic
 
 
 def _path(location: Sequence[str | int]) -> str:
-    """`documents.3.text` of ("body", "documents", 3, "text")."""
-    return ".".join(str(part) for part in location[1:])
+    """`documents.3.text` of ("documents", 3, "text")."""
+    return ".".join(map(str, location))

@@ -14,7 +14,8 @@ from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
 from latebolt.serve.engine.coalesce import Coalescer
 from latebolt.serve.http.answers import answer, matches_json
-from latebolt.serve.http.requests import JsonRoute, problems
+from latebolt.serve.http.requests import problems
+from latebolt.serve.http.router import OwnRoute
 from latebolt.serve.http.schemas import (
     MOST_WHERE,
     AddedResponse,
@@ -39,7 +40,7 @@ Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index."
 
 def router(service: Service) -> APIRouter:
     """The routes."""
-    routes = APIRouter(route_class=JsonRoute, tags=["Indexes"])
+    routes = APIRouter(route_class=OwnRoute, tags=["Indexes"])
     indexes, jobs = service.indexes, service.jobs
 
     async def run(key: _SearchKey, queries: list[str]) -> list[list[Hit]]:

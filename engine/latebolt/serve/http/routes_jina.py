@@ -16,7 +16,7 @@ from latebolt.encoder.text import TokenIds
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated
 from latebolt.serve.http.answers import answer, matches_json, vectors_json
-from latebolt.serve.http.requests import JsonRoute, problems
+from latebolt.serve.http.requests import problems
 from latebolt.serve.http.schemas import (
     ModelsResponse,
     RerankRequest,
@@ -31,7 +31,7 @@ from latebolt.serve.state.service import Service, score
 
 def router(service: Service) -> APIRouter:
     """The routes."""
-    routes = APIRouter(route_class=JsonRoute, tags=["Jina"])
+    routes = APIRouter(tags=["Jina"])
 
     async def vectors(request: VectorsRequest) -> Response:
         return await _vectors(service, request)

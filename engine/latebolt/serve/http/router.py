@@ -1,0 +1,137 @@
+"""From a request to its answer: finds the route, reads what was asked, calls the route's function.
+
+The one road for every request, good or bad. FastAPI describes the routes (OpenAPI) and is asked nothing else:
+what its layers cost stands in docs/how-it-works.md. Whatever is refused is raised, and the
+guard answers for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
+
+from fastapi import params
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from latebolt.checks import unknown_name
+from latebolt.serve.http.requests import Reader, misfit
+from latebolt.serve.problems import Problem, invalid, nothing_here
+
+
+@dataclass
+class _Endpoint:
+    """A route, and what its function is called with."""
+
+    route: APIRoute
+    methods: frozenset[str]
+    function: Callable[..., Coroutine[Any, Any, Response]]
+    body: tuple[str, type[BaseModel]] | None = None
+    request: str = ""  # the argument that is the request itself
+    path: dict[str, TypeAdapter[Any]] = field(default_factory=dict)
+    query: dict[str, TypeAdapter[Any]] = field(default_factory=dict)
+
+
+class OwnRoute(APIRoute):
+    """A route of an endpoint of ours: what it is asked behind the path and does not know is refused by name.
+
+    Jina's endpoints keep Jina's habit, and a page or a health check may be asked `?t=1` to pass a cache.
+    """
+
+
+class Router:
+    """ASGI.
+
+    Args:
+        routes: the first one that fits a path and method answers.
+        reader: makes models of bodies.
+        app: is given what is no request, start and stop.
+    """
+
+    def __init__(self, routes: Iterable[APIRoute], reader: Reader, app: ASGIApp) -> None:
+        self._endpoints = [_endpoint(route) for route in routes]
+        self._reader, self._app = reader, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request.
+
+        Raises:
+            LateboltError: what the reader and the function raise; Problem 404, 405 and 422.
+        """
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        endpoint, found = self._find(scope["method"], scope["path"])
+        scope["route"] = endpoint.route
+        arguments = _checked("path", endpoint.path, found)
+        arguments |= _checked("query", endpoint.query, _parameters(endpoint, scope["query_string"]))
+        if endpoint.body is not None:
+            name, model = endpoint.body
+            message = await receive()  # the guard gives the whole body at once
+            kind = dict(scope["headers"]).get(b"content-type", b"")
+            arguments[name] = await self._reader.read(model, kind, message.pop("body"))
+        if endpoint.request:
+            arguments[endpoint.request] = Request(scope)
+        answer = await endpoint.function(**arguments)
+        await answer(scope, receive, send)
+
+    def _find(self, method: str, path: str) -> tuple[_Endpoint, Mapping[str, str]]:
+        path = path.rstrip("/") or "/"
+        taken: set[str] = set()
+        for endpoint in self._endpoints:
+            if match := endpoint.route.path_regex.fullmatch(path):
+                if method in endpoint.methods:
+                    return endpoint, match.groupdict()
+                taken |= endpoint.methods
+        if not taken:
+            raise nothing_here()
+        allowed = sorted(taken | {"HEAD"} if "GET" in taken else taken)
+        raise Problem(405, "this path does not take that method.", headers={"Allow": ", ".join(allowed)})
+
+
+def _endpoint(route: APIRoute) -> _Endpoint:
+    made = _Endpoint(route, frozenset(route.methods or ()), route.endpoint)
+    for name, kind in get_type_hints(route.endpoint, include_extras=True).items():
+        if name == "return":
+            continue
+        if kind is Request:
+            made.request = name
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            made.body = name, kind
+        elif _is_in_query(kind):
+            made.query[name] = TypeAdapter(kind)
+        else:
+            made.path[name] = TypeAdapter(kind)
+    return made
+
+
+def _is_in_query(kind: Any) -> bool:
+    return get_origin(kind) is Annotated and any(isinstance(each, params.Query) for each in get_args(kind))
+
+
+def _parameters(endpoint: _Endpoint, given: bytes) -> dict[str, str]:
+    if not given:
+        return {}
+    found = dict(parse_qsl(given.decode("latin-1"), keep_blank_values=True))
+    known = [*endpoint.query]
+    for name in found:
+        if name not in known and isinstance(endpoint.route, OwnRoute):
+            says = unknown_name(name, known) if known else "is not known here; fields stand in the body."
+            raise invalid(name, says, None, "extra_forbidden")
+    return found
+
+
+def _checked(place: str, kinds: Mapping[str, TypeAdapter[Any]], given: Mapping[str, str]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        if name in given:
+            try:
+                arguments[name] = kind.validate_python(given[name])
+            except ValidationError as error:
+                raise misfit([{**each, "loc": (place, name)} for each in error.errors()]) from None
+    return arguments
