@@ -62,7 +62,7 @@ def test_the_server_keeps_its_word_under_rough_clients():
     # On a busy machine a client may have had no answer yet: infinity, which is no literal of Python.
     rows = [ast.literal_eval(line.replace(": inf", ": 1e999")) for line in lines]
     found = {row["work"]: row for row in rows}
-    assert found.keys() == {"overhead", "search", "rerank", "beside", "mixed"}
+    assert found.keys() == {"overhead", "search", "rerank", "beside", "roads", "mixed"}
     assert all(row["requests_per_s"] > 0 and not row["refused"] for row in rows if "refused" in row)
     mixed = found["mixed"]
     assert mixed["lost"] == 0 < mixed["acknowledged_before_kill"]

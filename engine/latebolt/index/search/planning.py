@@ -23,8 +23,8 @@ FIRST_ROUND: Final = 256
 FIRST_ROUND_OF_MANY: Final = 128
 MANY: Final = 8
 PER_HIT: Final = 4
-# A round has to leave so many of the best documents as they were before it is the last: so many over the
-# query's tokens, within a half of a level and two of them.
+# A search may end when the later half of what it scored left so many of the best documents as they were: so
+# many over the query's tokens, within a half of a level and two of them.
 STABLE_TOKENS: Final = 640
 # Centroids for fewer tokens than there are fit badly: the first round grows with the shortage, up to so much.
 MOST_MISFIT: Final = 8
@@ -35,7 +35,7 @@ FEW_LANES: Final = 8
 # one word takes among millions is bounded.
 MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 # Documents scored beyond the first rounds: so many times the root of their number, over the query tokens.
-ROUNDS_A_ROOT: Final = 200
+ROUNDS_A_ROOT: Final = 50
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,14 @@ class Work(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How hard a pruned search looks, in documents: those of the first round, of the best ones how many a
-    round must leave as they were to be the last, and at most how many are scored."""
+    """How hard a pruned search looks, in documents.
+
+    first: scored in the first round; wanted: of the best, must be found; stable: of the best, must have been
+    left as they were by the later half of what was scored, where that ends the rounds; most: scored at most.
+    """
 
     first: int
+    wanted: int
     stable: int
     most: int
 
@@ -117,6 +121,7 @@ def effort(work: Work, k: int) -> Effort:
     first = max(least, math.isqrt(work.n_documents), PER_HIT * wanted)
     return Effort(
         int(first * min(max(misfit, 1), MOST_MISFIT)),
+        wanted,
         stable * wanted // LEAST_LEVEL,
         max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 2 * PER_HIT * wanted),
     )
@@ -126,7 +131,7 @@ def expected_documents(work: Work) -> float:
     """About how many documents a pruned search scores exactly: more for few query tokens, whose best
     documents stand far behind by centroids."""
     look = effort(work, 1)
-    rounds = 2 * look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
+    rounds = 1.25 * look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
     return min(rounds, look.most, work.n_documents)
 
 

@@ -1,11 +1,12 @@
 """The stages of a search as pure functions of arrays: no files, no models, no threads.
 
 Documents are ranked by their centroids alone; the best are scored exactly, more and more of them until
-another round brings nothing new among the best.
+hardly any of the others can be expected to be among the best.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -53,14 +54,18 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
     return np.sort(scores if documents is None else scores[best_of_each(scores, documents)])[-k:]
 
 
-ROUNDS_AT_ONCE = 8  # so many times the first round is put in order at once: nearly always enough
+ROUNDS_AT_ONCE = 8  # so many times what is asked for is put in order at once: nearly always enough
+# Of the documents that are not scored, so many may be expected to be among the best when rounds end.
+MISSED = 0.03
+# A round ends at least and at most at so many times the documents of all before it.
+LEAST_STEP, MOST_STEP = 1.25, 2.0
 
 
 class Refined(NamedTuple):
     """What was scored exactly: rows int64 [m], positions of the cheap ranking, and scores float32 [m].
 
-    settled: the last round left the best as they were; False where everything was scored before one did, or
-    the limit was reached.
+    settled: none of the others is expected among the best; False where everything was scored before that was
+    so, or the limit was reached.
     """
 
     rows: Rows
@@ -73,31 +78,71 @@ def refine(
 ) -> Refined:
     """The documents to choose the best from, and their exact scores.
 
-    Candidates are scored in rounds, in the order of `approximate`, each round with as many documents as all
-    before it, until a round leaves the best `effort.stable` as they were.
+    Candidates are scored in rounds, in the order of `approximate`, until fewer than `MISSED` of those left
+    can be expected to reach the best `effort.wanted`, or until the later half of all that were scored left
+    the best `effort.stable` as they were.
 
     Args:
         approximate: float32 [n], a cheap ranking.
         score: exact scores of some positions of it.
         documents: int64 [n], which document each position belongs to; None where each is one of its own.
     Returns:
-        Every document when there are at most twice those of the first round.
+        Every document when there are no more than those of the first round.
     """
     size, order = effort.first, _Order(approximate, documents)
     scored, scores = 0, np.zeros(0, np.float32)
     while True:
-        stop = order.reach(2 * size)  # the first two rounds at once: one alone shows no change
+        stop = order.reach(size)
         scores = np.concatenate([scores, score(order.rows[scored:stop])])
         if stop == len(approximate):
             return Refined(order.rows, scores, False)
-        rows, scored, before = order.rows[:stop], stop, order.reach(size)
+        rows, scored = order.rows[:stop], stop
         belongs = None if documents is None else documents[rows]
-        top = best_scores(scores, belongs, effort.stable)
-        earlier = best_scores(scores[:before], None if belongs is None else belongs[:before], effort.stable)
-        settled = len(top) == effort.stable and np.array_equal(top, earlier)
-        size *= 2
+        best = best_scores(scores, belongs, max(effort.wanted, effort.stable))
+        more = order.rows[stop:]
+        if len(best) < effort.wanted:
+            settled, ahead = False, len(more)
+        else:
+            ahead = _ahead(approximate, rows, scores, more, float(best[-effort.wanted]))
+            settled = not ahead or _is_stable(size, order, scores, belongs, best, effort)
         if settled or size >= effort.most:
             return Refined(rows, scores, settled)
+        wanted = size * (1 + ahead / stop)  # rows are passages, sizes are documents
+        size = math.ceil(min(max(wanted, LEAST_STEP * size), MOST_STEP * size))
+
+
+def _ahead(approximate: Scores, rows: Rows, scores: Scores, more: Rows, least: float) -> int:
+    """How many of the rows that come next have to be scored before fewer than `MISSED` of all others are
+    expected to score `least`; 0 where that is so already.
+
+    What exact scores have over cheap ones is taken to be as in the later half of what was scored, which is
+    nearest to the rest, and normally distributed. Of that distribution's tail an approximation will do: it is
+    above the true one beyond two standard deviations.
+    """
+    later = len(rows) // 2
+    over = scores[later:] - approximate[rows[later:]]
+    deviation = max(float(over.std()), 1e-6)
+    z = np.maximum((least - float(over.mean()) - approximate[more]) / deviation, 0)
+    chances = np.exp(-((0.3842 * z + 0.7640) * z + 0.6964))
+    unordered = len(approximate) - len(rows) - len(more)
+    rest = np.cumsum(chances[::-1], dtype=np.float64)[::-1]
+    if unordered:
+        rest += unordered * (chances[-1] if len(more) else 0.5)
+    if not len(more):
+        return int(unordered > 0)
+    return int(np.count_nonzero(rest >= MISSED))
+
+
+def _is_stable(
+    size: int, order: _Order, scores: Scores, belongs: Rows | None, best: Scores, effort: Effort
+) -> bool:
+    """Whether the later half of what was scored left the best as they were."""
+    half = size // 2
+    if half < effort.first or len(best) < effort.stable:
+        return False
+    before = order.reach(half)
+    earlier = best_scores(scores[:before], None if belongs is None else belongs[:before], effort.stable)
+    return np.array_equal(best[-effort.stable :], earlier)
 
 
 class _Order:
