@@ -39,7 +39,6 @@ def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     vectors = TokenVectors.from_matrices(list(rng.unit(600, 20, 64)))
     index = Index.create(tmp_path / "v", None, dim=64)
     index.add_vectors(None, vectors)
-    monkeypatch.setattr(planning, "FIRST_ROUND_OF_MANY", 32)
     monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
     monkeypatch.setattr(planning, "STABLE_TOKENS", 1)
     trace = explain.Trace(wanted=True)

@@ -34,7 +34,7 @@ PLAIN = Work(n_query=20, dim=128, bits=2, n_tokens=10**8, n_documents=10**6, n_c
         ({"n_tokens": 150_000, "n_documents": 100_000}, "exact"),  # documents behind a filter
         ({"n_query": 3, "n_tokens": 900_000, "n_documents": 9000}, "exact"),
         ({"n_query": 3, "n_tokens": 1_200_000, "n_documents": 9000}, "pruned"),
-        ({"n_query": 3, "n_tokens": 1_200_000, "n_documents": 1000}, "exact"),  # all are candidates
+        ({"n_query": 3, "n_tokens": 1_200_000, "n_documents": 500}, "exact"),  # all are candidates
         ({"n_query": 40, "n_tokens": 1_200_000, "n_documents": 9000}, "pruned"),
         ({"n_query": 0, "n_tokens": 0, "n_documents": 0}, "exact"),
     ],

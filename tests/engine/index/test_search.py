@@ -32,7 +32,7 @@ def test_refining_finds_the_best_when_the_cheap_ranking_is_near(n, k, seed, nois
         asked.extend(rows.tolist())
         return exact[rows]
 
-    rows, scores, _ = refine(cheap, score, Effort(16, k, k, n))
+    rows, scores, _ = refine(cheap, score, Effort(16, 16, k, k, n))
     np.testing.assert_array_equal(scores, exact[rows])
     assert len(asked) == len(set(asked))  # nothing is scored twice
     if noise == 0:
@@ -44,7 +44,7 @@ def test_refining_goes_on_while_it_helps():
     exact = np.zeros(1000, np.float32)
     exact[[100, 200]] = (5, 6)
     cheap = -np.arange(1000, dtype=np.float32)
-    rows, scores, settled = refine(cheap, lambda rows: exact[rows], Effort(60, 1, 1, 1000))
+    rows, scores, settled = refine(cheap, lambda rows: exact[rows], Effort(60, 60, 1, 1, 1000))
     assert scores.max() == 6 and len(rows) < 1000 and settled
 
 
@@ -102,7 +102,7 @@ def test_hardly_one_of_the_best_is_left_out_and_cheap_rankings_that_are_near_end
         found = refine(
             (exact - noise * errors).astype(np.float32),
             lambda rows, exact=exact: exact[rows],
-            Effort(128, wanted, 64, n),
+            Effort(128, 128, wanted, 64, n),
         )
         missed.append(np.setdiff1d(np.argsort(-exact)[:10], found.rows).size)
         asked.append(len(found.rows))

@@ -17,10 +17,10 @@ Way = Literal["exact", "pruned"]
 
 # Up to so many hits the same candidates are looked at; above, the next power of two decides.
 LEAST_LEVEL: Final = 32
-# Documents of the first round at least, for few query tokens and for many, of which centroids say more; and
-# for a hit of the level.
+# Documents of the first round: at least so many, which fewer would hardly be quicker than, as a round has a
+# price of its own; and for a hit of the level.
 FIRST_ROUND: Final = 256
-FIRST_ROUND_OF_MANY: Final = 128
+# Of so many query tokens centroids say enough that the first round alone may settle what is best.
 MANY: Final = 8
 PER_HIT: Final = 4
 # A search may end when the later half of what it scored left so many of the best documents as they were: so
@@ -88,11 +88,12 @@ class Work(NamedTuple):
 class Effort(NamedTuple):
     """How hard a pruned search looks, in documents.
 
-    first: scored in the first round; wanted: of the best, must be found; stable: of the best, must have been
-    left as they were by the later half of what was scored, where that ends the rounds; most: scored at most.
+    first: scored in the first round; half: scored at least before the later half, where that ends the rounds
+    by leaving the best `stable` as they were; wanted: of the best, must be found; most: scored at most.
     """
 
     first: int
+    half: int
     wanted: int
     stable: int
     most: int
@@ -117,10 +118,11 @@ def effort(work: Work, k: int) -> Effort:
     wanted = level(k)
     stable = min(2 * LEAST_LEVEL, max(LEAST_LEVEL // 2, STABLE_TOKENS // max(work.n_query, 1)))
     misfit = default_n_centroids(work.n_stored) / max(work.n_centroids, 1)
-    least = FIRST_ROUND if work.n_query < MANY else FIRST_ROUND_OF_MANY
-    first = max(least, math.isqrt(work.n_documents), PER_HIT * wanted)
+    first = max(FIRST_ROUND, math.isqrt(work.n_documents), PER_HIT * wanted)
+    first = int(first * min(max(misfit, 1), MOST_MISFIT))
     return Effort(
-        int(first * min(max(misfit, 1), MOST_MISFIT)),
+        first,
+        first if work.n_query < MANY else first // 2,
         wanted,
         stable * wanted // LEAST_LEVEL,
         max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 2 * PER_HIT * wanted),
@@ -131,7 +133,7 @@ def expected_documents(work: Work) -> float:
     """About how many documents a pruned search scores exactly: more for few query tokens, whose best
     documents stand far behind by centroids."""
     look = effort(work, 1)
-    rounds = 1.25 * look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
+    rounds = look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
     return min(rounds, look.most, work.n_documents)
 
 

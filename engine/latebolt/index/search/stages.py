@@ -137,7 +137,7 @@ def _is_stable(
 ) -> bool:
     """Whether the later half of what was scored left the best as they were."""
     half = size // 2
-    if half < effort.first or len(best) < effort.stable:
+    if half < effort.half or len(best) < effort.stable:
         return False
     before = order.reach(half)
     earlier = best_scores(scores[:before], None if belongs is None else belongs[:before], effort.stable)
