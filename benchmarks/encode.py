@@ -263,13 +263,13 @@ def fastembed(batch: int, threads: int, processes: int | None = None) -> Encode:
 
 
 def fastembed_of_ones_own(batch: int, threads: int, encoder: str) -> Encode:
-    """FastEmbed with a model that is added to it, every token's vector as the graph gives it."""
+    """FastEmbed with a model that is added to it, which gives the mean of the token vectors only."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
     name, subject = f"latebolt/{encoder}", ENCODERS[encoder]
     TextEmbedding.add_custom_model(
-        name, PoolingType.DISABLED, False, ModelSource(hf=name), 128, model_file="model.onnx"
+        name, PoolingType.MEAN, False, ModelSource(hf=name), 128, model_file="model.onnx"
     )
     model = TextEmbedding(name, threads=threads, specific_model_path=str(ASSETS / subject.plain))
 

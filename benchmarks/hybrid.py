@@ -3,7 +3,8 @@
 One index a collection and model, 2 bits. `reciprocal rank` fuses the same two rankings by rank (k 60,
 100 documents each); FTS5 is SQLite's own BM25 with its tokenizer, with and without its English stemmer; bm25s
 is the baseline of quality.py, with English stop words. `starter` reads English: on jsquad and drcd its late
-rows are what a wrong model gives; `multilingual` is asked on one collection a language. Needs the collections at LATEBOLT_DATA and `pip install 'latebolt[eval]'`.
+rows are what a wrong model gives; `multilingual` is asked on one collection a language. Needs the collections
+at LATEBOLT_DATA and `pip install 'latebolt[eval]'`.
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ PLAIN = Work(n_query=20, dim=128, bits=2, n_tokens=10**8, n_documents=10**6, n_c
     ("changes", "way"),
     [
         ({}, "pruned"),
-        ({"n_tokens": 250_000, "n_documents": 5000}, "exact"),  # under 3 ms
-        ({"n_tokens": 250_000, "n_documents": 5000, "share": 0.05}, "pruned"),  # one of twenty segments
+        ({"n_tokens": 125_000, "n_documents": 2500}, "exact"),  # under 3 ms
+        ({"n_tokens": 125_000, "n_documents": 2500, "share": 0.05}, "pruned"),  # one of twenty segments
         ({"bits": 0}, "exact"),  # float16 has no centroids
-        ({"n_tokens": 150_000, "n_documents": 100_000}, "exact"),  # documents behind a filter
-        ({"n_query": 3, "n_tokens": 900_000, "n_documents": 9000}, "exact"),
+        ({"n_tokens": 130_000, "n_documents": 100_000}, "exact"),  # documents behind a filter
+        ({"n_query": 3, "n_tokens": 450_000, "n_documents": 4500}, "exact"),
         ({"n_query": 3, "n_tokens": 1_200_000, "n_documents": 9000}, "pruned"),
         ({"n_query": 3, "n_tokens": 1_200_000, "n_documents": 500}, "exact"),  # all are candidates
         ({"n_query": 40, "n_tokens": 1_200_000, "n_documents": 9000}, "pruned"),

@@ -50,7 +50,8 @@ class Costs:
             of its dimensions with the query's lanes (8 or 16, or its tokens rounded up to 32).
         centroid_token, centroid_lane: of ranking a token by its centroid; for each of it, and a lane.
         pruned: of a pruned search beside that.
-        budget: exact scoring that costs no more over the whole index is always done: 3 ms on two threads.
+        budget: exact scoring that costs no more over the whole index is always done: 3 ms, which a server
+            with all threads at work can give.
         ratio: so is what costs at most so many times the pruned search.
     """
 
@@ -59,7 +60,7 @@ class Costs:
     centroid_token: float = 0.15
     centroid_lane: float = 0.017
     pruned: float = 300_000
-    budget: float = 6_000_000
+    budget: float = 3_000_000
     ratio: float = 1.0
 
 
