@@ -187,12 +187,13 @@ def record(
 
 
 def recorded_rows(name: str) -> list[dict[str, Any]]:
-    """Rows of the last record of a benchmark, each with the commit it was measured at; none without one."""
+    """Rows of the last record of a benchmark, each with the commit and day it was measured at; or none."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return []
     content = json.loads(path.read_text())
-    return [{"commit": content["commit"], **row} for row in content["rows"]]
+    measured = {"commit": content["commit"], "date": content["date"]}
+    return [{**measured, **row} for row in content["rows"]]
 
 
 def kept_rows(
