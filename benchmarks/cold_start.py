@@ -235,6 +235,7 @@ def _first_answer(name: str, found: list[list[float]]) -> dict[str, object]:
 def main() -> None:
     """Medians over fresh processes."""
     given = arguments(__doc__)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have theirs; so should ours
     rounds = 1 if given.quick else 15
     with tempfile.TemporaryDirectory() as folder:
         index = demo_index(folder)
