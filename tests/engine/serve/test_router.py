@@ -60,8 +60,8 @@ def applications(kind: type[APIRoute] = APIRoute) -> tuple[ASGIApp, ASGIApp]:
 
     async def told_of(_: Any, error: Exception) -> Response:
         if isinstance(error, RequestValidationError):
-            inner = [{**each, "loc": each["loc"][each["loc"][0] == "body" :]} for each in error.errors()]
-            error = misfit([{**each, "loc": each["loc"] or ("body",)} for each in inner])
+            # FastAPI says first where a field stands: path, query or body.
+            error = misfit([{**each, "loc": each["loc"][1:]} for each in error.errors()])
         if isinstance(error, HTTPException):
             detail = {404: "there is nothing at this path.", 405: "this path does not take that method."}
             error = Problem(error.status_code, detail[error.status_code])

@@ -68,8 +68,8 @@ class Router:
             return
         endpoint, found = self._find(scope["method"], scope["path"])
         scope["route"] = endpoint.route
-        arguments = _checked("path", endpoint.path, found)
-        arguments |= _checked("query", endpoint.query, _parameters(endpoint, scope["query_string"]))
+        arguments = _checked(endpoint.path, found)
+        arguments |= _checked(endpoint.query, _parameters(endpoint, scope["query_string"]))
         if endpoint.body is not None:
             name, model = endpoint.body
             message = await receive()  # the guard gives the whole body at once
@@ -126,12 +126,12 @@ def _parameters(endpoint: _Endpoint, given: bytes) -> dict[str, str]:
     return found
 
 
-def _checked(place: str, kinds: Mapping[str, TypeAdapter[Any]], given: Mapping[str, str]) -> dict[str, Any]:
+def _checked(kinds: Mapping[str, TypeAdapter[Any]], given: Mapping[str, str]) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for name, kind in kinds.items():
         if name in given:
             try:
                 arguments[name] = kind.validate_python(given[name])
             except ValidationError as error:
-                raise misfit([{**each, "loc": (place, name)} for each in error.errors()]) from None
+                raise misfit([{**each, "loc": (name,)} for each in error.errors()]) from None
     return arguments
