@@ -173,7 +173,9 @@ def test_refining_counts_documents(n, k, seed):
     exact = rng.standard_normal(n).astype(np.float32)
     documents = np.where(rng.random(n) < 0.7, 0, rng.integers(0, 20, n))
     exact[documents == 0] += 10
-    rows, scores, _ = stages.refine(exact, lambda rows: exact[rows], Effort(4, 4, k, k, n), documents)
+    rows, scores, _ = stages.refine(
+        exact, lambda rows: exact[rows], Effort(max(4, k), max(4, k), k, k, max(n, 6)), documents
+    )
     got = scores[stages.top_documents(scores, documents[rows], k)][:k]
     best = [exact[documents == document].max() for document in np.unique(documents)]
     np.testing.assert_array_equal(got, np.sort(best)[::-1][:k])

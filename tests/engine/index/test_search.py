@@ -32,7 +32,7 @@ def test_refining_finds_the_best_when_the_cheap_ranking_is_near(n, k, seed, nois
         asked.extend(rows.tolist())
         return exact[rows]
 
-    rows, scores, _ = refine(cheap, score, Effort(16, 16, k, k, n))
+    rows, scores, _ = refine(cheap, score, Effort(16, 16, k, k, max(n, 16)))
     np.testing.assert_array_equal(scores, exact[rows])
     assert len(asked) == len(set(asked))  # nothing is scored twice
     if noise == 0:
@@ -108,3 +108,18 @@ def test_hardly_one_of_the_best_is_left_out_and_cheap_rankings_that_are_near_end
         asked.append(len(found.rows))
     assert np.mean(missed) <= 0.1  # a hundredth of ten
     assert np.mean(asked) < {0.05: 200, 0.2: 500, 0.5: 1800, 1.0: 4001}[noise]
+
+
+def test_no_more_than_the_most_is_scored_and_steps_are_never_cut_short():
+    """A cheap ranking that says nothing: rounds double up to the limit, and end there."""
+    rng = np.random.default_rng(3)
+    exact, cheap = rng.standard_normal((2, 60_000)).astype(np.float32)
+    calls = []
+
+    def score(rows):
+        calls.append(len(rows))
+        return exact[rows]
+
+    found = refine(cheap, score, Effort(256, 256, 32, 10**6, 16_384))
+    assert np.cumsum(calls).tolist() == [256, 512, 1024, 2048, 4096, 8192, 16_384]
+    assert not found.settled

@@ -17,12 +17,12 @@ Way = Literal["exact", "pruned"]
 
 # Up to so many hits the same candidates are looked at; above, the next power of two decides.
 LEAST_LEVEL: Final = 32
-# Documents of the first round: at least so many, which fewer would hardly be quicker than, as a round has a
-# price of its own; and for a hit of the level.
+# Documents of the first round: at least so many, as a round has a price of its own; and so many for a hit of
+# the level.
 FIRST_ROUND: Final = 256
-# Of so many query tokens centroids say enough that the first round alone may settle what is best.
-MANY: Final = 8
 PER_HIT: Final = 4
+# From so many query tokens on, the later half of the first round may already show that the best stay.
+MANY: Final = 8
 # A search may end when the later half of what it scored left so many of the best documents as they were: so
 # many over the query's tokens, within a half of a level and two of them.
 STABLE_TOKENS: Final = 640
@@ -34,7 +34,7 @@ FEW_LANES: Final = 8
 # A pruned search ends at so many documents, and at so many times the root of their number: what a query of
 # one word takes among millions is bounded.
 MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
-# Documents scored beyond the first rounds: so many times the root of their number, over the query tokens.
+# Documents scored beyond the first round: so many times the root of their number, over the query tokens.
 ROUNDS_A_ROOT: Final = 50
 
 

@@ -79,7 +79,7 @@ def _scored(
     way = "lists"
     if found is None:
         way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, request.k))[0]
-    end = "until hardly any other could be among the best" if found.settled else "up to the limit"
+    end = "until more changed nothing, or was not expected to" if found.settled else "up to the limit"
     if len(found.rows) == (segment.n_documents if rows is None else len(rows)):
         end = "which were all"
     trace.road(segment.name, way, f"{plan.why}; {len(found.rows)} scored exactly, {end}")

@@ -65,8 +65,8 @@ MOST_GROUPS = 512
 class Refined(NamedTuple):
     """What was scored exactly: rows int64 [m], positions of the cheap ranking, and scores float32 [m].
 
-    settled: none of the others is expected among the best; False where everything was scored before that was
-    so, or the limit was reached.
+    settled: none of the others is expected among the best, or the best stayed as they were; False where
+    everything was scored before that was so, or the limit was reached.
     """
 
     rows: Rows
@@ -100,15 +100,12 @@ def refine(
         rows, scored = order.rows[:stop], stop
         belongs = None if documents is None else documents[rows]
         best = best_scores(scores, belongs, max(effort.wanted, effort.stable))
-        if len(best) < effort.wanted:
-            settled, ahead = False, stop
-        else:
-            ahead = _ahead(order, stop, scores, float(best[-effort.wanted]))
-            settled = not ahead or _is_stable(size, order, scores, belongs, best, effort)
+        ahead = _ahead(order, stop, scores, float(best[-effort.wanted]))
+        settled = not ahead or _is_stable(size, order, scores, belongs, best, effort)
         if settled or size >= effort.most:
             return Refined(rows, scores, settled)
         wanted = size * (1 + ahead / stop)  # rows are passages, sizes are documents
-        size = math.ceil(min(max(wanted, LEAST_STEP * size), MOST_STEP * size))
+        size = min(math.ceil(min(max(wanted, LEAST_STEP * size), MOST_STEP * size)), effort.most)
 
 
 def _ahead(order: _Order, stop: int, scores: Scores, least: float) -> int:
@@ -127,9 +124,7 @@ def _ahead(order: _Order, stop: int, scores: Scores, least: float) -> int:
     chances = group * np.exp(-((0.3842 * z + 0.7640) * z + 0.6964))
     unordered = order.n - len(order.rows)
     rest = np.cumsum(chances[::-1], dtype=np.float64)[::-1]
-    if len(best):
-        return group * int(np.count_nonzero(rest + unordered / group * chances[-1] >= MISSED))
-    return int(unordered > 0)
+    return group * int(np.count_nonzero(rest + unordered / group * chances[-1] >= MISSED))
 
 
 def _is_stable(
@@ -161,7 +156,7 @@ class _Order:
         `rows` where they do not reach so far."""
         n, rows_wanted = self.n, wanted
         while True:
-            if len(self.rows) < min(rows_wanted, n):
+            if len(self.rows) < min(int(MOST_STEP * rows_wanted), n):  # what may come next has to be seen
                 self._sort(min(n, ROUNDS_AT_ONCE * rows_wanted))
             if self._documents is None:
                 return min(wanted, n)
