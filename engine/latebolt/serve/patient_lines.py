@@ -1,7 +1,8 @@
-"""Log lines to a file, pipe or terminal that may have no room for them, without ever waiting for room.
+"""Log lines to a file, pipe or terminal that may have no room for them, without waiting for room.
 
 Whoever reads stderr may stop reading: a terminal that was paused, a supervisor that hangs. A write would then
-wait, and with it every request of the server.
+wait, and with it every request of the server. What still waits is a write to which another process took the
+last room of a pipe, between the look and the write.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class PatientLines(logging.Handler):
             self._tell_lost()
             self._write(0.0)
         except OSError:  # nobody is there to read
+            self._lost += len(self._waiting)
             self._waiting.clear()
+            self._kept = 0
         finally:
             self.release()
 
@@ -81,7 +84,7 @@ class PatientLines(logging.Handler):
             self._kept -= len(line)
             try:
                 rest = line[os.write(self._descriptor, line[:_ATOMIC]) :]
-            except BlockingIOError:  # another process took the room
+            except BlockingIOError:  # of a descriptor that does not block: another process took the room
                 rest = line
             if rest:
                 self._waiting.appendleft(rest)

@@ -126,6 +126,8 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path):
         ("GET", "/metrics.json", "read"),
         ("GET", "/page/page.js", None),
         ("POST", "/v1/rerank", "read"),
+        ("POST", "/v1/rerank/", "read"),
+        ("POST", "/v1/indexes/a/search/", "read"),
         ("POST", "/v1/indexes/a/search", "read"),
         ("GET", "/v1/indexes/a", "read"),
         ("POST", "/v1/indexes", "write"),

@@ -89,7 +89,7 @@ def test_a_long_line_comes_whole(pipe: tuple[int, int]):
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_is_gone_ends_nothing(pipe: tuple[int, int], blocking: bool, monkeypatch):
+def test_a_reader_that_is_gone_ends_nothing(blocking: bool, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
     read, write = os.pipe()
     os.set_blocking(write, blocking)
@@ -99,6 +99,7 @@ def test_a_reader_that_is_gone_ends_nothing(pipe: tuple[int, int], blocking: boo
     os.close(read)
     say(lines, "more")
     lines.flush()
+    assert (len(lines._waiting), lines._kept) == (0, 0)
     os.close(write)
 
 

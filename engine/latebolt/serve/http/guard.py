@@ -30,7 +30,7 @@ _WORK: Final = "/v1/"
 _SINGLE: Final = frozenset((b"host", b"authorization", b"content-type", b"content-encoding"))
 # Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
 _READING: Final = re.compile(
-    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)|/metrics"
+    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)/*|/metrics/*"
 )
 
 
@@ -150,7 +150,6 @@ class _Exchange:
         self._bytes = 0
         self._ticket = Ticket()
         self._lease = Lease(guard.service.budget)
-        scope.setdefault("state", {})["request_id"] = self._id
         # HEAD is answered as GET is, without the body; routes need not know of it.
         self._asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 

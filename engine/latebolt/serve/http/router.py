@@ -73,7 +73,7 @@ class Router:
         if endpoint.body is not None:
             name, model = endpoint.body
             message = await receive()  # the guard gives the whole body at once
-            kind = dict(scope["headers"]).get(b"content-type", b"")
+            kind = next((value for name_, value in scope["headers"] if name_ == b"content-type"), b"")
             arguments[name] = await self._reader.read(model, kind, message.pop("body"))
         if endpoint.request:
             arguments[endpoint.request] = Request(scope)
