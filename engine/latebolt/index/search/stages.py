@@ -56,7 +56,7 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
 
 ROUNDS_AT_ONCE = 8  # so many times what is asked for is put in order at once: nearly always enough
 # Of the documents that are not scored, so many may be expected to be among the best when rounds end.
-MISSED = 0.05
+MISSED = 0.03
 # A round ends at least and at most at so many times the documents of all before it.
 LEAST_STEP, MOST_STEP = 1.25, 2.0
 MOST_GROUPS = 512
