@@ -187,12 +187,12 @@ def record(
 
 
 def recorded_rows(name: str) -> list[dict[str, Any]]:
-    """Rows of the last record of a benchmark, each with the commit and day it was measured at; or none."""
+    """Rows of the last record of a benchmark, each with its commit, day and processor; or none."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return []
     content = json.loads(path.read_text())
-    measured = {"commit": content["commit"], "date": content["date"]}
+    measured = {"commit": content["commit"], "date": content["date"], "cpu": content["machine"]["cpu"]}
     return [{**measured, **row} for row in content["rows"]]
 
 

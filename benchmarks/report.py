@@ -494,7 +494,8 @@ def write_readme(records: list[dict[str, Any]]) -> None:
             record = found[name]
             what, ours, others, row = claim(record["rows"])
             day = row.get("date", record["date"])
-            where = f"[{day}](benchmarks/REPORT.md#{name}), {record['machine']['cpu']}"
+            cpu = row.get("cpu", record["machine"]["cpu"])
+            where = f"[{day}](benchmarks/REPORT.md#{name}), {cpu}"
             lines.append(f"| {what} | {ours} | {others} | {where} |")
     path = HERE.parent / "README.md"
     before, rest = path.read_text(encoding="utf-8").split(START)

@@ -287,7 +287,7 @@ class Points(ABC):
                     documents = with_ids(documents, (str(uuid.uuid4()) for _ in documents))
                 for start in range(0, len(documents), _CHUNK):
                     chunk = documents[start : start + _CHUNK]
-                    texts_here = CheckedTexts([document.text or "" for document in chunk])
+                    texts_here = CheckedTexts(batch.texts[start : start + _CHUNK])
                     self._write_documents(chunk, encoder.encode_documents(texts_here), bar)
                 added += [document.id for document in documents]
         return added
