@@ -6,11 +6,12 @@ A document of fewer tokens than a tile is scored token by token, or padded with 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from latebolt.kernels.isa import WIDTH
-from latebolt.kernels.programs.parts import load_f32, load_i64, store_i64, sum_lanes_of
+from latebolt.kernels.programs.parts import inline, load_f32, load_i64, store_i64, sum_lanes_of
 from latebolt.kernels.shapes import CODE_TILE, TILE, VECTORS
 from latebolt.kernels.vector.byte_tiles import tile_u8
 from latebolt.kernels.vector.conversions import widen_f16
@@ -19,49 +20,40 @@ from latebolt.kernels.vector.memory import fill_f32, store_f32
 
 
 def make_maxsim_float32(isa: str) -> Callable[..., None]:
+    @inline
+    def where_they_stand(values: int, token: int, count: int, dim: int, buffer: int) -> int:
+        return values + 4 * token * dim
+
+    return _maxsim_floats(isa, where_they_stand)
+
+
+def make_maxsim_float16(isa: str) -> Callable[..., None]:
+    widen = widen_f16(isa)
+
+    @inline
+    def widened(values: int, token: int, count: int, dim: int, buffer: int) -> int:
+        widen(values + 2 * token * dim, buffer, count * dim // 4)
+        return buffer
+
+    return _maxsim_floats(isa, widened)
+
+
+def _maxsim_floats(isa: str, read: Any) -> Callable[..., None]:
+    """MaxSim with float32 dot products.
+
+    Args:
+        read: (values, token, count, dim, buffer) -> where `count` tokens stand as float32; that may be the
+            buffer.
+    """
     width = WIDTH[isa]
     lanes = width * VECTORS
     tile, single = tile_f32(width, VECTORS, TILE), tile_f32(width, VECTORS, 1)
     fill, sum_lanes = fill_f32(width, VECTORS), sum_lanes_of(lanes)
     lowest, zero = np.float32(-np.inf), np.float32(0)
 
-    def maxsim_float32(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
-        """Query lanes, their number, float32 [n_tokens][dim], int64 offsets, which documents to score
-        (int64, 0 = all), dim, scratch, out, range."""
-        for i in range(first, last):
-            doc = i if rows == 0 else load_i64(rows + 8 * i)
-            start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
-            total = zero
-            block = 0
-            while block * lanes < n_query and start < stop:
-                q = query + 4 * block * dim * lanes
-                fill(scratch, lowest)
-                t = start
-                while t < stop:
-                    if stop - start < TILE:
-                        single(q, values + 4 * t * dim, dim, scratch)
-                        t += 1
-                    else:
-                        # The last tile overlaps the one before it: a maximum may see a token twice.
-                        at = t if t < stop - TILE else stop - TILE
-                        tile(q, values + 4 * at * dim, dim, scratch)
-                        t = at + TILE
-                total += sum_lanes(scratch, n_query - block * lanes)
-                block += 1
-            store_f32(out + 4 * i, total)
-
-    return maxsim_float32
-
-
-def make_maxsim_float16(isa: str) -> Callable[..., None]:
-    width = WIDTH[isa]
-    lanes = width * VECTORS
-    tile, single = tile_f32(width, VECTORS, TILE), tile_f32(width, VECTORS, 1)
-    fill, sum_lanes, widen = fill_f32(width, VECTORS), sum_lanes_of(lanes), widen_f16(isa)
-    lowest, zero = np.float32(-np.inf), np.float32(0)
-
-    def maxsim_float16(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
-        """As maxsim_float32, with float16 values."""
+    def maxsim_floats(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
+        """Query lanes, their number, float32 or float16 [n_tokens][dim], int64 offsets, which documents to
+        score (int64, 0 = all), dim, scratch, out, range."""
         buffer = scratch + 4 * lanes
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
@@ -74,19 +66,18 @@ def make_maxsim_float16(isa: str) -> Callable[..., None]:
                 t = start
                 while t < stop:
                     if stop - start < TILE:
-                        widen(values + 2 * t * dim, buffer, dim // 4)
-                        single(q, buffer, dim, scratch)
+                        single(q, read(values, t, 1, dim, buffer), dim, scratch)
                         t += 1
                     else:
+                        # The last tile overlaps the one before it: a maximum may see a token twice.
                         at = t if t < stop - TILE else stop - TILE
-                        widen(values + 2 * at * dim, buffer, TILE * dim // 4)
-                        tile(q, buffer, dim, scratch)
+                        tile(q, read(values, at, TILE, dim, buffer), dim, scratch)
                         t = at + TILE
                 total += sum_lanes(scratch, n_query - block * lanes)
                 block += 1
             store_f32(out + 4 * i, total)
 
-    return maxsim_float16
+    return maxsim_floats
 
 
 def make_maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
