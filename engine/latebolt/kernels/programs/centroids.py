@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from latebolt.kernels.isa import WIDTH
-from latebolt.kernels.programs.parts import inline, load_f32, load_i64, load_u8, load_u16, load_u32, store_i64
+from latebolt.kernels.programs.parts import load_cell, load_f32, load_i64, load_u8, load_u32, store_i64
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, CODE_TILE, TILE, VECTORS
 from latebolt.kernels.vector.byte_tiles import argmax_parts
 from latebolt.kernels.vector.conversions import to_bytes
@@ -101,10 +101,6 @@ def make_maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
     fold, fold_one = max_rows_u8(lanes, CELLS), max_rows_u8(lanes, 1)
     zero = np.float32(0)
 
-    @inline
-    def row_of(cells: int, wide: int, token: int) -> int:
-        return load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
-
     def maxsim_centroids(  # type: ignore[no-untyped-def]
         table, scale, cells, wide, offsets, rows, scratch, out, first, last
     ):
@@ -123,15 +119,15 @@ def make_maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
             token = start
             while token + CELLS <= stop:
                 some = (
-                    row_of(cells, wide, token),
-                    row_of(cells, wide, token + 1),
-                    row_of(cells, wide, token + 2),
-                    row_of(cells, wide, token + 3),
+                    load_cell(cells, wide, token),
+                    load_cell(cells, wide, token + 1),
+                    load_cell(cells, wide, token + 2),
+                    load_cell(cells, wide, token + 3),
                 )
                 fold(table, some, scratch)
                 token += CELLS
             while token < stop:
-                fold_one(table, (row_of(cells, wide, token),), scratch)
+                fold_one(table, (load_cell(cells, wide, token),), scratch)
                 token += 1
             total = 0
             for lane in range(lanes):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latebolt.kernels.programs.parts import load_i64, load_u8, load_u16, load_u32, store_i64, store_u32
+from latebolt.kernels.programs.parts import load_cell, load_i64, load_u8, load_u32, store_i64, store_u32
 from latebolt.kernels.shapes import LIST_BLOCK
 from latebolt.kernels.vector.memory import store_f32
 
@@ -21,7 +21,7 @@ def make_fill_lists(isa: str) -> Callable[..., None]:
         on; out u32, 0 to count only; documents first..last-1."""
         for doc in range(first, last):
             for token in range(load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))):
-                cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                cell = load_cell(cells, wide, token)
                 if low <= cell < high:
                     shift = 8 * (cell - low)
                     if load_i64(seen + shift) != doc + 1:

@@ -10,15 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from latebolt.kernels.isa import WIDTH
-from latebolt.kernels.programs.parts import (
-    load_f32,
-    load_i64,
-    load_u8,
-    load_u16,
-    load_u32,
-    store_i64,
-    sum_lanes_of,
-)
+from latebolt.kernels.programs.parts import load_cell, load_f32, load_i64, load_u8, store_i64, sum_lanes_of
 from latebolt.kernels.shapes import VECTORS, code_tile
 from latebolt.kernels.vector.byte_tiles import tile_u8
 from latebolt.kernels.vector.instructions import LINE
@@ -75,7 +67,7 @@ def make_maxsim_residual(
                         # Past the end the last token is scored again: a maximum may see it twice.
                         token = at + j if at + j < stop else stop - 1
                         unpack(codes + token * n_bytes, weights, plain + j * dim)
-                        cell = load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
+                        cell = load_cell(cells, wide, token)
                         store_i64(scratch + 8 * j, table + 4 * cell * n_blocks * lanes)
                         pair = factors + 8 * load_u8(norms + token)
                         store_f32(tile_shares + 4 * j, load_f32(pair))

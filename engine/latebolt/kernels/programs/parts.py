@@ -1,4 +1,4 @@
-"""What several programs share: loads and stores of single numbers, and the sum that ends MaxSim.
+"""What several programs share: loads and stores of single numbers and cells, and the sum that ends MaxSim.
 
 Functions here are compiled into each program that calls them.
 """
@@ -21,6 +21,12 @@ store_u8, store_u32, store_i64 = (store_integer(kind) for kind in ("u8", "u32", 
 def inline(function: Callable[..., Any]) -> Any:
     """A function that programs call, made part of each."""
     return njit(inline="always", error_model="numpy", fastmath={"reassoc", "contract"})(function)
+
+
+@inline
+def load_cell(cells: int, wide: int, token: int) -> int:
+    """The centroid's number of a token: u16, or u32 when wide."""
+    return load_u32(cells + 4 * token) if wide != 0 else load_u16(cells + 2 * token)
 
 
 def sum_lanes_of(lanes: int, parts: int = 1) -> Any:
