@@ -53,7 +53,7 @@ def _maxsim_floats(isa: str, read: Any) -> Callable[..., None]:
 
     def maxsim_floats(query, n_query, values, offsets, rows, dim, scratch, out, first, last):  # type: ignore[no-untyped-def]
         """Query lanes, their number, float32 or float16 [n_tokens][dim], int64 offsets, which documents to
-        score (int64, 0 = all), dim, scratch, out, range."""
+        score (int64, 0 = all), dim, scratch, out, range. scratch: float32 [lanes + TILE * dim]."""
         buffer = scratch + 4 * lanes
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
