@@ -1,12 +1,13 @@
 """From a request to its answer: finds the route, reads what was asked, calls the route's function.
 
 The one road for every request, good or bad. FastAPI describes the routes (OpenAPI) and is asked nothing else:
-what its layers cost stands in docs/how-it-works.md. Whatever is refused is raised, and the
-guard answers for it.
+what its layers cost stands in docs/how-it-works.md. Whatever is refused is raised, and the guard answers for
+it.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -51,6 +52,8 @@ class Router:
         routes: the first one that fits a path and method answers.
         reader: makes models of bodies.
         app: is given what is no request, start and stop.
+    Raises:
+        TypeError: a route's function takes what no request is read for; names the path and the argument.
     """
 
     def __init__(self, routes: Iterable[APIRoute], reader: Reader, app: ASGIApp) -> None:
@@ -95,18 +98,30 @@ class Router:
 
 
 def _endpoint(route: APIRoute) -> _Endpoint:
+    """How the route's function is called.
+
+    Raises:
+        TypeError: it takes what no request is read for, or what a request may leave out.
+    """
     made = _Endpoint(route, frozenset(route.methods or ()), route.endpoint)
-    for name, kind in get_type_hints(route.endpoint, include_extras=True).items():
-        if name == "return":
-            continue
+    kinds = get_type_hints(route.endpoint, include_extras=True)
+    for name, parameter in inspect.signature(route.endpoint).parameters.items():
+        kind = kinds.get(name, Any)
         if kind is Request:
             made.request = name
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             made.body = name, kind
         elif _is_in_query(kind):
+            if parameter.default is parameter.empty:
+                raise TypeError(f"{route.path}: the query parameter {name} should have a default.")
             made.query[name] = TypeAdapter(kind)
-        else:
+        elif name in route.param_convertors:
             made.path[name] = TypeAdapter(kind)
+        else:
+            raise TypeError(
+                f"{route.path}: the argument {name} should be named in the path, or be a Request, a model of "
+                "the body, or Annotated[..., Query()]."
+            )
     return made
 
 
@@ -118,11 +133,12 @@ def _parameters(endpoint: _Endpoint, given: bytes) -> dict[str, str]:
     if not given:
         return {}
     found = dict(parse_qsl(given.decode("latin-1"), keep_blank_values=True))
-    known = [*endpoint.query]
-    for name in found:
-        if name not in known and isinstance(endpoint.route, OwnRoute):
-            says = unknown_name(name, known) if known else "is not known here; fields stand in the body."
-            raise invalid(name, says, None, "extra_forbidden")
+    if isinstance(endpoint.route, OwnRoute):
+        known = [*endpoint.query]
+        for name in found:
+            if name not in known:
+                says = unknown_name(name, known) if known else "is not known here; fields stand in the body."
+                raise invalid(name, says, None, "extra_forbidden")
     return found
 
 
