@@ -166,9 +166,38 @@ def test_endpoints_of_ours_refuse_parameters_that_they_do_not_know(method: str, 
     assert says in found.text
 
 
+async def of_the_query(k: Annotated[int, Query()]) -> Response: ...
+async def of_nowhere(k: int = 3) -> Response: ...
+async def in_fastapis_older_way(k: int = Query(3)) -> Response: ...
+async def without_a_type(k=3) -> Response: ...  # type: ignore[no-untyped-def]
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (of_the_query, "the query parameter k should have a default"),
+        (of_nowhere, "the argument k should be named in the path"),
+        (in_fastapis_older_way, "the argument k should be named in the path"),
+        (without_a_type, "the argument k should be named in the path"),
+    ],
+)
+def test_what_no_request_is_read_for_is_refused_at_the_start(function: Any, says: str):
+    router = APIRouter()
+    router.add_api_route("/v1/search", function, methods=["POST"])
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    with pytest.raises(TypeError, match=f"^/v1/search: {says}"):
+        Router(routes, Reader(Settings()), applications()[1])
+
+
 def test_fastapi_sees_no_request(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
+    seen: list[str] = []
+
     async def refuse(self: FastAPI, scope: Scope, *_: Any) -> None:
+        seen.append(scope["path"])
         raise AssertionError(f"{scope['path']} took a second road")
+
+    async def pass_on(self: Router, *request: Any) -> None:
+        await self._app(*request)
 
     monkeypatch.setattr(FastAPI, "__call__", refuse)
     assert client.post("/v1/rerank", json={"query": "a", "documents": ["b"]}).status_code == 200
@@ -180,3 +209,8 @@ def test_fastapi_sees_no_request(client: httpx.Client, index: str, monkeypatch: 
         assert client.get(path).status_code == 200
     assert client.get("/nothing").status_code == 404
     assert client.put("/health").status_code == 405
+    assert not seen
+    # A request that did reach FastAPI would have been noticed.
+    monkeypatch.setattr(Router, "__call__", pass_on)
+    assert client.get("/health").status_code == 500
+    assert seen == ["/health"]
