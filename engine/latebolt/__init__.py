@@ -13,9 +13,10 @@ from latebolt.onnx_runtime import switch_off_telemetry
 if TYPE_CHECKING:
     from latebolt.encoder.encoder import Encoder
     from latebolt.errors import LateboltError
+    from latebolt.hits import Hit
     from latebolt.index.index import Index
     from latebolt.scoring import maxsim
-    from latebolt.values import Hit, TokenVectors
+    from latebolt.values import TokenVectors
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ switch_off_telemetry()  # before anything of this process can load ONNX Runtime
 
 _HOMES = {
     "Encoder": "latebolt.encoder.encoder",
-    "Hit": "latebolt.values",
+    "Hit": "latebolt.hits",
     "Index": "latebolt.index.index",
     "LateboltError": "latebolt.errors",
     "TokenVectors": "latebolt.values",

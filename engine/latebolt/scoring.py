@@ -14,8 +14,9 @@ import numpy.typing as npt
 from latebolt.arrays import Float32
 from latebolt.checks import check_k, check_query, passage_text
 from latebolt.errors import InvalidInput
+from latebolt.hits import Hit, Span
 from latebolt.kernels.maxsim import maxsim_arrays
-from latebolt.values import Hit, Span, TokenVectors, as_matrix, as_token_vectors
+from latebolt.values import TokenVectors, as_matrix, as_token_vectors
 
 
 class TextEncoder(Protocol):

@@ -1,30 +1,23 @@
-"""The two values that travel through the library: `TokenVectors` (ragged float matrix) and `Hit`.
+"""The value that travels through the library: `TokenVectors`, a ragged float matrix. (`Hit`, the other, needs
+no NumPy and lives in `hits`.)
 
-Both are checked once, where they are made, so that later stages may trust them.
+It is checked once, where it is made, so that later stages may trust it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, overload
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Bool, Float32, Int64
 from latebolt.errors import InvalidInput
+from latebolt.hits import Hit, Span
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # knows defaults, as Python's own from 3.13 on
-
-    Id = TypeVar("Id", str, int, default=str)
-else:
-    from typing import TypeVar
-
-    Id = TypeVar("Id", str, int)
-
-Span = tuple[int, int]  # characters [start, end) of a text
+__all__ = ["Hit", "Span", "TokenVectors", "as_matrix", "as_token_vectors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,18 +181,3 @@ def _floats(matrix: npt.ArrayLike, name: str) -> Float32:
         return np.asarray(matrix, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name} should be a matrix of numbers [n_tokens, dim]: {error}.") from error
-
-
-@dataclass(frozen=True)
-class Hit(Generic[Id]):
-    """One result. `id` is the document's id, a str (its position, an int, for `rerank`); higher `score` is
-    better. `metadata` is empty where the document has none."""
-
-    id: Id
-    score: float
-    text: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    def record(self) -> dict[str, Any]:
-        """As JSON values; `metadata` is null where there is none, or an empty one."""
-        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from latebolt import TokenVectors, maxsim
-from latebolt.alignment import TokenMatch, WordMatch, align, match_words
+from latebolt.alignment import align
+from latebolt.hits import TokenMatch, WordMatch, match_words
 
 
 def test_words_find_their_like(encoder):

@@ -15,12 +15,13 @@ ENGINE = Path(latebolt.__file__).parent
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "hits": set(),
     "arrays": set(),
     "contract": {"errors"},
     "checks": {"errors"},
     "caches": set(),
     "drafts": {"errors"},
-    "values": {"arrays", "errors"},
+    "values": {"arrays", "hits", "errors"},
     "onnx_runtime": {"errors"},
     "progress": set(),
     "cpus": set(),
@@ -28,10 +29,11 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"checks", "errors"},
     "kernels": {"arrays", "caches", "errors", "threads"},
     "codec": {"arrays", "kernels", "errors"},
-    "scoring": {"arrays", "checks", "kernels", "values", "errors"},
-    "alignment": {"arrays", "scoring", "values"},
+    "scoring": {"arrays", "checks", "hits", "kernels", "values", "errors"},
+    "alignment": {"arrays", "hits", "scoring"},
     "formats": {"caches", "contract", "errors"},
     "encoder": {
+        "hits",
         "arrays",
         "checks",
         "contract",
@@ -45,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "index": {
+        "hits",
         "arrays",
         "alignment",
         "checks",
@@ -75,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cost": {"codec", "index", "errors"},
     "serve": {
+        "hits",
         "arrays",
         "alignment",
         "checks",
@@ -88,6 +92,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "adapters": {
+        "hits",
         "arrays",
         "checks",
         "encoder",
@@ -99,6 +104,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "cli": {
+        "hits",
         "caches",
         "checks",
         "cpus",

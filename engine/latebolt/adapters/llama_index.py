@@ -16,9 +16,9 @@ from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.checks import check_k
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.hits import Hit
 from latebolt.index.index import Index
 from latebolt.index.search.fusion import Mode, check_mode
-from latebolt.values import Hit
 
 try:
     from llama_index.core.base.base_retriever import BaseRetriever

@@ -51,8 +51,8 @@ from latebolt.adapters.qdrant_points import (
 from latebolt.arrays import Float32
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
+from latebolt.hits import Hit
 from latebolt.index.index import Index
-from latebolt.values import Hit
 
 try:
     import grpc

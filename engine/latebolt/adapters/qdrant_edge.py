@@ -37,8 +37,8 @@ from latebolt.errors import (
     ModelMismatch,
     RuntimeUnavailable,
 )
+from latebolt.hits import Hit
 from latebolt.index.index import Index
-from latebolt.values import Hit
 
 try:
     import qdrant_edge as edge

@@ -26,12 +26,13 @@ from latebolt.checks import CheckedTexts, check_many, check_query
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
+from latebolt.hits import Hit
 from latebolt.index.documents.checked import CheckedDocument, with_ids
 from latebolt.index.documents.documents import decode_metadata
 from latebolt.index.index import Index
 from latebolt.index.ingest.sources import Metadata, batches_of, one_batch
 from latebolt.progress import progress_bar
-from latebolt.values import Hit, TokenVectors
+from latebolt.values import TokenVectors
 
 FirstStage = Literal["mean", "pooled"]
 

@@ -13,8 +13,7 @@ import click
 from latebolt.cli.terminal import plain, styled
 
 if TYPE_CHECKING:
-    from latebolt.alignment import WordMatch
-    from latebolt.values import Hit
+    from latebolt.hits import Hit, WordMatch
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -35,9 +35,10 @@ from latebolt.encoder.session import Session, resolve_device
 from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.hits import Hit, Span
 from latebolt.progress import progress_bar
 from latebolt.scoring import rerank
-from latebolt.values import Hit, Span, TokenVectors
+from latebolt.values import TokenVectors
 
 # Gives the vectors of tokenised texts of a kind, "query" or "document", in order; see `Encoder.run_by`.
 Runner = Callable[[list[TokenIds], str], list[Float32]]

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from tokenizers import Tokenizer
 
-from latebolt.values import Span
+from latebolt.hits import Span
 
 # Characters at a window's end that are looked at again: more than a grapheme, an added token or what a
 # pattern looks ahead for.

@@ -24,7 +24,7 @@ from latebolt.encoder.legibility import Legibility
 from latebolt.encoder.stretches import Stretch, Stretches
 from latebolt.encoder.tally import Letters
 from latebolt.errors import InvalidInput, ModelError
-from latebolt.values import Span
+from latebolt.hits import Span
 
 # Characters of a long text that are tokenised at a time, where all of it is.
 _STRETCH: Final = 16_384

@@ -15,7 +15,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.alignment import align_tokens, match_words
+from latebolt.alignment import align_tokens
 from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
@@ -25,6 +25,7 @@ from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, current, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
+from latebolt.hits import Explanation, Hit, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids
 from latebolt.index.documents.passages import check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
@@ -43,14 +44,14 @@ from latebolt.index.ingest.sources import (
 )
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
-from latebolt.index.search.explain import Explanation, Trace
+from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
-from latebolt.values import Hit, TokenVectors, as_matrix, as_token_vectors
+from latebolt.values import TokenVectors, as_matrix, as_token_vectors
 
 
 class Index:

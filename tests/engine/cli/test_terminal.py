@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import latebolt
-from latebolt.alignment import WordMatch
 from latebolt.cli import terminal
 from latebolt.cli.common import hit_lines, shade
-from latebolt.values import Hit
+from latebolt.hits import Hit, WordMatch
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 COLOURS = re.compile("\x1b\\[(?:0|1|2|32|33)m")

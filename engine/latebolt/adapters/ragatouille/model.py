@@ -22,9 +22,9 @@ from latebolt.adapters.stanford.infra import ColBERTConfig, index_folder
 from latebolt.checks import check_k, passage_text
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
+from latebolt.hits import Hit
 from latebolt.index.filters.tree import any_of
 from latebolt.index.index import Index
-from latebolt.values import Hit
 
 if TYPE_CHECKING:
     from latebolt.adapters.ragatouille.langchain import (

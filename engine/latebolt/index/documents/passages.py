@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from latebolt.checks import whole_number
 from latebolt.errors import InvalidInput
-from latebolt.values import Span
+from latebolt.hits import Span
 
 TOKENS_SETTING: Final = "passage_tokens"
 OVERLAP_SETTING: Final = "passage_overlap"

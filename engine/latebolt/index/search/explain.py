@@ -1,70 +1,15 @@
-"""What a search did, beside its hits: its stages with their times, and which words of each hit matched."""
+"""Notes what a search does while it runs: its stages, their times, and which way segments were searched."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from latebolt.alignment import TokenMatch, WordMatch
 from latebolt.arrays import Float32, Int64
 from latebolt.codec.base import Columns, Scorer
-from latebolt.values import Hit
-
-
-class Stage(NamedTuple):
-    """One stage of a search: its time, and the documents (passages of those that were cut) it looked at, 0
-    where it looks at none."""
-
-    name: str
-    ms: float
-    documents: int
-
-
-class Road(NamedTuple):
-    """How one segment was searched, and why.
-
-    way: "exact", every document exactly; "centroids", all ranked by their centroids and the best scored
-    exactly; "lists", the same with those that lists by centroid bring up. why: a sentence.
-    """
-
-    segment: str
-    way: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The hits of a search and how they came about.
-
-    Args:
-        hits: what the search gives without `explain`.
-        stages: in the order in which they began.
-        alignments: for each hit, its match of every query word; empty for a hit without a text. The cosines
-            are those of fresh token vectors, a hit's score comes from the stored ones.
-        tokens: for each hit, its match of every token of the query, from which `alignments` were made.
-        roads: of each segment that was searched by late interaction, how and why.
-    """
-
-    hits: list[Hit]
-    stages: tuple[Stage, ...]
-    alignments: list[list[WordMatch]]
-    tokens: list[list[TokenMatch]]
-    roads: tuple[Road, ...] = ()
-
-    def record(self) -> dict[str, Any]:
-        """As JSON values: hits with their `matches`, stages and roads."""
-        hits = [
-            {**hit.record(), "matches": [match._asdict() for match in matches]}
-            for hit, matches in zip(self.hits, self.alignments, strict=True)
-        ]
-        return {
-            "hits": hits,
-            "stages": [stage._asdict() for stage in self.stages],
-            "roads": [road._asdict() for road in self.roads],
-        }
+from latebolt.hits import Road, Stage
 
 
 class Trace:

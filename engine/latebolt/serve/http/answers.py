@@ -13,8 +13,8 @@ import msgspec
 import numpy as np
 from starlette.responses import Response
 
-from latebolt.alignment import TokenMatch
 from latebolt.arrays import Float32
+from latebolt.hits import TokenMatch
 
 # Digits behind the point: within a unit vector that is finer than float32, and a third shorter than its repr.
 _DIGITS: Final = 9

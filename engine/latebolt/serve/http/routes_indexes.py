@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from latebolt.encoder.tally import gathered
 from latebolt.errors import InvalidInput
+from latebolt.hits import Hit
 from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
 from latebolt.serve.engine.coalesce import Coalescer
@@ -33,7 +34,6 @@ from latebolt.serve.http.schemas import (
 from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import NAME_PATTERN
 from latebolt.serve.state.service import Service
-from latebolt.values import Hit
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
 

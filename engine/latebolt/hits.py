@@ -1,0 +1,132 @@
+"""What a search gives: hits, how they came about, and which words of them matched.
+
+Plain values without NumPy, so that a client of a server, and the printing of its answers, load no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # knows defaults, as Python's own from 3.13 on
+
+    Id = TypeVar("Id", str, int, default=str)
+else:
+    from typing import TypeVar
+
+    Id = TypeVar("Id", str, int)
+
+Span = tuple[int, int]  # characters [start, end) of a text
+
+# A number with its separators, or letters with inner apostrophes and hyphens.
+_WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*")
+
+
+@dataclass(frozen=True)
+class Hit(Generic[Id]):
+    """One result. `id` is the document's id, a str (its position, an int, for `rerank`); higher `score` is
+    better. `metadata` is empty where the document has none."""
+
+    id: Id
+    score: float
+    text: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values; `metadata` is null where there is none, or an empty one."""
+        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}
+
+
+class WordMatch(NamedTuple):
+    """A query word, the document word its best token matched ("" for a marker), and the cosine of the two."""
+
+    query_word: str
+    document_word: str
+    similarity: float
+
+
+class TokenMatch(NamedTuple):
+    """A token of the query, the document's token it matched best, both as characters [start, end), and the
+    cosine of the two. Markers, which no character stands for, have (0, 0)."""
+
+    query: Span
+    document: Span
+    similarity: float
+
+
+class Stage(NamedTuple):
+    """One stage of a search: its time, and the documents (passages of those that were cut) it looked at, 0
+    where it looks at none."""
+
+    name: str
+    ms: float
+    documents: int
+
+
+class Road(NamedTuple):
+    """How one segment was searched, and why.
+
+    way: "exact", every document exactly; "centroids", all ranked by their centroids and the best scored
+    exactly; "lists", the same with those that lists by centroid bring up. why: a sentence.
+    """
+
+    segment: str
+    way: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The hits of a search and how they came about.
+
+    Args:
+        hits: what the search gives without `explain`.
+        stages: in the order in which they began.
+        alignments: for each hit, its match of every query word; empty for a hit without a text. The cosines
+            are those of fresh token vectors, a hit's score comes from the stored ones.
+        tokens: for each hit, its match of every token of the query, from which `alignments` were made.
+        roads: of each segment that was searched by late interaction, how and why.
+    """
+
+    hits: list[Hit]
+    stages: tuple[Stage, ...]
+    alignments: list[list[WordMatch]]
+    tokens: list[list[TokenMatch]]
+    roads: tuple[Road, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values: hits with their `matches`, stages and roads."""
+        hits = [
+            {**hit.record(), "matches": [match._asdict() for match in matches]}
+            for hit, matches in zip(self.hits, self.alignments, strict=True)
+        ]
+        return {
+            "hits": hits,
+            "stages": [stage._asdict() for stage in self.stages],
+            "roads": [road._asdict() for road in self.roads],
+        }
+
+
+def match_words(query: str, document: str, tokens: Sequence[TokenMatch]) -> list[WordMatch]:
+    """The matches of words, from those of tokens; see `align`."""
+    matches: dict[Span, WordMatch] = {}
+    for token in tokens:
+        if token.query[0] == token.query[1]:
+            continue
+        word, found = _word_at(query, token.query), token.document
+        target = document[slice(*_word_at(document, found))] if found[0] < found[1] else ""
+        match = WordMatch(query[slice(*word)], target, token.similarity)
+        if word not in matches or matches[word].similarity < match.similarity:
+            matches[word] = match
+    return [matches[word] for word in sorted(matches)]
+
+
+def _word_at(text: str, span: Span) -> Span:
+    """The word around some characters; the characters themselves where there is no word."""
+    for word in _WORD.finditer(text, max(0, span[0] - 60), span[1] + 60):
+        if word.start() <= span[0] < word.end():
+            return word.start(), word.end()
+    return span
