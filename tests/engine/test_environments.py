@@ -1,0 +1,66 @@
+"""The Makefile's environments: uv is told what pip's configuration says, and pip installs where uv cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import environments
+from environments import for_uv, install, pip_settings
+
+LISTED = """\
+:env:.find-links='/wheels'
+:env:.timeout='180'
+download.pre='true'
+global.cert='/etc/ours.crt'
+global.constraint='/etc/caps.txt'
+global.extra-index-url='https://user:a=b@one/simple file:///two/simple'
+global.find-links='/elsewhere'
+global.index-url='https://public/simple'
+install.index-url='https://mirror/simple'
+install.no_index='true'
+"""
+
+
+def test_a_mirror_a_cap_and_a_folder_of_wheels_are_handed_over():
+    settings = for_uv(pip_settings(LISTED))
+    assert settings.options == [
+        *("--default-index", "https://mirror/simple"),
+        *("--extra-index-url", "https://user:a=b@one/simple", "--extra-index-url", "file:///two/simple"),
+        *("--find-links", "/wheels", "--constraint", "/etc/caps.txt", "--no-index"),
+    ]
+    assert settings.variables == {"SSL_CERT_FILE": "/etc/ours.crt", "UV_HTTP_TIMEOUT": "180"}
+    assert settings.unknown == []
+
+
+def test_a_setting_that_uv_is_not_told_is_named():
+    assert for_uv({"no-binary": ":all:", "quiet": "1", "no-index": "false"}) == ([], {}, ["no-binary"])
+
+
+@pytest.mark.parametrize("listed", ("global.no-binary=':all:'", "global.quiet='1'"), ids=("unknown", "fails"))
+def test_pip_installs_where_uv_may_not_or_does_not(listed, tmp_path, monkeypatch, capfd):
+    """uv is a program here that notes its arguments and fails; pip says only that it was asked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(environments, "UV", tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name, text in (("uv", 'echo "$*" >> asked; exit 2'), ("python", f'echo "{listed}"')):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    ran = []
+
+    def run(*command, environment=None):
+        ran.append(list(map(str, command)))
+        if str(command[0]) == str(tmp_path / "bin/uv"):
+            subprocess.run(command, check=True)
+
+    monkeypatch.setattr(environments, "_run", run)
+    install(tmp_path / "made", ["-e", "."])
+    assert ran[-2] == [sys.executable, "-m", "venv", str(tmp_path / "made")]
+    assert ran[-1][:4] == [str(tmp_path / "made/bin/python"), "-m", "pip", "install"] and ran[-1][-2:] == [
+        "-e",
+        ".",
+    ]
+    assert (tmp_path / "asked").exists() == ("no-binary" not in listed)
+    assert "pip installs" in capfd.readouterr().err
