@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -188,17 +187,15 @@ def others(index: str, threads: int, rounds: int) -> list[dict[str, object]]:
     """A row a library that is installed."""
     from encode import ASSETS, prepare
     from latebolt import Index
-    from latebolt_export.starter import weights_folder
+    from latebolt_export.recipe import data_file
+    from latebolt_export.starter import HEAD, weights_folder
 
     prepare()
     opened = Index.open(index)
     texts = [hit.text or "" for hit in opened.search(QUERY, k=len(opened), exhaustive=True)]
     vectors = opened.encoder.encode_documents(texts)
     rows: list[dict[str, object]] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        resources.as_file(resources.files("latebolt_export") / "data" / "starter_head.safetensors") as head,
-    ):
+    with tempfile.TemporaryDirectory() as folder, data_file(HEAD) as head:
         np.save(Path(folder) / "values.npy", vectors.values)
         np.save(Path(folder) / "offsets.npy", vectors.offsets)
         names = {"folder": folder, "assets": str(ASSETS), "weights": str(weights_folder()), "head": str(head)}

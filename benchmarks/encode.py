@@ -26,7 +26,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,8 +180,10 @@ def torch_colbert(attention: str, encoder: str = "small"):  # type: ignore[no-un
     import torch
     from safetensors.torch import load_file
 
+    from latebolt_export.recipe import data_file
+
     bert, head_name = {"small": _small_bert, "multilingual": _multilingual_bert}[encoder](attention)
-    with resources.as_file(resources.files("latebolt_export") / "data" / head_name) as file:
+    with data_file(head_name) as file:
         (weight,) = load_file(file).values()
 
     class Colbert(torch.nn.Module):
@@ -201,10 +202,10 @@ def torch_colbert(attention: str, encoder: str = "small"):  # type: ignore[no-un
 def _small_bert(attention: str) -> tuple[Any, str]:
     from transformers import BertModel
 
-    from latebolt_export.starter import weights_folder
+    from latebolt_export.starter import HEAD, weights_folder
 
     bert = BertModel.from_pretrained(weights_folder(), attn_implementation=attention)
-    return bert, "starter_head.safetensors"
+    return bert, HEAD
 
 
 def _multilingual_bert(attention: str) -> tuple[Any, str]:

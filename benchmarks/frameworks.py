@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,8 @@ def prepare() -> None:
     from safetensors.torch import load_file, save_file
 
     from latebolt_export import export_model
-    from latebolt_export.starter import weights_folder
+    from latebolt_export.recipe import data_file
+    from latebolt_export.starter import HEAD, weights_folder
 
     checkpoint = ASSETS / "stanford"
     if not (checkpoint / "artifact.metadata").exists():  # written last
@@ -132,9 +132,7 @@ def prepare() -> None:
             "vocab.txt",
         ):
             shutil.copy(weights_folder() / name, checkpoint / name)
-        with resources.as_file(
-            resources.files("latebolt_export") / "data" / "starter_head.safetensors"
-        ) as file:
+        with data_file(HEAD) as file:
             (head,) = load_file(file).values()
         state = load_file(weights_folder() / "model.safetensors")
         state = {f"bert.{key}": value.contiguous() for key, value in state.items()}

@@ -27,9 +27,9 @@ from torch.nn.functional import cross_entropy, kl_div, normalize
 from latebolt.encoder.encoder import Encoder
 from latebolt.evaluate import read_collection
 from latebolt.values import TokenVectors
-from latebolt_export import multilingual, starter
+from latebolt_export import multilingual, recipe, starter
 
-RECIPES = {starter.NAME: starter.build_headless, multilingual.NAME: multilingual.build_headless}
+SOURCES = {starter.NAME: starter.shipped_checkpoint, multilingual.NAME: multilingual.shipped_checkpoint}
 
 SEEDS, NEIGHBOURS = 8, 8  # a batch: so many documents, each with its nearest ones as hard negatives
 TEACHER_SCALE = 8.0  # sharpens MaxSim differences before the softmax of the divergence
@@ -223,14 +223,14 @@ def made_by(model: str, steps: int, hold_out: bool) -> str:
 @click.option("--steps", default=Settings.steps, show_default=True)
 @click.option("--hold-out", is_flag=True, help="Leave every second query out and measure on those.")
 @click.option("--threads", default=2, show_default=True)
-@click.option("--model", type=click.Choice(sorted(RECIPES)), default=starter.NAME, show_default=True)
+@click.option("--model", type=click.Choice(sorted(SOURCES)), default=starter.NAME, show_default=True)
 def main(
     collections: tuple[Path, ...], out: Path, steps: int, hold_out: bool, threads: int, model: str
 ) -> None:
     """Fit a built-in model's head on COLLECTIONS (BEIR layout)."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        RECIPES[model](Path(folder) / "model")
+        recipe.build_headless(SOURCES[model](), model, Path(folder) / "model")
         with Encoder.load(Path(folder) / "model", "fp32", threads=threads) as encoder:
             sets = [training_set(encoder, collection, hold_out) for collection in collections]
     dims = (128, 96, 64)

@@ -7,13 +7,11 @@ Run it with `python -m latebolt_export.multilingual OUT`. The encoder's weights 
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import sys
 import unicodedata
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -78,23 +76,12 @@ def build_multilingual(
     return build(found, Path(out), NAME, options, progress)
 
 
-def build_headless(out: str | Path) -> Contract:
-    """The float32 encoder at its full width, for `fit_head`: the head passes vectors on as they are."""
-    found = shipped_checkpoint()
-    found = dataclasses.replace(found, projections=(heads.identity(found.hidden),))
-    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
-
-
 def shipped_checkpoint() -> Checkpoint:
     """The source of the model that latebolt ships."""
     path = weights_file()
     need_export_libraries()
-    with _own_head() as head:
+    with recipe.data_file(HEAD) as head:
         return checkpoint(path, head_file.read(head))
-
-
-def _own_head() -> AbstractContextManager[Path]:
-    return resources.as_file(resources.files("latebolt_export") / "data" / HEAD)
 
 
 def weights_file() -> Path:
@@ -195,7 +182,7 @@ def _collections() -> list[str]:
     """What the head that this package has was made of, as its file says."""
     from safetensors import safe_open
 
-    with _own_head() as head, safe_open(head, framework="np") as file:
+    with recipe.data_file(HEAD) as head, safe_open(head, framework="np") as file:
         return list(json.loads(file.metadata()["about"])["collections"])
 
 

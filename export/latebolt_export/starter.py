@@ -19,7 +19,6 @@ from latebolt_export.pipeline import ExportOptions, Progress, build
 from latebolt_export.requirements import need_export_libraries
 from latebolt_export.source import checkpoint
 from latebolt_export.source.checkpoint import Checkpoint
-from latebolt_export.source.heads import identity
 
 NAME = "starter"
 HEAD = "starter_head.safetensors"
@@ -55,7 +54,7 @@ def build_starter(
         RuntimeUnavailable: the weights' package or the `export` extra is not installed.
         ExportError: see `export_model`.
     """
-    found, data = _checkpoint(), resources.files("latebolt_export") / "data"
+    found, data = shipped_checkpoint(), resources.files("latebolt_export") / "data"
     version = metadata.version(PACKAGE)
     found = dataclasses.replace(
         found,
@@ -71,17 +70,11 @@ def build_starter(
     return build(found, Path(out), NAME, options, progress)
 
 
-def build_headless(out: str | Path) -> Contract:
-    """The float32 encoder at its full width, for `fit_head`: the head passes vectors on as they are."""
-    found = _checkpoint()
-    found = dataclasses.replace(found, projections=(identity(found.hidden),))
-    return build(found, Path(out), NAME, ExportOptions(precisions=("fp32",)), lambda step: None)
-
-
-def _checkpoint() -> Checkpoint:
+def shipped_checkpoint() -> Checkpoint:
+    """The source of the model that latebolt ships."""
     folder = weights_folder()
     need_export_libraries()
-    with resources.as_file(resources.files("latebolt_export") / "data" / HEAD) as head:
+    with recipe.data_file(HEAD) as head:
         return checkpoint.load(folder, head)
 
 

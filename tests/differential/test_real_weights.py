@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -18,7 +17,7 @@ from latebolt.contract import TextRules
 from latebolt.corpus.stdlib import read_stdlib
 from latebolt.evaluate import Collection, measure
 from latebolt.evaluate.measures import ranking_of
-from latebolt_export import export_model, starter
+from latebolt_export import export_model, recipe, starter
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +48,7 @@ def ranked(collection, tmp_path_factory) -> tuple[np.ndarray, Path]:
         pytest.skip(f"needs the weights of {starter.PACKAGE}")
     texts = {"documents": collection.documents, "queries": collection.queries}
     (out / "collection.json").write_text(json.dumps(texts))
-    with resources.as_file(resources.files("latebolt_export") / "data" / "starter_head.safetensors") as head:
+    with recipe.data_file(starter.HEAD) as head:
         ask(python, "with_real_weights", out, starter.weights_folder(), head, out / "collection.json", out)
     export_model(out / "model", out / "made", precisions=("fp32",))
     return np.load(out / "scores.npy"), out / "made"

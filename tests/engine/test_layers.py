@@ -192,10 +192,10 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "memory",
             "requirements",
         },
-        "recipe": set(),
+        "recipe": {"pipeline", "source"},
         "starter": {"recipe", "pipeline", "source", "requirements"},
         "multilingual": {"recipe", "pipeline", "source", "requirements"},
-        "fit_head": {"starter", "multilingual"},
+        "fit_head": {"starter", "multilingual", "recipe"},
         "cut_vocabulary": {"multilingual", "recipe", "source"},
     },
 }

@@ -128,8 +128,8 @@ def test_a_head_names_the_command_that_made_it(tmp_path, monkeypatch):
     write("qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t3\t1\n")
     encoders = []
 
-    def model(folder):
-        encoders.append(folder)
+    def build_headless(found, name, out):
+        encoders.append((found, name))
 
     class Encoder:
         def __enter__(self):
@@ -145,12 +145,13 @@ def test_a_head_names_the_command_that_made_it(tmp_path, monkeypatch):
         def encode_queries(self, texts):
             return TokenVectors(np.eye(256, dtype=np.float32)[: len(texts)], np.arange(len(texts) + 1))
 
-    monkeypatch.setitem(fit_head.RECIPES, "multilingual", model)
+    monkeypatch.setitem(fit_head.SOURCES, "multilingual", lambda: "its checkpoint")
+    monkeypatch.setattr(fit_head.recipe, "build_headless", build_headless)
     monkeypatch.setattr(fit_head.Encoder, "load", lambda *given, **more: Encoder())
     arguments = [str(tmp_path / "c"), "--out", str(tmp_path / "h.safetensors"), "--steps", "0"]
     done = CliRunner().invoke(fit_head.main, [*arguments, "--model", "multilingual"])
     assert done.exit_code == 0, done.output
-    assert encoders[-1] == "closed"
+    assert encoders == [("its checkpoint", "multilingual"), "closed"]
     with safe_open(tmp_path / "h.safetensors", framework="np") as file:
         about = json.loads(file.metadata()["about"])
         assert file.get_tensor("linear.weight").shape == (128, 256)

@@ -24,6 +24,7 @@ from differential.texts import TEXTS
 from latebolt import contract
 from latebolt.errors import ExportError, RuntimeUnavailable
 from latebolt_export import multilingual, starter
+from latebolt_export import recipe as shared
 from latebolt_export.judge import parity, texts
 from latebolt_export.source import head_file, heads
 
@@ -182,9 +183,9 @@ def test_without_a_head_the_encoders_own_vectors_come_out(recipe, monkeypatch):
     need(recipe)
     asked = []
     monkeypatch.setattr(
-        recipe.module, "build", lambda found, out, name, options, progress: asked.append((found, options))
+        shared, "build", lambda found, out, name, options, progress: asked.append((found, options))
     )
-    recipe.module.build_headless("out")
+    shared.build_headless(recipe.module.shipped_checkpoint(), recipe.module.NAME, "out")
     ((found, options),) = asked
     (head,) = found.projections
     assert (head.layers, head.dim, options.precisions, options.dims) == ((), recipe.hidden, ("fp32",), None)
