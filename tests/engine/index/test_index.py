@@ -190,7 +190,7 @@ def test_a_failing_or_interrupted_add_changes_nothing(index, monkeypatch):
     [
         ({"texts": "one"}, "one str"),
         ({"texts": ["a", None]}, r"\[1\]"),
-        ({"texts": ["a"], "ids": ["a", "b"]}, "ids should have 1"),
+        ({"texts": ["a"], "ids": ["a", "b"]}, "ids should have one entry a document, 1 in all, got 2"),
         ({"texts": ["a"], "ids": [""]}, "id"),
         ({"texts": ["a"], "ids": [3]}, "id"),
         ({"texts": ["a"], "metadata": [{"x": object()}]}, "metadata"),

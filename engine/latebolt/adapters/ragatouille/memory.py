@@ -39,7 +39,7 @@ class EncodedDocuments:
         """
         if metadata is not None and len(metadata) != len(texts):
             raise InvalidInput(
-                f"document_metadatas should have {len(texts)} entries, one a document, got {len(metadata)}."
+                f"document_metadatas should have one entry a document, {len(texts)} in all, got {len(metadata)}."
             )
         self._texts += texts
         self._metadata += [None] * len(texts) if metadata is None else metadata

@@ -62,7 +62,7 @@ def check_documents(
     """
     for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
         if values is not None and len(values) != n:
-            raise InvalidInput(f"{name} should have {n} entries, one a document, got {len(values)}.")
+            raise InvalidInput(f"{name} should have one entry a document, {n} in all, got {len(values)}.")
     given_columns = (ids, texts, metadata)
     columns: list[Iterable[Any]] = [itertools.repeat(None, n) if c is None else c for c in given_columns]
     found = []
