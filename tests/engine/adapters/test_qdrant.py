@@ -213,7 +213,7 @@ def test_a_document_without_vectors_is_kept_and_not_found(engine, rng):
 
 def test_wrong_input_is_refused_by_name(engine, encoder, rng):
     made = engine.create(encoder)
-    with pytest.raises(InvalidInput, match=r"ids should have 5 entries"):
+    with pytest.raises(InvalidInput, match=r"ids should have one entry a document, 5 in all"):
         made.add(TEXTS, ids=["a"])
     with pytest.raises(InvalidInput, match=r"metadata\[1\]\.a is nan"):
         made.add(TEXTS[:2], metadata=[{}, {"a": float("nan")}])

@@ -225,7 +225,7 @@ def test_documents_in_memory(rag, encoder):
     assert (both[1][0]["result_index"], both[1][0]["document_metadata"]) == (3, {"n": 4})
     assert both[0][0]["document_metadata"] is None
     assert len(rag.search_encoded_docs("cat", k=99)) == 4
-    with pytest.raises(ValueError, match="2 entries"):
+    with pytest.raises(ValueError, match="2 in all, got 1"):
         rag.encode(["a", "b"], document_metadatas=[{}])
     rag.clear_encoded_docs()  # does not sleep
     with pytest.raises(InvalidInput):
@@ -335,7 +335,7 @@ def test_no_word_is_lost_by_splitting(encoder, ends, size):
 
 
 def test_splitting_refuses(encoder):
-    with pytest.raises(InvalidInput, match="2 entries"):
+    with pytest.raises(InvalidInput, match="2 in all, got 1"):
         sentence_splitter(["a", "b"], ["x"], encoder=encoder)
     assert sentence_splitter(["  "], ["x"], encoder=encoder) == [{"document_id": "x", "content": ""}]
 

@@ -39,7 +39,8 @@ class EncodedDocuments:
         """
         if metadata is not None and len(metadata) != len(texts):
             raise InvalidInput(
-                f"document_metadatas should have one entry a document, {len(texts)} in all, got {len(metadata)}."
+                f"document_metadatas should have one entry a document, {len(texts)} in all, "
+                f"got {len(metadata)}."
             )
         self._texts += texts
         self._metadata += [None] * len(texts) if metadata is None else metadata

@@ -51,7 +51,10 @@ def sentence_splitter(
         InvalidInput: a document is no str, or there is not one id a document.
     """
     if len(documents) != len(document_ids):
-        raise InvalidInput(f"document_ids should have {len(documents)} entries, got {len(document_ids)}.")
+        raise InvalidInput(
+            f"document_ids should have one entry a document, {len(documents)} in all, "
+            f"got {len(document_ids)}."
+        )
     cutting = Cutting(chunk_size, min(chunk_size // 4, 64))
     counter = encoder or Encoder.load("starter")
     chunks: list[Chunk] = []
