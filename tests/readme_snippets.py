@@ -156,6 +156,7 @@ def _run_shell(code: str, folder: Path) -> int:
                 continue
             elif words[0] == "latebolt":
                 home = [str(folder) + word[1:] if word.startswith("~/") else word for word in words[1:]]
+                home = [_SERVER.sub(f"127.0.0.1:{port}", word) for word in home]
                 _finished([sys.executable, "-m", "latebolt", *home], folder)
             elif words[0] == "curl" and port:
                 there = [_SERVER.sub(f"127.0.0.1:{port}", word) for word in words[1:]]

@@ -12,7 +12,10 @@ LateboltError
 │   ├── IndexCorrupt                       a file contradicts the manifest
 │   ├── IndexLocked                        another process is writing
 │   └── ModelMismatch (ValueError)         the index was made with another model
-└── StorageFull       (OSError)            the disk is full; the last commit is intact
+├── StorageFull       (OSError)            the disk is full; the last commit is intact
+└── ServerError                            a server that was asked refused, or gave no answer
+    ├── RequestInvalid (InvalidInput)      it says that the request does not fit
+    └── ServerUnreachable                  it cannot be reached, or took too long
 
 A message names the thing, the place, what was expected and found, and the way out, on one line.
 """
@@ -89,3 +92,36 @@ class StorageFull(LateboltError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ServerError(LateboltError):
+    """A server that was asked refused, or gave no answer that can be read.
+
+    Args:
+        status: of its answer; None where there was none.
+        code: the server's word for it, such as "index_not_found"; "" where it has none.
+        request_id: finds the request in the server's log.
+        retry_after: seconds after which it says to ask again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id, self.retry_after = status, code, request_id, retry_after
+
+    def __reduce__(self) -> tuple[type[ServerError], tuple[object, ...]]:
+        return type(self), (str(self), self.status, self.code, self.request_id, self.retry_after)
+
+
+class RequestInvalid(ServerError, InvalidInput):
+    """The server says that the request does not fit."""
+
+
+class ServerUnreachable(ServerError):
+    """The server cannot be reached, or took too long."""

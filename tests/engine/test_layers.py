@@ -16,6 +16,7 @@ ENGINE = Path(latebolt.__file__).parent
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "hits": set(),
+    "client": {"checks", "hits", "errors"},
     "arrays": set(),
     "contract": {"errors"},
     "checks": {"errors"},
@@ -105,6 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cli": {
         "hits",
+        "client",
         "caches",
         "checks",
         "cpus",

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+from click.core import ParameterSource
 
 from latebolt.cli.common import hit_lines, is_index, json_option, match_line, model_options, threads_option
 from latebolt.cli.terminal import note, print_json, say
 from latebolt.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from latebolt.index.search.fusion import Mode
+    from latebolt.hits import Explanation, Hit
 
 
 @click.command("search")
-@click.argument("index", type=click.Path())
-@click.argument("query")
+@click.argument("index", type=click.Path(), metavar="[INDEX]")
+@click.argument("query", required=False, metavar="QUERY")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Hits wanted.")
 @click.option("--where", help="Only documents whose metadata satisfy this, e.g. 'year >= 2020'.")
 @click.option(
@@ -31,43 +33,66 @@ if TYPE_CHECKING:
 )
 @click.option("--exhaustive", is_flag=True, help="Score every document exactly, however many there are.")
 @click.option("--explain", is_flag=True, help="Say which words matched, and where the time went.")
+@click.option("--url", help="Ask a running `latebolt serve` at this address instead.")
+@click.option("--index", "name", help="The name of its index, with --url.")
+@click.option(
+    "--api-key", envvar="LATEBOLT_API_KEY", show_envvar=True, help="A key of the server. Use the variable."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
 @threads_option
 @json_option
 def search_command(
     index: str,
-    query: str,
-    k: int,
-    where: str | None,
-    mode: Mode,
-    exhaustive: bool,
-    explain: bool,
+    query: str | None,
+    url: str | None,
+    name: str | None,
+    api_key: str | None,
     device: str,
     threads: int | None,
     as_json: bool,
+    explain: bool,
+    **asked: Any,
 ) -> None:
     """Print the documents of INDEX that answer QUERY best.
 
     \b
     latebolt search notes.index "how do I renew my passport"
     latebolt search papers.index "sparse attention" -k 3 --where 'year >= 2020 and lang in ("en", "de")'
+    latebolt search --url http://127.0.0.1:8080 --index notes "how do I renew my passport"
     """
-    from latebolt import Index
-
-    start = time.perf_counter()
-    if not is_index(index) and is_index(query):
-        raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
-    opened = Index.open(index, device=device, threads=threads)
-    if as_json and not explain:
-        print_json([hit.record() for hit in opened.search(query, k, where, exhaustive, mode)])
-        return
-    opened.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
-    loaded = time.perf_counter()
-    found = opened.search(query, k, where, exhaustive, mode, explain=True)
-    load_ms = 1e3 * (loaded - start)
+    if url is None:
+        _refuse("--url", name=name)
+        if query is None:
+            raise click.UsageError("Missing argument 'QUERY'.", click.get_current_context())
+        source: _Source = _Local(index, query, device, threads)
+    else:
+        _refuse("an index on this machine", device=device, threads=threads)
+        if query is not None:
+            raise InvalidInput(f"{index}: with --url, the index is named by --index NAME.")
+        query = index
+        source = _Server(url, name, api_key)
+    with source:
+        if as_json and not explain:
+            print_json([hit.record() for hit in source.hits(query, asked)])
+            return
+        found = source.explained(query, asked)
     if as_json:
-        print_json({**found.record(), "load_ms": load_ms})
+        print_json({**found.record(), "load_ms": source.load_ms})
         return
+    _show(found, explain, source.load_ms)
+
+
+def _refuse(what: str, **options: object) -> None:
+    """Options that were given and mean something only with something else."""
+    context = click.get_current_context()
+    for option in options:
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            flag = {"name": "index"}.get(option, option)
+            raise InvalidInput(f"--{flag} is for a search of {what}. Leave one of the two out.")
+
+
+def _show(found: Explanation, explain: bool, load_ms: float) -> None:
+    """Hits for people."""
     if not found.hits:
         note("no document qualifies")
     for rank, (hit, matches) in enumerate(zip(found.hits, found.alignments, strict=True), start=1):
@@ -81,6 +106,77 @@ def search_command(
         for road in found.roads:
             note(f"segment {road.segment}: {road.way}, since {road.why}")
         note(f"loading: {load_ms:.0f} ms")
+
+
+class _Source(Protocol):
+    """Where a search is done. `load_ms`: the time until it could be, 0 where that is somebody else's."""
+
+    load_ms: float
+
+    def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
+        """The hits."""
+
+    def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
+        """The hits, and how they came about."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _Local:
+    def __init__(self, index: str, query: str, device: str, threads: int | None) -> None:
+        from latebolt import Index
+
+        if not is_index(index) and is_index(query):
+            raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
+        self._start = time.perf_counter()
+        self._index, self.load_ms = Index.open(index, device=device, threads=threads), 0.0
+
+    def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
+        found: Sequence[Hit[str]] = self._index.search(query, **asked)
+        return found
+
+    def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
+        self._index.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
+        self.load_ms = 1e3 * (time.perf_counter() - self._start)
+        return self._index.search(query, **asked, explain=True)
+
+    def __enter__(self) -> _Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+
+
+class _Server:
+    load_ms = 0.0
+
+    def __init__(self, url: str, name: str | None, api_key: str | None) -> None:
+        from latebolt.client import Client
+
+        self._client = Client(url, api_key)
+        self._name = name if name is not None else self._only_index(url)
+
+    def _only_index(self, url: str) -> str:
+        names = [info.name for info in self._client.list_indexes()]
+        if len(names) != 1:
+            there = f"has {', '.join(names[:20])}" if names else "has none yet"
+            raise InvalidInput(f"{url}: which index? Give --index NAME; the server {there}.")
+        return names[0]
+
+    def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
+        found: Sequence[Hit[str]] = self._client.search(self._name, query, **asked)
+        return found
+
+    def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
+        return self._client.search(self._name, query, **asked, explain=True)
+
+    def __enter__(self) -> _Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
 
 def _swapped(first: str, second: str) -> str:

@@ -1,0 +1,192 @@
+"""What the server answers, as typed values; fields that a later server adds are ignored.
+
+Hits and explanations are those of the library (`latebolt.hits`), so that what prints or handles the ones of
+a local index takes these too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from latebolt.hits import Explanation, Hit, Road, Span, Stage, TokenMatch, match_words
+
+
+class IndexInfo(msgspec.Struct, frozen=True):
+    """An index in figures."""
+
+    name: str
+    documents: int
+    passages: int
+    tokens: int
+    bytes: int
+    deleted: int
+    generation: int
+    dimensions: int
+    bits: int
+    passage_tokens: int | None = None
+    passage_overlap: int | None = None
+    model: str | None = None
+    precision: str | None = None
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """The served model."""
+
+    id: str
+    dimensions: list[int]
+    precision: str
+    max_tokens: int
+    aliases: list[str]
+
+
+class Added(msgspec.Struct, frozen=True):
+    """Documents that are on disk.
+
+    Args:
+        truncated: of them, or of their passages, those that were not read to their end.
+        unread_script: whether most of the texts, by a sample, are in a script that the model does not read.
+        ids: empty for an addition in the background.
+    """
+
+    added: int = 0
+    truncated: int = 0
+    unread_script: bool = False
+    ids: list[str] = []
+
+    def __add__(self, other: Added) -> Added:
+        return Added(
+            self.added + other.added,
+            self.truncated + other.truncated,
+            self.unread_script or other.unread_script,
+            self.ids + other.ids,
+        )
+
+
+class Job(msgspec.Struct, frozen=True):
+    """An addition in the background: all its documents are on disk when it is "done", none before."""
+
+    id: str
+    index: str
+    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    documents: int
+    created: float
+    ended: float | None = None
+    detail: str | None = None
+    truncated: int | None = None
+    unread_script: bool | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("done", "failed", "interrupted")
+
+    @property
+    def added(self) -> Added:
+        """What a job that is done has added."""
+        return Added(self.documents, self.truncated or 0, bool(self.unread_script))
+
+
+class Status(msgspec.Struct, frozen=True):
+    """A word on the server's state."""
+
+    status: str
+
+
+class Indexes(msgspec.Struct, frozen=True):
+    """All indexes."""
+
+    data: list[IndexInfo]
+
+
+class Models(msgspec.Struct, frozen=True):
+    """The models; one."""
+
+    data: list[ModelInfo]
+
+
+class Jobs(msgspec.Struct, frozen=True):
+    """Jobs, newest first."""
+
+    data: list[Job]
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """How many of the documents there were."""
+
+    deleted: int
+
+
+class _Part(msgspec.Struct, frozen=True):
+    start: int
+    end: int
+
+
+class _Match(msgspec.Struct, frozen=True):
+    query: _Part | None
+    document: _Part | None
+    similarity: float
+
+    def match(self) -> TokenMatch:
+        return TokenMatch(_span(self.query), _span(self.document), self.similarity)
+
+
+def _span(part: _Part | None) -> Span:
+    return (part.start, part.end) if part else (0, 0)
+
+
+class _FoundHit(msgspec.Struct, frozen=True):
+    id: str
+    score: float
+    text: str | None = None
+    metadata: dict[str, Any] | None = None
+    matches: list[_Match] = []
+
+
+class _Stage(msgspec.Struct, frozen=True):
+    name: str
+    ms: float
+    documents: int
+
+
+class _Road(msgspec.Struct, frozen=True):
+    segment: str
+    way: str
+    why: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An answer to a search; `stages` and `roads` where it was asked to explain."""
+
+    hits: list[_FoundHit]
+    truncated: bool = False
+    stages: list[_Stage] = []
+    roads: list[_Road] = []
+
+    def plain(self) -> list[Hit[str]]:
+        """The hits."""
+        return [Hit(hit.id, hit.score, hit.text, hit.metadata or {}) for hit in self.hits]
+
+    def explained(self, query: str) -> Explanation:
+        """As `Index.search(explain=True)` gives it."""
+        tokens = [[each.match() for each in hit.matches] for hit in self.hits]
+        words = [match_words(query, hit.text or "", m) for hit, m in zip(self.hits, tokens, strict=True)]
+        stages = tuple(Stage(each.name, each.ms, each.documents) for each in self.stages)
+        roads = tuple(Road(each.segment, each.way, each.why) for each in self.roads)
+        return Explanation(self.plain(), stages, words, tokens, roads)
+
+
+class _Result(msgspec.Struct, frozen=True):
+    index: int
+    relevance_score: float
+
+
+class Ranked(msgspec.Struct, frozen=True):
+    """Passages, best first."""
+
+    results: list[_Result]
+
+    def hits(self, documents: list[str]) -> list[Hit[int]]:
+        """With the texts, which the server was not asked to send back."""
+        return [Hit(each.index, each.relevance_score, documents[each.index]) for each in self.results]
