@@ -5,7 +5,6 @@ Pure functions; each gives the value as the library goes on with it, or says wha
 
 from __future__ import annotations
 
-import difflib
 import operator
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -179,6 +178,8 @@ def unknown_name(name: str, known: Iterable[str], also: Mapping[str, str] | None
     known = list(known)
     meant = (also or {}).get(name.lower())
     if meant not in known:
+        import difflib  # only who mistypes waits for it
+
         meant = next(iter(difflib.get_close_matches(name.lower(), known, 1)), None)
     hint = f'did you mean "{meant}"? ' if meant else ""
     return f"is not known here; {hint}There are: {', '.join(known)}."

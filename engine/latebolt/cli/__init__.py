@@ -6,9 +6,12 @@ below this package.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -34,6 +37,10 @@ _COMMANDS = {
     "cost": "cost",
     "doctor": "doctor",
 }
+
+
+# Commands that have nothing left to do once they have printed.
+_LEAVE_AT_ONCE = ("search", "rerank")
 
 
 class _Commands(click.Group):
@@ -66,7 +73,21 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exit code 0, 1 for failure, 2 for misuse, 130 for Ctrl-C."""
     prepare()
-    sys.exit(run(arguments))
+    code = run(arguments)
+    named = sys.argv[1:] if arguments is None else arguments
+    if named[:1] and named[0] in _LEAVE_AT_ONCE:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process as `sys.exit` does, but for taking apart what the system takes away in one piece: sessions,
+    compiled kernels and modules, a sixth of a command's time."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, gone, or None
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,11 +110,14 @@ class Encoder:
         def on(where: tuple[str, int]) -> Encoder:
             order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
             fastest = next(name for name in order if name in folder.contract.graphs)
-            text = TextPipeline(folder.tokenizer(), folder.contract)
-            model = Model(folder, precision or fastest, where)
-            encoder = cls(model, text, head, threads or available_cpus())
-            encoder._session(encoder.threads)  # what cannot be loaded is said now
-            return encoder
+            tokenizer = folder.tokenizer()
+            model, n_threads = Model(folder, precision or fastest, where), threads or available_cpus()
+            # Side by side: ONNX Runtime loads and optimises a graph without the GIL, the tokenizer needs it.
+            with ThreadPoolExecutor(1, thread_name_prefix="latebolt-load") as worker:
+                loading = worker.submit(model.session, head, n_threads)
+                text = TextPipeline(tokenizer, folder.contract)
+            loading.result()  # what cannot be loaded is said now
+            return cls(model, text, head, n_threads)
 
         where = resolve_device(device)
         try:
@@ -143,6 +147,8 @@ class Encoder:
 
     def warmup(self) -> None:
         """Load what the first query and the first bulk job would wait for."""
+        if self._on_cpu:
+            self._session(1)
         self.encode_queries(["warm up"])
         self.encode_documents(["warm up"] * _BULK_TEXTS)
 
@@ -457,7 +463,10 @@ class Encoder:
         results: list[Float32] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
         longest_first = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
         bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._on_cpu
-        session = self._session(1 if bulk else self.threads)
+        model = self._model
+        session = (
+            model.bulk_session(self._head, self.threads, len(tokens)) if bulk else self._session(self.threads)
+        )
 
         with progress_bar(len(tokens), "encode", "text", show_progress) as bar:
 

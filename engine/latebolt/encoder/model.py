@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Final
 
 from latebolt.contract import Head
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
 from latebolt.errors import InvalidInput
+
+# Texts of bulk work that run on the session that is loaded, before one of a thread a run pays for its loading,
+# which takes as long as encoding a few of them. A command that encodes ten never loads it.
+_TEXTS_BEFORE_BULK: Final = 32
 
 _abandoned: list[object] = []  # sessions of a parent process, see Model._leave_parent
 
@@ -35,6 +40,7 @@ class Model:
     def _begin(self) -> None:
         self.sessions: dict[int, Session] = {}  # by threads; for looking at
         self._views: dict[tuple[int, Head], Session] = {}
+        self._bulk_texts = 0  # that ran on another session than that of bulk work
         self._lock = threading.Lock()
         self._owner = os.getpid()
 
@@ -68,6 +74,19 @@ class Model:
                     self.sessions[threads] = Session(self._file, self._graph, head, threads, self.device)
                 self._views[key] = self.sessions[threads].at(head)
             return self._views[key]
+
+    def bulk_session(self, head: Head, threads: int, n_texts: int) -> Session:
+        """The session for so many texts side by side: of one thread a run, once there are enough of them, else
+        the one of `threads`. A text's vectors are the same from either.
+
+        Raises:
+            See `session`.
+        """
+        self._leave_parent()
+        with self._lock:
+            self._bulk_texts += n_texts
+            few = 1 not in self.sessions and self._bulk_texts < _TEXTS_BEFORE_BULK
+        return self.session(head, threads if few else 1)
 
     def close(self) -> None:
         """Release the memory; every view of the model then refuses to encode."""

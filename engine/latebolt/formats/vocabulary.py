@@ -230,7 +230,7 @@ def _read(folder: Path) -> Tokenizer:
             f"model, or get a {FILE_NAME} from its authors."
         )
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(path.read_bytes())  # not from_file, which takes half as long again
     except Exception as error:  # the Rust side raises plain Exception
         raise ModelError(f"{path}: is not a tokenizer ({error}). Download it again.") from error
 

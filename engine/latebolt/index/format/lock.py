@@ -14,13 +14,14 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import TYPE_CHECKING, Final
 
 from latebolt.errors import IndexLocked
 from latebolt.index.format import files, layout
 from latebolt.index.format.files import writing
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _LOOK_SECONDS: Final = 0.05  # how often a waiting thread looks whether a turn has ended without saying so
 
@@ -71,6 +72,8 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
     Raises:
         IndexLocked: another process still holds it, or this very thread does.
     """
+    from filelock import FileLock  # readers never wait for its import
+
     path = folder / layout.LOCK
     turn = _Turn(_turns.setdefault(os.path.realpath(folder), deque()))
     lock = FileLock(path, timeout=timeout if timeout < math.inf else -1, thread_local=False)
@@ -98,6 +101,8 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
 
 
 def _acquire(lock: BaseFileLock, folder: Path) -> None:
+    from filelock import Timeout
+
     try:
         lock.acquire()
     except Timeout as error:

@@ -7,7 +7,6 @@ as in an index that is still growing, so it is answered as it stands (no documen
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -41,6 +40,8 @@ def check_fields(segments: Sequence[Segment], where: Where | None) -> None:
         known = sorted({each for segment in segments for each in segment.texts.fields(_LOOKED_AT)})
         if not known:
             return
+        import difflib  # only who mistypes waits for it
+
         near = difflib.get_close_matches(field, known, 1, _NEAR)
         if near:
             raise InvalidInput(
