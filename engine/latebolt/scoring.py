@@ -15,6 +15,7 @@ from latebolt.arrays import Float32
 from latebolt.checks import check_k, check_query, passage_text
 from latebolt.errors import InvalidInput
 from latebolt.hits import Hit, Span
+from latebolt.kernels import native
 from latebolt.kernels.maxsim import maxsim_arrays
 from latebolt.values import TokenVectors, as_matrix, as_token_vectors
 
@@ -30,6 +31,11 @@ class TextEncoder(Protocol):
 
     def spans(self, text: str, kind: str) -> list[Span]:
         """Characters each vector stands for."""
+
+
+def get_ready() -> None:
+    """Load what the first scores of this process wait for, in a while in which nothing else happens."""
+    native.get_ready()
 
 
 def maxsim(query: npt.ArrayLike, documents: TokenVectors | Iterable[npt.ArrayLike]) -> Float32:

@@ -94,6 +94,27 @@ def test_no_command_loads_torch(command):
     assert not loaded_after(code) & FORBIDDEN
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"from latebolt.cli import run; assert run({arguments!r}) == 0"
+    heavy = {"numpy", "numba", "llvmlite", "onnxruntime", "tokenizers", "msgspec", "filelock"}
+    assert not loaded_after(code) & heavy
+
+
+def test_what_needs_no_model_loads_no_runtime(tmp_path, encoder):
+    latebolt.Index.create(tmp_path / "i", encoder).add(["a cat", "a dog"])
+    code = f"from latebolt.cli import run; assert run(['info', {str(tmp_path / 'i')!r}]) == 0"
+    assert not loaded_after(code) & {"onnxruntime", "llvmlite", "numba"}
+
+
+def test_a_search_loads_nothing_that_only_others_need(tmp_path, encoder):
+    """Locks are for writers, near names for those who mistype, and versions are told by folders' names."""
+    latebolt.Index.create(tmp_path / "i", encoder).add(["a cat", "a dog"])
+    code = f"from latebolt.cli import run; assert run(['search', {str(tmp_path / 'i')!r}, 'kitten']) == 0"
+    loaded_after(code)  # compiles what is missing
+    assert not loaded_after(code) & {"filelock", "difflib", "email", "socket", "numba"}
+
+
 def test_a_warm_search_does_not_import_numba(tmp_path, encoder):
     latebolt.Index.create(tmp_path / "i", encoder).add(["a cat", "a dog"])
     code = f"""

@@ -37,8 +37,9 @@ from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.hits import Hit, Span
+from latebolt.onnx_runtime import onnxruntime
 from latebolt.progress import progress_bar
-from latebolt.scoring import rerank
+from latebolt.scoring import get_ready, rerank
 from latebolt.values import TokenVectors
 
 # Gives the vectors of tokenised texts of a kind, "query" or "document", in order; see `Encoder.run_by`.
@@ -112,10 +113,12 @@ class Encoder:
             fastest = next(name for name in order if name in folder.contract.graphs)
             tokenizer = folder.tokenizer()
             model, n_threads = Model(folder, precision or fastest, where), threads or available_cpus()
-            # Side by side: ONNX Runtime loads and optimises a graph without the GIL, the tokenizer needs it.
+            onnxruntime()  # whose import needs the GIL, too
+            # Side by side: ONNX Runtime loads and optimises a graph without the GIL, which all else needs.
             with ThreadPoolExecutor(1, thread_name_prefix="latebolt-load") as worker:
                 loading = worker.submit(model.session, head, n_threads)
                 text = TextPipeline(tokenizer, folder.contract)
+                get_ready()  # vectors are for scoring
             loading.result()  # what cannot be loaded is said now
             return cls(model, text, head, n_threads)
 

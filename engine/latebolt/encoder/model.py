@@ -15,8 +15,8 @@ from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
 from latebolt.errors import InvalidInput
 
-# Texts of bulk work that run on the session that is loaded, before one of a thread a run pays for its loading,
-# which takes as long as encoding a few of them. A command that encodes ten never loads it.
+# Texts of bulk work that run on the session that is loaded, before one of a thread a run pays for its
+# loading, which takes as long as encoding a few of them. A command that encodes ten never loads it.
 _TEXTS_BEFORE_BULK: Final = 32
 
 _abandoned: list[object] = []  # sessions of a parent process, see Model._leave_parent
@@ -76,8 +76,8 @@ class Model:
             return self._views[key]
 
     def bulk_session(self, head: Head, threads: int, n_texts: int) -> Session:
-        """The session for so many texts side by side: of one thread a run, once there are enough of them, else
-        the one of `threads`. A text's vectors are the same from either.
+        """The session for so many texts side by side: once there have been enough, of one thread
+        a run; before, that of `threads`. Vectors are the same from either.
 
         Raises:
             See `session`.

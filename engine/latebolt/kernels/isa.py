@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-
-import llvmlite.binding as llvm
+from typing import Any
 
 from latebolt.errors import InvalidInput
 
@@ -28,15 +27,24 @@ WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "portable":
 STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.instructions.declare
 
 
+@functools.cache
+def llvm() -> Any:
+    """LLVM by llvmlite, imported with its first use: that takes 20 ms, and much of what reads an index has no
+    kernel to load."""
+    import llvmlite.binding
+
+    return llvmlite.binding
+
+
 def host_is_arm() -> bool:
     """Whether this machine is a 64-bit ARM."""
-    return str(llvm.get_process_triple()).startswith(("aarch64", "arm64"))
+    return str(llvm().get_process_triple()).startswith(("aarch64", "arm64"))
 
 
 @functools.cache
 def host_features() -> frozenset[str]:
     """Features LLVM reports for this machine."""
-    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+    return frozenset(name for name, present in llvm().get_host_cpu_features().items() if present)
 
 
 def available() -> list[str]:

@@ -10,6 +10,7 @@ Knows nothing of what a kernel computes.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -22,12 +23,10 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-import llvmlite
-import llvmlite.binding as llvm
-
 from latebolt import caches
 from latebolt.errors import RuntimeUnavailable
 from latebolt.kernels import isa as isas
+from latebolt.kernels.isa import llvm
 from latebolt.kernels.shapes import N_ARGUMENTS
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def cache_folder() -> Path:
 @functools.cache
 def _machine() -> tuple[str, str]:
     """CPU name and feature string as LLVM sees them."""
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return llvm().get_host_cpu_name(), llvm().get_host_cpu_features().flatten()
 
 
 def sources() -> list[Path]:
@@ -65,18 +64,13 @@ def sources() -> list[Path]:
 
 
 def _numba_version() -> str:
-    """By the name of the folder of metadata beside numba: to read what is in there takes 15 ms, to import numba
-    half a second."""
+    """By the name of the folder of metadata beside numba. To read what is in there takes 15 ms, and to import
+    numba half a second."""
     spec = util.find_spec("numba")
     if spec is not None and spec.origin is not None:
-        beside = os.listdir(Path(spec.origin).parent.parent)
-        versions = [
-            name[len("numba-") : -len(".dist-info")]
-            for name in beside
-            if name.startswith("numba-") and name.endswith(".dist-info")
-        ]
-        if len(versions) == 1:
-            return versions[0]
+        found = list(Path(spec.origin).parent.parent.glob("numba-*.dist-info"))
+        if len(found) == 1:
+            return found[0].name[len("numba-") : -len(".dist-info")]
     from importlib import metadata
 
     return metadata.version("numba")
@@ -85,6 +79,8 @@ def _numba_version() -> str:
 @functools.cache
 def cache_key(isa: str) -> str:
     """Names all that the machine code depends on: sources, compilers, CPU and instruction set."""
+    import llvmlite
+
     digest = hashlib.blake2b(digest_size=12)
     for path in sources():
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -95,17 +91,17 @@ def cache_key(isa: str) -> str:
 
 @functools.cache
 def _initialise() -> None:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
+    llvm().initialize_native_target()
+    llvm().initialize_native_asmprinter()
 
 
 def target_machine(isa: str) -> Any:
     """LLVM target machine that emits no instruction beyond `isa` (the host's CPU otherwise)."""
     _initialise()
     triple, cpu, features = isas.llvm_target(isa, *_machine())
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    target = llvm.Target.from_triple(triple or llvm.get_process_triple())
+    llvm().initialize_all_targets()
+    llvm().initialize_all_asmprinters()
+    target = llvm().Target.from_triple(triple or llvm().get_process_triple())
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small")
 
 
@@ -139,7 +135,7 @@ def compile_ir(name: str, isa: str) -> str:
 def compile_object(name: str, isa: str) -> bytes:
     """Machine code of a kernel as a relocatable object file."""
     machine = target_machine(isa)
-    module = llvm.parse_assembly(compile_ir(name, isa))
+    module = llvm().parse_assembly(compile_ir(name, isa))
     module.triple = machine.triple
     module.verify()
     foreign = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
@@ -151,7 +147,7 @@ def compile_object(name: str, isa: str) -> bytes:
 def assembly(name: str, isa: str) -> str:
     """Assembly text of a kernel, for tests and for people who look."""
     machine = target_machine(isa)
-    module = llvm.parse_assembly(compile_ir(name, isa))
+    module = llvm().parse_assembly(compile_ir(name, isa))
     module.triple = machine.triple
     return str(machine.emit_assembly(module))
 
@@ -191,9 +187,9 @@ def object_code(name: str, isa: str) -> tuple[bytes, bool]:
 def _load(name: str, isa: str) -> Callable[..., None]:
     code, _ = object_code(name, isa)
     _initialise()
-    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    machine = llvm().Target.from_triple(llvm().get_process_triple()).create_target_machine(jit=True)
+    engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine)
+    engine.add_object_file(llvm().ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
     address = engine.get_function_address(_symbol(name))
@@ -215,6 +211,16 @@ def kernel(name: str, isa: str | None = None) -> Callable[..., None]:
         if key not in _loaded:
             _loaded[key] = _load(*key)
         return _loaded[key]
+
+
+def get_ready() -> None:
+    """Load what the first kernel of this process waits for, whichever it will be.
+
+    For a while in which nothing else happens. What is amiss is told to whoever asks for a kernel.
+    """
+    with contextlib.suppress(Exception), _lock:
+        _initialise()
+        cache_key(isas.active())
 
 
 def _before_fork() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from latebolt import contract as contracts
 from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.encoder.session import Session
+from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
 
 TEXTS = ["a cat", "the population of Berlin", "", "zip files can be read with the zipfile module", "a"]
@@ -272,6 +274,57 @@ def test_views_of_a_model_load_nothing(sessions):
     assert len(sessions) == 3  # one a number of threads: a query's, and those of bulk work
     pickle.loads(pickle.dumps(encoder))
     assert len(sessions) == 4
+
+
+def test_bulk_work_has_a_session_of_its_own_once_it_pays(sessions):
+    encoder = Encoder.load(threads=2)
+    few = [encoder.encode_documents(TEXTS * 2) for _ in range(3)]
+    assert len(sessions) == 1
+    many = encoder.encode_documents(TEXTS * 2)
+    assert len(sessions) == 2
+    for each in few:
+        np.testing.assert_array_equal(each.values, many.values)
+    at_once = Encoder.load(threads=2)
+    at_once.encode_documents(TEXTS * 10)
+    assert len(sessions) == 4
+    ready = Encoder.load(threads=2)
+    ready.warmup()
+    ready.encode_documents(TEXTS * 2)
+    assert len(sessions) == 6
+
+
+def test_a_graph_is_loaded_beside_the_tokenizer(monkeypatch):
+    loading, both = threading.Event(), []
+
+    def session(self, *arguments, **named):
+        loading.set()
+        real_session(self, *arguments, **named)
+
+    def pipeline(self, *arguments):
+        both.append(loading.wait(30))  # for ever, if the graph came second
+        real_pipeline(self, *arguments)
+
+    real_session, real_pipeline = Session.__init__, TextPipeline.__init__
+    monkeypatch.setattr(Session, "__init__", session)
+    monkeypatch.setattr(TextPipeline, "__init__", pipeline)
+    assert Encoder.load(threads=1).encode_queries(["a cat"]).n_tokens and both == [True]
+
+
+def test_kernels_that_cannot_be_made_ready_are_told_to_whoever_scores():
+    code = """
+import latebolt
+encoder = latebolt.Encoder.load()
+encoder.encode_queries(["a cat"])
+try:
+    encoder.rerank("a cat", ["a dog"])
+except latebolt.LateboltError as error:
+    print(error)
+"""
+    environment = {**os.environ, "LATEBOLT_ISA": "mmx"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "LATEBOLT_ISA" in done.stdout
 
 
 def test_a_view_of_a_closed_model_refuses():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,16 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch):
         isa.active()
     monkeypatch.undo()
     isa.active.cache_clear()
+
+
+def test_numba_is_known_by_the_name_of_its_metadata(tmp_path, monkeypatch):
+    assert native._numba_version() == metadata.version("numba")
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    for name, version in (("numba-1.2.3.dist-info", "1.2.3"), ("numba-1.2.4.dist-info", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 9.9.9\n")
+        # Two of them, as an upgrade that was interrupted leaves them: then what is in there decides.
+        assert native._numba_version() == (version or "9.9.9")
