@@ -77,6 +77,7 @@ ALLOWED: dict[str, set[str]] = {
         "threads",
         "errors",
     },
+    "aio": {"checks", "cpus", "encoder", "hits", "index", "values", "errors"},
     "cost": {"codec", "index", "errors"},
     "serve": {
         "hits",

@@ -43,6 +43,7 @@ DOCUMENTED = {
         "ServerUnreachable",
         "StorageFull",
     ],
+    "latebolt.aio": ["AsyncEncoder", "AsyncIndex"],
     "latebolt.client": [
         "Added",
         "AsyncClient",
