@@ -5,7 +5,8 @@ INTO = $(PYTHON) tests/environments.py
 # Hundreds of tests start a process; each would compile anew what it imports of the libraries.
 unexport PYTHONDONTWRITEBYTECODE
 # Files of tests run beside each other, one a core: every test has folders, ports and processes of its own.
-BESIDE ?= -n auto --dist loadfile
+# tests/conftest.py says which begin first.
+BESIDE ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint clean
 
@@ -35,7 +36,7 @@ test-fast: .venv/.dev
 lint: .venv/.dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy
+	MYPY_NUM_WORKERS=2 .venv/bin/mypy
 
 # The tests of the server's page want a browser: apt-get install chromium chromium-driver. Without it they are skipped.
 test-engine: .venv/.dev
