@@ -1,7 +1,11 @@
-"""For all tests: nothing that they import reports to its maker, and no property test fails for being slow."""
+"""For all tests: nothing that they import reports to its maker, no property test fails for being slow, and what
+takes long begins first."""
 
 from __future__ import annotations
 
+from collections import Counter
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off
@@ -9,3 +13,10 @@ import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off
 # A deadline judges the machine, which others may keep busy; what hangs, the timeout of every test ends.
 settings.register_profile("latebolt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("latebolt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests, then those with many tests: what begins last keeps one core busy alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
