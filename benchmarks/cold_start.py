@@ -135,13 +135,13 @@ def demo_index(folder: str) -> str:
     return str(Path(folder) / "latebolt-demo" / f"python-{platform.python_version()}-2bit")
 
 
-def multilingual_index(folder: str) -> str:
-    """An index of a few texts by the model for many languages: loading that is what takes time."""
+def small_index(folder: str, model: str) -> str:
+    """An index of a few texts: loading the model is what takes time."""
     from latebolt import Encoder, Index
     from latebolt.corpus.stdlib import read_stdlib
 
     texts = [document.text for document in read_stdlib()[:100]]
-    with Index.create(Path(folder) / "multilingual", Encoder.load("multilingual"), bits=2) as index:
+    with Index.create(Path(folder) / model, Encoder.load(model), bits=2) as index:
         index.add(texts)
     return str(index.path)
 
@@ -235,9 +235,9 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have theirs; so should ours
     rounds = 1 if given.quick else 15
     with tempfile.TemporaryDirectory() as folder:
-        index = demo_index(folder)
+        index = small_index(folder, "starter") if given.quick else demo_index(folder)
         steps, walls = embedded(index, rounds)
-        multilingual, _ = embedded(multilingual_index(folder), rounds)
+        multilingual, _ = embedded(small_index(folder, "multilingual"), rounds)
         commands = []
         for _ in range(rounds):
             start = time.perf_counter()
