@@ -1,5 +1,4 @@
-"""For all tests: nothing that they import reports to its maker, no property test fails for being slow, and what
-takes long begins first."""
+"""For all tests: nothing reports to its maker, slowness fails no property test, slow files begin first."""
 
 from __future__ import annotations
 
