@@ -204,14 +204,16 @@ def kept_rows(
     Args:
         rows: of this run.
         own: what tells contenders apart.
-        same: what a kept row must have in common with the first of `rows`, to be comparable.
+        same: what a kept row must have in common with the first of `rows`, to be comparable; "cpu" is this
+            machine's.
     """
     have = {tuple(row.get(each) for each in own) for row in rows}
+    first = {"cpu": cpu_name(), **rows[0]}
     return [
         row
         for row in recorded_rows(name)
         if tuple(row.get(each) for each in own) not in have
-        and all(row.get(each) == rows[0].get(each) for each in same)
+        and all(row.get(each) == first.get(each) for each in same)
     ]
 
 

@@ -132,12 +132,15 @@ def table_encode(rows: list[dict[str, Any]]) -> str:
         "| encoder | | documents/s | one short text, ms | peak MB |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for row in rows:
-        if "documents_per_s" in row:
-            lines.append(
-                f"| {row['encoder']} | {row['contender']} | {row['documents_per_s']:.0f} "
-                f"| {row['one_short_text_ms']:.1f} | {row['peak_MB']:.0f} |"
-            )
+    measured = [row for row in rows if "documents_per_s" in row]
+    for row in measured:
+        lines.append(
+            f"| {row['encoder']} | {row['contender']} | {row['documents_per_s']:.0f} "
+            f"| {row['one_short_text_ms']:.1f} | {row['peak_MB']:.0f} |"
+        )
+    unchecked = [row["encoder"] for row in measured if row.get("vectors", "").startswith("not checked")]
+    if unchecked:
+        lines += ["", f"Peers' vectors were not compared with ours: {'; '.join(dict.fromkeys(unchecked))}."]
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ exhaustive row of the same bits.
 
 fast-plaid and xtr-warp-rs need a torch of their own: `python -m venv peers; peers/bin/pip install fast-plaid
 xtr-warp-rs` (or each in an environment of its own) and LATEBOLT_PEERS=peers/bin/python. The record keeps the
-rows of contenders that did not take part.
+rows of contenders that did not take part, if this processor measured them.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ def main() -> None:
             print(row, *lengths[-len(LENGTHS) :], sep="\n", flush=True)
             if (name, python) == contenders[-1] or name in (OURS[-1], *PEERS):  # a peer takes many minutes
                 full = [row | facts for row in rows]
-                kept = kept_rows("search", full, ("contender",), ("tokens", "queries", "threads"))
+                kept = kept_rows("search", full, ("contender",), ("tokens", "queries", "threads", "cpu"))
                 record("search", full + kept + lengths, (), given.quick)
 
 

@@ -1,7 +1,7 @@
-"""Runs benchmarks with --quick, on small collections in the BEIR layout under the names of the real ones.
+"""Loads benchmarks, and runs them with --quick on small collections under the names of the real ones.
 
-Documents are docstrings of the standard library, a query is the first sentence of one: enough to prove that a
-benchmark runs from end to end on any machine, and nothing to quote figures of.
+These are in the BEIR layout. Documents are docstrings of the standard library, a query is the first sentence
+of one: enough to prove that a benchmark runs from end to end on any machine, and nothing to quote figures of.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gzip
+import importlib.util
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from latebolt.corpus.stdlib import read_stdlib
 
@@ -45,6 +49,17 @@ def write_collections(root: Path) -> Path:
 def _sentence(text: str) -> str:
     """The first sentence behind the line with the name."""
     return text.partition("\n")[2].partition(". ")[0][:200]
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A benchmark's module."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_quick(name: str, *arguments: object, data: Path | None = None) -> str:

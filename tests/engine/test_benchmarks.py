@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from quick_benchmarks import BENCHMARKS, run_quick
+from quick_benchmarks import BENCHMARKS, benchmark, run_quick
 
 # Each with a word that only a row of its own has.
 QUICK = {
@@ -75,6 +76,40 @@ def test_the_server_keeps_its_word_under_rough_clients():
 @pytest.mark.parametrize("name", ("search", "qdrant"))
 def test_quick_on_real_collections(collections, name):
     assert "p50_ms" in run_quick(name, data=collections)
+
+
+def test_rows_of_another_processor_or_of_contenders_that_took_part_are_not_kept(tmp_path, monkeypatch):
+    harness = benchmark("harness", monkeypatch)
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    rows = [
+        {"contender": "ours", "threads": 2},
+        {"contender": "peer", "threads": 2},
+        {"contender": "of old", "threads": 2, "cpu": "another"},
+        {"contender": "alone", "threads": 1},
+    ]
+    content = {"commit": "c", "date": "d", "machine": {"cpu": harness.cpu_name()}, "rows": rows}
+    (tmp_path / "search.json").write_text(json.dumps(content))
+
+    def kept(*same):
+        return [row["contender"] for row in harness.kept_rows("search", rows[:1], ("contender",), same)]
+
+    assert kept() == ["peer", "of old", "alone"]
+    assert kept("threads", "cpu") == ["peer"]
+    monkeypatch.setattr(harness, "cpu_name", lambda: "another")
+    assert kept("threads", "cpu") == ["of old"]
+
+
+def test_encode_says_where_its_peers_were_not_checked(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    encode = benchmark("encode", monkeypatch)
+    found = encode.check_vectors("small")
+    assert found.startswith("not checked: ") and capsys.readouterr().out.startswith("NOT CHECKED whether")
+    row = {"encoder": "384 wide", "contender": "ours", "documents_per_s": 1, "one_short_text_ms": 1}
+    rows = [{**row, "peak_MB": 1, "vectors": found}, {"contender": "peer", "left out": "x", "vectors": found}]
+    report = benchmark("report", monkeypatch)
+    assert report.table_encode(rows).endswith("Peers' vectors were not compared with ours: 384 wide.")
+    rows[0]["vectors"] = "checked against transformers"
+    assert "not compared" not in report.table_encode(rows)
 
 
 def test_every_benchmark_is_run_by_a_test():

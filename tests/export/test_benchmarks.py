@@ -14,17 +14,7 @@ import pytest
 import torch
 
 from latebolt_export import multilingual, starter
-from quick_benchmarks import BENCHMARKS, run_quick
-
-
-def benchmark(name, monkeypatch):
-    """A benchmark's module."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+from quick_benchmarks import BENCHMARKS, benchmark, run_quick
 
 
 def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
