@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import HERE, data_folder, peak_mb, record
+from harness import HERE, data_folder, kept_rows, peak_mb, record
 
 SHARED = Path(os.environ.get("LATEBOLT_SHARED", HERE.parents[1] / "shared"))
 MULTILINGUAL = SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"
@@ -49,9 +49,12 @@ def main() -> None:
     """Run the parts one after the other; `--part` is what a child process does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="2 layers, one collection; keeps no record")
+    parser.add_argument("--only", choices=("small", "ndcg"), help="this part; of others the rows are kept")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="keep parts here, and go on where a run was stopped")
     given = parser.parse_args()
+    if given.only and given.folder:
+        parser.error("--folder goes on with a run of all parts; --only measures one afresh.")
     if given.part:
         print(json.dumps(PARTS[given.part](given.folder, given.quick)))
         return
@@ -59,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(exist_ok=True)
-        for part in PARTS:
+        for part in [given.only] if given.only else PARTS:
             kept = folder / f"{part}.json"
             if not kept.exists():
                 command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
@@ -67,6 +70,8 @@ def main() -> None:
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 kept.write_text(done.stdout.splitlines()[-1])
             rows += json.loads(kept.read_text())
+    if given.only and not given.quick:
+        rows += kept_rows("export", rows, ("part",))
     record("export", rows, PACKAGES, given.quick)
 
 

@@ -12,6 +12,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from latebolt_export import multilingual, starter
 from quick_benchmarks import BENCHMARKS, benchmark, run_quick
@@ -52,6 +54,36 @@ QUICK = {
     "frameworks": "latebolt.adapters.ragatouille",
     "head": "nDCG@10, dim 64",
 }
+
+
+@pytest.mark.slow
+def test_quick_vocabulary():
+    if not importlib.util.find_spec(multilingual.PACKAGE):
+        pytest.skip(f"needs the weights of {multilingual.PACKAGE}")
+    assert "more_tokens_percent" in run_quick("vocabulary")
+
+
+def test_pieces_that_spell_another_text_are_not_counted(monkeypatch):
+    vocabulary = benchmark("vocabulary", monkeypatch)
+    text = vocabulary.Text.halved("tatoeba xxx", "xxx", 1, ["learned", "ab"])
+    whole, less = (Tokenizer(WordLevel({"ab": 0, "[UNK]": 1}, "[UNK]")) for _ in range(2))
+    vocabulary.check_spelling(whole, less, [text])
+    less = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, "[UNK]"))
+    with pytest.raises(SystemExit, match="tatoeba xxx is not spelt alike"):
+        vocabulary.check_spelling(whole, less, [text])
+
+
+def test_the_report_puts_languages_into_bands(monkeypatch):
+    report = benchmark("report", monkeypatch)
+    rows = [
+        {"code": code, "language": language, "more_tokens_percent": percent}
+        for code, language, percent in (
+            ("a", "A", 0.0), ("b", "B", 1.0), ("c", "C", 1.01), ("d", "D", 16.2), ("e", "", 2.0),
+        )
+    ]  # fmt: skip
+    found = report.table_vocabulary(rows)
+    assert "| at most 1 % | A, B |\n| 1 to 3 % | C |\n" in found and found.endswith("| more | D (16 %) |")
+    assert "all 5 languages half take at most 1.0 %" in found
 
 
 @pytest.mark.slow
