@@ -142,6 +142,15 @@ def test_large_bodies_are_read_as_small_ones(model: type[Any], content: Any):
     assert read(model, body, large=True) == read(model, body, large=False)
 
 
+def test_nothing_is_kept_of_names_that_clients_make_up():
+    read(RerankRequest, b'{"query": "a", "documents": ["a", "b", "c", "d", "e", "f"]}', large=True)
+    kept = requests._adapter_of.cache_info().currsize
+    for i in range(5):
+        body = {"query": "a", "documents": ["d"], f"made up {i}": [1] * 30}
+        assert isinstance(read(RerankRequest, json.dumps(body).encode(), large=True), RerankRequest)
+    assert requests._adapter_of.cache_info().currsize == kept
+
+
 def test_limits_of_what_is_read_in_pieces():
     for body, error in [
         (b"[" * 40, TooDeep),

@@ -166,13 +166,16 @@ class Reader:
         return invalid("", f"the body is nested more than {self._max_depth} levels deep.")
 
 
-@cache
 def _entry_adapter(model: type[BaseModel], name: str) -> TypeAdapter[list[Any]] | None:
     """What checks entries of a field that is a list; None where there is no such field."""
     field = model.model_fields.get(name)
-    if field is None or get_origin(field.annotation) is not list:
-        return None
-    kind: Any = field.annotation
+    is_list = field is not None and get_origin(field.annotation) is list
+    return _adapter_of(model, name) if is_list else None
+
+
+@cache  # of fields that models have: names that clients make up would stay for ever
+def _adapter_of(model: type[BaseModel], name: str) -> TypeAdapter[list[Any]]:
+    kind: Any = model.model_fields[name].annotation
     return TypeAdapter(kind, config=model.model_config)
 
 
