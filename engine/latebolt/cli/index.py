@@ -175,11 +175,11 @@ def _with_ids(documents: Iterable[Document]) -> Iterator[Document]:
     seen: collections.Counter[str] = collections.Counter()
     firsts: dict[str, Document] = {}  # of each file
     for document in documents:
-        first = firsts.setdefault(document.place.rpartition(":")[0], document)
+        first = firsts.setdefault(document.origin.rpartition(":")[0], document)
         if (first.id is None) != (document.id is None):
             lacking, having = (document, first) if document.id is None else (first, document)
             raise InvalidInput(
-                f"{lacking.place}: has no id, and {having.place} has one; of one file some have an id and "
+                f"{lacking.origin}: has no id, and {having.origin} has one; of one file some have an id and "
                 "some have none. Give all of them one, or none."
             )
         if document.id is None:

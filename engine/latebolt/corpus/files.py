@@ -6,6 +6,7 @@ passed over; what was passed over is kept, for the command to tell at its end.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -13,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from latebolt.errors import InvalidInput
+from latebolt.corpus.gitignore import IgnoreRules, rules_above
+from latebolt.corpus.readers.kinds import IN_WORDS, Kind, kind_of
+from latebolt.errors import InvalidInput, RuntimeUnavailable
 
-TEXT_SUFFIXES: Final = {".txt", ".md", ".rst", ".text", ".markdown"}
-JSON_SUFFIXES: Final = {".jsonl", ".ndjson"}
 _MOST_NAMED: Final = 5  # of the files passed over, so many are named
 
 
@@ -40,20 +41,14 @@ class SourceFile:
     named: bool = True
 
 
-def kind_of(path: Path) -> str | None:
-    """ "text", "json" (lines of it), or None for a file that is not read."""
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix.lower() in TEXT_SUFFIXES:
-        return "text"
-    return "json" if suffix.lower() in JSON_SUFFIXES else None
-
-
-def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[SourceFile]:
+def sources_of(names: Sequence[str], skipped: list[Skipped], ignored: bool = False) -> list[SourceFile]:
     """The files of all names, in order, a file that comes twice once.
 
     Args:
         skipped: gets the files of folders that cannot be read as documents.
+        ignored: of folders, also what their .gitignore files leave out.
     Raises:
+        RuntimeUnavailable: the kind of a named file needs a library that is not installed.
         InvalidInput: a named file is missing or of an unknown kind, or a folder holds none of a known kind.
     """
     found: dict[object, SourceFile] = {}
@@ -69,9 +64,9 @@ def sources_of(names: Sequence[str], skipped: list[Skipped]) -> list[SourceFile]
             found[key] = SourceFile(path) if key not in found else SourceFile(found[key].path)
             continue
         before = len(skipped)
-        inside = list(_inside(path, skipped))
+        inside = list(_inside(path, skipped, ignored))
         if not inside and len(skipped) == before:
-            raise InvalidInput(f"{path}: has no .txt, .md or .jsonl file in it.")
+            raise InvalidInput(f"{path}: has no {IN_WORDS} file in it.")
         for file in inside:
             found.setdefault(os.path.realpath(file), SourceFile(file, named=False))
     return list(found.values())
@@ -82,24 +77,39 @@ def _check_named(path: Path) -> None:
         raise InvalidInput(f"{path}: there is no such file.")
     if not path.exists():
         raise InvalidInput(f"{path}: is a link to a file that is not there.")
-    if kind_of(path) is None:
-        raise InvalidInput(f"{path}: is not a .txt, .md or .jsonl file. Pipe other text in through -.")
+    kind = kind_of(path)
+    if kind is None:
+        raise InvalidInput(f"{path}: is not a {IN_WORDS} file. Pipe other text in through -.")
+    if lacks := kind.lacks():
+        raise RuntimeUnavailable(f"{path}: {lacks}")
     if odd := _odd_name(path):
         raise InvalidInput(f"{path}: {odd}. Rename it: its name becomes the document's id.")
 
 
-def _inside(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
-    """Files of known kinds below a folder, sorted, but for hidden ones and for folders that links lead to."""
+def _inside(root: Path, skipped: list[Skipped], ignored: bool) -> Iterator[Path]:
+    """Files of known kinds below a folder, sorted, but for hidden ones and for folders that links lead to.
+
+    ignored: also those that .gitignore files leave out.
+    """
 
     def unreadable(error: OSError) -> None:
         skipped.append(Skipped(Path(error.filename or root), f"cannot be read ({error.strerror})"))
 
     paths: list[Path] = []
+    rules = {} if ignored else {root: rules_above(Path(os.path.abspath(root)))}  # noqa: PTH100 - as named
     for folder, folders, files in os.walk(root, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [Path(folder, name) for name in files if not name.startswith(".")]
-    for path in sorted(path for path in paths if kind_of(path) is not None):
-        reason = _odd_name(path) or _odd_kind(path)
+        here = [path for name in files if not name.startswith(".") and kind_of(path := Path(folder, name))]
+        if not ignored:
+            own = IgnoreRules(Path(os.path.abspath(folder)), rules.pop(Path(folder)))  # noqa: PTH100
+            folders[:] = [name for name in folders if not own.leave_out(name, is_folder=True)]
+            here = [path for path in here if not own.leave_out(path.name)]
+            rules |= dict.fromkeys((Path(folder, name) for name in folders), own)
+        paths += here
+    lacks = functools.cache(Kind.lacks)  # asks the file system, and there may be thousands of a kind
+    for path in sorted(paths):
+        kind = kind_of(path)
+        reason = _odd_name(path) or _odd_kind(path) or (lacks(kind) if kind else None)
         if reason is None:
             yield path
         else:

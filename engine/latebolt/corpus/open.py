@@ -1,4 +1,7 @@
-"""Reads files of texts, plain or .gz, as UTF-8 and as lines of JSON, or says in one line why it cannot."""
+"""Reads files of texts, plain or .gz, as UTF-8 and as lines of JSON, or says in one line why it cannot.
+
+A file that is one document is held as a whole, so it is read up to a limit, as what a .gz unpacks to is.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput, LateboltError
 
 _LONGEST_LINE: Final = 1 << 28  # bytes; more is a file of another kind, and would have to be held at once
+LARGEST_TEXT: Final = 50_000_000  # bytes of a file that is one document: no book has a tenth of it
 
 
 @contextlib.contextmanager
@@ -42,8 +46,38 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
         raise LateboltError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
+def bytes_of(path: Path) -> bytes:
+    """What a file holds, unzipped.
+
+    Raises:
+        InvalidInput: see `reading`, or it holds more than 50 MB.
+    """
+    with reading(path) as file:
+        content = file.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:
+        raise InvalidInput(
+            f"{path}: has more than {LARGEST_TEXT / 1e6:.0f} MB, too much for one document. Split it."
+        )
+    return content
+
+
+def text_of(path: Path) -> str:
+    """The UTF-8 text of a file.
+
+    Raises:
+        InvalidInput: it is empty, has more than 50 MB, is not UTF-8, or has a NUL byte, as no text has.
+    """
+    content = bytes_of(path)
+    text = decode(content, str(path))
+    if not text.strip():
+        raise InvalidInput(f"{path}: is empty.")
+    if b"\0" in content:
+        raise InvalidInput(f"{path}: has a NUL byte at {content.index(0)} and so is no text.")
+    return text
+
+
 def lines_of(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
-    """(number from 1, line) of UTF-8 text, without white space at the ends and without byte-order marks.
+    """(number from 1, line) of UTF-8 text, with its end, without byte-order marks.
 
     Raises:
         InvalidInput: a line is not UTF-8, which names the byte, or has more than 268 MB.
@@ -55,7 +89,7 @@ def lines_of(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
             raise InvalidInput(
                 f"{name}:{number}: has more than {_LONGEST_LINE / 1e6:.0f} MB. Break the line."
             )
-        yield number, decode(content, name, position).strip()
+        yield number, decode(content, name, position)
         position += len(content)
 
 

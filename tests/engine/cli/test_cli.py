@@ -53,7 +53,9 @@ def test_index_search_info_check_compact(index, tmp_path):
     assert [hit["id"] for hit in json.loads(done.stdout)] == ["notes/zip.txt"]
     assert latebolt("search", str(index), "unzip", "--mode", "hybrid").stdout.count("notes/") == 2
     hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
-    assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"]["line"] == 1
+    assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"] == {
+        "file": "notes/split.md"
+    }
     assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
     info = json.loads(latebolt("info", str(index), "--json").stdout)
     assert info["documents"] == 2 and info["model"] == "starter"

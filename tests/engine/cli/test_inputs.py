@@ -16,14 +16,16 @@ from latebolt.errors import InvalidInput
 @given(st.lists(st.lists(st.sampled_from(["one", "two", "three"]), min_size=1, max_size=30), max_size=12))
 def test_passages_keep_every_word_in_order(paragraphs):
     text = "\n\n".join(" ".join(words) for words in paragraphs)
-    passages = [passage for _, passage in split_passages(text, words=20)]
+    passages = [passage for _, _, passage in split_passages(text, words=20)]
     assert " ".join(passages).split() == text.split()
     assert all(len(passage.split()) <= 20 for passage in passages)
 
 
-def test_passages_know_their_line():
+def test_passages_know_where_they_stand():
     text = "first\n\n" + "long " * 25 + "\n\n\nlast"
-    assert [line for line, _ in split_passages(text, words=20)] == [1, 3, 3, 6]
+    stretches = [(start, stop) for start, stop, _ in split_passages(text, words=20)]
+    long = (7, 7 + 25 * 5)
+    assert stretches == [(0, 5), long, long, (len(text) - 4, len(text))]
 
 
 def test_json_fields(tmp_path):

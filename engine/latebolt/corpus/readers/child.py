@@ -1,0 +1,94 @@
+"""The process of `apart`: reads the files that it is asked for until its input ends. It is run, not imported.
+
+It limits itself before it reads anything: address space once, processor time and time for each file, after
+which the system ends it, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from latebolt.corpus.readers.apart import Answer, Request, framed
+from latebolt.corpus.readers.extract import MOST_TEXT
+from latebolt.errors import LateboltError
+
+try:
+    import resource
+except ImportError:  # Windows has none of it; there the other process's clock is what limits
+    resource = None  # type: ignore[assignment]
+
+
+def main(memory: int, processor: int, seconds: float) -> None:
+    """Answer requests on standard input."""
+    incoming = sys.stdin.buffer
+    outgoing = os.fdopen(os.dup(1), "wb")
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)  # what a library prints is no answer
+    if resource is not None:
+        # Nothing is written to disk, neither by a library nor as the picture of a crash.
+        for what, most in (
+            (resource.RLIMIT_AS, memory),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, 0),
+        ):
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # a system may refuse, or have a lower limit already
+                resource.setrlimit(what, (most, most))
+    while header := incoming.read(8):
+        request = msgspec.msgpack.decode(incoming.read(int.from_bytes(header)), type=Request)
+        limit_next_file(processor, seconds)
+        answer = answer_to(request)
+        outgoing.write(framed(msgspec.msgpack.encode(answer)))
+        outgoing.flush()
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if answer.extract is None and answer.reason == OUT_OF_MEMORY:
+            return  # whose memory is in pieces; the next file gets a process that is new
+
+
+OUT_OF_MEMORY = "needs more memory to read than a file may"
+
+
+def limit_next_file(processor: int, seconds: float) -> None:
+    """From now on, so many seconds of processor time and so many seconds."""
+    if resource is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        most = int(used.ru_utime + used.ru_stime) + 1 + processor
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds + 1)  # in case nobody is left who could end this process
+
+
+def answer_to(request: Request) -> Answer:
+    """What a reader gives, or why it cannot: of a library, any exception."""
+    path = Path(request.path)
+    try:
+        extract = importlib.import_module(request.reader).read(path)
+    except MemoryError:
+        return Answer(reason=OUT_OF_MEMORY)
+    except RecursionError:
+        return Answer(reason="is nested too deeply")
+    except LateboltError as error:
+        return Answer(reason=str(error).removeprefix(f"{path}: ").rstrip("."))
+    except ImportError as error:
+        return Answer(reason=f"cannot be read ({error}): pip install 'latebolt[files]'")
+    except Exception as error:  # noqa: BLE001 - of somebody else's library, about somebody else's file
+        words = " ".join(str(error).split())[:200]
+        return Answer(reason=f"is not a sound file ({words or type(error).__name__})")
+    if len(extract.text) > MOST_TEXT:
+        return Answer(reason=f"holds more than {MOST_TEXT / 1e6:.0f} million characters")
+    return Answer(extract)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
