@@ -27,6 +27,7 @@ COMMANDS = [
     "cost",
     "doctor",
     "serve",
+    "mcp",
 ]
 
 

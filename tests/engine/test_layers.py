@@ -105,7 +105,9 @@ ALLOWED: dict[str, set[str]] = {
         "progress",
         "errors",
     },
+    "agents": {"aio", "checks", "encoder", "hits", "index", "serve", "errors"},
     "cli": {
+        "agents",
         "hits",
         "client",
         "caches",
@@ -173,7 +175,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "problems",
             "settings",
         },
-        "process": {"http", "state", "keys", "log", "metrics", "settings"},
+        "listening": set(),
+        "process": {"http", "state", "keys", "listening", "log", "metrics", "settings"},
     },
     "latebolt_export": {
         "memory": set(),

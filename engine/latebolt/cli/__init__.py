@@ -30,6 +30,7 @@ _COMMANDS = {
     "adopt": "adopt",
     "push": "push",
     "serve": "serve",
+    "mcp": "mcp",
     "info": "maintain",
     "check": "maintain",
     "compact": "maintain",

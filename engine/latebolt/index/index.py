@@ -464,6 +464,12 @@ class Index:
         check_fields(snapshot.segments, where)
         yield from entries(snapshot, where)
 
+    def fields(self, most: int = 100) -> list[str]:
+        """Names of the fields that documents' metadata has, which filters compare; at most so many."""
+        most = whole_number(most, "most")
+        names = {each for segment in self._store.snapshot().segments for each in segment.texts.fields(most)}
+        return sorted(names)[:most]
+
     def iter_documents(self, max_tokens: int = DECODE_TOKENS) -> Iterator[StoredDocuments]:
         """All documents of the index as it is now, with their token vectors, for a copy elsewhere.
 

@@ -102,6 +102,25 @@ def overloaded(detail: str, seconds: float) -> Problem:
     return Problem(429, detail, headers={"Retry-After": str(max(1, min(60, round(seconds))))})
 
 
+def no_key() -> Problem:
+    """401 where a key is needed."""
+    return Problem(
+        401,
+        'a key is needed: send the header "Authorization: Bearer KEY".',
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def wrong_key() -> Problem:
+    """401 for a key that there is not."""
+    return Problem(
+        401,
+        "this key is not one of the server's: it is mistyped, cut short or no longer in force.",
+        "wrong_key",
+        {"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    )
+
+
 def not_ready(state: str) -> Problem:
     """503 for a server in that state, see `Service.state`."""
     if state == "stopping":

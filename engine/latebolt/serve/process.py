@@ -35,13 +35,13 @@ from latebolt.serve import log, metrics
 from latebolt.serve.http.app import make_app
 from latebolt.serve.http.connection import connection_class
 from latebolt.serve.keys import Keys
+from latebolt.serve.listening import listening, url_of
 from latebolt.serve.settings import Settings
 from latebolt.serve.state.service import Service
 
 _FAILED: Final = 3  # exit code of a process whose model cannot be loaded
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_SECONDS: Final = 0.0005
-_BACKLOG: Final = 2048
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the common load balancers keep theirs
 
 
@@ -60,13 +60,11 @@ def run(settings: Settings) -> int:
     contract = model_folder.find(settings.model).contract
     if settings.precision:
         contract.graph(settings.precision)
-    with _owned(settings.data_folder), _listening(settings) as listener:
+    with _owned(settings.data_folder), listening(settings.host, settings.port) as listener:
         _tidy(settings)
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
         log.event(
             "listening",
-            url=f"http://{shown}:{port}",
+            url=url_of(listener),
             workers=settings.workers,
             keys="needed"
             if keys.required
@@ -107,22 +105,6 @@ def _owned(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def _listening(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((settings.host.strip("[]"), settings.port))
-        except OSError as error:
-            raise LateboltError(
-                f"cannot listen at {settings.host}, port {settings.port} ({error.strerror}). "
-                "Choose another one with --host and --port."
-            ) from error
-        listener.listen(_BACKLOG)
-        yield listener
 
 
 def _tidy(settings: Settings) -> None:

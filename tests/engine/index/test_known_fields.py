@@ -101,3 +101,11 @@ def test_codecs_that_the_index_has_dropped_are_let_go(tmp_path: Path) -> None:
         index.add_vectors(None, [values.astype(np.float32)])
         index.search_vectors(np.eye(8)[:1])
         assert set(index._codecs) - {""} <= set(index._store.snapshot().codecs)
+
+
+def test_the_fields_that_there_are(index: Index) -> None:
+    add(index, [{"later": {"deep": 1}}])
+    known = ["author", "author.name", "later", "later.deep", "s", "year"]
+    assert index.fields() == known and set(index.fields(2)) < set(known) and len(index.fields(2)) == 2
+    with pytest.raises(InvalidInput, match="most"):
+        index.fields(0)

@@ -20,7 +20,7 @@ from latebolt.serve.engine.batcher import Ticket, current_ticket
 from latebolt.serve.held_bodies import FREE, Full, Lease, current_lease
 from latebolt.serve.http.unpack import Unpacker
 from latebolt.serve.keys import Right, given
-from latebolt.serve.problems import Problem, not_ready, overloaded, problem_of
+from latebolt.serve.problems import Problem, no_key, not_ready, overloaded, problem_of, wrong_key
 from latebolt.serve.settings import is_loopback
 from latebolt.serve.state.service import Service
 
@@ -71,7 +71,7 @@ class Guard:
             header = headers.get(b"authorization", b"").decode("latin-1")
             right = keys.right_of(header)
             if right is None:
-                raise _no_key() if not given(header) else _wrong_key()
+                raise no_key() if not given(header) else wrong_key()
             if needed == "write" and right == "read":
                 raise Problem(403, "this key may only read. Use one that may write.")
         elif needed is not None and self.service.settings.is_loopback:
@@ -111,23 +111,6 @@ class Guard:
         """Requests being worked on."""
         self._in_flight += change
         metrics.show(metrics.IN_FLIGHT, self._in_flight)
-
-
-def _no_key() -> Problem:
-    return Problem(
-        401,
-        'a key is needed: send the header "Authorization: Bearer KEY".',
-        headers={"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _wrong_key() -> Problem:
-    return Problem(
-        401,
-        "this key is not one of the server's: it is mistyped, cut short or no longer in force.",
-        "wrong_key",
-        {"WWW-Authenticate": 'Bearer error="invalid_token"'},
-    )
 
 
 _CLOSE: Final = {"Connection": "close"}
