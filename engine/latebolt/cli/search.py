@@ -134,11 +134,17 @@ class _Local:
         self._index, self.load_ms = Index.open(index, device=device, threads=threads), 0.0
 
     def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
-        found: Sequence[Hit[str]] = self._index.search(query, **asked)
+        from latebolt.encoder import few_texts
+
+        with few_texts.expected():
+            found: Sequence[Hit[str]] = self._index.search(query, **asked)
         return found
 
     def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
-        self._index.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
+        from latebolt.encoder import few_texts
+
+        with few_texts.expected():
+            self._index.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
         self.load_ms = 1e3 * (time.perf_counter() - self._start)
         return self._index.search(query, **asked, explain=True)
 
@@ -210,6 +216,7 @@ def rerank_command(
     from latebolt.alignment import align
     from latebolt.checks import check_query
     from latebolt.corpus.documents import read_passages
+    from latebolt.encoder import few_texts
     from latebolt.encoder.tally import gathered
 
     check_query(query)
@@ -218,7 +225,8 @@ def rerank_command(
             f"{file}: there is no such file, and the query comes first. {_swapped(file, query)}"
         )
     passages = read_passages(file)
-    encoder = Encoder.load(model, precision, dim, device, threads)
+    with few_texts.expected():
+        encoder = Encoder.load(model, precision, dim, device, threads)
     hits = encoder.rerank(query, [passage.text for passage in passages], k)
     if as_json:
         print_json([hit.record() for hit in hits])

@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from latebolt.arrays import Int64
 from latebolt.contract import Contract, TextRules
+from latebolt.encoder import few_texts
 from latebolt.encoder.legibility import Legibility
 from latebolt.encoder.stretches import Stretch, Stretches
 from latebolt.encoder.tally import Letters
@@ -62,8 +63,7 @@ class TextPipeline:
     def __init__(self, tokenizer: Path | Tokenizer, contract: Contract) -> None:
         if isinstance(tokenizer, Path):
             try:
-                # Not from_file, which reads the JSON byte by byte and takes half as long again.
-                tokenizer = Tokenizer.from_buffer(tokenizer.read_bytes())
+                tokenizer = few_texts.made_of(tokenizer.read_bytes())
             except Exception as error:
                 raise ModelError(f"{tokenizer}: {error}. Export the model again.") from error
         self._tokenizer = tokenizer
