@@ -196,10 +196,10 @@ def test_a_search_finds_the_same(tmp_path):
 
 
 def test_what_is_unknown_costs_as_much_as_with_all_pieces(content):
-    """By the worst of all pieces, which the texts need not have: `a?cdef` against `ab cd ef`."""
+    """By the worst of all pieces, which the texts need not have: `?bcdef` against `ab cd ef`."""
 
     def to_small(parsed) -> None:
-        words = {"▁": -1.0, "ab": -20.0, "cd": -20.0, "ef": -20.0, "a": -1.0, "cdef": -1.0, "zzz": -60.0}
+        words = {"▁": -1.0, "ab": -20.0, "cd": -20.0, "ef": -20.0, "bcdef": -1.0, "zzz": -60.0}
         fillers = [[f"q{i}", -10.0] for i in range(few_texts._LEAST_PIECES)]
         parsed["model"]["vocab"][4:] = [*map(list, words.items()), *fillers]
 
