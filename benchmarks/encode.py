@@ -526,7 +526,7 @@ def main() -> None:
     )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    n, rounds = (24, 1) if given.quick else (given.texts, 3)
+    n, rounds = (8, 1) if given.quick else (given.texts, 3)
     if given.child:
         run_child(given.child, given.threads, n, rounds, given.encoder)
         return

@@ -45,7 +45,7 @@ def rows_of(threads: int, quick: bool) -> list[dict[str, object]]:
     peak, byte_peak, bandwidth = sgemm_peak(threads), peak_int8(threads), copy_bandwidth()
     rows: list[dict[str, object]] = []
     for size, full in SIZES.items():
-        n_docs = min(full, 600) if quick else full
+        n_docs = min(full, 150) if quick else full
         lengths = rng.integers(60, 240, n_docs)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         n = int(offsets[-1])
@@ -101,8 +101,8 @@ def rows_of(threads: int, quick: bool) -> list[dict[str, object]]:
             got = np.asarray(run())  # type: ignore[operator]
             if "residual" not in name and "centroids" not in name:  # those score other, random vectors
                 np.testing.assert_allclose(got, exact, rtol=0.02)
-            time.sleep(0.2)  # the threads of the library before spin on for a while
-            times = measure(run, 5 if quick else 25, settle_s=0.3)  # type: ignore[arg-type]
+            time.sleep(0 if quick else 0.2)  # the threads of the library before spin on for a while
+            times = measure(run, *((5, 2, 0.0) if quick else (25, 2, 0.3)))  # type: ignore[arg-type]
             ns = times["median_ms"] * 1e6 / n
             rows.append(
                 {
