@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +95,13 @@ SHAPES = {
 }
 
 
-def make(folder: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> tuple[Index, WordCorpus]:
+def build(folder: Path, patch: pytest.MonkeyPatch, shape: str) -> WordCorpus:
     n, bits, how = SHAPES[shape]
     corpus = WordCorpus(n, how.get("lengths", (10, 60)), seed=len(shape))
-    index = Index.create(folder / "i", None, bits=bits, dim=DIM)
+    index = Index.create(folder, None, bits=bits, dim=DIM)
     if times := how.get("centroids"):
         real = planning.default_n_centroids
-        monkeypatch.setattr("latebolt.codec.residual_codec.default_n_centroids", lambda n: times * real(n))
+        patch.setattr("latebolt.codec.residual_codec.default_n_centroids", lambda n: times * real(n))
     if how.get("passages"):
         # Every third document is long: its passages crowd the first rounds.
         lengths = np.random.default_rng(1).choice([1, 1, 30], n)
@@ -108,7 +109,7 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> tuple[Ind
         starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         passages = np.arange(n) - np.repeat(starts, np.diff([*starts, n]))
         add_passages(index, corpus.vectors(), [f"{i:05}" for i in numbers], passages.tolist())
-        return index, corpus
+        return corpus
     metadata = [{"part": i % 7} for i in range(n)]
     first = how.get("first", n)
     for start, stop in ((0, first), *((s, min(s + 1650, n)) for s in range(first, n, 1650))):
@@ -118,7 +119,24 @@ def make(folder: Path, monkeypatch: pytest.MonkeyPatch, shape: str) -> tuple[Ind
     if extra := how.get("other"):
         other = WordCorpus(extra, seed=99)  # words of another language, for which centroids are appended
         index.add_vectors([f"o{i}" for i in range(extra)], other.vectors())
-    return index, corpus
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory) -> Callable[..., tuple[Index, WordCorpus]]:
+    """make(shape) -> (an index that nobody changes, its corpus, which asks every test the same questions);
+    each is built once, with lists apart."""
+    built: dict[tuple[str, bool], tuple[Path, WordCorpus]] = {}
+
+    def made(shape: str, lists: bool = False) -> tuple[Index, WordCorpus]:
+        if (shape, lists) not in built:
+            folder = tmp_path_factory.mktemp("shape") / "i"
+            with pytest.MonkeyPatch.context() as patch:
+                built[shape, lists] = folder, build(folder, patch, shape)
+        folder, corpus = built[shape, lists]
+        return Index.open(folder), copy.deepcopy(corpus)
+
+    return made
 
 
 def questions(corpus: WordCorpus, n: int) -> Iterator[np.ndarray]:
@@ -128,11 +146,11 @@ def questions(corpus: WordCorpus, n: int) -> Iterator[np.ndarray]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("forced", [True, False], ids=["pruned", "planned"])
-def test_the_best_are_those_of_exhaustive_search(tmp_path, monkeypatch, request, shape, forced):
+def test_the_best_are_those_of_exhaustive_search(make, request, shape, forced):
     """The first in 99.9 %, the first ten in 99 % of all queries."""
     if forced:
         request.getfixturevalue("pruned")
-    index, corpus = make(tmp_path, monkeypatch, shape)
+    index, corpus = make(shape)
     first = ten = asked = 0
     for query in questions(corpus, 20):
         truth = [hit.id for hit in index.search_vectors(query, k=10, exhaustive=True)]
@@ -144,11 +162,11 @@ def test_the_best_are_those_of_exhaustive_search(tmp_path, monkeypatch, request,
 
 @pytest.mark.parametrize("lists", [False, True])
 @pytest.mark.parametrize("shape", [name for name in SHAPES if name != "large"])
-def test_hits_of_a_smaller_k_begin_those_of_a_larger(tmp_path, monkeypatch, pruned, shape, lists):
+def test_hits_of_a_smaller_k_begin_those_of_a_larger(make, monkeypatch, pruned, shape, lists):
     if lists:
         monkeypatch.setattr("latebolt.index.store.inverted_lists.LEAST_TOKENS", 1000)
         monkeypatch.setattr("latebolt.index.search.rank.TOKENS_AN_ENTRY", 0.1)
-    index, corpus = make(tmp_path, monkeypatch, shape)
+    index, corpus = make(shape, lists)
     wheres = (None, "part in (1, 4)", "part = 5") if SHAPES[shape][2].get("passages") is None else (None,)
     for query in questions(corpus, 1):
         for where in wheres:
@@ -157,14 +175,14 @@ def test_hits_of_a_smaller_k_begin_those_of_a_larger(tmp_path, monkeypatch, prun
                 assert index.search_vectors(query, k=k, where=where) == most[:k]
 
 
-def test_hits_do_not_depend_on_threads_or_on_company(tmp_path, monkeypatch):
-    index, corpus = make(tmp_path, monkeypatch, "middle, 4 bits")
+def test_hits_do_not_depend_on_threads_or_on_company(make):
+    index, corpus = make("middle, 4 bits")
     asked = list(questions(corpus, 2))
     assert index.search_vectors_many(asked) == [index.search_vectors(query) for query in asked]
 
 
-def test_an_explanation_says_which_way_and_why(tmp_path, monkeypatch):
-    index, corpus = make(tmp_path, monkeypatch, "grown")
+def test_an_explanation_says_which_way_and_why(make, monkeypatch):
+    index, corpus = make("grown")
     [query] = corpus.queries(8, 1)
 
     def roads(**settings):
@@ -180,10 +198,10 @@ def test_an_explanation_says_which_way_and_why(tmp_path, monkeypatch):
     assert all("times a pruned search" in road.why and "scored exactly" in road.why for road in ways)
 
 
-def test_a_pruned_search_ends_at_its_limit(tmp_path, monkeypatch, pruned):
+def test_a_pruned_search_ends_at_its_limit(make, monkeypatch, pruned):
     for name, value in (("FIRST_ROUND", 64), ("LEAST_LEVEL", 16), ("MOST_DOCUMENTS", 200), ("MOST_ROOTS", 1)):
         monkeypatch.setattr(planning, name, value)
-    index, corpus = make(tmp_path, monkeypatch, "middle, 1 bit")
+    index, corpus = make("middle, 1 bit")
     trace = Trace(wanted=True)
     for query in corpus.queries(1, 20):
         index._find_all([(query, "")], Request(k=3), trace)
