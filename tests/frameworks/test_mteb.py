@@ -196,6 +196,7 @@ def test_results_are_filed_by_model_and_settings(encoder, calls, tmp_path):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_a_real_collection(encoder):
     folder = Path(os.environ.get("LATEBOLT_DATA", PROJECT.parent / "shared" / "data")) / "squad"
     if not folder.is_dir():

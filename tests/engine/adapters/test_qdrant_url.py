@@ -233,6 +233,7 @@ def test_a_missing_package_is_named(index, module, package, command, tmp_path):
     assert f"{package} is not installed. Run \"pip install 'latebolt[" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(server, index, encoder, tmp_path):
     place = str(index.path)
     with socket.socket() as unused:

@@ -34,6 +34,7 @@ def test_the_corpus_is_real():
     assert not any(part.startswith("_") for name in names for part in name.split("."))
 
 
+@pytest.mark.slow
 def test_the_demo_answers(demo):
     _, report = demo
     assert report["built"]["documents"] > 4000 and report["index"]["bytes_per_token"] == 35

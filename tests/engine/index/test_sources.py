@@ -86,6 +86,7 @@ def test_a_stream_that_fails_adds_nothing(index, monkeypatch, arguments, error, 
     assert index.add(["after"]) == ["0"]  # and numbers were not spent
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_stream(tmp_path):
     """Texts of 40 kB of which the model sees little: a list of them would take 160 MB."""
     code = """
