@@ -186,7 +186,7 @@ def test_what_they_refuse_we_refuse_alike(pair, call):
     assert str(found.value)  # where theirs often says nothing
 
 
-@pytest.mark.slow  # about two minutes where torch has not compiled the library's extensions yet
+@pytest.mark.slow  # half a minute where torch has not compiled the library's extensions yet
 def test_indexes_are_searched_alike(folders, run):
     documents = passages(80)
     found = {}

@@ -132,7 +132,7 @@ def test_splitting_is_much_like_llama_index_s():
         assert first & second
 
 
-@pytest.mark.slow  # about two minutes where torch has not compiled the library's extensions yet
+@pytest.mark.slow  # half a minute where torch has not compiled the library's extensions yet
 def test_indexes(pair, monkeypatch):
     texts = passages(60)
     args = {

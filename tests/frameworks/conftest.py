@@ -1,0 +1,64 @@
+"""The Stanford library's four extensions are compiled as one: nearly all of that is torch's headers.
+
+Each takes half a minute alone, once an environment; its sources and what is called stay the library's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch.utils import cpp_extension
+
+SOURCES = {
+    "segmented_maxsim_cpp": "modeling/segmented_maxsim.cpp",
+    "segmented_lookup_cpp": "search/segmented_lookup.cpp",
+    "filter_pids_cpp": "search/filter_pids.cpp",
+    "decompress_residuals_cpp": "search/decompress_residuals.cpp",
+}
+TOGETHER = Path(__file__).parents[2] / "build" / "colbert_extensions.cpp"
+load_one = cpp_extension.load
+
+
+def together(root: Path) -> str:
+    """C++ that includes every source in a namespace of its own, headers before all."""
+    texts = [(root / source).read_text() for source in SOURCES.values()]
+    headers = sorted({line for text in texts for line in re.findall(r"^#include <.*>", text, re.MULTILINE)})
+    parts = [
+        f"#undef TORCH_EXTENSION_NAME\n#define TORCH_EXTENSION_NAME {name}\n"
+        f'namespace of_{name} {{\n#include "{root / source}"\n}}'
+        for name, source in SOURCES.items()
+    ]
+    return "\n".join([*headers, *parts, ""])
+
+
+@functools.cache
+def library(*flags: str) -> str:
+    """The path of what all are compiled into."""
+    found = importlib.util.find_spec("colbert")
+    assert found is not None and found.origin is not None
+    code = together(Path(found.origin).parent)
+    if not TOGETHER.exists() or TOGETHER.read_text() != code:
+        TOGETHER.parent.mkdir(exist_ok=True)
+        TOGETHER.write_text(code)
+    return str(load_one("colbert_extensions", [str(TOGETHER)], extra_cflags=[*flags], is_python_module=False))
+
+
+def load(name: str, sources: list[str], **more: Any) -> ModuleType:
+    """`torch.utils.cpp_extension.load`, but for those of `SOURCES`."""
+    if name not in SOURCES:
+        return load_one(name, sources, **more)
+    [source] = sources
+    assert source.endswith(SOURCES[name])
+    spec = importlib.util.spec_from_file_location(name, library(*more["extra_cflags"]))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+cpp_extension.load = load  # before anything imports the library, which takes the function's name
