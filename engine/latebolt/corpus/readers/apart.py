@@ -42,10 +42,11 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What it answers: an extract, or why there is none."""
+    """What it answers: an extract, or why there is none. ends: it was the last of this process."""
 
     extract: Extract | None = None
     reason: str = ""
+    ends: bool = False
 
 
 _ANSWERS: Final = msgspec.msgpack.Decoder(Answer)
@@ -91,6 +92,8 @@ class ReaderProcess:
         if answer is None:
             self.close()
             raise InvalidInput(f"{path}: {self._end_of(process, late.is_set())}.")
+        if answer.ends:
+            self.close()
         if answer.extract is None:
             raise InvalidInput(f"{path}: {answer.reason}.")
         return answer.extract

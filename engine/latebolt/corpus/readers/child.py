@@ -50,11 +50,8 @@ def main(memory: int, processor: int, seconds: float) -> None:
         outgoing.flush()
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
-        if answer.extract is None and answer.reason == OUT_OF_MEMORY:
-            return  # whose memory is in pieces; the next file gets a process that is new
-
-
-OUT_OF_MEMORY = "needs more memory to read than a file may"
+        if answer.ends:
+            return
 
 
 def limit_next_file(processor: int, seconds: float) -> None:
@@ -75,7 +72,8 @@ def answer_to(request: Request) -> Answer:
     try:
         extract = importlib.import_module(request.reader).read(path)
     except MemoryError:
-        return Answer(reason=OUT_OF_MEMORY)
+        # The memory of this process is in pieces now; the next file gets one that is new.
+        return Answer(reason="needs more memory to read than a file may", ends=True)
     except RecursionError:
         return Answer(reason="is nested too deeply")
     except LateboltError as error:
