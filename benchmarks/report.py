@@ -150,15 +150,44 @@ def table_cold_start(rows: list[dict[str, Any]]) -> str:
     """Times and memory of a fresh process, in a sentence."""
     found = {row["what"]: row for row in rows}
     whole = found["embedded process, start to exit"]
-    command = found["`latebolt search`, start to exit"]
     return (
         "A fresh process imports latebolt, loads model and index, answers twice and exits in "
-        f"{whole['ms']:.0f} ms at {whole['peak_MB']:.0f} MB resident; a `latebolt search` command takes "
-        f"{command['ms']:.0f} ms. Without a model, the first search of a process takes "
-        f"{found['first search of an index, kernels compiled']['ms']:.0f} ms, and "
+        f"{whole['ms']:.0f} ms at {whole['peak_MB']:.0f} MB resident. Without a model, the first search of a "
+        f"process takes {found['first search of an index, kernels compiled']['ms']:.0f} ms, and "
         f"{found['first search of an index, no kernel compiled yet']['ms']:.0f} ms where the machine has not "
         "compiled its kernels yet (`python benchmarks/cold_start.py`)." + table_first_answers(rows)
     )
+
+
+def table_cold_search(rows: list[dict[str, Any]]) -> str:
+    """The steps of a cold `latebolt search`, by model, and what its parts take alone."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    numbers = [f"{model}, {unit}" for model in models for unit in ("ms", "CPU ms")]
+    texts = {
+        "step": "Where a cold `latebolt search` spends its time, from the start of its process to its exit",
+        "alone": "Parts of loading the model, each alone in a process",
+    }
+    lines = []
+    for part, text in texts.items():
+        names = dict.fromkeys(row["what"] for row in rows if row["part"] in _TOGETHER[part])
+        body = []
+        for name in names:
+            found = {row["model"]: row for row in rows if row["what"] == name}
+            cells = [found[model].get(key) for model in models for key in ("ms", "cpu_ms")]
+            body.append([name, *("" if cell is None else f"{cell:.0f}" for cell in cells)])
+        lines += [f"{text} (`python benchmarks/cold_search.py`):", "", *_table("", numbers, body), ""]
+    kept = {(row["model"], row["what"]): row["ms"] for row in rows if row["part"] == "alone"}
+    saved = [
+        f"{kept[model, 'graph'] - kept[model, 'graph, optimised beforehand']:.0f} ms ({model})"
+        for model in models
+    ]
+    return "\n".join(lines) + (
+        f"A cache of the optimised graph would save {' and '.join(saved)} of a thread that runs beside the "
+        "tokenizer's and llvmlite's loading; there is none."
+    )
+
+
+_TOGETHER = {"step": ("step", "exit", "command"), "alone": ("alone",)}
 
 
 def _table(head: str, numbers: list[str], lines: Iterable[Iterable[str]]) -> list[str]:
@@ -422,6 +451,7 @@ TABLES = {
     "storage": table_storage,
     "memory": table_memory,
     "cold_start": table_cold_start,
+    "cold_search": table_cold_search,
     "serve": table_serve,
     "frameworks": table_frameworks,
     "qdrant": table_qdrant,
