@@ -110,8 +110,8 @@ def steps(index: str, at_once: bool) -> list[tuple[str, float, float]]:
     return [*found, ("exit", 1e3 * (end - last), float("nan"))]
 
 
-def command(index: str) -> tuple[float, float, float]:
-    """Ms, processors' ms and peak MB of `latebolt search` in a process of its own."""
+def command(index: str) -> tuple[float, float]:
+    """Ms and processors' ms of `latebolt search` in a process of its own."""
     start = time.perf_counter()
     line = [sys.executable, "-m", "latebolt", "search", index, QUERY]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
@@ -120,7 +120,7 @@ def command(index: str) -> tuple[float, float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(line)} ended with {process.returncode}")
-    return 1e3 * wall, 1e3 * (usage.ru_utime + usage.ru_stime), usage.ru_maxrss * 1024 / 1e6
+    return 1e3 * wall, 1e3 * (usage.ru_utime + usage.ru_stime)
 
 
 def rows_of(model: str, index: str, rounds: int, threads: int) -> list[dict[str, object]]:
@@ -143,8 +143,7 @@ def rows_of(model: str, index: str, rounds: int, threads: int) -> list[dict[str,
     for i, (what, *_) in enumerate(runs[0]):
         row("step", what, [run[i][1] for run in runs], [run[i][2] for run in runs])
     row("exit", "exit, everything taken apart", slow)
-    row("command", "`latebolt search`", [ms for ms, *_ in whole], [cpu for _, cpu, _ in whole])
-    rows[-1]["peak_MB"] = float(np.median([mb for *_, mb in whole]))
+    row("command", "`latebolt search`", [ms for ms, _ in whole], [cpu for _, cpu in whole])
     with tempfile.TemporaryDirectory() as folder:
 
         def alone(part: str) -> float:

@@ -159,35 +159,53 @@ def table_cold_start(rows: list[dict[str, Any]]) -> str:
     )
 
 
+# Steps of a cold search that are not ours to shorten.
+_OTHERS_STEPS = (
+    "interpreter and site",
+    "the command line (click)",
+    "NumPy",
+    "msgspec, sqlite3, tokenizers",
+    "ONNX Runtime",
+)
+
+
 def table_cold_search(rows: list[dict[str, Any]]) -> str:
-    """The steps of a cold `latebolt search`, by model, and what its parts take alone."""
+    """The steps of a cold `latebolt search`, by model, what its parts take alone, and what is not ours."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    numbers = [f"{model}, {unit}" for model in models for unit in ("ms", "CPU ms")]
-    texts = {
-        "step": "Where a cold `latebolt search` spends its time, from the start of its process to its exit",
-        "alone": "Parts of loading the model, each alone in a process",
-    }
-    lines = []
-    for part, text in texts.items():
-        names = dict.fromkeys(row["what"] for row in rows if row["part"] in _TOGETHER[part])
+    steps = [row for row in rows if row["part"] != "alone"]
+    alone = [row for row in rows if row["part"] == "alone"]
+    kept = {(row["model"], row["what"]): row["ms"] for row in rows}
+
+    def by_model(some: list[dict[str, Any]], keys: dict[str, str]) -> list[str]:
         body = []
-        for name in names:
-            found = {row["model"]: row for row in rows if row["what"] == name}
-            cells = [found[model].get(key) for model in models for key in ("ms", "cpu_ms")]
-            body.append([name, *("" if cell is None else f"{cell:.0f}" for cell in cells)])
-        lines += [f"{text} (`python benchmarks/cold_search.py`):", "", *_table("", numbers, body), ""]
-    kept = {(row["model"], row["what"]): row["ms"] for row in rows if row["part"] == "alone"}
-    saved = [
+        for what in dict.fromkeys(row["what"] for row in some):
+            found = {row["model"]: row for row in some if row["what"] == what}
+            cells = [found[model].get(key) for model in models for key in keys]
+            body.append([what, *("" if cell is None else f"{cell:.0f}" for cell in cells)])
+        return _table("", [f"{model}, {unit}" for model in models for unit in keys.values()], body)
+
+    whole = kept["starter", "`latebolt search`"]
+    others = sum(kept["starter", step] for step in _OTHERS_STEPS)
+    saved = " and ".join(
         f"{kept[model, 'graph'] - kept[model, 'graph, optimised beforehand']:.0f} ms ({model})"
         for model in models
-    ]
-    return "\n".join(lines) + (
-        f"A cache of the optimised graph would save {' and '.join(saved)} of a thread that runs beside the "
-        "tokenizer's and llvmlite's loading; there is none."
     )
-
-
-_TOGETHER = {"step": ("step", "exit", "command"), "alone": ("alone",)}
+    return "\n".join(
+        [
+            "Where a cold `latebolt search` spends its time, from the start of its process to its exit, "
+            "beside other work on the machine (`python benchmarks/cold_search.py`):",
+            "",
+            *by_model(steps, {"ms": "ms", "cpu_ms": "CPU ms"}),
+            "",
+            "Parts of loading the model, each alone in a process:",
+            "",
+            *by_model(alone, {"ms": "ms"}),
+            "",
+            f"Of the starter's {whole:.0f} ms, {others:.0f} are the interpreter and imports of other "
+            f"libraries, and {kept['starter', 'graph']:.0f} ONNX Runtime's loading of the graph. A cache of "
+            f"the optimised graph would take {saved} off a thread that others run beside; there is none.",
+        ]
+    )
 
 
 def _table(head: str, numbers: list[str], lines: Iterable[Iterable[str]]) -> list[str]:
