@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import click
@@ -82,6 +84,8 @@ def mcp_command(
             await collections.close()
 
     if http is None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, _leave)
         asyncio.run(answer_stdio())
         return
     host, port = _place(http)
@@ -102,7 +106,14 @@ def mcp_command(
         finally:
             await collections.close()
 
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn ends by it, and raises it once more when it has
     asyncio.run(answer_http())
+
+
+def _leave(number: int, _: object) -> None:
+    """End at once: what reads stdin waits in a thread that nothing interrupts. An addition that is not on
+    disk by now is as if it had never been."""
+    os._exit(128 + number)
 
 
 def _place(http: str) -> tuple[str, int]:
