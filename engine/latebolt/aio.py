@@ -37,7 +37,7 @@ class _Threads:
 
     def __init__(self, threads: int, name: str, closed: Callable[[], LateboltError]) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._closed, self.is_open = closed, True
+        self._closed = closed
 
     async def run(self, function: Callable[P, T], *arguments: P.args, **settings: P.kwargs) -> T:
         """Call in a thread, with the caller's context variables.
@@ -45,18 +45,19 @@ class _Threads:
         Raises:
             LateboltError: it is closed.
         """
-        if not self.is_open:
-            raise self._closed()
         call = functools.partial(function, *arguments, **settings)
         try:
             future = self._pool.submit(contextvars.copy_context().run, call)
-        except RuntimeError as error:  # closed since, by another thread
+        except RuntimeError as error:
             raise self._closed() from error
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Take nothing more and wait for what was taken."""
-        self.is_open = False
+    def refuse(self) -> None:
+        """Take nothing more."""
+        self._pool.shutdown(wait=False)
+
+    def wait(self) -> None:
+        """Wait for what was taken, once nothing more is."""
         self._pool.shutdown()
 
 
@@ -204,11 +205,12 @@ class AsyncIndex:
 
     async def close(self) -> None:
         """Refuse what comes from now on, wait for what was asked before, and release the index's files."""
-        self._reads.is_open = self._writes.is_open = False
+        self._reads.refuse()
+        self._writes.refuse()
 
         def close() -> None:
-            self._reads.close()
-            self._writes.close()
+            self._reads.wait()
+            self._writes.wait()
             self._index.close()
 
         await _closing(close)
@@ -254,8 +256,8 @@ class AsyncEncoder:
 
     async def close(self) -> None:
         """Refuse what comes from now on, and wait for what was asked before."""
-        self._threads.is_open = False
-        await _closing(self._threads.close)
+        self._threads.refuse()
+        await _closing(self._threads.wait)
 
     async def __aenter__(self) -> AsyncEncoder:
         return self

@@ -1,6 +1,7 @@
 """The indexes that agents may ask: by name, opened once, their models loaded when a search first needs them.
 
-Indexes of one model share it. One whose folder was removed, or replaced, is opened again at the next call.
+Indexes of one model share it. One whose folder was removed, and is there again, is answered again, with the
+model of the new one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Collections:
         self._encoders: dict[tuple[str, str, int], Encoder] = {}
         self._loading = asyncio.Lock()
         self._open = {name: AsyncIndex(Index.open(folder)) for name, folder in self._folders.items()}
-        self._with_model: set[str] = set()
+        self._with_model: dict[str, str] = {}  # name -> fingerprint of the model that is loaded
 
     @property
     def names(self) -> list[str]:
@@ -76,17 +77,9 @@ class Collections:
             raise InvalidInput(f"index: {said} Give one of: {', '.join(self._folders)}.")
         return given
 
-    async def get(self, name: str) -> AsyncIndex:
-        """An index as it is, maybe without its model.
-
-        Raises:
-            IndexUnusable: it cannot be opened.
-        """
-        index = self._open.get(name)
-        if index is None:
-            index = AsyncIndex(await asyncio.to_thread(Index.open, self._folders[name]))
-            self._open[name] = index
-        return index
+    def get(self, name: str) -> AsyncIndex:
+        """An index as it is, maybe without its model."""
+        return self._open[name]
 
     async def with_model(self, name: str) -> AsyncIndex:
         """An index whose model is loaded.
@@ -95,31 +88,24 @@ class Collections:
             LateboltError: it, or its model, cannot be opened.
         """
         async with self._loading:
-            index = await self.get(name)
+            index = self._open[name]
+            await asyncio.to_thread(len, index.index)  # reads the manifest: another index may be there now
             record = index.index.model
-            if name in self._with_model or record is None:
+            if record is None or self._with_model.get(name) == record.fingerprint:
                 return index
             key = (record.source, record.precision, record.dim)
             if key not in self._encoders:
                 self._encoders[key] = await asyncio.to_thread(Encoder.load, *key, self._device, self._threads)
             opened = await asyncio.to_thread(Index.open, self._folders[name], self._encoders[key])
             self._open[name] = AsyncIndex(opened)
-            self._with_model.add(name)
+            self._with_model[name] = record.fingerprint
         await index.close()  # the one without a model; what was asked of it before is answered
         return self._open[name]
-
-    async def forget(self, name: str) -> None:
-        """Open it anew when it is asked for again."""
-        index = self._open.pop(name, None)
-        self._with_model.discard(name)
-        if index is not None:
-            await index.close()
 
     def fields(self, name: str) -> list[str]:
         """Fields of the documents' metadata whose names are plain words; none where it cannot be opened."""
         try:
-            index = self._open.get(name)
-            known = [] if index is None else index.index.fields(1000)
+            known = self._open[name].index.fields(1000)
         except IndexUnusable:
             return []
         return [field for field in known if _PLAIN_FIELD.fullmatch(field)][:_MOST_FIELDS]

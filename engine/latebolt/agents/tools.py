@@ -14,7 +14,6 @@ from latebolt.agents.collections import Collections, figures
 from latebolt.agents.untrusted import Marks, bounded
 from latebolt.agents.wording import MOST_ADDED, MOST_HITS, MOST_TEXT
 from latebolt.errors import IndexUnusable, InvalidInput
-from latebolt.hits import Hit
 from latebolt.serve.keys import Right
 
 MOST_CHARACTERS: Final = 50_000  # of a text in an answer, whatever the server is told
@@ -118,7 +117,10 @@ class Toolbox:
 
     async def _search(self, given: Search) -> dict[str, Any]:
         name = self._collections.name_of(given.index)
-        hits = await self._on(name, self._found(name, given))
+        index = (
+            self._collections.get(name) if given.mode == "bm25" else await self._collections.with_model(name)
+        )
+        hits = await index.search(given.query, given.k, given.where, mode=given.mode)
         marks = Marks()
         shown = []
         for rank, hit in enumerate(hits, start=1):
@@ -135,19 +137,9 @@ class Toolbox:
             )
         return answer
 
-    async def _found(self, name: str, given: Search) -> list[Hit]:
-        index = await (
-            self._collections.get(name) if given.mode == "bm25" else self._collections.with_model(name)
-        )
-        return await index.search(given.query, given.k, given.where, mode=given.mode)
-
     async def _get_document(self, given: GetDocument) -> dict[str, Any]:
         name = self._collections.name_of(given.index)
-
-        async def read() -> Any:
-            return (await (await self._collections.get(name)).get([given.id]))[0]
-
-        entry = await self._on(name, read())
+        [entry] = await self._collections.get(name).get([given.id])
         if entry is None:
             raise InvalidInput(f'id: no document of "{name}" has it. Ids stand in the hits of `search`.')
         marks = Marks()
@@ -161,14 +153,11 @@ class Toolbox:
         found = []
         for name in self._collections:
             try:
-                info = await self._on(name, self._info(name))
+                info = await self._collections.get(name).info()
                 found.append(figures(name, info, self._collections.fields(name)))
             except IndexUnusable:
                 found.append({"index": name, "problem": "it cannot be opened now."})
         return {"indexes": found}
-
-    async def _info(self, name: str) -> dict[str, Any]:
-        return await (await self._collections.get(name)).info()
 
     async def _add_documents(self, given: AddDocuments) -> dict[str, Any]:
         name = self._collections.name_of(given.index)
@@ -177,27 +166,16 @@ class Toolbox:
         if len(set(ids)) < len(ids):
             raise InvalidInput("documents: two have the same id. Give each its own.")
 
-        async def add() -> list[str]:
-            index = await self._collections.with_model(name)
-            if not given.replace:
-                there = [id for id, entry in zip(ids, await index.get(ids), strict=True) if entry is not None]
-                if there:
-                    raise InvalidInput(
-                        f"documents: {len(there)} of the ids are taken, such as {there[0][:100]!r}. Choose "
-                        "others, or give replace=true to replace those documents."
-                    )
-            metadata = [document.metadata for document in documents]
-            return await index.add([document.text for document in documents], ids, metadata, timeout=20)
-
-        return {"index": name, "added": len(await self._on(name, add()))}
-
-    async def _on(self, name: str, work: Awaitable[Any]) -> Any:
-        """Work on an index; one that turns out to be unusable is opened again next time."""
-        try:
-            return await work
-        except IndexUnusable:
-            await self._collections.forget(name)
-            raise
+        index = await self._collections.with_model(name)
+        if not given.replace:
+            there = [id for id, entry in zip(ids, await index.get(ids), strict=True) if entry is not None]
+            if there:
+                raise InvalidInput(
+                    f"documents: {len(there)} of the ids are taken, such as {there[0][:100]!r}. Choose "
+                    "others, or give replace=true to replace those documents."
+                )
+        texts, metadata = [each.text for each in documents], [each.metadata for each in documents]
+        return {"index": name, "added": len(await index.add(texts, ids, metadata, timeout=20))}
 
     # What they say of themselves
 

@@ -428,8 +428,10 @@ def test_an_index_whose_folder_goes_and_comes_back(cities: Path, encoder: Encode
             assert "there is no index" in refusal(await client.call_tool(tool, arguments))
         assert "problem" in answer(await client.call_tool("list_indexes", {}))["indexes"][0]
         assert len((await client.list_tools()).tools) == 4
-        filled(cities, encoder)
-        assert answer(await client.call_tool("search", {"query": "France", "k": 1}))["hits"]
+        # Another one: made with another width of the model.
+        filled(cities, encoder.with_dim(64))
+        found = answer(await client.call_tool("search", {"query": "France", "k": 1}))
+        assert found["hits"][0]["untrusted"]["id"] == "paris"
 
     in_process({"cities": cities}, ask, write=True)
 
