@@ -28,16 +28,19 @@ _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*")
 @dataclass(frozen=True)
 class Hit(Generic[Id]):
     """One result. `id` is the document's id, a str (its position, an int, for `rerank`); higher `score` is
-    better. `metadata` is empty where the document has none."""
+    better. `metadata` is empty where the document has none. `place` says where the text stands in what it was
+    read from, such as {"page": 3}; empty where nobody said that."""
 
     id: Id
     score: float
     text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
+    place: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def record(self) -> dict[str, Any]:
-        """As JSON values; `metadata` is null where there is none, or an empty one."""
-        return {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}
+        """As JSON values; `metadata` is null where there is none, or an empty one. `place` only if known."""
+        known = {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}
+        return {**known, "place": self.place} if self.place else known
 
 
 class WordMatch(NamedTuple):

@@ -7,7 +7,7 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -23,25 +23,29 @@ from latebolt.codec.restore import check_bits, untrained
 from latebolt.cpus import available_cpus
 from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.tally import Letters, current, gathered
+from latebolt.encoder.tally import Letters, Tally, current, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids
-from latebolt.index.documents.passages import check_cutting, kept_cutting
+from latebolt.index.documents.origins import Place
+from latebolt.index.documents.passages import Cutting, check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
+from latebolt.index.ingest.copies import Copies
 from latebolt.index.ingest.parts import part_folders
 from latebolt.index.ingest.read_back import DECODE_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
+from latebolt.index.ingest.relabel import change_of, relabel
 from latebolt.index.ingest.sources import (
     Batch,
     EncodedTexts,
     GivenVectors,
     batches_of,
-    in_passages,
     one_batch,
+    rows_of,
 )
+from latebolt.index.ingest.sync import Action, Pace, Sync, SyncCounts, Unlisted, batched, checked
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Trace
@@ -227,10 +231,11 @@ class Index:
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         show_progress: bool = False,
         timeout: float | None = None,
+        places: Iterable[Place | None] | None = None,
     ) -> list[str]:
         """Add documents in one commit: all of them, or none when it fails or is interrupted.
 
-        Sequences are checked before the work begins. If one of the three is another iterable, such as a
+        Sequences are checked before the work begins. If one of the four is another iterable, such as a
         generator, all are read in lockstep, and what memory holds at a time does not grow with their length,
         but for the ids. The codec of a new index is then learnt from the first 32,768 texts, with centroids
         for four times as many.
@@ -245,6 +250,9 @@ class Index:
             show_progress: a bar on stderr.
             timeout: seconds to wait for another process that is writing; None: not at all. Threads of this
                 process take turns, however long that takes.
+            places: one function (or None) a text: of its characters [start, stop) it gives a small JSON
+                object that says where they stand in what the text was read from, such as {"page": 3}. It is
+                asked for each passage, and a hit has it as `place`.
         Returns:
             The ids.
         Raises:
@@ -253,7 +261,7 @@ class Index:
             StorageFull: the disk is full; the index is as it was.
         """
         self._store.check_open()
-        return self._add(batches_of(texts, ids, metadata), show_progress, check_timeout(timeout))
+        return self._add(batches_of(texts, ids, metadata, places), show_progress, check_timeout(timeout))
 
     def add_checked(self, documents: Sequence[CheckedDocument]) -> list[str]:
         """`add` of documents that have ids and were checked at another door, such as the server's."""
@@ -265,36 +273,167 @@ class Index:
         if not first:
             self._store.make()
             return []
-        encoder = self.encoder
         names: list[str] = []
-        cutting = kept_cutting(self._store.manifest.settings)
-        unit = "text" if cutting is None else "passage"
-        total = None if first.goes_on or cutting is not None else len(first)
-        with (
-            self._store.writer(seconds) as writer,
-            progress_bar(total, "index", unit, show_progress) as bar,
-        ):
+        total = None if first.goes_on or self._cutting is not None else len(first)
+        with self._store.writer(seconds) as writer, self._bar(total, show_progress) as bar:
             addition = Addition(writer, self._current_codec())
-            # Whoever gathers wants to know of every addition.
-            looks = not self._warned_of_script or current() is not None
-            if looks:
-                self._warn_of_script(_letters(encoder, first))  # ahead of hours of work
             with gathered() as tally:
                 for batch in itertools.chain([first], batches):
-                    if looks and batch is not first:
-                        self._warn_of_script(_letters(encoder, batch))
                     named = addition.named(batch)
                     names += [document.id for document in named.documents]
-                    rows = named if cutting is None else in_passages(named, encoder, cutting)
-                    addition.add(rows, EncodedTexts(encoder, rows.texts, bar))
+                    self._encode_into(addition, named, bar)
             addition.finish()
             self._commit(writer)
             self._warn_of_script(tally.letters)  # while other threads wait: they would say it, too
+        self._warn_of_truncation(tally)
+        return names
+
+    @property
+    def _cutting(self) -> Cutting | None:
+        return kept_cutting(self._store.manifest.settings)
+
+    def _bar(self, total: int | None, show: bool) -> progress_bar:
+        return progress_bar(total, "index", "text" if self._cutting is None else "passage", show)
+
+    def _encode_into(
+        self,
+        addition: Addition,
+        batch: Batch,
+        bar: progress_bar,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        # Whoever gathers for himself wants to know of every addition; ahead of hours of work.
+        if not self._warned_of_script or current() is not None:
+            self._warn_of_script(_letters(self.encoder, batch))
+        rows = rows_of(batch, self.encoder, self._cutting)
+        addition.add(rows, EncodedTexts(self.encoder, rows.texts, bar), between)
+
+    def _warn_of_truncation(self, tally: Tally) -> None:
+        encoder = self.encoder
         limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
         longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
         way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
         truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)
-        return names
+
+    def sync(
+        self,
+        rows: Iterable[tuple[Any, ...]],
+        prune: bool | Callable[[Unlisted], bool] = False,
+        dry_run: bool = False,
+        show_progress: bool = False,
+        timeout: float | None = None,
+        commit_every: float | None = None,
+        on_change: Callable[[Action, str], None] | None = None,
+    ) -> SyncCounts:
+        """Make the index hold a list of documents, encoding only what is new or has changed.
+
+        A document whose text and metadata are as the index has them stays untouched. One with other metadata,
+        or a text that the index has under another id (a file that was renamed), gets a copy of the vectors.
+        All is one commit, unless `commit_every` says otherwise; run it again after an interruption. Documents
+        that were given as vectors, or written before texts had digests, are encoded again.
+
+        Args:
+            rows: (id, text), (id, text, metadata), and behind these `place`, see `add`, and `breaks`, the
+                characters before which a long text is rather cut than elsewhere; read as a stream. A text of
+                None leaves that of the index as it is.
+            prune: remove the documents that are not in the list; a function says it of each.
+            dry_run: write nothing, only count.
+            show_progress: a bar on stderr, of what is encoded.
+            timeout: see `add`.
+            commit_every: seconds after which what is done so far is committed, so that an interruption does
+                not lose it.
+            on_change: called with "added", "changed" or "removed" and the id, in the order of the work.
+        Raises:
+            InvalidInput: a row does not fit, an id comes twice, or a text is None for a document that the
+                index does not have.
+            IndexLocked, StorageFull: see `add`.
+        """
+        self._store.check_open()
+        tell = on_change or (lambda action, id: None)
+        seconds = check_timeout(timeout)
+        if dry_run:
+            run = Sync(self._store.snapshot().segments, None, tell)
+            for documents in checked(rows):
+                run.decide(documents)
+            removed, missing = _prune(run, prune, None)
+            return run.counts(removed, missing, 0)
+        batches = checked(rows)
+        first = next(batches, None)  # what cannot be read is told before anything is made
+        with self._store.writer(seconds) as writer, self._bar(None, show_progress) as bar:
+            copies, addition = Copies(writer), Addition(writer, self._current_codec())
+            run = Sync(self._store.snapshot().segments, copies, tell)
+            pace = Pace(commit_every)
+
+            def between() -> None:
+                if pace.due():
+                    addition.finish()
+                    self._commit(writer)
+
+            with gathered() as tally:
+                for batch in batched(run, itertools.chain([] if first is None else [first], batches)):
+                    copies.finish()  # whose codec may be about to change
+                    self._encode_into(addition, batch, bar, between)
+            copies.finish()
+            addition.finish()
+            removed, missing = _prune(run, prune, writer)
+            self._commit(writer)
+            if tally.n_texts:
+                self._warn_of_script(tally.letters)
+        self._store.make()
+        if tally.n_texts:
+            self._warn_of_truncation(tally)
+        return run.counts(removed, missing, tally.n_truncated)
+
+    def digests(self, ids: Sequence[str]) -> list[str | None]:
+        """BLAKE2b-128, in hex, of the texts of these documents in UTF-8, as `sync` knows them.
+
+        Returns:
+            In the order of the ids; None for one that is not there, or that `sync` would encode again.
+        """
+        check_many(ids, "ids")
+        names = check_ids(ids)
+        found: dict[str, str] = {}
+        for segment in self._store.snapshot().segments:
+            rows = segment.rows_of(names)
+            firsts = rows if segment.passages is None else rows[segment.passages[rows] == 0]
+            found |= {id: digest.hex() for id, _, digest, _ in segment.known(firsts) if digest is not None}
+        return [found.get(id) for id in names]
+
+    def update_metadata(
+        self,
+        ids: Sequence[str] | None = None,
+        where: Where | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Sequence[str] | None = None,
+        replace: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Change the metadata of documents in one commit; no text is encoded, no vector moves.
+
+        Args:
+            ids: of these documents; None for all.
+            where: of those that pass the filter, see `search`. One of the two has to be given.
+            set: fields that get these values, the others stay; a dotted name is a field inside another.
+            unset: names of fields that go.
+            replace: the whole metadata, instead of set and unset; {} for none.
+            timeout: see `add`.
+        Returns:
+            Documents whose metadata are others now. Unknown ids are ignored.
+        Raises:
+            InvalidInput: neither ids nor where, nothing to change, a value that does not fit.
+            IndexLocked, StorageFull: see `add`.
+        """
+        self._store.check_open()
+        names = _chosen_ids(ids, where)
+        change = change_of(set, unset, replace)
+        with self._store.writer(check_timeout(timeout)) as writer:
+            snapshot = self._store.snapshot()
+            check_fields(snapshot.segments, where)
+            copies = Copies(writer)
+            _, n_changed = relabel(snapshot.segments, copies, change, names, where)
+            copies.finish()
+            self._commit(writer)
+        return n_changed
 
     def _warn_of_script(self, letters: Letters) -> None:
         if legibility.warn(letters, self.encoder.model, silent=self._warned_of_script):
@@ -404,15 +543,24 @@ class Index:
         writer.tidy()
         writer.commit()
 
-    def delete(self, ids: Sequence[str], timeout: float | None = None) -> int:
+    def delete(
+        self, ids: Sequence[str] | None = None, timeout: float | None = None, where: Where | None = None
+    ) -> int:
         """Delete documents; says how many there were. Unknown ids are ignored.
 
         Args:
+            ids: these documents; None for all.
             timeout: see `add`.
+            where: those that pass the filter, see `search`. One of the two has to be given.
+        Raises:
+            InvalidInput: neither is given, ids is no list of str, or the filter cannot be read.
         """
-        check_many(ids, "ids")
+        self._store.check_open()
+        names = _chosen_ids(ids, where)
         with self._store.writer(check_timeout(timeout)) as writer:
-            found = writer.delete(list(ids))
+            snapshot = self._store.snapshot()
+            check_fields(snapshot.segments, where)
+            found = writer.delete(names, where)
             writer.commit()
         return int(found)
 
@@ -681,6 +829,27 @@ class Index:
         }
 
 
+def _chosen_ids(ids: Sequence[str] | None, where: Where | None) -> list[str] | None:
+    if ids is None and where is None:
+        raise InvalidInput("give ids or where: which documents.")
+    if ids is None:
+        return None
+    check_many(ids, "ids")
+    return list(ids)
+
+
+def _prune(run: Sync, prune: bool | Callable[[Unlisted], bool], writer: Writer | None) -> tuple[int, int]:
+    """Documents removed, and those that stay though they were not in the list."""
+    removed = missing = 0
+    for some in run.unlisted():
+        gone = [each.id for each in some if (prune(each) if callable(prune) else prune)]
+        if writer is not None:
+            writer.delete(gone)
+        run.removed(gone)
+        removed, missing = removed + len(gone), missing + len(some) - len(gone)
+    return removed, missing
+
+
 def _letters(encoder: Encoder, batch: Batch) -> Letters:
     """A sample of a batch's letters, and what the model does not read of it."""
     return encoder.legibility(CheckedTexts(legibility.sampled(batch.texts)))
@@ -707,6 +876,6 @@ def _hits(found: Sequence[Found]) -> list[Hit]:
     hits: dict[int, Hit] = {}
     for some in places.values():
         documents = found[some[0]].segment.documents([found[place].row for place in some])
-        for place, (id, text, metadata) in zip(some, documents, strict=True):
-            hits[place] = Hit(id, found[place].score, text, metadata or {})
+        for place, read in zip(some, documents, strict=True):
+            hits[place] = Hit(read.id, found[place].score, read.text, read.metadata or {}, read.place)
     return [hits[place] for place in range(len(found))]

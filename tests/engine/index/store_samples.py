@@ -92,7 +92,7 @@ def content(snapshot: Snapshot) -> Content:
     result: Content = {}
     for segment in snapshot.segments:
         rows = np.flatnonzero(segment.alive)
-        for row, (id, text, metadata) in zip(rows, segment.documents(rows), strict=True):
+        for row, (id, text, metadata, _) in zip(rows, segment.documents(rows), strict=True):
             assert id not in result, f"{id} lives twice"
             tokens = slice(segment.offsets[row], segment.offsets[row + 1])
             values = [segment.column(column.name)[tokens].tobytes() for column in segment.columns]

@@ -139,7 +139,7 @@ def test_any_unicode_comes_back(
     snapshot = store.snapshot()
     assert snapshot.n_documents == len(ids)
     for segment in snapshot.segments:
-        assert segment.documents(range(len(ids))) == documents
+        assert [each[:3] for each in segment.documents(range(len(ids)))] == documents
         assert segment.rows_of(ids).tolist() == list(range(len(ids)))
         with store.writer() as writer:
             assert writer.delete(ids) == len(ids)

@@ -416,7 +416,7 @@ def test_database_python_and_rules_agree(metadata: list[Any], wheres: list[dict[
             wanted = [plainly_matches(where, document, f"d{i + 1}") for i, document in enumerate(metadata)]
             assert [matches(expr, document, f"d{i + 1}") for i, document in enumerate(metadata)] == wanted
             assert segment.select(expr).tolist() == wanted, where
-        stored = [document for _, _, document in segment.documents(range(len(metadata)))]
+        stored = [document for _, _, document, _ in segment.documents(range(len(metadata)))]
         assert stored == metadata
 
 

@@ -348,7 +348,7 @@ def write(path: Path, texts: list[str], passages: list[int]) -> None:
 
 def living(path: Path) -> list[str | None]:
     segments = Store.open(path).snapshot().segments
-    return [text for s in segments for _, text, _ in s.documents(np.flatnonzero(s.alive))]
+    return [text for s in segments for _, text, _, _ in s.documents(np.flatnonzero(s.alive))]
 
 
 def test_bytes_of_passages(tmp_path):
@@ -428,3 +428,28 @@ def test_tokens_that_come_in_parts_are_cut_alike(begins, tokens, overlap, sizes)
         parts.append((spans[start : start + size], begins[start : start + size]))
         start += size
     assert list(cut_parts(parts, cutting)) == cut_text(spans, begins, cutting)
+
+
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=200),
+    st.integers(2, 30),
+    st.integers(0, 20),
+    st.integers(1, 40),
+    st.data(),
+)
+def test_breaks_are_where_passages_end_if_one_fits(
+    begins: list[bool], tokens: int, overlap: int, part: int, data: st.DataObject
+) -> None:
+    cutting = Cutting(tokens, min(overlap, tokens - 1))
+    spans = [(3 * i, 3 * i + 2) for i in range(len(begins))]
+    breaks = sorted(data.draw(st.sets(st.integers(0, 3 * len(begins)), max_size=20)))
+    parts = [(spans[i : i + part], begins[i : i + part]) for i in range(0, len(begins), part)]
+    firsts = [any(3 * i - 3 < each <= 3 * i for each in breaks) for i in range(len(begins))]
+    expected = cut_text(spans, begins, cutting, firsts if breaks else None)
+    assert list(cut_parts(parts, cutting, breaks)) == expected
+    if breaks:
+        for start, stop in expected[:-1]:
+            first, end = start // 3, (stop + 1) // 3
+            reachable = range(first + cutting.tokens, first + cutting.overlap, -1)
+            wanted = next((i for i in reachable if firsts[i]), None)
+            assert wanted is None or end == wanted

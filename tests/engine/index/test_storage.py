@@ -148,7 +148,7 @@ def test_of_an_id_repeated_the_last_one_counts(path: Path) -> None:
         writer.commit()
     segment = store.snapshot().segments[-1]
     assert segment.alive.tolist() == [False, False, False, True]
-    assert segment.documents([3]) == [("q", "4", None)]
+    assert segment.documents([3]) == [("q", "4", None, {})]
 
 
 def test_delete_counts_what_there_was(store: Store) -> None:
@@ -337,7 +337,7 @@ def test_documents_without_texts_tokens_or_metadata(path: Path) -> None:
         draft.append(documents([]), [], {})
         writer.commit()
     [segment] = store.snapshot().segments
-    assert segment.documents([1, 0]) == [("b", None, None), ("a", None, {})]
+    assert segment.documents([1, 0]) == [("b", None, None, {}), ("a", None, {}, {})]
     assert segment.n_tokens == 0 and segment.offsets.tolist() == [0, 0, 0]
 
 

@@ -16,6 +16,7 @@ import msgspec
 from latebolt.checks import clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.documents import Metadata, plain_scalar
+from latebolt.index.documents.origins import Origin, Place
 
 MAX_DEPTH: Final = 64
 # Nothing can be wrong with a value of these: half a character in a string is found by the encoder of JSON.
@@ -23,18 +24,24 @@ _SOUND: Final = frozenset((str, int, bool, type(None)))
 
 
 class CheckedDocument(msgspec.Struct, frozen=True, gc=False):
-    """A document that fits: three objects, none of which the garbage collector visits.
+    """A document that fits: some objects, none of which the garbage collector visits.
 
     A large addition is tens of thousands of these, and a collection stops every thread while it lasts.
 
     Args:
         id: "" until it gets a free number.
         metadata: as JSON.
+        place: says where a stretch of the text stands in what it was read from; None where nobody can.
+        breaks: ascending characters of the text before which it is rather cut than elsewhere.
+        origin: of a passage, or of a text that is not cut; None before that is known.
     """
 
     id: str
     text: str | None
     metadata: str | None
+    place: Place | None = None
+    breaks: tuple[int, ...] = ()
+    origin: Origin | None = None
 
     @property
     def size(self) -> int:
@@ -49,24 +56,28 @@ def check_documents(
     metadata: Sequence[Metadata | None] | None,
     first: int = 0,
     need_texts: bool = False,
+    places: Sequence[Place | None] | None = None,
+    breaks: Sequence[Sequence[int] | None] | None = None,
 ) -> list[CheckedDocument]:
     """n documents; halves of characters become U+FFFD.
 
     Args:
-        ids, texts, metadata: one entry each, or None for none at all.
+        ids, texts, metadata, places, breaks: one entry each, or None for none at all.
         first: position of the first in what the caller was given, for messages.
         need_texts: each has a text, and not None.
     Raises:
-        InvalidInput: one of the three has another length, an id is not a non-empty string, a text is no
-            string, metadata is no JSON object; names the position.
+        InvalidInput: one of the five has another length, an id is not a non-empty string, a text is no
+            string, metadata is no JSON object, a place cannot be called, breaks are no ascending ints; names
+            the position.
     """
-    for name, values in (("texts", texts), ("ids", ids), ("metadata", metadata)):
+    named = {"texts": texts, "ids": ids, "metadata": metadata, "places": places, "breaks": breaks}
+    for name, values in named.items():
         if values is not None and len(values) != n:
             raise InvalidInput(f"{name} should have one entry a document, {n} in all, got {len(values)}.")
-    given_columns = (ids, texts, metadata)
+    given_columns = (ids, texts, metadata, places, breaks)
     columns: list[Iterable[Any]] = [itertools.repeat(None, n) if c is None else c for c in given_columns]
     found = []
-    for i, id, text, given in zip(range(first, first + n), *columns, strict=True):
+    for i, id, text, given, place, cuts in zip(range(first, first + n), *columns, strict=True):
         if text is not None or need_texts:
             if not isinstance(text, str):
                 wanted = "str" if need_texts else "a string or None"
@@ -74,13 +85,29 @@ def check_documents(
             text = clean_text(text)
         name = "" if ids is None else _checked_id(id, i)
         content = None if given is None else check_metadata(given, f"metadata[{i}]")
-        found.append(CheckedDocument(name, text, content))
+        if place is not None and not callable(place):
+            raise InvalidInput(f"places[{i}] should be a function or None, got {type(place).__name__}.")
+        found.append(CheckedDocument(name, text, content, place, _checked_breaks(cuts, i)))
     return found
+
+
+def _checked_breaks(breaks: Sequence[int] | None, position: int) -> tuple[int, ...]:
+    if breaks is None:
+        return ()
+    given = tuple(breaks)
+    if not all(isinstance(each, int) for each in given) or list(given) != sorted(given):
+        raise InvalidInput(
+            f"breaks[{position}] should be ascending characters of the text, got {given!r:.60}."
+        )
+    return given
 
 
 def with_ids(documents: Sequence[CheckedDocument], ids: Iterable[str]) -> list[CheckedDocument]:
     """Documents without ids with these."""
-    return [CheckedDocument(id, each.text, each.metadata) for each, id in zip(documents, ids, strict=True)]
+    return [
+        CheckedDocument(id, each.text, each.metadata, each.place, each.breaks)
+        for each, id in zip(documents, ids, strict=True)
+    ]
 
 
 def check_ids(ids: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from latebolt.errors import InvalidInput
+from latebolt.index.documents.origins import Origin
 
 Metadata = Mapping[str, Any]
 
@@ -64,6 +65,7 @@ class Row(NamedTuple):
     text: str | None
     json: str | None
     leaves: Sequence[Leaf]
+    origin: Origin | None = None
 
 
 def leaves(metadata: Metadata | None) -> list[Leaf]:

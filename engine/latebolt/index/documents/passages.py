@@ -116,23 +116,35 @@ def cut_text(
     return [(spans[tokens[0]][0], spans[tokens[-1]][1]) for tokens in passages]
 
 
-def cut_parts(parts: Iterable[tuple[Sequence[Span], Sequence[bool]]], cutting: Cutting) -> Iterator[Span]:
+def cut_parts(
+    parts: Iterable[tuple[Sequence[Span], Sequence[bool]]], cutting: Cutting, breaks: Sequence[int] = ()
+) -> Iterator[Span]:
     """`cut_text` of a text whose tokens come in parts; holds those of a passage and a part.
 
     Args:
         parts: (spans, begins) of neighbouring tokens, see `cut_text`.
+        breaks: ascending characters before which a passage ends rather than elsewhere, such as those of
+            headings and definitions; they are what `cut_tokens` calls sentences.
     """
     spans: list[Span] = []
     begins: list[bool] = []
+    firsts: list[bool] = []
+    coming = iter(breaks)
+    following = next(coming, None)
     is_cut = False
     for more_spans, more_begins in parts:
         spans += more_spans
         begins += more_begins
+        for start, _ in more_spans:
+            reached = following is not None and start >= following
+            firsts.append(reached)
+            while following is not None and start >= following:
+                following = next(coming, None)
         # Where a passage ends is said by its own tokens and the one behind them.
-        *passages, rest = cut_tokens(begins, cutting)
+        *passages, rest = cut_tokens(begins, cutting, firsts if breaks else None)
         for tokens in passages:
             is_cut = True
             yield spans[tokens[0]][0], spans[tokens[-1]][1]
-        del spans[: rest.start], begins[: rest.start]
+        del spans[: rest.start], begins[: rest.start], firsts[: rest.start]
     if is_cut:
         yield spans[0][0], spans[-1][1]

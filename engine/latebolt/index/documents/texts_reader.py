@@ -22,6 +22,7 @@ from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt
 from latebolt.index.documents import documents
 from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf, Value, compare
+from latebolt.index.documents.origins import TEXT_DIGEST_BYTES, Origin
 from latebolt.index.documents.postings import (
     LENGTH_BYTES,
     POSTING_BYTES,
@@ -46,9 +47,15 @@ _OPS: Final = ("=", "<", "<=", ">", ">=")
 _EXISTING: Final = "SELECT row FROM fields WHERE path = (SELECT number FROM paths WHERE path = ?)"
 _FIELD: Final = {op: f"{_EXISTING} AND kind = ? AND value {op} ?" for op in _OPS}
 _ID: Final = {op: f"SELECT row FROM documents WHERE id {op} ?" for op in _OPS}
-_DOCUMENTS: Final = (
-    "SELECT d.row, d.id, t.text, d.metadata FROM documents d LEFT JOIN texts t ON t.row = d.row WHERE d.row "
-)
+# The columns of `StoredDocument`, with and without a table of origins.
+_ORIGINS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'origins'"
+_WHERE_ROW: Final = "FROM documents d LEFT JOIN texts t ON t.row = d.row{origins} WHERE d.row "
+_DOCUMENTS: Final = {
+    False: "SELECT d.row, d.id, t.text, d.metadata, NULL, NULL, NULL, NULL, NULL "
+    + _WHERE_ROW.format(origins=""),
+    True: "SELECT d.row, d.id, t.text, d.metadata, o.digest, o.overlap, o.before, o.after, o.place "
+    + _WHERE_ROW.format(origins=" LEFT JOIN origins o ON o.row = d.row"),
+}
 
 
 class StoredDocument(NamedTuple):
@@ -58,6 +65,7 @@ class StoredDocument(NamedTuple):
     id: str
     text: str | None
     metadata: str | None
+    origin: Origin | None = None
 
 
 class TextsReader:
@@ -88,6 +96,7 @@ class TextsReader:
             owner = self._database.execute("PRAGMA application_id").fetchone()[0]
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
             older = version == 1 and self._database.execute(_WORDS).fetchone() is not None
+            has_origins = self._database.execute(_ORIGINS).fetchone() is not None
         except DATABASE_ERRORS as error:
             if not self.path.exists():
                 raise FileNotFoundError(self.path) from error
@@ -98,7 +107,7 @@ class TextsReader:
             raise IndexCorrupt(
                 self.path, "application_id", expected, f"{owner:#x} version {version}", RESTORE
             )
-        self.has_words = version >= 2
+        self.has_words, self._has_origins = version >= 2, has_origins
         self.words_are_current = version == layout.TEXTS_VERSION
 
     def _corrupt(self, error: Exception) -> IndexCorrupt:
@@ -130,13 +139,27 @@ class TextsReader:
     def _wrong(self, field: str, expected: str, got: object) -> IndexCorrupt:
         return IndexCorrupt(self.path, field, expected, got, RESTORE)
 
-    def _documents(self, statement: str, parameters: Sequence[Any]) -> list[StoredDocument]:
-        found = [StoredDocument(*values) for values in self._rows(statement, parameters)]
-        for row, id, text, metadata in found:
+    def _documents(self, which: str, parameters: Sequence[Any]) -> list[StoredDocument]:
+        found = []
+        for row, id, text, metadata, *origin in self._rows(_DOCUMENTS[self._has_origins] + which, parameters):
             if not (type(id) is str and isinstance(text, _TEXT) and isinstance(metadata, _TEXT)):
                 kinds = ", ".join(type(value).__name__ for value in (id, text, metadata))
                 raise self._wrong(f"documents.row {row}", "an id, a text and metadata", kinds)
+            found.append(StoredDocument(row, id, text, metadata, self._origin(row, text, origin)))
         return found
+
+    def _origin(self, row: int, text: str | None, values: Sequence[Any]) -> Origin | None:
+        digest, overlap, *texts = values
+        if overlap is None:
+            return None
+        if not (
+            _is_digest(digest)
+            and type(overlap) is int
+            and 0 <= overlap <= len(text or "")
+            and all(isinstance(each, _TEXT) for each in texts)
+        ):
+            raise self._wrong(f"origins.row {row}", "a digest, an overlap and texts", "something else")
+        return Origin(digest, overlap, *texts)
 
     def _ids(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[int, str]]:
         """(row, id), each row one of the segment's."""
@@ -157,7 +180,7 @@ class TextsReader:
         for start in range(0, len(rows), _BATCH):
             batch = [int(row) for row in rows[start : start + _BATCH]]
             marks = ", ".join("?" * len(batch))
-            found |= {each.row: each for each in self._documents(f"{_DOCUMENTS} IN ({marks})", batch)}
+            found |= {each.row: each for each in self._documents(f"IN ({marks})", batch)}
         return self._in_order(found, rows)
 
     def _in_order(self, found: Mapping[int, T], rows: Rows) -> list[T]:
@@ -168,7 +191,7 @@ class TextsReader:
 
     def documents_between(self, start: int, stop: int) -> list[StoredDocument]:
         """Documents of rows start..stop-1, in order."""
-        found = self._documents(f"{_DOCUMENTS} BETWEEN ? AND ? ORDER BY d.row", (start, stop - 1))
+        found = self._documents("BETWEEN ? AND ? ORDER BY d.row", (start, stop - 1))
         if [document.row for document in found] != list(range(start, stop)):
             raise self._missing(
                 next(i for i in range(start, stop) if i - start >= len(found) or found[i - start].row != i)
@@ -201,6 +224,40 @@ class TextsReader:
             some = self._ids(f"SELECT row, id FROM documents WHERE id IN ({marks})", batch)
             found.extend((id, row) for row, id in some)
         return found
+
+    def digests(self, rows: Rows) -> list[bytes | None]:
+        """Digest of the text that begins in each of these rows, in this order; None where none is kept."""
+        found: dict[int, bytes | None] = {}
+        for start in range(0, len(rows) if self._has_origins else 0, _BATCH):
+            batch = [int(row) for row in rows[start : start + _BATCH]]
+            marks = ", ".join("?" * len(batch))
+            for row, digest in self._rows(f"SELECT row, digest FROM origins WHERE row IN ({marks})", batch):
+                if not _is_digest(digest):
+                    raise self._wrong(f"origins.row {row}", "a digest", f"{digest!r:.40}")
+                found[row] = digest
+        return [found.get(int(row)) for row in rows]
+
+    def labels(self, rows: Rows) -> list[tuple[str, str | None]]:
+        """Id and metadata, as JSON, of these rows in this order."""
+        found: dict[int, tuple[str, str | None]] = {}
+        for start in range(0, len(rows), _BATCH):
+            batch = [int(row) for row in rows[start : start + _BATCH]]
+            marks = ", ".join("?" * len(batch))
+            statement = f"SELECT row, id, metadata FROM documents WHERE row IN ({marks})"
+            for row, id, metadata in self._rows(statement, batch):
+                if type(id) is not str or not isinstance(metadata, _TEXT):
+                    raise self._wrong(f"documents.row {row}", "an id and metadata", type(id).__name__)
+                found[row] = id, metadata
+        return self._in_order(found, rows)
+
+    def rows_of_digests(self, digests: Sequence[bytes]) -> Int64:
+        """First rows of the documents whose text has one of these digests."""
+        found = [np.zeros(0, np.int64)]
+        for start in range(0, len(digests) if self._has_origins else 0, _BATCH):
+            batch = digests[start : start + _BATCH]
+            marks = ", ".join("?" * len(batch))
+            found.append(self._row_numbers(f"SELECT row FROM origins WHERE digest IN ({marks})", batch))
+        return np.concatenate(found)
 
     def rows_with_id(self, op: str, value: Value) -> Int64:
         """Rows whose id compares so; none for a value that is no string."""
@@ -304,15 +361,42 @@ class TextsReader:
             yield self._decided(undecided, field, lambda leaf: compare(leaf, op, value))
 
 
-def stored_metadata(path: Path, document: StoredDocument) -> dict[str, Any] | None:
-    """The metadata of a document of the database at `path`.
+def stored_place(path: Path, document: StoredDocument) -> dict[str, Any]:
+    """Where a row of the database at `path` stands in what it was read from; empty where nobody said.
 
     Raises:
         IndexCorrupt: it is no JSON object.
     """
-    field = f"documents.metadata of row {document.row}"
+    if document.origin is None or document.origin.place is None:
+        return {}
+    field = f"origins.place of row {document.row}"
     try:
-        metadata = documents.decode_metadata(document.metadata)
+        place = msgspec.json.decode(document.origin.place)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise IndexCorrupt(path, field, "JSON", f"'{error}'", RESTORE) from error
+    if not isinstance(place, dict):
+        raise IndexCorrupt(path, field, "an object", type(place).__name__, RESTORE)
+    return place
+
+
+def _is_digest(value: Any) -> bool:
+    return value is None or (isinstance(value, bytes) and len(value) == TEXT_DIGEST_BYTES)
+
+
+def stored_metadata(path: Path, document: StoredDocument) -> dict[str, Any] | None:
+    """The metadata of a document of the database at `path`, see `decoded_metadata`."""
+    return decoded_metadata(path, document.row, document.metadata)
+
+
+def decoded_metadata(path: Path, row: int, content: str | None) -> dict[str, Any] | None:
+    """Metadata of a row of the database at `path`.
+
+    Raises:
+        IndexCorrupt: it is no JSON object.
+    """
+    field = f"documents.metadata of row {row}"
+    try:
+        metadata = documents.decode_metadata(content)
     except (msgspec.DecodeError, RecursionError) as error:
         raise IndexCorrupt(path, field, "JSON", f"'{error}'", RESTORE) from error
     if metadata is not None and not isinstance(metadata, dict):

@@ -62,6 +62,7 @@ class TextsWriter:
                 "INSERT INTO texts VALUES (?, ?)",
                 ((i, row.text) for i, row in zip(numbered, rows, strict=True) if row.text is not None),
             )
+            execute("INSERT INTO origins VALUES (?, ?, ?, ?, ?, ?)", self._origins(rows))
             # A list may hold a value twice.
             execute("INSERT OR IGNORE INTO fields VALUES (?, ?, ?, ?)", self._fields(rows))
             for row in rows:
@@ -69,6 +70,11 @@ class TextsWriter:
                 if self._words.full:
                     self._write_words()
         self._n_rows += len(rows)
+
+    def _origins(self, rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+        for i, row in enumerate(rows, self._n_rows):
+            if (origin := row.origin) is not None:
+                yield i, origin.digest, origin.overlap, origin.before, origin.after, origin.place
 
     def _fields(self, rows: Sequence[Row]) -> Iterator[tuple[int, int, Any, int]]:
         for i, row in enumerate(rows, self._n_rows):

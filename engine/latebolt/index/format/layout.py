@@ -1,6 +1,7 @@
 """The on-disk format of an index: every name, dtype and shape, written once.
 
-Writer, reader and `latebolt check` take them from here; nothing in this module touches a file. One folder:
+Writer, reader and `latebolt check` take them from here; nothing in this module touches a file. One folder (in
+which others may keep files of their own, as `sync` does):
 
     manifest.json                       the only file that is ever replaced; it names all the others
     write.lock                          held by the one writer
@@ -11,7 +12,7 @@ Writer, reader and `latebolt check` take them from here; nothing in this module 
     segments/<n>/<column>.npy           one array per token column of the codec
     segments/<n>/lists.npy              uint32 [entries], rows with a token of each centroid (large segments)
     segments/<n>/list_offsets.npy       int64 [centroids + 1], first entry of each centroid
-    segments/<n>/texts.sqlite           ids, texts, metadata and words of the segment's documents
+    segments/<n>/texts.sqlite           ids, texts, metadata, words and origins of the segment's documents
     segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
 
 A row is a document, or one passage of a document that was cut: then the rows of a document stand together, in
@@ -72,6 +73,9 @@ TEXTS_SCHEMA: Final = (
     "CREATE TABLE paths (number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE)",
     "CREATE TABLE fields (path INTEGER NOT NULL, kind INTEGER NOT NULL, value NOT NULL, row INTEGER NOT NULL,"
     " PRIMARY KEY (path, kind, value, row)) WITHOUT ROWID",
+    # What `origins.Origin` says of a row. Earlier versions have no such table, and can do without it.
+    "CREATE TABLE origins (row INTEGER PRIMARY KEY, digest BLOB, overlap INTEGER NOT NULL, before TEXT,"
+    " after TEXT, place TEXT)",
     # What BM25 counts, in blocks of documents; `postings` says what the blobs hold.
     "CREATE TABLE word_blocks (first INTEGER PRIMARY KEY, lengths BLOB NOT NULL)",
     "CREATE TABLE postings (word TEXT NOT NULL, first INTEGER NOT NULL, content BLOB NOT NULL)",
@@ -79,6 +83,7 @@ TEXTS_SCHEMA: Final = (
 # Built when all rows are in: one sort is cheaper than as many insertions in random order.
 TEXTS_INDEXES: Final = (
     "CREATE INDEX documents_by_id ON documents (id, row)",
+    "CREATE INDEX origins_by_digest ON origins (digest) WHERE digest IS NOT NULL",
     "CREATE INDEX postings_by_word ON postings (word, first)",
 )
 

@@ -5,6 +5,7 @@ A new segment begins whenever the codec does not stay as it was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from latebolt.codec.base import Codec
@@ -49,8 +50,12 @@ class Addition:
                 )
         return batch
 
-    def add(self, batch: Batch, source: VectorSource) -> None:
-        """Write the rows of a named batch in chunks; learn the codec first if it is time."""
+    def add(self, batch: Batch, source: VectorSource, between: Callable[[], None] = lambda: None) -> None:
+        """Write the rows of a named batch in chunks; learn the codec first if it is time.
+
+        Args:
+            between: called where all that was written so far are whole documents, which may be committed.
+        """
         self._trainer.prepare(batch, source, self.finish)
         codec = self._trainer.codec
         for start in range(0, len(batch), CHUNK_DOCUMENTS):
@@ -63,6 +68,8 @@ class Addition:
                 None if batch.passages is None else batch.passages[rows.start : rows.stop],
                 None if vectors.truncated is None else vectors.truncated.tolist(),
             )
+            if batch.passages is None or rows.stop == len(batch) or batch.passages[rows.stop] == 0:
+                between()
 
     def finish(self) -> None:
         """Complete the segment being written."""

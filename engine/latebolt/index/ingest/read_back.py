@@ -17,7 +17,7 @@ from latebolt.index.store.store import Snapshot
 from latebolt.values import TokenVectors
 
 DECODE_TOKENS: Final = 1 << 15  # of a block of decoded vectors: 16 MB at 128 dimensions
-_BATCH: Final = 4096  # documents read at a time
+_BATCH: Final = 512  # documents read at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,11 @@ def walk(
 
 
 class Entry(NamedTuple):
-    """A document of an index. Where it was cut into passages, `text` is that of the first."""
+    """A document of an index, with its whole text.
+
+    Texts that earlier versions have cut are joined from their passages, and white space between these may
+    differ from what it was.
+    """
 
     id: str
     text: str | None
@@ -87,13 +91,10 @@ class Entry(NamedTuple):
 def entries(snapshot: Snapshot, where: Where | None = None) -> Iterator[Entry]:
     """Every live document that passes the filter, once, oldest segment first."""
     for segment in snapshot.segments:
-        rows = segment.select(where)
-        if segment.passages is not None:
-            rows &= segment.passages == 0
-        numbers = np.flatnonzero(rows)
-        for start in range(0, len(numbers), _BATCH):
-            for id, text, metadata in segment.documents(numbers[start : start + _BATCH]):
-                yield Entry(id, text, metadata)
+        firsts = segment.live_firsts(segment.select(where))
+        for start in range(0, len(firsts), _BATCH):
+            for each in segment.whole_documents(firsts[start : start + _BATCH]):
+                yield Entry(each.id, each.text, each.metadata)
 
 
 def entries_of(snapshot: Snapshot, ids: Sequence[str]) -> list[Entry | None]:
@@ -103,6 +104,6 @@ def entries_of(snapshot: Snapshot, ids: Sequence[str]) -> list[Entry | None]:
         rows = segment.rows_of(ids)
         if segment.passages is not None:
             rows = rows[segment.passages[rows] == 0]
-        for id, text, metadata in segment.documents(rows):
-            found[id] = Entry(id, text, metadata)
+        for each in segment.whole_documents(rows):
+            found[each.id] = Entry(each.id, each.text, each.metadata)
     return [found.get(id) for id in ids]

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from latebolt.checks import CheckedTexts, check_many
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
+from latebolt.hits import Span
 from latebolt.index.documents.checked import CheckedDocument, check_documents
+from latebolt.index.documents.origins import Place, origins_of
 from latebolt.index.documents.passages import Cutting, cut_parts
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
@@ -76,7 +78,10 @@ def one_batch(
 
 
 def batches_of(
-    texts: Iterable[str], ids: Iterable[str] | None, metadata: Iterable[Metadata] | None
+    texts: Iterable[str],
+    ids: Iterable[str] | None,
+    metadata: Iterable[Metadata] | None,
+    places: Iterable[Place | None] | None = None,
 ) -> Iterator[Batch]:
     """The documents in batches: all in one if every argument is a sequence, else as they come, in lockstep.
 
@@ -84,7 +89,7 @@ def batches_of(
         InvalidInput: the arguments are not of one length, or a value does not fit; names the position. In a
             stream that is known only when it is met.
     """
-    given: dict[str, Any] = {"texts": texts, "ids": ids, "metadata": metadata}
+    given: dict[str, Any] = {"texts": texts, "ids": ids, "metadata": metadata, "places": places}
     for name, values in given.items():
         if values is not None or name == "texts":
             check_many(values, name)
@@ -102,18 +107,33 @@ def batches_of(
         first += len(part)
 
 
-def in_passages(batch: Batch, encoder: Encoder, cutting: Cutting) -> Batch:
-    """A batch of documents with texts as a batch of their passages, which keep id and metadata."""
+def rows_of(batch: Batch, encoder: Encoder, cutting: Cutting | None) -> Batch:
+    """A batch of documents with texts as they are encoded: whole, or as passages, each with its origin."""
+    if cutting is not None:
+        return _in_passages(batch, encoder, cutting)
+    documents = [
+        row for document in batch.documents for row in _passages(document, [(0, len(document.text or ""))])
+    ]
+    return Batch(batch.first, documents, batch.goes_on)
+
+
+def _passages(document: CheckedDocument, spans: Sequence[Span]) -> Iterator[CheckedDocument]:
+    """The passages of a document, which keep its id and metadata."""
+    text = document.text or ""
+    origins = origins_of(text, spans, document.place, document.id)
+    for (start, stop), origin in zip(spans, origins, strict=True):
+        yield CheckedDocument(document.id, text[start:stop], document.metadata, origin=origin)
+
+
+def _in_passages(batch: Batch, encoder: Encoder, cutting: Cutting) -> Batch:
     documents: list[CheckedDocument] = []
     passages: list[int] = []
     for start in range(0, len(batch), CUT_DOCUMENTS):
         part = batch.documents[start : start + CUT_DOCUMENTS]
         texts = CheckedTexts(batch.texts[start : start + CUT_DOCUMENTS])
         for document, text, tokens in zip(part, texts, encoder.token_parts(texts), strict=True):
-            spans = list(cut_parts(tokens, cutting)) or [(0, len(text))]
-            documents += [
-                CheckedDocument(document.id, text[begin:end], document.metadata) for begin, end in spans
-            ]
+            spans = list(cut_parts(tokens, cutting, document.breaks)) or [(0, len(text))]
+            documents += _passages(document, spans)
             passages += range(len(spans))
     return Batch(batch.first, documents, batch.goes_on, passages)
 

@@ -5,17 +5,25 @@ All files are opened when the segment is, so that it stays whole when a newer co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt, InvalidInput
-from latebolt.index.documents.texts_reader import Rows, StoredDocument, TextsReader, stored_metadata
+from latebolt.index.documents.origins import whole_text
+from latebolt.index.documents.texts_reader import (
+    Rows,
+    StoredDocument,
+    TextsReader,
+    decoded_metadata,
+    stored_metadata,
+    stored_place,
+)
 from latebolt.index.filters.evaluate import Mask, Selector
 from latebolt.index.filters.parse_dict import Where, parse_where
 from latebolt.index.format import layout
@@ -24,8 +32,16 @@ from latebolt.index.format.mmap_array import RESTORE, Mapped, map_array, map_fil
 from latebolt.index.format.proof import prove_cells, prove_offsets, prove_passages
 from latebolt.index.store.inverted_lists import Lists
 
-Document = tuple[str, str | None, dict[str, Any] | None]
 COPY_TOKENS: Final = 1 << 18  # as codes, in a block of documents that a merge copies
+
+
+class Document(NamedTuple):
+    """One row as a reader gets it; `place`: where its text stands in what it was read from."""
+
+    id: str
+    text: str | None
+    metadata: dict[str, Any] | None
+    place: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -214,9 +230,25 @@ class Segment:
         return Lists(self._arrays[layout.LISTS], self._arrays[layout.LIST_OFFSETS])
 
     def documents(self, rows: Rows) -> list[Document]:
-        """(id, text, metadata) of these rows in this order."""
-        found = self.texts.documents(rows)
-        return [(d.id, d.text, stored_metadata(self.texts.path, d)) for d in found]
+        """These rows in this order."""
+        path = self.texts.path
+        return [
+            Document(each.id, each.text, stored_metadata(path, each), stored_place(path, each))
+            for each in self.texts.documents(rows)
+        ]
+
+    def whole_documents(self, firsts: Int64) -> list[Document]:
+        """The documents of which these, ascending, are the first rows, with their whole texts."""
+        rows = self.texts.documents(self.rows_of_documents(firsts))
+        found: list[Document] = []
+        starts = set(firsts.tolist())
+        for each in _split(rows, lambda document: document.row in starts):
+            text = (
+                None if each[0].text is None else whole_text([(row.text or "", row.origin) for row in each])
+            )
+            metadata = stored_metadata(self.texts.path, each[0])
+            found.append(Document(each[0].id, text, metadata, stored_place(self.texts.path, each[0])))
+        return found
 
     def ids(self, rows: Rows | None = None) -> list[str]:
         """Ids of these rows in this order; of all rows, deleted ones included, without an argument."""
@@ -226,6 +258,28 @@ class Segment:
         """Ascending rows of the live documents with one of these ids."""
         rows = np.array(sorted({row for _, row in self.texts.rows_of_ids(ids)}), np.int64)
         return rows[self.alive[rows]]
+
+    def known(self, firsts: Int64) -> list[tuple[str, int, bytes | None, str | None]]:
+        """(id, first row, digest of the text, metadata as JSON) of the documents that begin in these rows."""
+        labels, digests = self.texts.labels(firsts), self.texts.digests(firsts)
+        return [
+            (id, first, digest, metadata)
+            for (id, metadata), first, digest in zip(labels, firsts.tolist(), digests, strict=True)
+        ]
+
+    def labels(self, rows: Int64) -> list[tuple[str, dict[str, Any] | None]]:
+        """Id and metadata of these rows in this order."""
+        return [
+            (id, decoded_metadata(self.texts.path, row, content))
+            for row, (id, content) in zip(rows.tolist(), self.texts.labels(rows), strict=True)
+        ]
+
+    def chosen(self, ids: Sequence[str] | None, where: Where | None) -> Int64:
+        """Ascending rows of the live documents of these ids, None for all, that pass the filter."""
+        if ids is None:
+            return np.flatnonzero(self.select(where))
+        rows = self.rows_of(ids)
+        return rows if where is None else rows[self.select(where)[rows]]
 
     def has_field(self, field: str) -> bool:
         """Whether the metadata of a document, deleted or not, has the field."""
@@ -250,6 +304,44 @@ class Segment:
                 yield block
             start = stop
 
+    def gather(self, rows: Int64) -> Block:
+        """These rows, ascending, as a block; of a document that was cut all of its rows.
+
+        Raises:
+            IndexCorrupt: the database or a column is damaged.
+        """
+        lengths = np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+        ends = np.cumsum(lengths)
+        tokens = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
+            self.offsets[rows] - ends + lengths, lengths
+        )
+        columns = {column.name: self.column(column.name)[tokens] for column in self.columns}
+        self._check_floats(columns)
+        passages = np.zeros(len(rows), np.int64) if self.passages is None else self.passages[rows]
+        truncated = np.zeros(len(rows), bool) if self.truncated is None else self.truncated[rows]
+        documents = self.texts.documents(rows)
+        return Block(self.texts.path, documents, passages.tolist(), truncated.tolist(), lengths, columns)
+
+    def _check_floats(self, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        for values in columns.values():
+            if values.dtype.kind == "f":
+                self.check_finite(values)
+
+    def rows_of_documents(self, firsts: Int64) -> Int64:
+        """All rows of the documents of which these are the first rows, ascending as these are."""
+        if self.passages is None:
+            return firsts
+        begins = np.flatnonzero(self.passages == 0)
+        ends = np.append(begins[1:], self.n_documents)[np.searchsorted(begins, firsts)]
+        counts = ends - firsts
+        before = np.cumsum(counts) - counts
+        return np.asarray(np.arange(counts.sum()) + np.repeat(firsts - before, counts), np.int64)
+
+    def live_firsts(self, rows: Mask | None = None) -> Int64:
+        """First rows of the live documents, of those of the mask only if there is one."""
+        chosen = self.alive if rows is None else rows & self.alive
+        return np.flatnonzero(chosen if self.passages is None else chosen & (self.passages == 0))
+
     def _block(self, start: int, stop: int) -> Block:
         alive, lengths = self.alive[start:stop], np.diff(self.offsets[start : stop + 1])
         first, last = int(self.offsets[start]), int(self.offsets[stop])
@@ -257,15 +349,26 @@ class Segment:
         passages = np.zeros(stop - start, np.int64) if self.passages is None else self.passages[start:stop]
         truncated = np.zeros(stop - start, bool) if self.truncated is None else self.truncated[start:stop]
         columns = {column.name: self.column(column.name)[first:last] for column in self.columns}
-        for values in columns.values():
-            if values.dtype.kind == "f":
-                self.check_finite(values)
+        self._check_floats(columns)
         if not alive.all():
             documents = [document for document, keep in zip(documents, alive, strict=True) if keep]
             tokens = np.repeat(alive, lengths)
             columns = {name: column[tokens] for name, column in columns.items()}
             lengths, passages, truncated = lengths[alive], passages[alive], truncated[alive]
         return Block(self.texts.path, documents, passages.tolist(), truncated.tolist(), lengths, columns)
+
+
+def _split(
+    rows: Sequence[StoredDocument], begins: Callable[[StoredDocument], bool]
+) -> Iterator[list[StoredDocument]]:
+    part: list[StoredDocument] = []
+    for row in rows:
+        if part and begins(row):
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
 
 
 def open_segment(folder: Path, record: SegmentRecord, n_centroids: int | None = None) -> Segment:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,15 @@ import numpy.typing as npt
 from latebolt.arrays import Int64
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index.documents.checked import CheckedDocument
-from latebolt.index.documents.documents import Row, decode_metadata, leaves
+from latebolt.index.documents.documents import Metadata, Row, decode_metadata, leaves
+from latebolt.index.documents.texts_reader import StoredDocument, stored_metadata
 from latebolt.index.documents.texts_writer import TextsWriter
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, SegmentRecord
 from latebolt.index.store.inverted_lists import lists_wanted, write_lists
 from latebolt.index.store.segment import COPY_TOKENS, Block, Segment
+
+T = TypeVar("T", CheckedDocument, StoredDocument)
 
 
 class Commit(Protocol):
@@ -108,7 +111,7 @@ class SegmentWriter:
         n = len(documents)
         with self._commit.acting():
             self._append(
-                list(_rows_of(documents)),
+                _rows_of(documents, lambda document: decode_metadata(document.metadata)),
                 lengths,
                 columns,
                 [0] * n if passages is None else passages,
@@ -132,10 +135,10 @@ class SegmentWriter:
             self._append_block(block, columns)
 
     def _append_block(self, block: Block, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-        rows = [
-            Row(d.id, d.text, d.metadata, leaves(metadata))
-            for d, metadata in zip(block.documents, block.metadata, strict=True)
-        ]
+        def decode(document: StoredDocument) -> Metadata | None:
+            return stored_metadata(block.path, document)
+
+        rows = _rows_of(block.documents, decode)
         self._append(rows, block.lengths, columns, block.passages, block.truncated)
 
     def _append(
@@ -228,9 +231,11 @@ def _checked_lengths(lengths: npt.ArrayLike, n_documents: int) -> Int64:
     return counts
 
 
-def _rows_of(documents: Sequence[CheckedDocument]) -> Iterator[Row]:
+def _rows_of(documents: Sequence[T], decode: Callable[[T], Metadata | None]) -> list[Row]:
+    rows: list[Row] = []
     content, found = None, leaves(None)
     for each in documents:
-        if each.metadata is not content:  # passages of a document share it
-            content, found = each.metadata, leaves(decode_metadata(each.metadata))
-        yield Row(each.id, each.text, each.metadata, found)
+        if each.metadata != content:  # passages of a document share it, and so do many documents of a folder
+            content, found = each.metadata, leaves(decode(each))
+        rows.append(Row(each.id, each.text, each.metadata, found, each.origin))
+    return rows

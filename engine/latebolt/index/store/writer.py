@@ -19,6 +19,7 @@ from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index.documents.documents import plain_json
 from latebolt.index.documents.texts_reader import rows_replaced
+from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
@@ -182,18 +183,21 @@ class Writer:
         self._touched.add(segment.name)
         return before - segment.n_live
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Sequence[str] | None, where: Where | None = None) -> int:
         """Delete documents; ids that do not exist are ignored.
 
+        Args:
+            ids: None for all.
+            where: of those only what passes.
         Returns:
             How many documents there were.
         """
-        for i, id in enumerate(ids):
+        for i, id in enumerate(ids or ()):
             if not isinstance(id, str):
                 raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
-        known = [clean_text(id) for id in ids if id]
+        known = None if ids is None else [clean_text(id) for id in ids if id]
         with self.acting():
-            return sum(self._kill(segment, segment.rows_of(known)) for segment in self.segments)
+            return sum(self._kill(segment, segment.chosen(known, where)) for segment in self.segments)
 
     def drop_segments(self, names: Sequence[str]) -> None:
         """Remove segments with all their documents."""

@@ -426,6 +426,9 @@ class SearchHit(BaseModel):
     score: float
     text: str | None
     metadata: dict[str, Any] | None
+    place: dict[str, Any] | None = Field(
+        None, description='Where the text stands in what it was read from, such as {"page": 3}; if known.'
+    )
     matches: list[Match] | None = None
 
 
