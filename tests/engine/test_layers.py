@@ -61,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
         "threads",
         "errors",
     },
+    "sync": {"checks", "corpus", "drafts", "errors", "index"},
     "evaluate": {
         "arrays",
         "caches",
@@ -110,6 +111,7 @@ ALLOWED: dict[str, set[str]] = {
         "agents",
         "hits",
         "client",
+        "sync",
         "caches",
         "checks",
         "cpus",

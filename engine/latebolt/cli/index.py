@@ -1,29 +1,26 @@
-"""`latebolt index`: create an index from files, or add to one."""
+"""`latebolt index`: create an index from files, or bring one up to date with them."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import hashlib
-import itertools
-import json
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from latebolt.checks import clean_text
 from latebolt.cli.common import human_bytes, is_index, is_terminal, json_option, model_options
-from latebolt.cli.terminal import note, print_json
+from latebolt.cli.terminal import note, plain, print_json, say
 
 if TYPE_CHECKING:
     from latebolt import Index
-    from latebolt.corpus.documents import Document
     from latebolt.corpus.files import Skipped
+    from latebolt.index.ingest.sync import SyncCounts
+    from latebolt.sync.folder_sync import FolderSync
 
+_MOST_NAMED: Final = 5  # of the documents that are no longer there, so many are named
 PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the starter was trained on
 
 
@@ -46,6 +43,10 @@ PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the
     is_flag=True,
     help="Cut nothing: of each document the model reads the beginning, as much as it takes.",
 )
+@click.option("--prune", is_flag=True, help="Forget documents of FILES that are no longer there.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; list what would be done.")
+@click.option("--again", is_flag=True, help="Read every file, also those that look as they were.")
+@click.option("--no-ignore", is_flag=True, help="Read also what .gitignore files of folders leave out.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when files of a folder were passed over.")
 @model_options
 @json_option
@@ -58,6 +59,10 @@ def index_command(
     passage_tokens: int | None,
     passage_overlap: int | None,
     whole: bool,
+    prune: bool,
+    dry_run: bool,
+    again: bool,
+    no_ignore: bool,
     strict: bool,
     model: str,
     precision: str | None,
@@ -66,26 +71,30 @@ def index_command(
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Create INDEX from FILES, or add them to it.
+    """Create INDEX from FILES, or bring it up to date with them.
 
     FILES are .txt and .md, .jsonl (one object a line with "text" and optionally "id", "title", "metadata";
     other fields become metadata), folders of these, or - for standard input (one text or JSON object a line).
     A file or a row is one document. What is longer than a passage is cut into passages, each encoded by
     itself, and found by the best of them. Rows without ids get some that are made of their content.
 
-    A document whose id exists is replaced. All is added in one step: when anything fails, the index stays as
-    it was. Files of a folder that are empty, or cannot be read as text, are passed over and told at the end.
+    Again, later: files that are as they were are not read, texts that are as they were not encoded, a
+    document that has changed is replaced, and one that was renamed keeps its vectors. What is no longer there
+    is told, and forgotten with --prune. All of it becomes visible in one step, of a long run every five
+    minutes; after an interruption the next run goes on. Files of a folder that are empty, or cannot be read
+    as text, are passed over and told at the end.
 
     \b
     latebolt index notes.index ~/notes
+    latebolt index notes.index ~/notes --prune
     latebolt index papers.index papers.jsonl --dim 64 --bits 1
     latebolt index books.index ~/books --passage-tokens 250 --passage-overlap 50
     cat lines.txt | latebolt index lines.index -
     """
-    from latebolt import Encoder, Index
-    from latebolt.corpus.documents import read_documents
-    from latebolt.corpus.files import skipped_message
+    from latebolt import Encoder, Index, __version__
+    from latebolt.corpus.files import skipped_message, sources_of
     from latebolt.errors import InvalidInput
+    from latebolt.sync.folder_sync import FolderSync
 
     if whole and (passage_tokens or passage_overlap is not None):
         raise InvalidInput("give --whole or --passage-tokens and --passage-overlap, not both.")
@@ -111,37 +120,80 @@ def index_command(
             )
         in_lines = not _cuts(opened, passage_tokens, passage_overlap, whole) and not whole
     skipped: list[Skipped] = []
-    documents = read_documents(files, not in_lines, skipped)
-    first = next(documents, None)  # a file that cannot be read is told before an index is made
-    if first is None:
-        raise InvalidInput(f"there is nothing to index: {skipped_message(skipped)}")
-    if not exists:
-        loaded = Encoder.load(model, precision, dim, device, threads)
-        size = None if whole else passage_tokens or min(PASSAGE_TOKENS, loaded.document_room)
-        opened = Index.create(index, loaded, int(bits or 2), None, size, passage_overlap, with_first_add=True)
-    # Lines of plain text have numbers for ids, everything else a name of its own.
-    named = files != ("-",) or not first.bare
-    checked = _with_ids(itertools.chain([first], documents)) if named else itertools.chain([first], documents)
-    # Readers of one stream, in lockstep: no more of it is held than `add` holds.
-    texts, metadata, *ids = itertools.tee(checked, 3 if named else 2)
-    added = opened.add(
-        (document.text for document in texts),
-        (document.id or "" for document in ids[0]) if ids else None,
-        (document.metadata for document in metadata),
-        show_progress=is_terminal(),
-    )
+    listed: list[tuple[str, str]] = []
+    # A folder without any file is refused, with --prune too: more often a disk is missing than all that was.
+    sources = sources_of(list(files), skipped, ignored=no_ignore)
+    made = f"{__version__}, {'paragraphs' if in_lines else 'whole'}"
+    with FolderSync(sources, files, skipped, not in_lines, made, again) as run:
+        # A file that cannot be read is told before an index is made.
+        first = run.peek() if not exists or "-" in files else None
+        if first is None and not exists:
+            raise InvalidInput(f"there is nothing to index: {skipped_message(skipped)}")
+        if not exists:
+            loaded = Encoder.load(model, precision, dim, device, threads)
+            size = None if whole else passage_tokens or min(PASSAGE_TOKENS, loaded.document_room)
+            opened = Index.create(
+                index, loaded, int(bits or 2), None, size, passage_overlap, with_first_add=True
+            )
+        if first is not None and first.bare and files == ("-",):
+            counts = _add_lines(opened, run)
+        else:
+            tell = (lambda action, id: listed.append((action, id))) if dry_run else None
+            counts = run.run(opened, prune, dry_run, show_progress=is_terminal(), on_change=tell)
     info, seconds = opened.info(), time.perf_counter() - started
     if as_json:
-        record = {**info, "added": len(added), "seconds": seconds}
-        print_json({**record, "skipped": [each.record() for each in skipped]})
-    else:
-        note(
-            f"{index}: {len(added)} added in {seconds:.1f} s; {info['documents']} documents, "
-            f"{info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
+        told = {"changes": [{"action": action, "id": id} for action, id in listed]} if dry_run else {}
+        print_json(
+            {
+                **info,
+                **dataclasses.asdict(counts),
+                "missing": len(run.missing),
+                "seconds": seconds,
+                **told,
+                "skipped": [each.record() for each in skipped],
+            }
         )
+    else:
+        for action, id in listed:
+            say(f"{action:<8} {plain(id)}")
+        note(f"{index}: {_told(counts, len(run.missing), dry_run)} in {seconds:.1f} s; {_size(info)}")
+        if run.missing:
+            note(
+                f"{_some(run.missing)} no longer there; a search still finds {_them(run.missing)}. Forget "
+                f"{_them(run.missing)} with --prune."
+            )
     if skipped:
         note(skipped_message(skipped))
     return 1 if skipped and strict else 0
+
+
+def _add_lines(index: Index, run: FolderSync) -> SyncCounts:
+    """Lines of plain text, which have numbers for ids: each is a new document."""
+    from latebolt.index.ingest.sync import SyncCounts
+
+    lines = (document.text for document in run.lines())
+    return SyncCounts(added=len(index.add(lines, show_progress=is_terminal())))
+
+
+def _told(counts: SyncCounts, missing: int, dry_run: bool) -> str:
+    parts = [(counts.added, "added"), (counts.changed, "changed"), (counts.kept, "unchanged")]
+    parts += [(counts.removed, "removed"), (missing, "no longer there")]
+    said = ", ".join(f"{n} {what}" for n, what in parts if n) or "nothing to do"
+    return f"would be {said}" if dry_run else said
+
+
+def _size(info: dict[str, Any]) -> str:
+    return f"{info['documents']} documents, {info['tokens']} tokens, {human_bytes(info['bytes'])} on disk"
+
+
+def _some(ids: Sequence[str]) -> str:
+    named = ", ".join(plain(id) for id in ids[:_MOST_NAMED])
+    more = f" and {len(ids) - _MOST_NAMED} more" if len(ids) > _MOST_NAMED else ""
+    return f"{named}{more} {'is' if len(ids) == 1 else 'are'}"
+
+
+def _them(ids: Sequence[str]) -> str:
+    return "it" if len(ids) == 1 else "them"
 
 
 def _cuts(index: Index, tokens: int | None, overlap: int | None, whole: bool) -> bool:
@@ -162,30 +214,3 @@ def _cuts(index: Index, tokens: int | None, overlap: int | None, whole: bool) ->
             "only a new index."
         )
     return cuts
-
-
-def _with_ids(documents: Iterable[Document]) -> Iterator[Document]:
-    """The documents, those without an id with one made of what they hold.
-
-    Raises:
-        InvalidInput: some rows of one file have an id and some have none; names the line.
-    """
-    from latebolt.errors import InvalidInput
-
-    seen: collections.Counter[str] = collections.Counter()
-    firsts: dict[str, Document] = {}  # of each file
-    for document in documents:
-        first = firsts.setdefault(document.origin.rpartition(":")[0], document)
-        if (first.id is None) != (document.id is None):
-            lacking, having = (document, first) if document.id is None else (first, document)
-            raise InvalidInput(
-                f"{lacking.origin}: has no id, and {having.origin} has one; of one file some have an id and "
-                "some have none. Give all of them one, or none."
-            )
-        if document.id is None:
-            content = json.dumps([document.text, document.metadata], ensure_ascii=False, sort_keys=True)
-            name = hashlib.blake2b(clean_text(content).encode(), digest_size=8).hexdigest()
-            seen[name] += 1  # the same row again is another document
-            name = name if seen[name] == 1 else f"{name}-{seen[name]}"
-            document = dataclasses.replace(document, id=name)
-        yield document

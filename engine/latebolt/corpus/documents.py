@@ -70,12 +70,13 @@ def read_documents(
 def _from_sources(sources: Sequence[SourceFile], whole: bool, skipped: list[Skipped]) -> Iterator[Document]:
     with ReaderProcess() as process:
         for source in sources:
-            yield from _from_source(source, whole, skipped, process)
+            yield from documents_of(source, whole, skipped, process)
 
 
-def _from_source(
+def documents_of(
     source: SourceFile, whole: bool, skipped: list[Skipped], process: ReaderProcess
 ) -> Iterator[Document]:
+    """Documents of one file, see `read_documents`; `process` reads the kinds that are read apart."""
     if source.named or source.path is None:
         yield from _from_file(source.path, whole, process)
         return
