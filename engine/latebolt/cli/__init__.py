@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     named = sys.argv[1:] if arguments is None else arguments
     is_short = bool(named) and named[0] in _SHORT
     if is_short:
+        gc.disable()  # it would look through what is imported and loaded again and again, to find nothing
         # The threads of NumPy's OpenBLAS wait for work by spinning 26 ms at first, on the cores that load the
         # model meanwhile. 2^4 clock ticks are enough.
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")

@@ -11,10 +11,10 @@ import pytest
 from latebolt import Index
 
 MAIN = """
-import atexit, os, sys
+import atexit, gc, os, sys
 def last():
     print("OPENBLAS_THREAD_TIMEOUT", os.environ.get("OPENBLAS_THREAD_TIMEOUT"), file=sys.stderr)
-    print("numpy" in sys.modules, file=sys.stderr)
+    print("numpy" in sys.modules, gc.isenabled(), file=sys.stderr)
 class Apart:
     def __del__(self, write=os.write): write(2, b"taken apart\\n")
 atexit.register(last)
@@ -40,7 +40,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_all_is_written_and_nothing_taken_apart(index):
     done = run("search", index, "cat", "-k", "3", "--json")
     assert done.returncode == 0 and done.stdout.count('"id"') == 3 and done.stdout.endswith("]\n")
-    assert done.stderr.splitlines() == ["OPENBLAS_THREAD_TIMEOUT 4", "True"]
+    assert done.stderr.splitlines() == ["OPENBLAS_THREAD_TIMEOUT 4", "True False"]
 
 
 def test_an_environment_variable_that_is_set_stays(index):
@@ -73,4 +73,7 @@ def test_a_reader_that_goes_away_is_no_failure(index):
 def test_other_commands_end_as_ever():
     done = run("--help")
     assert done.returncode == 0
-    assert done.stderr.splitlines()[:1] == ["OPENBLAS_THREAD_TIMEOUT None"] and "taken apart" in done.stderr
+    assert (
+        done.stderr.splitlines()[:2] == ["OPENBLAS_THREAD_TIMEOUT None", "False True"]
+        and "taken apart" in done.stderr
+    )
