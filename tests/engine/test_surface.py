@@ -48,6 +48,7 @@ DOCUMENTED = {
         "Added",
         "AsyncClient",
         "Client",
+        "Document",
         "IndexInfo",
         "Job",
         "ModelInfo",

@@ -118,6 +118,20 @@ class Deleted(msgspec.Struct, frozen=True):
     deleted: int
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A document as it is stored."""
+
+    id: str
+    text: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Documents(msgspec.Struct, frozen=True):
+    """Documents in the order of the ids; None for one that is not there."""
+
+    documents: list[Document | None]
+
+
 class _Part(msgspec.Struct, frozen=True):
     start: int
     end: int

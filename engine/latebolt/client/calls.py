@@ -20,6 +20,7 @@ Mode = Literal["late", "bm25", "hybrid"]
 Where = str | Mapping[str, Any]
 
 BATCH_DOCUMENTS: Final = 1000
+READ_DOCUMENTS: Final = 1000  # that the server gives back at a time
 _BATCH_BYTES: Final = 8_000_000  # of a body; the server takes 32 MB unless it is told otherwise
 
 
@@ -102,6 +103,11 @@ def add(name: str, body: bytes) -> Call[answers.Added]:
 def begin_addition(name: str, body: bytes) -> Call[answers.Job]:
     """Add them in the background."""
     return Call("POST", f"{_index(name)}/documents?background=true", answers.Job, body)
+
+
+def get_documents(name: str, ids: Sequence[str]) -> Call[answers.Documents]:
+    """Documents by their ids."""
+    return Call("POST", f"{_index(name)}/documents/get", answers.Documents, _body({"ids": list(ids)}))
 
 
 def delete_documents(name: str, ids: Iterable[str]) -> Call[answers.Deleted]:

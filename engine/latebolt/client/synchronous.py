@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, overload
 
-from latebolt.checks import check_timeout
+from latebolt.checks import check_many, check_timeout
 from latebolt.client import calls
-from latebolt.client.answers import Added, IndexInfo, Job, ModelInfo
-from latebolt.client.calls import BATCH_DOCUMENTS, Call, Mode, Where
+from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo
+from latebolt.client.calls import BATCH_DOCUMENTS, READ_DOCUMENTS, Call, Mode, Where
 from latebolt.client.library import Settings
 from latebolt.client.reading import pause, read, refusal
 from latebolt.client.waiting import CUT_QUERY, JOBS_AT_A_TIME, is_done, polls
@@ -136,6 +136,15 @@ class Client:
             error.add_note(f"{total.added} documents are known to have been added before.")
             raise
         return total
+
+    def get_documents(self, name: str, ids: Iterable[str]) -> list[Document | None]:
+        """The documents of these ids, in this order; None for one that is not there."""
+        check_many(ids, "ids")
+        wanted, found = list(ids), list[Document | None]()
+        for start in range(0, len(wanted), READ_DOCUMENTS):
+            some = self._ask(calls.get_documents(name, wanted[start : start + READ_DOCUMENTS]))
+            found += some.documents
+        return found
 
     def delete_documents(self, name: str, ids: Iterable[str]) -> int:
         """Delete documents; says how many there were. Unknown ids are ignored."""

@@ -26,6 +26,7 @@ from latebolt import Encoder, Hit
 from latebolt.client import (
     AsyncClient,
     Client,
+    Document,
     Job,
     RequestInvalid,
     ServerError,
@@ -103,6 +104,10 @@ def test_an_index_from_its_making_to_its_end(guarded: Running, make: Any):
         assert hit.id == "paris"
         [hit] = client.search("notes", "Italy", where={"not": {"since": {"exists": True}}}, mode="bm25")
         assert hit.id == "rome" and hit.metadata == {}
+        paris = Document("paris", CITIES[0]["text"], {"since": 987})
+        assert client.get_documents("notes", ["rome", "nobody", "paris"])[1:] == [None, paris]
+        many = client.get_documents("notes", (f"n{n}" for n in range(2500)))
+        assert many == [None] * 2500 and client.get_documents("notes", []) == []
         assert client.delete_documents("notes", ["rome", "nobody"]) == 1
         client.delete_index("notes")
         with pytest.raises(ServerError, match=r"no index of that name\. \(404 index_not_found") as told:
@@ -167,6 +172,7 @@ def test_what_the_server_says_is_said(guarded: Running, cities: str, make: Any):
         assert told.value.__notes__ == ["2 documents are known to have been added before."]
     with make(guarded.url, "reader") as client:
         assert client.search(cities, "Rome", k=1)[0].id == "rome"
+        assert client.get_documents(cities, ["rome"])[0].text == CITIES[2]["text"]
         with pytest.raises(ServerError, match="may only read") as told:
             client.delete_index(cities)
         assert told.value.status == 403

@@ -483,3 +483,15 @@ def test_what_would_hold_a_thread_for_minutes_is_refused_at_once(
     refused = client.post(f"{index}/search", json=request_)
     assert refused.status_code == 422
     assert all(fault["field"].startswith(field) for fault in refused.json()["errors"])
+
+
+def test_documents_by_their_ids(client: httpx.Client, index: str):
+    found = client.post(f"{index}/documents/get", json={"ids": ["rome", "nowhere", "paris"]})
+    assert found.json()["documents"] == [
+        {"id": "rome", "text": "Rome is the capital of Italy.", "metadata": {"since": 1871}},
+        None,
+        {"id": "paris", "text": "Paris is the capital of France.", "metadata": {"since": 987}},
+    ]
+    for request in ({"ids": ["a"] * 1001}, {"ids": [""]}, {"ids": "rome"}, {}):
+        assert client.post(f"{index}/documents/get", json=request).status_code == 422
+    assert client.post("/v1/indexes/none/documents/get", json={"ids": []}).status_code == 404

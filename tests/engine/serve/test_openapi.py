@@ -26,6 +26,7 @@ OPERATIONS = [
     ("DELETE", "/v1/indexes/{name}"),
     ("POST", "/v1/indexes/{name}/documents"),
     ("POST", "/v1/indexes/{name}/documents/delete"),
+    ("POST", "/v1/indexes/{name}/documents/get"),
     ("POST", "/v1/indexes/{name}/search"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),

@@ -30,7 +30,7 @@ _WORK: Final = "/v1/"
 _SINGLE: Final = frozenset((b"host", b"authorization", b"content-type", b"content-encoding"))
 # Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
 _READING: Final = re.compile(
-    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/search)/*|/metrics/*"
+    r"/v1/(rerank|embeddings|multi-embeddings|multi-vector|indexes/[^/]+/(search|documents/get))/*|/metrics/*"
 )
 
 

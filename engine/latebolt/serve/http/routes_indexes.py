@@ -23,6 +23,8 @@ from latebolt.serve.http.schemas import (
     DeletedResponse,
     DeleteRequest,
     DocumentsRequest,
+    DocumentsResponse,
+    GetRequest,
     IndexesResponse,
     IndexInfo,
     IndexRequest,
@@ -121,6 +123,15 @@ def router(service: Service) -> APIRouter:
     async def remove(name: Name, request: DeleteRequest) -> Response:
         found = await service.in_thread(service.writes, indexes.remove, name, request.ids)
         return answer({"index": name, "deleted": found})
+
+    @routes.post(
+        "/v1/indexes/{name}/documents/get",
+        summary="Documents by their ids",
+        responses={200: {"model": DocumentsResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
+    )
+    async def read(name: Name, request: GetRequest) -> Response:
+        found = await service.in_thread(service.searches, indexes.read, name, request.ids)
+        return answer({"index": name, "object": "list", "documents": found})
 
     @routes.post(
         "/v1/indexes/{name}/search",

@@ -77,6 +77,7 @@ QueryText = Annotated[
 # as one, in a thread that nothing interrupts: a few megabytes of either would hold it for minutes.
 MOST_QUERY: Final = 16_384
 MOST_WHERE: Final = 1 << 20
+MOST_READ: Final = 1_000  # documents that are given back at a time
 # Bounds come first: around the validator they would be held to, but not described.
 Whole = Annotated[int, BeforeValidator(_whole)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
@@ -182,6 +183,12 @@ class DeleteRequest(_Request):
     """Documents to delete."""
 
     ids: list[str]
+
+
+class GetRequest(_Request):
+    """Documents to give back."""
+
+    ids: Annotated[list[Id], Field(max_length=MOST_READ)]
 
 
 _SCALAR: Final = {"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "null")]}
@@ -395,6 +402,22 @@ class DeletedResponse(BaseModel):
 
     index: str
     deleted: int
+
+
+class DocumentBody(BaseModel):
+    """A document as it is stored."""
+
+    id: str
+    text: str | None
+    metadata: dict[str, Any] | None
+
+
+class DocumentsResponse(BaseModel):
+    """Documents in the order of the ids; null for one that is not there."""
+
+    index: str
+    object: Literal["list"]
+    documents: list[DocumentBody | None]
 
 
 class JobBody(BaseModel):

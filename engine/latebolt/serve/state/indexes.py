@@ -196,6 +196,11 @@ class Indexes:
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return found
 
+    def read(self, name: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Documents by their ids, None for one that is not there."""
+        found = self.get(name).get(ids)
+        return [None if each is None else each._asdict() for each in found]
+
     def get(self, name: str) -> Index:
         """An open index.
 
