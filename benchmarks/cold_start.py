@@ -1,7 +1,7 @@
 """How long until a fresh process has answered, and how much memory does it take?
 
-Steps of an embedded process (import, model, index, one query), each process fresh, kernels cached; and the
-`latebolt search` command as a person types it. The index is the demo's, built on the first run. Then what
+Steps of an embedded process (import, model, index, one query), each process fresh, kernels cached; the
+command that a person types is in cold_search.py. The index is the demo's, built on the first run. Then what
 the kernels alone cost: the first scores, search and index of a process on a machine whose cache of compiled
 kernels is empty, and on one where it is full.
 
@@ -238,12 +238,6 @@ def main() -> None:
         index = small_index(folder, "starter") if given.quick else demo_index(folder)
         steps, walls = embedded(index, rounds)
         multilingual, _ = embedded(small_index(folder, "multilingual"), rounds)
-        commands = []
-        for _ in range(rounds):
-            start = time.perf_counter()
-            command = [sys.executable, "-m", "latebolt", "search", index, "read a zip file"]
-            subprocess.run(command, capture_output=True, check=True)
-            commands.append(time.perf_counter() - start)
         uses = first_uses(index, 1 if given.quick else 5)
         beside = [] if given.quick else others(index, given.threads, 5)
         blank = subprocess.run([sys.executable, "-c", BLANK], capture_output=True, text=True, check=True)
@@ -254,7 +248,6 @@ def main() -> None:
         {"what": "first search", "ms": 1e3 * first},
         {"what": "second search", "ms": 1e3 * second},
         {"what": "embedded process, start to exit", "ms": 1e3 * float(np.median(walls)), "peak_MB": memory},
-        {"what": "`latebolt search`, start to exit", "ms": 1e3 * float(np.median(commands))},
         _first_answer("latebolt", [[a, b, c, mb] for a, b, c, _, mb in steps]),
         _first_answer("latebolt, multilingual", [[a, b, c, mb] for a, b, c, _, mb in multilingual]),
         *beside,
