@@ -146,6 +146,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "lists": {"maxsim", "native", "shapes"},
         "residual": {"maxsim", "native", "shapes"},
     },
+    "latebolt.corpus": {
+        "open": set(),
+        "gitignore": set(),
+        "readers": {"open"},
+        "files": {"gitignore", "readers"},
+        "documents": {"files", "readers", "open"},
+        "stdlib": {"documents"},
+        "naming": {"documents"},
+    },
     "latebolt.index": {
         "format": set(),
         "documents": {"format"},

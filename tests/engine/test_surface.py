@@ -44,6 +44,7 @@ DOCUMENTED = {
         "StorageFull",
     ],
     "latebolt.aio": ["AsyncEncoder", "AsyncIndex"],
+    "latebolt.corpus.documents": ["Document", "read_documents"],
     "latebolt.client": [
         "Added",
         "AsyncClient",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,6 +16,9 @@ def read(path: Path) -> Extract:
     """What the file says should happen."""
     match path.read_text():
         case "sleep":
+            time.sleep(60)
+        case "stubborn":
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
             time.sleep(60)
         case "loop":
             while True:

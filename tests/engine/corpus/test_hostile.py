@@ -64,6 +64,7 @@ def ask(process: ReaderProcess, folder: Path, what: str) -> str:
     ("what", "said"),
     (
         ("sleep", "takes longer than 2 s to read."),
+        ("stubborn", "takes longer than 2 s to read."),
         ("loop", "takes longer than 2 s to read."),
         pytest.param("swallow", "needs more memory to read than a file may.", marks=LINUX),
         ("crash", "ends the process that reads it (status -6)."),

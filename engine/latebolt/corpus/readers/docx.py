@@ -22,7 +22,6 @@ from latebolt.errors import InvalidInput
 _PARAGRAPH: Final = qn("w:p")
 _CELL: Final = qn("w:tc")
 _ROW: Final = qn("w:tr")
-_BOX: Final = qn("w:txbxContent")
 # The same content again, for programs that do not know the new form.
 _FALLBACK: Final = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 _MARKS: Final = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
@@ -106,7 +105,7 @@ def _text_of(paragraph: Any) -> str:
     pieces: list[str] = []
     walk = etree.iterwalk(paragraph, events=("start",))
     for _, element in walk:
-        if element.tag in (_BOX, _FALLBACK) or (element.tag == _PARAGRAPH and element is not paragraph):
+        if element.tag == _FALLBACK or (element.tag == _PARAGRAPH and element is not paragraph):
             walk.skip_subtree()
         elif element.tag == _TEXT:
             pieces.append(element.text or "")
