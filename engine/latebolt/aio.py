@@ -24,6 +24,7 @@ from latebolt.hits import Explanation, Hit
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.index import Index
 from latebolt.index.ingest.read_back import Entry
+from latebolt.index.ingest.sync import SyncCounts
 from latebolt.index.search.fusion import Mode
 from latebolt.values import TokenVectors
 
@@ -195,9 +196,27 @@ class AsyncIndex:
         """See `Index.add`; iterables are read in another thread."""
         return await self._writes.run(self._index.add, texts, ids, metadata, timeout=timeout)
 
-    async def delete(self, ids: Sequence[str], timeout: float | None = None) -> int:
+    async def sync(self, rows: Iterable[tuple[Any, ...]], **settings: Any) -> SyncCounts:
+        """See `Index.sync`, whose settings it takes; rows are read in another thread."""
+        return await self._writes.run(self._index.sync, rows, **settings)
+
+    async def update_metadata(
+        self,
+        ids: Sequence[str] | None = None,
+        where: Where | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Sequence[str] | None = None,
+        replace: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """See `Index.update_metadata`."""
+        return await self._writes.run(self._index.update_metadata, ids, where, set, unset, replace, timeout)
+
+    async def delete(
+        self, ids: Sequence[str] | None = None, timeout: float | None = None, where: Where | None = None
+    ) -> int:
         """See `Index.delete`."""
-        return await self._writes.run(self._index.delete, ids, timeout)
+        return await self._writes.run(self._index.delete, ids, timeout, where)
 
     async def compact(self, timeout: float | None = None) -> None:
         """See `Index.compact`."""

@@ -65,6 +65,10 @@ def test_it_gives_what_the_index_gives(folder: Path, encoder: Encoder):
             assert await index.delete(["oven", "none"]) == 1
             await index.compact()
             assert (await index.info())["documents"] == 3
+            assert await index.update_metadata(["cat"], set={"n": 7}) == 1
+            counts = await index.sync([("cat", TEXTS[0], {"n": 7}), ("new", "a new one", None)])
+            assert (counts.added, counts.kept) == (1, 1)
+            assert await index.delete(where="n = 7") == 1 and len(own) == 3
             assert repr(index) == f"Async{own!r}"
 
     asyncio.run(main())
@@ -258,7 +262,7 @@ def test_an_encoder(encoder: Encoder):
 def test_signatures_are_the_librarys(tmp_path: Path, encoder: Encoder):
     for kind, own in ((AsyncIndex, Index), (AsyncEncoder, Encoder)):
         for name, method in vars(kind).items():
-            if name[0] == "_" or name in ("close", "open", "index", "encode_documents"):
+            if name[0] == "_" or name in ("close", "open", "index", "encode_documents", "sync"):
                 continue
             theirs = inspect.signature(getattr(own, name)).parameters
             ours = inspect.signature(method).parameters

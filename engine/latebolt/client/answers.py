@@ -155,6 +155,7 @@ class _FoundHit(msgspec.Struct, frozen=True):
     score: float
     text: str | None = None
     metadata: dict[str, Any] | None = None
+    place: dict[str, Any] | None = None
     matches: list[_Match] = []
 
 
@@ -180,7 +181,7 @@ class Found(msgspec.Struct, frozen=True):
 
     def plain(self) -> list[Hit[str]]:
         """The hits."""
-        return [Hit(hit.id, hit.score, hit.text, hit.metadata or {}) for hit in self.hits]
+        return [Hit(h.id, h.score, h.text, h.metadata or {}, place=h.place or {}) for h in self.hits]
 
     def explained(self, query: str) -> Explanation:
         """As `Index.search(explain=True)` gives it."""

@@ -25,7 +25,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from latebolt import Encoder, Index
+from latebolt import Encoder, Hit, Index
 from latebolt.agents.collections import Collections, named
 from latebolt.agents.server import PATH, http_server, make_app, make_server
 from latebolt.agents.tools import Toolbox
@@ -331,6 +331,28 @@ def test_a_document_cannot_leave_its_wrapper(cities: Path):
         assert "since" in (await client.list_tools()).tools[0].description
 
     in_process({"cities": cities}, ask)
+
+
+def test_hits_say_where_they_stand(cities: Path, monkeypatch: pytest.MonkeyPatch):
+    async def ask(client: Client) -> None:
+        hit = Hit("a", 1.0, "b", place={"page": 3})
+        monkeypatch.setattr(Index, "search", lambda *_, **__: [hit])
+        [found] = answer(await client.call_tool("search", {"query": "a"}))["hits"]
+        assert found["untrusted"]["place"] == {"page": 3}
+
+    in_process({"cities": cities}, ask)
+
+
+def test_all_passages_of_a_document_are_read(tmp_path: Path, encoder: Encoder):
+    text = " ".join(f"w{n}" for n in range(400))
+    with Index.create(tmp_path / "cut", encoder, passage_tokens=100) as index:
+        index.add([text], ids=["long"])
+
+    async def ask(client: Client) -> None:
+        found = answer(await client.call_tool("get_document", {"id": "long"}))
+        assert text in found["untrusted"]["text"] and found["characters"]["of"] == len(text)
+
+    in_process({"cut": tmp_path / "cut"}, ask)
 
 
 def test_lengths_are_bounded(tmp_path: Path, encoder: Encoder):

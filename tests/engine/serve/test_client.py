@@ -188,6 +188,13 @@ def test_a_long_query_is_told(guarded: Running, cities: str, make: Any, caplog: 
     assert waiting.CUT_QUERY in caplog.text
 
 
+def test_hits_say_where_they_stand(make: Any):
+    hit = {"id": "a", "score": 1.0, "text": "b", "metadata": None, "place": {"page": 3}}
+    with scripted(said(200, {"hits": [hit]})) as server, make(server.url) as client:
+        [found] = client.search("a", "b")
+        assert found.place == {"page": 3} and found.record() == hit
+
+
 # Servers that answer as they are told to
 
 
