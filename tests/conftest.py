@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 
 import pytest
@@ -19,3 +20,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, and no collection of garbage walks through it again. An export has five,
+    which were half of what a small one took: torch brings hundreds of thousands of objects."""
+    gc.collect()
+    gc.freeze()

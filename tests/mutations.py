@@ -186,7 +186,7 @@ MUTATIONS = (
         "machine code that a group may write is loaded",
     ),
     Mutation(
-        "alignment.py",
+        "hits.py",
         "if word.start() <= span[0] < word.end():",
         "if word.start() <= span[0] <= word.end():",
         "test_alignment.py",
