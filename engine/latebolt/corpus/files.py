@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from latebolt.corpus.gitignore import IgnoreRules, rules_above
-from latebolt.corpus.readers.kinds import IN_WORDS, Kind, kind_of
+from latebolt.corpus.readers.kinds import IN_WORDS, Kind, kind_of, kind_of_name
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 
 _MOST_NAMED: Final = 5  # of the files passed over, so many are named
@@ -52,6 +52,7 @@ def sources_of(names: Sequence[str], skipped: list[Skipped], ignored: bool = Fal
         InvalidInput: a named file is missing or of an unknown kind, or a folder holds none of a known kind.
     """
     found: dict[object, SourceFile] = {}
+    real = functools.cache(Path.resolve)  # of folders, which is a look at each folder above
     for name in names:
         if name == "-":
             found.setdefault(None, SourceFile(None))
@@ -68,7 +69,8 @@ def sources_of(names: Sequence[str], skipped: list[Skipped], ignored: bool = Fal
         if not inside and len(skipped) == before:
             raise InvalidInput(f"{path}: has no {IN_WORDS} file in it.")
         for file in inside:
-            found.setdefault(os.path.realpath(file), SourceFile(file, named=False))
+            key = os.path.realpath(file) if file.is_symlink() else str(real(file.parent) / file.name)
+            found.setdefault(key, SourceFile(file, named=False))
     return list(found.values())
 
 
@@ -99,13 +101,13 @@ def _inside(root: Path, skipped: list[Skipped], ignored: bool) -> Iterator[Path]
     rules = {} if ignored else {root: rules_above(Path(os.path.abspath(root)))}  # noqa: PTH100 - as named
     for folder, folders, files in os.walk(root, onerror=unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        here = [path for name in files if not name.startswith(".") and kind_of(path := Path(folder, name))]
+        files = [name for name in files if not name.startswith(".") and kind_of_name(name)]
         if not ignored:
             own = IgnoreRules(Path(os.path.abspath(folder)), rules.pop(Path(folder)))  # noqa: PTH100
             folders[:] = [name for name in folders if not own.leave_out(name, is_folder=True)]
-            here = [path for path in here if not own.leave_out(path.name)]
+            files = [name for name in files if not own.leave_out(name)]
             rules |= dict.fromkeys((Path(folder, name) for name in folders), own)
-        paths += here
+        paths += [Path(folder, name) for name in files]
     lacks = functools.cache(Kind.lacks)  # asks the file system, and there may be thousands of a kind
     for path in sorted(paths):
         kind = kind_of(path)

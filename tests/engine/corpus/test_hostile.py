@@ -104,15 +104,15 @@ def test_the_process_takes_no_module_of_the_folder_it_stands_in(tmp_path, monkey
     assert not (tmp_path / "taken").exists()
 
 
+@LINUX
 def test_the_process_ends_with_the_run(tmp_path):
     (tmp_path / "a.html").write_text("<p>one")
     (tmp_path / "b.html").write_text("<p>two")
 
     def children() -> list[str]:
-        listed = subprocess.run(
-            ["ps", "-o", "args=", "--ppid", str(os.getpid())], capture_output=True, text=True
-        )
-        return [line for line in listed.stdout.splitlines() if "corpus.readers.child" in line]
+        found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        started = [Path(f"/proc/{child}/cmdline").read_text() for child in found]
+        return [line for line in started if "corpus.readers.child" in line]
 
     documents = read_documents([str(tmp_path)], whole=True)
     assert next(documents).text == "one" and len(children()) == 1

@@ -41,7 +41,9 @@ def test_text(tmp_path):
     assert place_of(document, "one") == {"lines": [1, 1]}
     assert place_of(document, "\n\ntwo\nthree\n") == {"lines": [3, 4]}  # white space around is no part of it
     assert document.place(0, 0) == {"lines": [1, 1]} == document.place(0, 1)
-    assert document.place(len(text), len(text)) == {"lines": [5, 5]}
+    assert (
+        document.place(len(text), len(text)) == {"lines": [5, 5]} == document.place(len(text), len(text) + 9)
+    )
 
 
 MARKDOWN = """---

@@ -47,6 +47,7 @@ class Places:
     def __call__(self, start: int, stop: int) -> dict[str, Any]:
         """Of the characters from start to stop: lines, pages or cells, and what the first stands under."""
         extract = self._extract
+        stop = min(stop, len(extract.text))
         # White space around a stretch belongs to no heading or page.
         if found := _SOLID.search(extract.text, start, stop):
             start = found.start()

@@ -6,6 +6,7 @@ Formats that a few bytes can blow up, or whose libraries are written in C, are r
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,13 +66,21 @@ IN_WORDS: Final = ".txt, .md, .rst, .html, .pdf, .docx, .ipynb, .csv, .jsonl or 
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of a file by its name; None for one that is not read."""
-    if path.suffix.lower() != ".gz":
-        return KINDS.get(path.suffix.lower())
-    kind = KINDS.get(Path(path.stem).suffix.lower())
-    return kind if kind is not None and kind.packed else None
+    """The kind of a file; None for one that is not read."""
+    return kind_of_name(path.name)
+
+
+def kind_of_name(name: str) -> Kind | None:
+    """The same of a name alone."""
+    kind = KINDS.get(_suffix_of(name))
+    return None if kind is None or (not kind.packed and name[-3:].lower() == ".gz") else kind
 
 
 def suffix_of(path: Path) -> str:
     """The suffix that decides the kind, in small letters: that of the file inside for .gz."""
-    return (Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix).lower()
+    return _suffix_of(path.name)
+
+
+def _suffix_of(name: str) -> str:
+    stem, suffix = os.path.splitext(name.lower())  # noqa: PTH122 - of thousands of names
+    return os.path.splitext(stem)[1] if suffix == ".gz" else suffix  # noqa: PTH122
