@@ -26,7 +26,7 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, current, gathered
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, match_words
-from latebolt.index.documents.checked import CheckedDocument, check_ids
+from latebolt.index.documents.checked import CheckedDocument, check_ids, wanted_ids
 from latebolt.index.documents.origins import Place
 from latebolt.index.documents.passages import Cutting, check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
@@ -394,8 +394,7 @@ class Index:
         names = check_ids(ids)
         found: dict[str, str] = {}
         for segment in self._store.snapshot().segments:
-            rows = segment.rows_of(names)
-            firsts = rows if segment.passages is None else rows[segment.passages[rows] == 0]
+            firsts = segment.firsts_of(segment.rows_of(names))
             found |= {id: digest.hex() for id, _, digest, _ in segment.known(firsts) if digest is not None}
         return [found.get(id) for id in names]
 
@@ -413,8 +412,9 @@ class Index:
         Args:
             ids: of these documents; None for all.
             where: of those that pass the filter, see `search`. One of the two has to be given.
-            set: fields that get these values, the others stay; a dotted name is a field inside another.
-            unset: names of fields that go.
+            set: fields that get these values, the others stay. A dotted name is a field inside another, where
+                there is that other.
+            unset: names of fields that go, as filters know them: `author.age` of each of several authors.
             replace: the whole metadata, instead of set and unset; {} for none.
             timeout: see `add`.
         Returns:
@@ -602,15 +602,19 @@ class Index:
         check_many(ids, "ids")
         return entries_of(snapshot, check_ids(ids))
 
-    def documents(self, where: Where | None = None) -> Iterator[Entry]:
+    def documents(self, where: Where | None = None, ids: Sequence[str] | None = None) -> Iterator[Entry]:
         """All documents that pass the filter, (id, text, metadata), as they are at the first `next`.
 
+        Args:
+            where: see `search`.
+            ids: of these documents only. Unknown ids are ignored.
         Raises:
-            InvalidInput: a filter that cannot be read; names the position.
+            InvalidInput: ids is no list of str, or the filter cannot be read; names the position.
         """
+        names = None if ids is None else _chosen_ids(ids, where)
         snapshot = self._store.snapshot()
         check_fields(snapshot.segments, where)
-        yield from entries(snapshot, where)
+        yield from entries(snapshot, where, names)
 
     def fields(self, most: int = 100) -> list[str]:
         """Names of the fields that documents' metadata has, which filters compare; at most so many."""
@@ -835,7 +839,7 @@ def _chosen_ids(ids: Sequence[str] | None, where: Where | None) -> list[str] | N
     if ids is None:
         return None
     check_many(ids, "ids")
-    return list(ids)
+    return wanted_ids(ids)
 
 
 def _prune(run: Sync, prune: bool | Callable[[Unlisted], bool], writer: Writer | None) -> tuple[int, int]:

@@ -119,6 +119,20 @@ def check_ids(ids: Iterable[str]) -> list[str]:
     return [_checked_id(id, i) for i, id in enumerate(ids)]
 
 
+def wanted_ids(ids: Iterable[str]) -> list[str]:
+    """Ids of documents that somebody asks for, as they are stored; "" is nobody's.
+
+    Raises:
+        InvalidInput: one is no string; names the position.
+    """
+    names = []
+    for i, id in enumerate(ids):
+        if not isinstance(id, str):
+            raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
+        names += [clean_text(id)] if id else []
+    return names
+
+
 def _checked_id(id: Any, position: int) -> str:
     if not isinstance(id, str) or not id:
         raise InvalidInput(f"ids[{position}] should be a non-empty string, got {id!r}.")
@@ -143,6 +157,15 @@ def check_metadata(metadata: Metadata | None, name: str) -> str | None:
     except (TypeError, ValueError, OverflowError):
         # Subclasses of float and int, integers beyond 64 bits, NumPy's numbers, halves of characters.
         return json.dumps(_plain(metadata), ensure_ascii=False, allow_nan=False)
+
+
+def same_metadata(one: str | None, other: str | None) -> bool:
+    """Whether two documents' metadata, as JSON, say the same. 1 and true do not; {} and none do."""
+    return one == other or _canonical(one) == _canonical(other)
+
+
+def _canonical(metadata: str | None) -> str:
+    return json.dumps(json.loads(metadata or "{}"), sort_keys=True)
 
 
 def _check_members(metadata: Metadata, name: str, prefix: str, depth: int) -> None:

@@ -88,10 +88,12 @@ class Entry(NamedTuple):
     metadata: Mapping[str, Any] | None
 
 
-def entries(snapshot: Snapshot, where: Where | None = None) -> Iterator[Entry]:
-    """Every live document that passes the filter, once, oldest segment first."""
+def entries(
+    snapshot: Snapshot, where: Where | None = None, ids: Sequence[str] | None = None
+) -> Iterator[Entry]:
+    """Every live document of these ids, None for all, that passes the filter, once, oldest segment first."""
     for segment in snapshot.segments:
-        firsts = segment.live_firsts(segment.select(where))
+        firsts = segment.firsts_of(segment.chosen(ids, where))
         for start in range(0, len(firsts), _BATCH):
             for each in segment.whole_documents(firsts[start : start + _BATCH]):
                 yield Entry(each.id, each.text, each.metadata)
@@ -101,9 +103,6 @@ def entries_of(snapshot: Snapshot, ids: Sequence[str]) -> list[Entry | None]:
     """The live documents of these ids, in this order; None for an id that is not there."""
     found: dict[str, Entry] = {}
     for segment in snapshot.segments:
-        rows = segment.rows_of(ids)
-        if segment.passages is not None:
-            rows = rows[segment.passages[rows] == 0]
-        for each in segment.whole_documents(rows):
+        for each in segment.whole_documents(segment.firsts_of(segment.rows_of(ids))):
             found[each.id] = Entry(each.id, each.text, each.metadata)
     return [found.get(id) for id in ids]

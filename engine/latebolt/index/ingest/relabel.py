@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from latebolt.arrays import Int64
 from latebolt.errors import InvalidInput
-from latebolt.index.documents.checked import check_metadata
+from latebolt.index.documents.checked import check_metadata, same_metadata
+from latebolt.index.documents.texts_reader import decoded_metadata
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.ingest.copies import Copies, Label
 from latebolt.index.store.segment import Segment
@@ -53,24 +54,32 @@ def change_of(set: Metadata | None, unset: Collection[str] | None, replace: Meta
             found = _without(found, name)
         for name, value in given.items():
             found = _with(found, name, value)
-        return found or None
+        return found
 
     return changed
 
 
 def _without(metadata: Metadata, name: str) -> Metadata:
-    if name in metadata:
-        return {key: value for key, value in metadata.items() if key != name}
-    key, _, rest = name.partition(".")
-    inner = metadata.get(key)
-    return {**metadata, key: _without(inner, rest)} if rest and isinstance(inner, Mapping) else metadata
+    """Without the field, in whatever way its dotted name is spelt, as filters find it."""
+    kept = {}
+    for key, value in metadata.items():
+        if key != name:
+            kept[key] = _value_without(value, name[len(key) + 1 :]) if name.startswith(f"{key}.") else value
+    return kept
+
+
+def _value_without(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return _without(value, name)
+    return [_value_without(each, name) for each in value] if isinstance(value, list) else value
 
 
 def _with(metadata: Metadata, name: str, value: Any) -> Metadata:
-    key, _, rest = name.partition(".")
-    inner = metadata.get(key)
-    if rest and name not in metadata and isinstance(inner, Mapping):
-        return {**metadata, key: _with(inner, rest, value)}
+    """With the value where the field is, or in the object that its name leads to, or under its name."""
+    if name not in metadata:
+        for key, inner in metadata.items():
+            if name.startswith(f"{key}.") and isinstance(inner, Mapping):
+                return {**metadata, key: _with(inner, name[len(key) + 1 :], value)}
     return {**metadata, name: value}
 
 
@@ -90,12 +99,13 @@ def relabel(
     """
     n_found = n_changed = 0
     for segment in segments:
+        path = segment.texts.path
         for firsts in _chosen(segment, ids, where):
             labels = []
-            for (id, metadata), first in zip(segment.labels(firsts), firsts.tolist(), strict=True):
-                after = change(metadata)
-                if after != metadata:
-                    labels.append(Label(first, id, check_metadata(after, f"metadata of {id!r}")))
+            for id, first, _, before in segment.known(firsts):
+                after = check_metadata(change(decoded_metadata(path, first, before)), f"metadata of {id!r}")
+                if not same_metadata(before, after):
+                    labels.append(Label(first, id, after))
             n_found += len(firsts)
             n_changed += len(labels)
             if labels:
@@ -104,7 +114,6 @@ def relabel(
 
 
 def _chosen(segment: Segment, ids: Sequence[str] | None, where: Where | None) -> Iterator[Int64]:
-    rows = segment.chosen(ids, where)
-    firsts = rows if segment.passages is None else rows[segment.passages[rows] == 0]
+    firsts = segment.firsts_of(segment.chosen(ids, where))
     for start in range(0, len(firsts), _BATCH):
         yield firsts[start : start + _BATCH]

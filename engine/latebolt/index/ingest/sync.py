@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 
 from latebolt.arrays import Int64
 from latebolt.errors import InvalidInput
-from latebolt.index.documents.checked import CheckedDocument, check_documents
+from latebolt.index.documents.checked import CheckedDocument, check_documents, same_metadata
 from latebolt.index.documents.origins import text_digest
 from latebolt.index.filters.evaluate import Mask
 from latebolt.index.ingest.copies import Copies, Label
@@ -221,11 +220,9 @@ class Sync:
         """What the index has of these ids."""
         found: dict[str, _Known] = {}
         for number, segment in enumerate(self._segments):
-            rows = segment.rows_of(ids)
-            firsts = rows if segment.passages is None else rows[segment.passages[rows] == 0]
             found |= {
                 id: _Known(number, first, digest, content)
-                for id, first, digest, content in segment.known(firsts)
+                for id, first, digest, content in segment.known(segment.firsts_of(segment.rows_of(ids)))
             }
         return found
 
@@ -243,11 +240,7 @@ class Sync:
 def _same_metadata(before: _Known, document: CheckedDocument) -> bool:
     if document.text is None and document.metadata is None:  # all of it as the index has it
         return True
-    if before.metadata == document.metadata:
-        return True
-    if before.metadata is None or document.metadata is None:
-        return False
-    return bool(msgspec.json.decode(before.metadata) == msgspec.json.decode(document.metadata))
+    return same_metadata(before.metadata, document.metadata)
 
 
 def batched(run: Sync, parts: Iterable[Sequence[CheckedDocument]]) -> Iterator[Batch]:

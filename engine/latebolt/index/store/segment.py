@@ -281,6 +281,10 @@ class Segment:
         rows = self.rows_of(ids)
         return rows if where is None else rows[self.select(where)[rows]]
 
+    def firsts_of(self, rows: Int64) -> Int64:
+        """Of these rows those that begin a document."""
+        return rows if self.passages is None else rows[self.passages[rows] == 0]
+
     def has_field(self, field: str) -> bool:
         """Whether the metadata of a document, deleted or not, has the field."""
         return self._selector.has_field(field)

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.checks import clean_text
 from latebolt.errors import IndexUnusable, InvalidInput
+from latebolt.index.documents.checked import wanted_ids
 from latebolt.index.documents.documents import plain_json
 from latebolt.index.documents.texts_reader import rows_replaced
 from latebolt.index.filters.parse_dict import Where
@@ -192,10 +192,7 @@ class Writer:
         Returns:
             How many documents there were.
         """
-        for i, id in enumerate(ids or ()):
-            if not isinstance(id, str):
-                raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
-        known = None if ids is None else [clean_text(id) for id in ids if id]
+        known = None if ids is None else wanted_ids(ids)
         with self.acting():
             return sum(self._kill(segment, segment.chosen(known, where)) for segment in self.segments)
 
