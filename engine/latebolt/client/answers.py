@@ -118,6 +118,12 @@ class Deleted(msgspec.Struct, frozen=True):
     deleted: int
 
 
+class Updated(msgspec.Struct, frozen=True):
+    """How many documents have other metadata now."""
+
+    updated: int
+
+
 class Document(msgspec.Struct, frozen=True):
     """A document as it is stored."""
 

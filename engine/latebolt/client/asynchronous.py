@@ -147,9 +147,28 @@ class AsyncClient:
             found += some.documents
         return found
 
-    async def delete_documents(self, name: str, ids: Iterable[str]) -> int:
-        """Delete documents; says how many there were. Unknown ids are ignored."""
-        return (await self._ask(calls.delete_documents(name, ids))).deleted
+    async def update_metadata(
+        self,
+        name: str,
+        ids: Iterable[str] | None = None,
+        where: Where | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Iterable[str] | None = None,
+        replace: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Change documents' metadata in one commit; says of how many. See `latebolt.Index.update_metadata`.
+
+        Raises:
+            RequestInvalid: a filter or another argument does not fit.
+        """
+        call = calls.update_metadata(name, ids, where, set, unset, replace)
+        return (await self._ask(call)).updated
+
+    async def delete_documents(
+        self, name: str, ids: Iterable[str] | None = None, where: Where | None = None
+    ) -> int:
+        """Delete documents; says how many there were. See `latebolt.Index.delete`."""
+        return (await self._ask(calls.delete_documents(name, ids, where))).deleted
 
     async def jobs(self) -> list[Job]:
         """Additions in the background, newest first."""

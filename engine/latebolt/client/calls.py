@@ -110,10 +110,24 @@ def get_documents(name: str, ids: Sequence[str]) -> Call[answers.Documents]:
     return Call("POST", f"{_index(name)}/documents/get", answers.Documents, _body({"ids": list(ids)}))
 
 
-def delete_documents(name: str, ids: Iterable[str]) -> Call[answers.Deleted]:
+def delete_documents(name: str, ids: Iterable[str] | None, where: Where | None) -> Call[answers.Deleted]:
     """Delete documents."""
-    check_many(ids, "ids")
-    return Call("POST", f"{_index(name)}/documents/delete", answers.Deleted, _body({"ids": list(ids)}))
+    body = _body({"ids": _listed(ids, "ids"), "where": where})
+    return Call("POST", f"{_index(name)}/documents/delete", answers.Deleted, body)
+
+
+def update_metadata(
+    name: str,
+    ids: Iterable[str] | None,
+    where: Where | None,
+    set: Mapping[str, Any] | None,
+    unset: Iterable[str] | None,
+    replace: Mapping[str, Any] | None,
+) -> Call[answers.Updated]:
+    """Change metadata."""
+    change = {"set": set, "unset": _listed(unset, "unset"), "replace": replace}
+    body = _body({"ids": _listed(ids, "ids"), "where": where, **change})
+    return Call("PATCH", f"{_index(name)}/documents", answers.Updated, body)
 
 
 def job(id: str) -> Call[answers.Job]:
@@ -180,6 +194,13 @@ def _document(document: object, position: int) -> str:
         return json.dumps(dict(document), allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"documents[{position}]: is no JSON ({error}).") from error
+
+
+def _listed(values: Iterable[str] | None, name: str) -> list[str] | None:
+    if values is None:
+        return None
+    check_many(values, name)
+    return list(values)
 
 
 def _documents(lines: Sequence[str]) -> bytes:

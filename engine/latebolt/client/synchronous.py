@@ -146,9 +146,28 @@ class Client:
             found += some.documents
         return found
 
-    def delete_documents(self, name: str, ids: Iterable[str]) -> int:
-        """Delete documents; says how many there were. Unknown ids are ignored."""
-        return self._ask(calls.delete_documents(name, ids)).deleted
+    def update_metadata(
+        self,
+        name: str,
+        ids: Iterable[str] | None = None,
+        where: Where | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Iterable[str] | None = None,
+        replace: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Change documents' metadata in one commit; says of how many. See `latebolt.Index.update_metadata`.
+
+        Raises:
+            RequestInvalid: a filter or another argument does not fit.
+        """
+        call = calls.update_metadata(name, ids, where, set, unset, replace)
+        return self._ask(call).updated
+
+    def delete_documents(
+        self, name: str, ids: Iterable[str] | None = None, where: Where | None = None
+    ) -> int:
+        """Delete documents; says how many there were. See `latebolt.Index.delete`."""
+        return self._ask(calls.delete_documents(name, ids, where)).deleted
 
     def jobs(self) -> list[Job]:
         """Additions in the background, newest first."""

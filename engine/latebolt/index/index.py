@@ -837,6 +837,8 @@ def _chosen_ids(ids: Sequence[str] | None, where: Where | None) -> list[str] | N
     if ids is None and where is None:
         raise InvalidInput("give ids or where: which documents.")
     if ids is None:
+        if isinstance(where, Mapping) and not where:
+            raise InvalidInput('where: {} is every document. If that is meant, say "exists(id)".')
         return None
     check_many(ids, "ids")
     return wanted_ids(ids)

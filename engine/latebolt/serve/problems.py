@@ -140,7 +140,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, errors.InvalidInput):
         text = str(error)[:_LONGEST]
         field = text.split(" ", 1)[0].split(":")[0].split("[")[0]
-        known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens") else ""
+        known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens", "unset") else ""
         return Problem(422, text, faults=[fault(known, text, None, "value_error")])
     return Problem(500, "an error of ours; the request id finds it in the server's log.")
 

@@ -398,6 +398,7 @@ def test_a_process_that_is_killed_leaves_all_or_nothing() -> None:
         ({"ids": ["d0"], "replace": [1]}, "replace should be a dict or None, got list"),
         ({"where": "n =", "set": {"a": 1}}, "where"),
         ({"where": 3, "set": {"a": 1}}, "where should be a string or a dict, got int"),
+        ({"where": {}, "set": {"a": 1}}, "where: {} is every document. If that is meant"),
         ({"where": "m = 1", "set": {"a": 1}, "timeout": "x"}, "timeout"),
     ],
 )  # fmt: skip
@@ -440,6 +441,9 @@ def test_a_field_that_no_document_has(tmp_path: Path, caplog: pytest.LogCaptureF
     assert metadata_of(index) == {"d0": {"year": 1}, "d1": {"year": 2}}
     with pytest.raises(InvalidInput, match="give ids or where"):
         index.delete()
+    with pytest.raises(InvalidInput, match=r"where: \{\} is every document"):
+        index.delete(where={})
+    assert index.delete(where="exists(id)") == 2
 
 
 def test_a_writer_is_waited_for_or_told(tmp_path: Path) -> None:

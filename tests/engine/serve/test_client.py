@@ -108,7 +108,21 @@ def test_an_index_from_its_making_to_its_end(guarded: Running, make: Any):
         assert client.get_documents("notes", ["rome", "nobody", "paris"])[1:] == [None, paris]
         many = client.get_documents("notes", (f"n{n}" for n in range(2500)))
         assert many == [None] * 2500 and client.get_documents("notes", []) == []
-        assert client.delete_documents("notes", ["rome", "nobody"]) == 1
+        assert client.update_metadata("notes", ["rome", "nobody"], set={"n": 1, "m.x": None}) == 1
+        assert client.update_metadata("notes", where={"n": 1}, unset=(n for n in ["m.x"])) == 1
+        assert client.update_metadata("notes", iter(["rome", "paris"]), "n = 1", replace={"n": 2}) == 1
+        assert client.get_documents("notes", ["rome", "paris"]) == [
+            Document("rome", CITIES[2]["text"], {"n": 2}),
+            paris,
+        ]
+        with pytest.raises(RequestInvalid, match="give ids or where"):
+            client.update_metadata("notes", unset=["n"])
+        with pytest.raises(InvalidInput, match="unset should be a list"):
+            client.update_metadata("notes", ["rome"], unset="n")
+        with pytest.raises(RequestInvalid, match="expected a value"):
+            client.delete_documents("notes", where="n =")
+        assert client.delete_documents("notes", ["paris"], where="n = 2") == 0
+        assert client.delete_documents("notes", where="n = 2") == 1
         client.delete_index("notes")
         with pytest.raises(ServerError, match=r"no index of that name\. \(404 index_not_found") as told:
             client.search("notes", "a")

@@ -495,3 +495,98 @@ def test_documents_by_their_ids(client: httpx.Client, index: str):
     for request in ({"ids": ["a"] * 1001}, {"ids": [""]}, {"ids": "rome"}, {}):
         assert client.post(f"{index}/documents/get", json=request).status_code == 422
     assert client.post("/v1/indexes/none/documents/get", json={"ids": []}).status_code == 404
+
+
+def metadata(client: httpx.Client, index: str, *ids_: str) -> list[Any]:
+    found = client.post(f"{index}/documents/get", json={"ids": list(ids_)}).json()["documents"]
+    return [each and each["metadata"] for each in found]
+
+
+def test_metadata_move_over_http(client: httpx.Client, index: str):
+    before = client.post(f"{index}/search", json={"query": "capital of Italy"}).json()["hits"]
+    changed = client.patch(
+        f"{index}/documents", json={"ids": ["rome", "nowhere"], "set": {"seen": {"by": "é"}, "n": True}}
+    )
+    assert changed.status_code == 200 and changed.json() == {"index": index.rpartition("/")[2], "updated": 1}
+    assert metadata(client, index, "rome") == [{"since": 1871, "seen": {"by": "é"}, "n": True}]
+    request = {"query": "capital", "where": {"seen.by": "é"}}
+    assert ids(client.post(f"{index}/search", json=request)) == ["rome"]
+    moved = {"where": "since > 1000", "set": {"seen.by": 1}, "unset": ["since"]}
+    n = client.patch(f"{index}/documents", json=moved).json()["updated"]
+    assert n >= 1 and metadata(client, index, "rome") == [{"seen": {"by": 1}, "n": True}]
+    assert client.patch(f"{index}/documents", json={**moved, "ids": ["paris"]}).json()["updated"] == 0
+    emptied = {"ids": ["rome"], "where": {"n": True}, "replace": {}}
+    assert client.patch(f"{index}/documents", json=emptied).json()["updated"] == 1
+    after = client.post(f"{index}/search", json={"query": "capital of Italy"}).json()["hits"]
+    assert [(h["id"], h["score"]) for h in after] == [(h["id"], h["score"]) for h in before]
+    assert client.get("/metrics").text.count('route="/v1/indexes/{name}/documents"') >= 1
+
+
+def test_a_change_of_an_index_that_is_not_there(client: httpx.Client):
+    assert client.patch("/v1/indexes/none/documents", json={"ids": [], "unset": ["a"]}).status_code == 404
+
+
+def test_documents_are_deleted_by_a_filter(client: httpx.Client, index: str):
+    request = {"where": {"since": {"<": 1000}}}
+    assert client.post(f"{index}/documents/delete", json={**request, "ids": ["rome"]}).json()["deleted"] == 0
+    assert client.post(f"{index}/documents/delete", json=request).json()["deleted"] == 1
+    assert metadata(client, index, "paris", "rome") == [None, {"since": 1871}]
+    assert client.post(f"{index}/documents/delete", json={"where": "exists(id)"}).json()["deleted"] >= 1
+    assert client.get(index).json()["documents"] == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "said"),
+    [
+        ({"set": {"a": 1}}, "", "give ids or where"),
+        ({"ids": None, "where": None, "set": {"a": 1}}, "", "give ids or where"),
+        ({"where": {}, "set": {"a": 1}}, "where", "is every document"),
+        ({"where": "since =", "set": {"a": 1}}, "where", "expected a value"),
+        ({"where": "sinse = 1", "set": {"a": 1}}, "where", "no document has the field"),
+        ({"where": {"since": {"in": ["x" * 20_000] * 60}}, "set": {"a": 1}}, "where", "bytes as JSON"),
+        ({"ids": ["rome"]}, "", "there is nothing to change"),
+        ({"ids": "rome", "set": {"a": 1}}, "ids", "list"),
+        ({"ids": [1], "set": {"a": 1}}, "ids.0", "string"),
+        ({"ids": ["rome"], "set": [1]}, "set", "dictionary"),
+        ({"ids": ["rome"], "set": {"a": 1}, "unset": ["a"]}, "", "not in both"),
+        ({"ids": ["rome"], "unset": "a"}, "unset", "list"),
+        ({"ids": ["rome"], "unset": [""]}, "unset", "name of a field"),
+        ({"ids": ["rome"], "replace": {}, "set": {"a": 1}}, "", "not both"),
+        ({"ids": ["rome"], "set": {"a": 1}, "metadata": {}}, "metadata", "is not known here"),
+    ],
+)
+def test_a_change_that_does_not_fit_changes_nothing(
+    client: httpx.Client, index: str, request_: Any, field: str, said: str
+):
+    refused = client.patch(f"{index}/documents", json=request_)
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["errors"][0]["field"] == field and said in refused.json()["detail"]
+    assert metadata(client, index, "rome") == [{"since": 1871}]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [({}, ""), ({"where": {}}, "where"), ({"where": "sinse = 1"}, "where"), ({"ids": [1]}, "ids.0")],
+)
+def test_a_deletion_that_does_not_fit_deletes_nothing(
+    client: httpx.Client, index: str, request_: Any, field: str
+):
+    refused = client.post(f"{index}/documents/delete", json=request_)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, field)
+    assert client.get(index).json()["documents"] == 3
+
+
+def test_a_change_waits_for_another_process_and_blocks_no_search(running: Running, index: str):
+    folder = running.server.service.settings.data_folder / "indexes" / "cities"
+    with httpx.Client(base_url=running.url, timeout=30) as client:
+        done: list[httpx.Response] = []
+        change = {"ids": ["rome"], "set": {"waited": True}}
+        with writer_lock(folder):
+            thread = threading.Thread(
+                target=lambda: done.append(client.patch(f"{index}/documents", json=change))
+            )
+            thread.start()
+            assert ids(client.post(f"{index}/search", json={"query": "Italy", "k": 1})) == ["rome"]
+            assert not done
+        thread.join(30)
+        assert done[0].json()["updated"] == 1

@@ -133,6 +133,7 @@ def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path):
         ("POST", "/v1/indexes", "write"),
         ("DELETE", "/v1/indexes/search", "write"),
         ("POST", "/v1/indexes/a/documents", "write"),
+        ("PATCH", "/v1/indexes/a/documents", "write"),
         ("POST", "/v1/indexes/a/documents/get", "read"),
         ("POST", "/v1/indexes/a/documents/get/more", "write"),
         ("POST", "/v1/indexes/search/documents", "write"),

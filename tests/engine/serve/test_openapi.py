@@ -25,6 +25,7 @@ OPERATIONS = [
     ("GET", "/v1/indexes/{name}"),
     ("DELETE", "/v1/indexes/{name}"),
     ("POST", "/v1/indexes/{name}/documents"),
+    ("PATCH", "/v1/indexes/{name}/documents"),
     ("POST", "/v1/indexes/{name}/documents/delete"),
     ("POST", "/v1/indexes/{name}/documents/get"),
     ("POST", "/v1/indexes/{name}/search"),

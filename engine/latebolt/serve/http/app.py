@@ -66,7 +66,7 @@ def make_app(
     return CORSMiddleware(
         guard,
         allow_origins=names(service.settings.cors),
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
         allow_headers=["authorization", "content-type", "x-request-id"],
     )
 
@@ -149,8 +149,8 @@ def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:
     for name in ("VectorsRequest", "IndexRequest"):
         schemas[name]["properties"]["dimensions"]["anyOf"][0]["enum"] = service.dims
     schemas["Filter"] = FILTER
-    where = schemas["SearchRequest"]["properties"]["where"]
-    where["anyOf"] = [FILTER_REF, {"type": "null"}]
+    for name in ("SearchRequest", "DeleteRequest", "UpdateRequest"):
+        schemas[name]["properties"]["where"]["anyOf"] = [FILTER_REF, {"type": "null"}]
     if service.is_ready:
         room = service.encoder().document_room
         schemas["IndexRequest"]["properties"]["passage_tokens"]["anyOf"][0]["maximum"] = room

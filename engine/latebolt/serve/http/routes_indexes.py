@@ -32,6 +32,9 @@ from latebolt.serve.http.schemas import (
     JobsResponse,
     SearchRequest,
     SearchResponse,
+    UpdatedResponse,
+    UpdateRequest,
+    Where,
 )
 from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import NAME_PATTERN
@@ -117,12 +120,26 @@ def router(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/indexes/{name}/documents/delete",
-        summary="Delete documents; unknown ids are ignored",
+        summary="Delete documents, by their ids or by a filter",
         responses={200: {"model": DeletedResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
     )
     async def remove(name: Name, request: DeleteRequest) -> Response:
-        found = await service.in_thread(service.writes, indexes.remove, name, request.ids)
+        _where_json(request.where)
+        found = await service.in_thread(service.writes, indexes.remove, name, request.ids, request.where)
         return answer({"index": name, "deleted": found})
+
+    @routes.patch(
+        "/v1/indexes/{name}/documents",
+        summary="Change documents' metadata, by their ids or by a filter",
+        description="One commit, which is on disk when this answers. No text is encoded.",
+        responses={200: {"model": UpdatedResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
+    )
+    async def update(name: Name, request: UpdateRequest) -> Response:
+        _where_json(request.where)
+        change = {"set": request.set, "unset": request.unset, "replace": request.replace}
+        chosen = request.ids, request.where
+        updated = await service.in_thread(service.writes, indexes.update, name, *chosen, change)
+        return answer({"index": name, "updated": updated})
 
     @routes.post(
         "/v1/indexes/{name}/documents/get",
@@ -139,9 +156,7 @@ def router(service: Service) -> APIRouter:
         responses={200: {"model": SearchResponse}, **problems(404, 409, 413, 415, 422, 429, 503, 504)},
     )
     async def search(name: Name, request: SearchRequest) -> Response:
-        where = msgspec.json.encode(request.where)
-        if len(where) > MOST_WHERE:
-            raise invalid("where", f"has {len(where)} bytes as JSON, at most {MOST_WHERE} are taken.")
+        where = _where_json(request.where)
         is_cut = request.mode != "bm25" and await service.is_cut(request.query)
         if request.explain:
             explained = await service.in_thread(service.searches, _explain, service, name, request)
@@ -170,6 +185,13 @@ def router(service: Service) -> APIRouter:
         return answer(jobs.get(id))
 
     return routes
+
+
+def _where_json(where: Where) -> bytes:
+    content = msgspec.json.encode(where)
+    if len(content) > MOST_WHERE:
+        raise invalid("where", f"has {len(content)} bytes as JSON, at most {MOST_WHERE} are taken.")
+    return content
 
 
 class _SearchKey(NamedTuple):

@@ -7,7 +7,7 @@ Answers are written without these models, which only describe them.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -179,10 +179,44 @@ class DocumentsRequest(_Request):
     documents: list[Annotated[Document, WrapValidator(_checked)]]
 
 
-class DeleteRequest(_Request):
-    """Documents to delete."""
+Where = Annotated[str, Field(max_length=MOST_WHERE // 16)] | dict[str, Any] | None
+_SOME: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"required": ["ids"], "properties": {"ids": {"type": "array"}}},
+        {"required": ["where"], "properties": {"where": {"type": "object", "minProperties": 1}}},
+    ]
+}
 
-    ids: list[str]
+
+class _Chosen(_Request):
+    """Some documents of an index."""
+
+    model_config = ConfigDict(json_schema_extra=_SOME)
+
+    ids: list[str] | None = Field(None, description="These; unknown ids are ignored.")
+    where: Where = Field(None, description="Those whose metadata satisfy it, see the search.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.ids is None and self.where is None:
+            raise ValueError("give ids or where: which documents.")
+        return self
+
+
+class DeleteRequest(_Chosen):
+    """Documents to delete; with ids and where, those that both name."""
+
+
+class UpdateRequest(_Chosen):
+    """Metadata to change; give set or unset, or replace."""
+
+    set: dict[str, Any] | None = Field(
+        None,
+        description="Fields that get these values. A dotted name is a field inside another, where there is "
+        "that other.",
+    )
+    unset: list[str] | None = Field(None, description="Fields that go.")
+    replace: dict[str, Any] | None = Field(None, description="All of the metadata; {} for none.")
 
 
 class GetRequest(_Request):
@@ -228,7 +262,7 @@ class SearchRequest(_Request):
 
     query: Annotated[str, Field(pattern=WORD_PATTERN, max_length=MOST_QUERY)]
     k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
-    where: Annotated[str, Field(max_length=MOST_WHERE // 16)] | dict[str, Any] | None = Field(
+    where: Where = Field(
         None,
         description="Only documents whose metadata satisfy it, as an object or as text, e.g. "
         '{"year": {">=": 2020}} or \'year >= 2020\'.',
@@ -402,6 +436,13 @@ class DeletedResponse(BaseModel):
 
     index: str
     deleted: int
+
+
+class UpdatedResponse(BaseModel):
+    """How many documents have other metadata now."""
+
+    index: str
+    updated: int
 
 
 class DocumentBody(BaseModel):

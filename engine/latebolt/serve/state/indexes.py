@@ -23,6 +23,7 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, gathered
 from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
 from latebolt.index.documents.checked import CheckedDocument
+from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.index import Index
@@ -188,13 +189,30 @@ class Indexes:
                 "script not read", logging.WARNING, index=name, model=model, share=share, way_out=way_out
             )
 
-    def remove(self, name: str, ids: Sequence[str]) -> int:
-        """Delete documents; says how many of them there were."""
+    def remove(self, name: str, ids: Sequence[str] | None, where: Where | None = None) -> int:
+        """Delete documents; says how many of them there were.
+
+        Raises:
+            InvalidInput: the filter does not fit.
+        """
         with self._writing(name), metrics.stage("write"):
             index = self.get(name)
-            found: int = self._with_retries(lambda: index.delete(ids))
+            found: int = self._with_retries(lambda: index.delete(ids, where=where))
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return found
+
+    def update(
+        self, name: str, ids: Sequence[str] | None, where: Where | None, change: Mapping[str, Any]
+    ) -> int:
+        """Change documents' metadata as `Index.update_metadata` does; says of how many.
+
+        Raises:
+            InvalidInput: the filter or the change does not fit.
+        """
+        with self._writing(name), metrics.stage("write"):
+            index = self.get(name)
+            updated: int = self._with_retries(lambda: index.update_metadata(ids, where, **change))
+        return updated
 
     def read(self, name: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """Documents by their ids, None for one that is not there."""
