@@ -16,6 +16,7 @@ FORBIDDEN = {"torch", "transformers", "optimum"}
 COMMANDS = [
     "demo",
     "index",
+    "watch",
     "search",
     "rerank",
     "encode",

@@ -25,6 +25,7 @@ _COMMANDS = {
     "demo": "demo",
     "export": "export",
     "index": "index",
+    "watch": "watch",
     "search": "search",
     "rerank": "search",
     "encode": "encode",
@@ -112,7 +113,8 @@ def run(arguments: list[str] | None = None) -> int:
         show_misuse(error)
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        note("latebolt: interrupted. Indexes, models and files are as they were before this command.")
+        # A long run of `latebolt index` may have committed before; nothing else is visible before its end.
+        note("latebolt: interrupted. Nothing is half done: indexes hold their last commit.")
         return 130
     except InvalidInput as error:
         note(f"latebolt: {error}")

@@ -61,13 +61,22 @@ def _passed(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
+    click.echo(_as_json(value, 2))
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON document on one line of stdout, which a program has as soon as it is printed."""
+    click.echo(_as_json(value, None))
+
+
+def _as_json(value: Any, indent: int | None) -> str:
     import msgspec
 
     try:
-        content = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        content = msgspec.json.encode(value)
     except UnicodeEncodeError:  # a file's name that is not UTF-8
-        content = json.dumps(value, indent=2)
-    click.echo(content)
+        return json.dumps(value, indent=indent)
+    return (content if indent is None else msgspec.json.format(content, indent=indent)).decode()
 
 
 def show_misuse(error: click.ClickException) -> None:

@@ -41,37 +41,69 @@ class SourceFile:
     named: bool = True
 
 
-def sources_of(names: Sequence[str], skipped: list[Skipped], ignored: bool = False) -> list[SourceFile]:
+def sources_of(
+    names: Sequence[str],
+    skipped: list[Skipped],
+    ignored: bool = False,
+    refused: list[Skipped] | None = None,
+) -> list[SourceFile]:
     """The files of all names, in order, a file that comes twice once.
 
     Args:
         skipped: gets the files of folders that cannot be read as documents.
         ignored: of folders, also what their .gitignore files leave out.
+        refused: gets the names that are missing, or of folders without files, which are otherwise an error.
     Raises:
         RuntimeUnavailable: the kind of a named file needs a library that is not installed.
         InvalidInput: a named file is missing or of an unknown kind, or a folder holds none of a known kind.
     """
     found: dict[object, SourceFile] = {}
-    real = functools.cache(Path.resolve)  # of folders, which is a look at each folder above
     for name in names:
-        if name == "-":
-            found.setdefault(None, SourceFile(None))
-            continue
-        path = Path(name)
-        if not path.is_dir():
-            _check_named(path)
-            key = os.path.realpath(path)
-            # A file that is named as well is held to that, wherever in the order it comes.
-            found[key] = SourceFile(path) if key not in found else SourceFile(found[key].path)
-            continue
-        before = len(skipped)
-        inside = list(_inside(path, skipped, ignored))
-        if not inside and len(skipped) == before:
-            raise InvalidInput(f"{path}: has no {IN_WORDS} file in it.")
-        for file in inside:
-            key = os.path.realpath(file) if file.is_symlink() else str(real(file.parent) / file.name)
-            found.setdefault(key, SourceFile(file, named=False))
+        try:
+            _find(name, found, skipped, ignored)
+        except InvalidInput as error:
+            if refused is None:
+                raise
+            refused.append(Skipped(Path(name), _reason(error, name)))
     return list(found.values())
+
+
+def _reason(error: InvalidInput, name: str) -> str:
+    return str(error).removeprefix(f"{Path(name)}: ").partition(". ")[0].rstrip(".")
+
+
+def _find(name: str, found: dict[object, SourceFile], skipped: list[Skipped], ignored: bool) -> None:
+    """Put the files of a name to those found already."""
+    if name == "-":
+        found.setdefault(None, SourceFile(None))
+        return
+    path = Path(name)
+    if not path.is_dir():
+        _check_named(path)
+        key = os.path.realpath(path)
+        # A file that is named as well is held to that, wherever in the order it comes.
+        found[key] = SourceFile(path) if key not in found else SourceFile(found[key].path)
+        return
+    before = len(skipped)
+    inside = list(_inside(path, skipped, ignored))
+    if not inside and len(skipped) == before:
+        raise InvalidInput(f"{path}: has no {IN_WORDS} file in it.")
+    real = functools.cache(Path.resolve)  # of folders, which is a look at each folder above
+    for file in inside:
+        key = os.path.realpath(file) if file.is_symlink() else str(real(file.parent) / file.name)
+        found.setdefault(key, SourceFile(file, named=False))
+
+
+def is_left_out(root: Path, path: Path, is_folder: bool) -> bool:
+    """Whether .gitignore files leave out what lies below a folder; both as absolute paths."""
+    rules = rules_above(root)
+    folder = root
+    for name in path.relative_to(root).parts[:-1]:
+        rules = IgnoreRules(folder, rules)
+        if rules.leave_out(name, is_folder=True):
+            return True
+        folder /= name
+    return IgnoreRules(folder, rules).leave_out(path.name, is_folder)
 
 
 def _check_named(path: Path) -> None:
