@@ -155,8 +155,10 @@ def test_a_script_that_the_model_does_not_read_is_told_in_one_line(tmp_path):
     assert first.startswith("latebolt: ") and 'model "starter"' in first and "--model multilingual" in first
     done = latebolt("index", "good", "a.jsonl", "--model", "multilingual", cwd=tmp_path)
     assert done.returncode == 0 and len(done.stderr.splitlines()) == 1
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"text": "奈良には鹿がいます。"}))  # those before are not encoded again
     done = latebolt("index", "plain", "a.jsonl", "--json", cwd=tmp_path)
-    assert json.loads(done.stdout)["documents"] == 3 and "--model multilingual" in done.stderr
+    assert json.loads(done.stdout)["documents"] == 4 and "--model multilingual" in done.stderr
 
 
 def test_texts_that_are_cut_are_told_by_every_command(tmp_path):
