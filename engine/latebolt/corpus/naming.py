@@ -21,7 +21,8 @@ class Naming:
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self._taken = set(taken)
-        self._firsts: dict[str, Document] = {}  # of each file
+        # Of each file: whether its first row has an id, and where that stands.
+        self._firsts: dict[str, tuple[bool, str]] = {}
 
     def named(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents, those without an id with one made of what they hold.
@@ -30,12 +31,15 @@ class Naming:
             InvalidInput: some rows of one file have an id and some have none; names the line.
         """
         for document in documents:
-            first = self._firsts.setdefault(document.origin.rpartition(":")[0], document)
-            if (first.id is None) != (document.id is None):
-                lacking, having = (document, first) if document.id is None else (first, document)
+            has_id = document.id is not None
+            first, place = self._firsts.setdefault(
+                document.origin.rpartition(":")[0], (has_id, document.origin)
+            )
+            if first != has_id:
+                lacking, having = (place, document.origin) if has_id else (document.origin, place)
                 raise InvalidInput(
-                    f"{lacking.origin}: has no id, and {having.origin} has one; of one file some have an id "
-                    "and some have none. Give all of them one, or none."
+                    f"{lacking}: has no id, and {having} has one; of one file some have an id and some have "
+                    "none. Give all of them one, or none."
                 )
             yield (
                 document

@@ -246,11 +246,11 @@ def test_documents_that_were_cut_are_read_back_once(tmp_path, encoder):
     index = Index.create(tmp_path / "i", encoder, passage_tokens=4, passage_overlap=0)
     index.add(["one two three four five six seven", "eight"], ids=["long", "short"])
     assert [(each.id, each.text) for each in index.documents()] == [
-        ("long", "one two three four"),
+        ("long", "one two three four five six seven"),
         ("short", "eight"),
     ]
     [entry] = index.get(["long"])
-    assert entry.text == "one two three four"
+    assert entry.text == "one two three four five six seven"
 
 
 def test_a_filter_of_many_ids(index):
