@@ -43,10 +43,11 @@ def index_command(
 ) -> int:
     """Create INDEX from FILES, or bring it up to date with them.
 
-    FILES are .txt, .md, .rst, .html, .pdf, .docx, .ipynb, source code, .csv and .jsonl (one object a line with
-    "text" and optionally "id", "title", "metadata"; other fields become metadata), folders of these, or - for
-    standard input (one text or JSON object a line). A file or a row is one document. What is longer than a passage is cut into passages, each encoded by
-    itself, and found by the best of them. Rows without ids get some that are made of their content.
+    FILES are .txt, .md, .rst, .html, .pdf, .docx, .ipynb, source code, .csv and .jsonl (one object a line
+    with "text" and optionally "id", "title", "metadata"; other fields become metadata), folders of these, or
+    - for standard input (one text or JSON object a line). A file or a row is one document. What is longer
+    than a passage is cut into passages, each encoded by itself, and found by the best of them. Rows without
+    ids get some that are made of their content.
 
     Again, later: files that are as they were are not read, texts that are as they were not encoded, a
     document that has changed is replaced, and one that was renamed keeps its vectors. What is no longer there
