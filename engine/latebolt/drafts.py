@@ -93,7 +93,7 @@ def folder_for(path: Path, check: Callable[[Path], object]) -> Iterator[Path]:
         LateboltError: another process is making this folder, or the system refused it otherwise.
     """
     target = Path(os.path.realpath(path))
-    with _signals_raise(), _parents(target.parent, path):
+    with signals_raise(), _parents(target.parent, path):
         try:
             if os.path.lexists(target):
                 check(target)
@@ -264,7 +264,7 @@ def _parents(folder: Path, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
+def signals_raise() -> Iterator[None]:
     """Let the signals that end a process at once end it through its `finally` blocks."""
 
     def stop(number: int, _: object) -> NoReturn:

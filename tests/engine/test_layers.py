@@ -127,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "corpus",
         "kernels",
         "values",
+        "progress",
         "threads",
         "errors",
     },
@@ -154,6 +155,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "documents": {"files", "readers", "open"},
         "stdlib": {"documents"},
         "naming": {"documents"},
+        "json_lines": set(),
     },
     "latebolt.index": {
         "format": set(),
@@ -163,6 +165,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "search": {"store", "filters", "documents"},
         "ingest": {"store", "filters", "documents", "format"},
         "index": {"search", "ingest", "store", "filters", "documents", "format"},
+        "reencode": {"index", "filters"},
     },
     "latebolt.serve": {
         "patient_lines": set(),

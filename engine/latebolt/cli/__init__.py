@@ -29,6 +29,10 @@ _COMMANDS = {
     "search": "search",
     "rerank": "search",
     "encode": "encode",
+    "delete": "documents",
+    "update": "documents",
+    "export-docs": "documents",
+    "copy": "copy",
     "adopt": "adopt",
     "push": "push",
     "serve": "serve",
@@ -56,7 +60,7 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"latebolt.cli.{_COMMANDS[name]}")
-        command: click.Command = getattr(module, f"{name}_command")
+        command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 
 
