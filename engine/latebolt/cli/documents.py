@@ -103,8 +103,7 @@ def update_command(
     """Change metadata of documents of INDEX, in one commit. Nothing is encoded, and no vector changes.
 
     With ids and a filter those documents that both name. author.name is a field inside another. Searches see
-    the change at once. A document that `latebolt index` reads again, because its file has changed, gets the
-    metadata of its file.
+    the change at once. A document that `latebolt index` reads again gets the metadata of its file.
 
     \b
     latebolt update papers.index --where 'year < 2000' --set archived=true
