@@ -3,7 +3,8 @@
 A block runs where everything that it imports is installed, what latebolt's adapters import for it included.
 The engine's environment and the exporter's each run what they can. `<!-- not run: why -->` on the line before
 a block leaves it out, for what needs a network. Of shell blocks, `latebolt` and `curl` are run; a
-`latebolt serve` stays up until the next one or the end of its block, at a port of its own.
+`latebolt serve` stays up until the next one or the end of its block, at a port of its own, and a
+`latebolt watch` until it has caught up.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ README = PROJECT / "README.md"
 PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 ADAPTERS = "latebolt.adapters."
 LIMIT_S = 300
+_NEEDS = {"export": "torch", "watch": "watchfiles"}  # what a command is not run without
 
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>.*?) -->\n)?^```(?P<kind>python|sh)\n(?P<code>.*?)^```$", re.M | re.S
@@ -152,10 +154,14 @@ def _run_shell(code: str, folder: Path) -> int:
                 server.close()
                 port = _free_port()
                 server.enter_context(_serving(words[2:], port, folder))
-            elif words[:2] == ["latebolt", "export"] and find_spec("torch") is None:
+            elif words[0] == "latebolt" and find_spec(_NEEDS.get(words[1], "latebolt")) is None:
                 continue
             elif words[0] == "latebolt":
                 home = [str(folder) + word[1:] if word.startswith("~/") else word for word in words[1:]]
+                if words[1] == "watch":
+                    _watched(home, folder)
+                    n_run += 1
+                    continue
                 home = [_SERVER.sub(f"127.0.0.1:{port}", word) for word in home]
                 _finished([sys.executable, "-m", "latebolt", *home], folder)
             elif words[0] == "curl" and port:
@@ -166,6 +172,18 @@ def _run_shell(code: str, folder: Path) -> int:
                 continue
             n_run += 1
     return n_run
+
+
+def _watched(arguments: list[str], folder: Path) -> None:
+    """Run `latebolt watch` until it has said what its first run did."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "latebolt", *arguments],
+        cwd=folder, env=_environment(folder), stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        said = process.stderr.readline()
+        process.terminate()
+        said += process.communicate(timeout=60)[1]
+    assert process.returncode == 0 and "documents" in said.splitlines()[0], said
 
 
 def _finished(command: list[str], folder: Path) -> str:
