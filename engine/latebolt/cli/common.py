@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,11 +84,28 @@ def is_terminal() -> bool:
 
 
 def hit_lines(rank: int, hit: Hit[Any], matches: Sequence[WordMatch] = (), width: int = 200) -> str:
-    """A hit for people: rank, score, id, and the beginning of its text with matched words in bold."""
+    """A hit for people: rank, score, id, where it stands, and the beginning of its text with matched words
+    in bold."""
     head = f"{rank:>3}. {styled(f'{hit.score:.3f}', fg='green')}  {styled(str(hit.id), bold=True)}"
+    head += f"  {plain(place_words(hit.place))}" if hit.place else ""
     if not hit.text:
         return head
     return f"{head}\n     {shade(snippet(hit.text, matches, width), matches)}"
+
+
+def place_words(place: Mapping[str, Any]) -> str:
+    """Where a hit stands in its file, in words: "lines 3-9, A > B"."""
+    words = []
+    for name, value in place.items():
+        if isinstance(value, list) and len(value) == 2:  # the first and the last
+            first, last = value
+            one = name.removesuffix("s")
+            words.append(f"{one} {first}" if first == last else f"{one}s {first}-{last}")
+        elif name in ("heading", "definition"):
+            words.append(str(value))
+        else:
+            words.append(f"{name} {value}")
+    return ", ".join(words)
 
 
 def snippet(text: str, matches: Sequence[WordMatch] = (), width: int = 200) -> str:

@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import latebolt
 from latebolt.cli import terminal
-from latebolt.cli.common import hit_lines, shade
+from latebolt.cli.common import hit_lines, place_words, shade
 from latebolt.hits import Hit, WordMatch
 
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -26,7 +27,7 @@ HOSTILE = "\x1b]0;renamed\x07 \x1b[2J\x1b[1;1H \x9b31m word \x7f\r\u202eevil\ud8
 @given(st.text(st.characters() | st.sampled_from(HOSTILE)))
 def test_a_terminal_obeys_nothing_of_a_text(text):
     assert not OBEYED.search(terminal.plain(text))
-    hit = Hit(text, 1.0, text, {"m": text})
+    hit = Hit(text, 1.0, text, {"m": text}, {"heading": text, text: [text, 1]})
     shown = hit_lines(1, hit, [WordMatch("word", "word", 0.9)])
     assert not OBEYED.search(COLOURS.sub("", shown))
     terminal.plain(text).encode()
@@ -97,3 +98,20 @@ def test_any_locale_can_show_any_text(tmp_path):
         assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
         done = run("search", "no", "日本", cwd=tmp_path, **environment)
         assert done.returncode == 1 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ({}, ""),
+        ({"lines": [3, 9], "heading": "A > B"}, "lines 3-9, A > B"),
+        ({"lines": [3, 3], "definition": "Index.add"}, "line 3, Index.add"),
+        ({"pages": [3, 4]}, "pages 3-4"),
+        ({"page": 3}, "page 3"),
+        ({"cell": 4}, "cell 4"),
+        ({"row": 12}, "row 12"),
+    ],
+)
+def test_a_hit_says_where_it_stands(place, words):
+    assert place_words(place) == words
+    assert hit_lines(1, Hit("a.md", 1.0, "text", {}, place)).splitlines()[0].endswith(words or "a.md")

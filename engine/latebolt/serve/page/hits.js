@@ -112,7 +112,9 @@ export class Hits {
     const score = make("span", { className: "score", title: "Score" }, hit.score.toFixed(3));
     const meta = make("div", { className: "meta" }, score, bar, make("span", { className: "id" }, hit.label), hit.own);
     const body = make("div", { className: "body" }, meta, ...this.#text(hit));
-    if (hit.metadata && Object.keys(hit.metadata).length) body.append(metadataOf(hit.metadata));
+    for (const facts of [hit.place, hit.metadata]) {
+      if (facts && Object.keys(facts).length) body.append(metadataOf(facts));
+    }
     if (hit.links.length) body.append(this.#table(hit));
     const rank = make("span", { className: "rank" }, make("span", { className: "unseen" }, "Rank "), String(i + 1));
     return make("li", { tabIndex: -1 }, rank, body);
