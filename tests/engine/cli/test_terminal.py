@@ -114,4 +114,5 @@ def test_any_locale_can_show_any_text(tmp_path):
 )
 def test_a_hit_says_where_it_stands(place, words):
     assert place_words(place) == words
-    assert hit_lines(1, Hit("a.md", 1.0, "text", {}, place)).splitlines()[0].endswith(words or "a.md")
+    shown = COLOURS.sub("", hit_lines(1, Hit("a.md", 1.0, "text", {}, place))).splitlines()[0]
+    assert shown == "  1. 1.000  a.md" + (f"  {words}" if words else "")
