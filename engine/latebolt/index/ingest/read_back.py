@@ -17,7 +17,8 @@ from latebolt.index.store.store import Snapshot
 from latebolt.values import TokenVectors
 
 DECODE_TOKENS: Final = 1 << 15  # of a block of decoded vectors: 16 MB at 128 dimensions
-_BATCH: Final = 512  # documents read at a time
+_BATCH: Final = 512  # documents read at a time, of about so many characters in all
+_BATCH_CHARACTERS: Final = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +95,15 @@ def entries(
     """Every live document of these ids, None for all, that passes the filter, once, oldest segment first."""
     for segment in snapshot.segments:
         firsts = segment.firsts_of(segment.chosen(ids, where))
-        for start in range(0, len(firsts), _BATCH):
-            for each in segment.whole_documents(firsts[start : start + _BATCH]):
+        start, n = 0, 1
+        while start < len(firsts):
+            size = 0
+            for each in segment.whole_documents(firsts[start : start + n]):
+                size += len(each.text or "")
                 yield Entry(each.id, each.text, each.metadata)
+            start += n
+            # As many as have a few megabytes of text, if they are like those before.
+            n = max(1, min(2 * n, _BATCH, n * _BATCH_CHARACTERS // max(size, 1)))
 
 
 def entries_of(snapshot: Snapshot, ids: Sequence[str]) -> list[Entry | None]:
