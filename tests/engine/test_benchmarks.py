@@ -20,6 +20,7 @@ QUICK = {
     "encode_memory": "resident_MB",
     "hybrid": "reciprocal rank",
     "kmeans": "latebolt",
+    "late_chunking": "late chunking",
     "maxsim": "residual",
     "memory": "index texts from a generator",
     "multilingual": "multilingual int8",

@@ -31,9 +31,11 @@ from latebolt.evaluate import (
 )
 from latebolt.evaluate.cache import Encodings, encoder_digest
 from latebolt.evaluate.compare import cases, compare
-from latebolt.evaluate.report import escape_markdown, write_report
+from latebolt.evaluate.passages import encoded
+from latebolt.evaluate.report import escape_markdown, summary, write_report
 from latebolt.evaluate.run import Evaluation, Scored, Variant
-from latebolt.evaluate.tables import by_dimension, by_language, by_model, by_variant
+from latebolt.evaluate.tables import TABLES, by_dimension, by_language, by_model, by_variant
+from latebolt.index.documents.passages import check_cutting
 
 # The least nDCG@10 by dim, at 2 bits, over 1,500 questions spread over the collection.
 SQUAD = {128: 0.90, 64: 0.88}
@@ -349,6 +351,61 @@ def test_every_combination_is_a_row(collection, tmp_path):
         }
 
 
+LONG_FILLER = "The committee met and read the minutes of the previous meeting. "
+
+
+@pytest.fixture
+def long_documents() -> Collection:
+    """The answers lie behind what the model reads of a document at once."""
+    answers = {
+        "v": "A volcano erupted in Iceland.",
+        "b": "The baker sells fresh bread.",
+        "n": "Nobody spoke.",
+    }
+    documents = {id: LONG_FILLER * 60 + answer + " " + LONG_FILLER * 9 for id, answer in answers.items()}
+    queries = {"q0": "volcano in Iceland", "q1": "fresh bread"}
+    return Collection("long", documents, queries, {"q0": {"v": 1}, "q1": {"b": 1}}, "long")
+
+
+def test_passages_by_themselves_and_late_chunking_stand_beside_each_other(long_documents, tmp_path):
+    grid = Grid(dims=(64,), bits=(32, 2), pools=(1, 2), passage_tokens=60, late_chunking=True)
+    evaluation = evaluate_collection(long_documents, grid, tmp_path / "cache", threads=2)
+    rows = rows_of(evaluation)
+    assert [row["passages"] for row in rows[1:]] == ["60"] * 4 + ["60, late"] * 4
+    assert all(row["RR@10"] == 1 for row in rows[1:])
+    kept = sorted(tmp_path.rglob("*.npz"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    again = rows_of(evaluate_collection(long_documents, grid, tmp_path / "cache", threads=2))
+    assert [path.stat().st_mtime_ns for path in sorted(tmp_path.rglob("*.npz"))] == times
+    for one, other in zip(rows, again, strict=True):
+        assert one["nDCG@10"] == other["nDCG@10"]
+    plain, late = evaluation.scored[1], evaluation.scored[5]
+    assert late.name == plain.name + ", late" and plain.name.endswith("passages of 60")
+    assert TABLES["dims"]([evaluation], "nDCG@10")[-1]["passages"] == "60, late"
+    assert {row["passages"] for row in summary([evaluation], "nDCG@10")[1:]} == {"60", "60, late"}
+
+
+def test_documents_count_by_their_best_passage(long_documents, encoder):
+    found = encoded(long_documents, encoder, Encodings(None), check_cutting(60, None, 510, True))
+    assert found.firsts is not None and len(found.vectors) > 3 * len(long_documents.documents)
+    scores = np.zeros(len(found.vectors), np.float32)
+    scores[found.firsts[1] - 1], scores[found.firsts[2]] = 3, 2  # the first's last, and the third's first
+    assert found.of_documents(scores).tolist() == [3, 0, 2]
+    plain = encoded(long_documents, encoder, Encodings(None), check_cutting(60, None, 510))
+    assert plain.firsts.tolist() == found.firsts.tolist()
+    assert plain.vectors.lengths.tolist() == found.vectors.lengths.tolist()
+
+
+def test_the_same_text_with_other_parts_is_another_encoding(encoder, tmp_path):
+    encodings = Encodings(tmp_path)
+    text = "a cat sleeps. the dog barks."
+    one = encodings.encode_parts(encoder, [text], [[(0, 13), (14, 28)]])
+    other = encodings.encode_parts(encoder, [text, text], [[(0, 28)], [(14, 28)]])
+    assert len(one) == 2 and len(other) == 2 and len(list(tmp_path.rglob("*.npz"))) == 2
+    np.testing.assert_array_equal(one[1], other[1])
+    np.testing.assert_array_equal(other[0], encoder.encode_documents([text])[0])
+
+
 def test_pooling_afterwards_equals_pooling_while_encoding(encoder):
     texts = ["a long text about a cat that sleeps all day", "short"]
     for factor in (1, 2, 3):
@@ -481,6 +538,8 @@ def test_markdown_is_escaped_on_one_line():
         ({"bits": ()}, "bits should not be empty"),
         ({"pools": (0,)}, "pools should be at least 1"),
         ({"precisions": ()}, "precisions should not be empty"),
+        ({"late_chunking": True}, "late_chunking needs passage_tokens"),
+        ({"passage_tokens": 0}, "passage_tokens should be"),
     ],
 )
 def test_combinations_that_there_are_not(given, message):

@@ -34,6 +34,16 @@ _MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP@100")
 @click.option("--dims", default="", help="e.g. 128,64  [default: every head]")
 @click.option("--bits", default="32,2", show_default=True, help="32 = exact; 16, 8, 4, 2, 1 = stored.")
 @click.option("--pools", default="1", show_default=True, help="Pool factors of documents, e.g. 1,2")
+@click.option(
+    "--passage-tokens",
+    type=click.IntRange(min=1),
+    help="Cut documents into passages of so many tokens; the best one counts.",
+)
+@click.option(
+    "--late-chunking",
+    is_flag=True,
+    help="Beside passages encoded by themselves, those encoded within the text around them.",
+)
 @click.option("--max-queries", type=click.IntRange(min=1), help="Only so many queries, evenly spread.")
 @click.option(
     "--table",
@@ -67,6 +77,8 @@ def eval_command(
     dims: str,
     bits: str,
     pools: str,
+    passage_tokens: int | None,
+    late_chunking: bool,
     max_queries: int | None,
     shown: str,
     measure: str,
@@ -93,6 +105,7 @@ def eval_command(
     latebolt eval ./scifact ./nfcorpus ./fiqa --dims 128,96,64 --bits 32 --table dims
     latebolt eval ./scifact --model starter --model ./my-model --table models
     latebolt eval ja=./jsquad zh=./drcd en=./squad --table languages
+    latebolt eval ./manuals --passage-tokens 250 --late-chunking
     latebolt eval --corpus docs.jsonl --queries asked.jsonl --qrels judged.tsv
     """
     from latebolt.caches import cache_folder
@@ -108,6 +121,8 @@ def eval_command(
         dims=numbers(dims, "--dims") or None,
         bits=numbers(bits, "--bits"),
         pools=numbers(pools, "--pools"),
+        passage_tokens=passage_tokens,
+        late_chunking=late_chunking,
     )
     grid.encoders()  # a model or width that is not there is told before the collections are read
     if report:

@@ -25,7 +25,7 @@ _MOST_NAMED: Final = 5  # of the documents that are no longer there, so many are
 
 
 def index_options(function: F) -> F:
-    """--bits, --passage-tokens, --passage-overlap, --whole, --no-ignore, and those of the model."""
+    """--bits, those of cutting into passages, --no-ignore, and those of the model."""
     for option in (
         model_options,
         click.option(
@@ -35,6 +35,11 @@ def index_options(function: F) -> F:
             "--whole",
             is_flag=True,
             help="Cut nothing: of each document the model reads the beginning, as much as it takes.",
+        ),
+        click.option(
+            "--late-chunking",
+            is_flag=True,
+            help="Of a new index: encode passages within the text around them, as much as the model reads.",
         ),
         click.option(
             "--passage-overlap",
@@ -66,6 +71,7 @@ class Target:
     bits: str | None
     passage_tokens: int | None
     passage_overlap: int | None
+    late_chunking: bool
     whole: bool
     model: str
     precision: str | None
@@ -93,8 +99,12 @@ class Target:
             **{name: context.params[name] for name in names},
             model_given=bool(given & {"model", "precision", "dim"}),
         )
-        if target.whole and (target.passage_tokens or target.passage_overlap is not None):
-            raise InvalidInput("give --whole or --passage-tokens and --passage-overlap, not both.")
+        if target.whole and (
+            target.passage_tokens or target.passage_overlap is not None or target.late_chunking
+        ):
+            raise InvalidInput(
+                "give --whole or --passage-tokens, --passage-overlap and --late-chunking, not both."
+            )
         return target
 
     @property
@@ -138,7 +148,14 @@ class Target:
             None if self.whole else self.passage_tokens or min(PASSAGE_TOKENS, encoder.document_room)
         )  # the model may take fewer
         return Index.create(
-            self.index, encoder, int(self.bits or 2), None, size, self.passage_overlap, with_first_add=True
+            self.index,
+            encoder,
+            int(self.bits or 2),
+            None,
+            size,
+            self.passage_overlap,
+            with_first_add=True,
+            late_chunking=self.late_chunking,
         )
 
     def _encoder(self, kind: Any) -> Any:
@@ -156,6 +173,10 @@ class Target:
                 raise InvalidInput(
                     f"{index.path}: has {option} {info[option]}; --{name} {given} fits only a new index."
                 )
+        if self.late_chunking and not info["late_chunking"]:
+            raise InvalidInput(
+                f"{index.path}: encodes passages by themselves; --late-chunking fits only a new index."
+            )
         cuts = info["passage_tokens"] is not None
         if self.whole and cuts:
             raise InvalidInput(

@@ -20,6 +20,7 @@ def info_command(index: str, as_json: bool) -> None:
         print_json(info)
         return
     cut = f"of at most {info['passage_tokens']} tokens, {info['passage_overlap']} of them shared"
+    cut += ", encoded within the text around them" if info["late_chunking"] else ""
     rows = {
         "documents": f"{info['documents']} ({info['deleted']} deleted, not yet compacted)",
         **({"passages": f"{info['passages']} {cut}"} if info["passage_tokens"] else {}),

@@ -299,6 +299,43 @@ class Encoder:
         truncation.warn(len(tokens), vectors.n_truncated, "document", limit, self._way_out("document", limit))
         return vectors
 
+    def encode_parts(self, texts: Sequence[str], parts: Sequence[Sequence[Span]]) -> TokenVectors:
+        """Token vectors of parts of documents, each part encoded with the text around it in view.
+
+        A document is encoded once, and its parts are cut out of its vectors ("late chunking"). A part has the
+        vectors of the tokens that begin in it, and of the document's markers and prompt, as if it had been
+        encoded by itself; so a part that is the whole document has the vectors of `encode_documents`.
+
+        Source: Günther et al., "Late chunking: contextual chunk embeddings using long-context embedding
+        models", 2024, which then averages each part's vectors.
+
+        Args:
+            texts: documents, no longer than the model reads.
+            parts: of each, the characters [start, stop) of its parts.
+        Returns:
+            Token vectors of every part of the first document, then of the next; `truncated` marks parts whose
+            end was not read, see `encode_documents`.
+        Raises:
+            InvalidInput: texts is no list of str, or parts has not one list for each.
+        """
+        texts = check_texts(texts, "documents")
+        if len(parts) != len(texts):
+            raise InvalidInput(
+                f"parts should have one list a document, {len(texts)} in all, got {len(parts)}."
+            )
+        tokens = self._text.tokenize(texts, "document")
+        whole = self._encode(tokens, "document", lambda vectors: vectors, show_progress=False)
+        matrices: list[Float32] = []
+        truncated: list[bool] = []
+        for text, ids, vectors, spans in zip(texts, tokens, whole, parts, strict=True):
+            for part in self._text.part_rows(text, ids, spans):
+                matrices.append(vectors[part.rows])
+                truncated.append(part.truncated)
+        found = TokenVectors.from_matrices(matrices, self.dim, truncated)
+        limit = self.contract.document.max_tokens
+        truncation.warn(len(found), found.n_truncated, "document", limit, self._way_out("document", limit))
+        return found
+
     def _way_out(self, kind: str, limit: int) -> str:
         """What a caller can do where texts of a kind are longer than so many tokens."""
         most = self.contract.max_tokens

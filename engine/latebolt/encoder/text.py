@@ -57,6 +57,13 @@ class TextTokens(NamedTuple):
     begins: list[bool]
 
 
+class PartRows(NamedTuple):
+    """A part of a document: bool [n_kept], which vectors are its own, and whether its end was not read."""
+
+    rows: npt.NDArray[np.bool_]
+    truncated: bool
+
+
 class TextPipeline:
     """The tokenizer of a model with its contract's rules. Thread-safe; holds no per-call state."""
 
@@ -276,8 +283,31 @@ class TextPipeline:
 
     def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:
         """For each kept vector of a text, the characters it stands for; (0, 0) for added tokens."""
-        rules = self._rules()[kind]
         tokens = self.tokenize([text], kind, max_tokens)[0]
+        spans = self._token_spans(text, kind, tokens, max_tokens)
+        return (
+            spans if tokens.keep is None else [s for s, kept in zip(spans, tokens.keep, strict=True) if kept]
+        )
+
+    def part_rows(self, text: str, tokens: TokenIds, parts: Sequence[Span]) -> Iterator[PartRows]:
+        """Which vectors of a document belong to each of its parts, by the characters [start, stop) of these.
+
+        A token belongs to every part that it begins in, and what was put around the text to all of them.
+
+        Args:
+            tokens: of the text, as `tokenize` gives them.
+        """
+        spans = np.array(self._token_spans(text, "document", tokens, None), np.int64).reshape(-1, 2)
+        starts, ends = spans.T
+        added, unread = ends == 0, min(int(ends.max(initial=0)) + 1, len(text))
+        for start, stop in parts:
+            rows = added | ((starts >= start) & ((starts < stop) | (stop >= len(text))))
+            kept = rows if tokens.keep is None else rows[tokens.keep]
+            yield PartRows(kept, tokens.truncated and stop >= unread)
+
+    def _token_spans(self, text: str, kind: str, tokens: TokenIds, max_tokens: int | None) -> list[Span]:
+        """The characters that each token stands for, kept or not; (0, 0) for added ones."""
+        rules = self._rules()[kind]
         prompted = rules.prompt + text
         shift = len(rules.prompt)
         if rules.strip:
@@ -289,10 +319,7 @@ class TextPipeline:
         found = _moved(self._beginning(given, room).spans[:room], self._origins(prompted, given))
         body = [(max(0, a - shift), max(0, b - shift)) for a, b in found]
         spans = [(0, 0)] * before + body
-        spans += [(0, 0)] * (len(tokens.ids) - len(spans))
-        return (
-            spans if tokens.keep is None else [s for s, kept in zip(spans, tokens.keep, strict=True) if kept]
-        )
+        return spans + [(0, 0)] * (len(tokens.ids) - len(spans))
 
 
 def _moved(spans: list[Span], origins: list[int] | None) -> list[Span]:

@@ -9,11 +9,12 @@ put into files by their own digests: a document added to a collection renews one
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ from latebolt import caches, drafts
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import LateboltError
 from latebolt.formats.digests import remembered_sha256
+from latebolt.hits import Span
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
@@ -46,6 +48,9 @@ _DAMAGE = (
 )
 
 logger = logging.getLogger(__name__)
+
+# A text, and the parts that are cut out of its vectors; None where it is encoded as a whole.
+_Work = tuple[str, tuple[Span, ...] | None]
 
 
 def encoder_digest(encoder: Encoder) -> str:
@@ -80,33 +85,79 @@ class Encodings:
         show_progress: bool = False,
     ) -> TokenVectors:
         """Token vectors of the texts, in order; equal texts are encoded once."""
+        encode = encoder.encode_queries if kind == "query" else encoder.encode_documents
+        whole: list[_Work] = [(text, None) for text in texts]
+        return self._through(
+            encoder, kind, whole, lambda work: encode([text for text, _ in work]), show_progress
+        )
+
+    def encode_parts(
+        self,
+        encoder: Encoder,
+        texts: Sequence[str],
+        parts: Sequence[Sequence[Span]],
+        show_progress: bool = False,
+    ) -> TokenVectors:
+        """See `Encoder.encode_parts`."""
+        windows: list[_Work] = [(text, tuple(spans)) for text, spans in zip(texts, parts, strict=True)]
+        return self._through(
+            encoder,
+            "part",
+            windows,
+            lambda work: encoder.encode_parts([text for text, _ in work], [spans or () for _, spans in work]),
+            show_progress,
+        )
+
+    def _through(
+        self,
+        encoder: Encoder,
+        kind: str,
+        given: Sequence[_Work],
+        encode: Callable[[list[_Work]], TokenVectors],
+        show_progress: bool,
+    ) -> TokenVectors:
+        """What `encode` gives of all that is given, in order, in files of some of it each."""
         model = encoder_digest(encoder) if self.folder else ""
-        of: dict[str, bytes] = {text: hashlib.sha256(text.encode()).digest() for text in texts}
+        of = {work: _digest(work) for work in given}
         n_files = 1 << max(0, (len(of) // _TEXTS_A_FILE).bit_length())
-        groups: dict[int, list[str]] = {}
-        for text in sorted(of, key=lambda each: of[each]):
-            groups.setdefault(int.from_bytes(of[text][:8], "big") % n_files, []).append(text)
-        found: dict[str, npt.NDArray[np.float32]] = {}
+        groups: dict[int, list[_Work]] = {}
+        for work in sorted(of, key=lambda each: of[each]):
+            groups.setdefault(int.from_bytes(of[work][:8], "big") % n_files, []).append(work)
+        found: dict[_Work, list[npt.NDArray[np.float32]]] = {}
         with progress_bar(len(of), f"encode {kind}s, dim {encoder.dim}", "text", show_progress) as bar:
             for group in groups.values():
-                vectors = self._group(encoder, model, kind, group, [of[text] for text in group])
-                found.update(zip(group, vectors, strict=True))
+                digests = b"".join(of[work] for work in group)
+                name = hashlib.sha256(f"{model} {kind} ".encode() + digests).hexdigest()[:40]
+                vectors = self._group(encoder, name, group, encode)
+                each = iter(vectors)
+                found.update((work, list(itertools.islice(each, _n_matrices(work)))) for work in group)
                 bar.step(len(group), vectors.n_tokens)
-        return TokenVectors.from_matrices([found[text] for text in texts], encoder.dim)
+        return TokenVectors.from_matrices([matrix for work in given for matrix in found[work]], encoder.dim)
 
     def _group(
-        self, encoder: Encoder, model: str, kind: str, texts: list[str], digests: list[bytes]
+        self,
+        encoder: Encoder,
+        name: str,
+        group: list[_Work],
+        encode: Callable[[list[_Work]], TokenVectors],
     ) -> TokenVectors:
-        encode = encoder.encode_queries if kind == "query" else encoder.encode_documents
         if self.folder is None:
-            return encode(texts)
-        name = hashlib.sha256(f"{model} {kind} ".encode() + b"".join(digests)).hexdigest()[:40]
+            return encode(group)
         path = self.folder / name[:2] / f"{name}.npz"
-        kept = _read(path, len(texts), encoder.dim)
+        kept = _read(path, sum(map(_n_matrices, group)), encoder.dim)
         if kept is None:
-            kept = encode(texts)
+            kept = encode(group)
             _write(path, kept)
         return kept
+
+
+def _digest(work: _Work) -> bytes:
+    text, parts = work
+    return hashlib.sha256(text.encode() if parts is None else msgspec.json.encode((text, parts))).digest()
+
+
+def _n_matrices(work: _Work) -> int:
+    return 1 if work[1] is None else len(work[1])
 
 
 def _read(path: Path, n_texts: int, dim: int) -> TokenVectors | None:

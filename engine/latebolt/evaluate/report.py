@@ -113,6 +113,8 @@ def summary(evaluations: Sequence[Evaluation], measure: str) -> Rows:
         rows.append(shown)
     if all(row.get("pool", 1) == 1 for row in rows):  # then these tell nothing
         rows = [{k: v for k, v in row.items() if k not in ("pool", "bytes_per_text_token")} for row in rows]
+    if not any(row.get("passages") for row in rows):
+        rows = [{k: v for k, v in row.items() if k != "passages"} for row in rows]
     return rows
 
 

@@ -7,6 +7,7 @@ The vectors of one width are held in memory as float32.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from latebolt.evaluate.baseline import bm25_run
 from latebolt.evaluate.cache import Encodings
 from latebolt.evaluate.collection import Collection, read_collection
 from latebolt.evaluate.measures import Run, measure_queries, ranking_of
+from latebolt.evaluate.passages import Encoded, encoded
+from latebolt.index.documents.passages import Cutting, check_cutting
 from latebolt.kernels.maxsim import maxsim_arrays
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
@@ -43,8 +46,12 @@ class Grid:
         dims: widths; None for every head of each model.
         bits: 1, 2, 4, 8, 16, or 32 for exact float32 vectors.
         pools: pool factors of documents; 1 keeps every vector.
+        passage_tokens: documents count by their best passage of so many tokens, cut as `Index.create` says;
+            None: a document is what the model reads of it.
+        late_chunking: beside passages that are encoded by themselves, those encoded within the text around
+            them.
     Raises:
-        InvalidInput: an empty list, or bits or a factor that there is not.
+        InvalidInput: an empty list, or bits, a factor or passages that there are not.
     """
 
     models: Sequence[str] = ("starter",)
@@ -52,6 +59,8 @@ class Grid:
     dims: Sequence[int] | None = None
     bits: Sequence[int] = (32, 2)
     pools: Sequence[int] = (1,)
+    passage_tokens: int | None = None
+    late_chunking: bool = False
 
     def __post_init__(self) -> None:
         for name in ("models", "precisions", "bits", "pools"):
@@ -61,6 +70,16 @@ class Grid:
             raise InvalidInput(f"bits should be some of 32, 16, 8, 4, 2, 1, got {wrong[0]!r}.")
         if wrong := [pool for pool in self.pools if not isinstance(pool, int) or pool < 1]:
             raise InvalidInput(f"pools should be at least 1, got {wrong[0]!r}.")
+        check_cutting(self.passage_tokens, None, sys.maxsize, self.late_chunking)
+
+    def cuttings(self, encoder: Encoder) -> list[Cutting | None]:
+        """The ways asked for to cut documents.
+
+        Raises:
+            InvalidInput: the model does not read passages of so many tokens.
+        """
+        late = [False, True] if self.late_chunking else [False]
+        return [check_cutting(self.passage_tokens, None, encoder.document_room, each) for each in late]
 
     def encoders(self) -> list[tuple[str, str, int]]:
         """(model, precision, dim), each checked to exist before anything is encoded.
@@ -80,18 +99,23 @@ class Grid:
 
 @dataclass(frozen=True)
 class Variant:
-    """One combination."""
+    """One combination.
+
+    passages: of documents that were cut, how; "" where each is one text.
+    """
 
     model: str
     precision: str
     dim: int
     bits: int
     pool: int
+    passages: str = ""
 
     def __str__(self) -> str:
         stored = "float32" if self.bits == 32 else f"{self.bits} bit"
         pooled = f", pool {self.pool}" if self.pool > 1 else ""
-        return f"{self.model} {self.precision}, dim {self.dim}, {stored}{pooled}"
+        cut = f", passages of {self.passages}" if self.passages else ""
+        return f"{self.model} {self.precision}, dim {self.dim}, {stored}{pooled}{cut}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,27 +182,36 @@ def evaluate_collection(
         with Encoder.load(model, precision, dim, device, threads) as encoder:
             asked = list(collection.queries.values())
             queries = encodings.encode(encoder, asked, "query", show_progress)
-            texts = list(collection.documents.values())
-            documents = encodings.encode(encoder, texts, "document", show_progress)
             encode_ms = _encode_ms(encoder, asked)
-            for pool in dict.fromkeys(grid.pools):
-                kept = documents if pool == 1 else encoder.pooled(documents, pool)
-                for bits in dict.fromkeys(grid.bits):
-                    variant = Variant(model, precision, dim, bits, pool)
-                    run, size, score_ms = _late(collection, queries, kept, bits, threads, show_progress)
-                    scored.append(
-                        Scored(
-                            variant,
-                            measure_queries(run, collection.qrels),
-                            _best(run),
-                            size,
-                            size * kept.n_tokens / max(1, documents.n_tokens),
-                            size * kept.n_tokens / len(documents),
-                            encode_ms,
-                            score_ms,
+            for cutting in grid.cuttings(encoder):
+                documents = encoded(collection, encoder, encodings, cutting, show_progress)
+                for pool in dict.fromkeys(grid.pools):
+                    kept = documents
+                    if pool > 1:
+                        kept = documents._replace(vectors=encoder.pooled(documents.vectors, pool))
+                    for bits in dict.fromkeys(grid.bits):
+                        variant = Variant(model, precision, dim, bits, pool, _passages(cutting))
+                        run, size, score_ms = _late(collection, queries, kept, bits, threads, show_progress)
+                        n_tokens = kept.vectors.n_tokens
+                        scored.append(
+                            Scored(
+                                variant,
+                                measure_queries(run, collection.qrels),
+                                _best(run),
+                                size,
+                                size * n_tokens / max(1, documents.vectors.n_tokens),
+                                size * n_tokens / len(collection.documents),
+                                encode_ms,
+                                score_ms,
+                            )
                         )
-                    )
     return Evaluation(collection, scored)
+
+
+def _passages(cutting: Cutting | None) -> str:
+    if cutting is None:
+        return ""
+    return f"{cutting.tokens}" if cutting.window is None else f"{cutting.tokens}, late"
 
 
 def _best(run: Run) -> dict[str, list[str]]:
@@ -199,27 +232,27 @@ def late_run(
     collection: Collection, queries: TokenVectors, documents: TokenVectors, bits: int
 ) -> tuple[Run, float]:
     """MaxSim over every document at so many bits (32 = exact); and bytes a token."""
-    run, size, _ = _late(collection, queries, documents, bits, None, False)
+    run, size, _ = _late(collection, queries, Encoded(documents), bits, None, False)
     return run, size
 
 
 def _late(
     collection: Collection,
     queries: TokenVectors,
-    documents: TokenVectors,
+    documents: Encoded,
     bits: int,
     threads: int | None,
     show_progress: bool,
 ) -> tuple[Run, float, float]:
     """The run, bytes a token, and the median time to score a query in ms."""
     names = list(collection.documents)
-    score, size = _scorer(documents, bits, threads)
+    score, size = _scorer(documents.vectors, bits, threads)
     run, times = {}, []
-    title = f"search, dim {documents.dim}, {bits} bit"
+    title = f"search, dim {documents.vectors.dim}, {bits} bit"
     with progress_bar(len(queries), title, "query", show_progress) as bar:
         for query, matrix in zip(collection.queries, queries, strict=True):
             start = time.perf_counter()
-            scores = score(matrix)
+            scores = documents.of_documents(score(matrix))
             times.append(1e3 * (time.perf_counter() - start))
             run[query] = ranking_of(scores, names)
             bar.step(1)
@@ -253,7 +286,7 @@ def _sample(documents: TokenVectors) -> npt.NDArray[np.float32]:
 
 
 def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """One row a variant: collection, model, precision, dim, bits, pool, sizes, times and the measures."""
+    """One row a variant: collection, model, precision, dim, bits, pool, passages, sizes, times, measures."""
     collection = evaluation.collection
     base: dict[str, Any] = {"collection": collection.name, "documents": len(collection.documents)}
     base |= {"queries": len(collection.queries)}
@@ -262,7 +295,8 @@ def rows_of(evaluation: Evaluation) -> list[dict[str, Any]]:
         row = {**base, "model": "BM25"}
         if (variant := scored.variant) is not None:
             row |= {"model": variant.model, "precision": variant.precision, "dim": variant.dim}
-            row |= {"bits": variant.bits, "pool": variant.pool, "bytes_per_token": scored.bytes_per_token}
+            row |= {"bits": variant.bits, "pool": variant.pool, "passages": variant.passages}
+            row |= {"bytes_per_token": scored.bytes_per_token}
             row |= {"bytes_per_text_token": scored.bytes_per_text_token}
             row |= {"bytes_per_document": scored.bytes_per_document}
             row |= {"encode_ms": scored.encode_ms, "score_ms": scored.score_ms}

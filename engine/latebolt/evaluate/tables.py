@@ -33,14 +33,18 @@ def by_variant(evaluations: Sequence[Evaluation], measure: str) -> Rows:
 
 
 def by_dimension(evaluations: Sequence[Evaluation], measure: str) -> Rows:
-    """A row a collection and an average, a column a width; for each model, precision, bits and pool."""
+    """A row a collection and an average, a column a width; for each way to get vectors of such a width."""
     variants = _variants(evaluations)
     dims = sorted({each.dim for each in variants}, reverse=True)
     rows: Rows = []
-    kinds = dict.fromkeys((each.model, each.precision, each.bits, each.pool) for each in variants)
-    for model, precision, bits, pool in kinds:
-        base = {"model": model, "precision": precision, "bits": bits, "pool": pool}
-        columns: Columns = {f"dim {dim}": Variant(model, precision, dim, bits, pool) for dim in dims}
+    kinds = dict.fromkeys(
+        (each.model, each.precision, each.bits, each.pool, each.passages) for each in variants
+    )
+    for model, precision, bits, pool, passages in kinds:
+        base = {"model": model, "precision": precision, "bits": bits, "pool": pool, "passages": passages}
+        columns: Columns = {
+            f"dim {dim}": Variant(model, precision, dim, bits, pool, passages) for dim in dims
+        }
         rows += [{**base, **row} for row in _with_average(evaluations, columns, measure)]
     return rows
 

@@ -80,6 +80,7 @@ class Index:
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
         with_first_add: bool = False,
+        late_chunking: bool = False,
     ) -> Index:
         """Make an empty index.
 
@@ -98,16 +99,19 @@ class Index:
             with_first_add: make the folder in the commit of the first `add`, `add_vectors` or `adopt` (of no
                 documents too), so that one that is refused, or interrupted, leaves nothing behind. Until
                 then the index is an empty one that only this object knows.
+            late_chunking: encode passages within the text around them, as much as the model reads at once,
+                and cut their vectors out (`Encoder.encode_parts`). Texts, passages and what is found of them
+                are the same; a text that fits one passage has the same vectors. Needs `passage_tokens`.
         Raises:
             IndexExists: something is there already; with `with_first_add` also from the first addition, if
                 another process was quicker.
-            InvalidInput: bits, dim, passage_tokens or passage_overlap does not fit.
+            InvalidInput: bits, dim, passage_tokens, passage_overlap or late_chunking does not fit.
         """
         bits = check_bits(whole_number(bits, "bits"))
         if encoder is None:
             if dim is None:
                 raise InvalidInput("an index without an encoder needs dim, the width of its token vectors.")
-            if passage_tokens is not None or passage_overlap is not None:
+            if passage_tokens is not None or passage_overlap is not None or late_chunking:
                 raise InvalidInput("passage_tokens needs an encoder, whose tokens they are.")
             dim, model, cutting = whole_number(dim, "dim"), None, None
         else:
@@ -117,7 +121,7 @@ class Index:
                 raise InvalidInput(f"dim should be the encoder's {encoder.dim}, got {dim}.")
             dim = encoder.dim
             model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, dim)
-            cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room)
+            cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room, late_chunking)
         if dim % 8:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
         settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
@@ -306,7 +310,7 @@ class Index:
         if not self._warned_of_script or current() is not None:
             self._warn_of_script(_letters(self.encoder, batch))
         rows = rows_of(batch, self.encoder, self._cutting)
-        addition.add(rows, EncodedTexts(self.encoder, rows.texts, bar), between)
+        addition.add(rows, EncodedTexts(self.encoder, rows, bar), between)
 
     def _warn_of_truncation(self, tally: Tally) -> None:
         encoder = self.encoder
@@ -824,6 +828,7 @@ class Index:
             "bits": snapshot.bits,
             "passage_tokens": None if cutting is None else cutting.tokens,
             "passage_overlap": None if cutting is None else cutting.overlap,
+            "late_chunking": cutting is not None and cutting.window is not None,
             "centroids": None if codec is None else len(codec.arrays["centroids"]),
             "bytes_per_token": (trained or plain).bytes_per_token(),
             "bytes": snapshot.n_bytes,

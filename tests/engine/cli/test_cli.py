@@ -80,6 +80,20 @@ def test_long_files_are_found_by_their_passages(tmp_path):
     assert info["documents"] == 2 and info["passages"] > 20
     done = latebolt("index", "i", "cat.txt", "--passage-overlap", "9", cwd=tmp_path)
     assert done.returncode == 2 and "passage_overlap 8" in done.stderr
+    done = latebolt("index", "i", "cat.txt", "--late-chunking", cwd=tmp_path)
+    assert done.returncode == 2 and "--late-chunking fits only a new index" in done.stderr
+
+
+def test_late_chunking_is_asked_for_once(tmp_path):
+    (tmp_path / "long.txt").write_text("The minutes of the meeting were read. " * 90 + "A volcano erupted.")
+    assert latebolt("index", "i", "long.txt", "--late-chunking", cwd=tmp_path).returncode == 0
+    info = json.loads(latebolt("info", "i", "--json", cwd=tmp_path).stdout)
+    assert info["late_chunking"] and info["passage_tokens"] == 250 and info["passages"] == 4
+    assert "encoded within the text around them" in latebolt("info", "i", cwd=tmp_path).stdout
+    for again in ((), ("--late-chunking",)):
+        assert latebolt("index", "i", "long.txt", *again, cwd=tmp_path).returncode == 0
+    [hit] = json.loads(latebolt("search", "i", "volcano", "-k", "1", "--json", cwd=tmp_path).stdout)
+    assert "volcano" in hit["text"]
 
 
 def test_jsonl_and_standard_input(tmp_path):

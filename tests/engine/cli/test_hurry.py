@@ -48,6 +48,7 @@ def shell(command: str, cwd, **environment: str) -> subprocess.CompletedProcess:
         ("index new a.txt --model ''", 2, "the name of a model is empty"),
         ("index new a.txt --model '' --whole", 2, "the name of a model is empty"),
         ("index new a.txt --whole --passage-tokens 100", 2, "not both"),
+        ("index new a.txt --whole --late-chunking", 2, "not both"),
         ("index new a.txt --passage-tokens 100000", 2, "passage_tokens should be"),
         ("index new - <&-", 2, "standard input: is closed"),
         ("index new - </dev/null", 2, "standard input: is empty"),

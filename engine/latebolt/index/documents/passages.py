@@ -16,6 +16,7 @@ from latebolt.hits import Span
 
 TOKENS_SETTING: Final = "passage_tokens"
 OVERLAP_SETTING: Final = "passage_overlap"
+LATE_SETTING: Final = "late_chunking"
 _MOST_DEFAULT_OVERLAP: Final = 64
 
 
@@ -26,47 +27,61 @@ class Cutting:
     Args:
         tokens: most tokens of a passage, at least 1; a text of no more is not cut.
         overlap: most tokens a passage shares with the one before, below `tokens`.
+        window: tokens of the text that a passage is encoded within (late chunking); None where it is encoded
+            by itself.
     """
 
     tokens: int
     overlap: int
+    window: int | None = None
+
+    def __str__(self) -> str:
+        late = "" if self.window is None else f", late chunking in windows of {self.window}"
+        return f"of {self.tokens} tokens, {self.overlap} of them shared{late}"
 
     def settings(self) -> dict[str, int]:
         """What an index keeps of it."""
-        return {TOKENS_SETTING: self.tokens, OVERLAP_SETTING: self.overlap}
+        late = {} if self.window is None else {LATE_SETTING: self.window}
+        return {TOKENS_SETTING: self.tokens, OVERLAP_SETTING: self.overlap, **late}
 
 
 def kept_cutting(settings: Mapping[str, Any]) -> Cutting | None:
     """What `Cutting.settings` gave; None where texts are not cut."""
     if TOKENS_SETTING not in settings:
         return None
-    return Cutting(settings[TOKENS_SETTING], settings[OVERLAP_SETTING])
+    return Cutting(settings[TOKENS_SETTING], settings[OVERLAP_SETTING], settings.get(LATE_SETTING))
 
 
-def check_cutting(tokens: int | None, overlap: int | None, room: int) -> Cutting | None:
+def check_cutting(
+    tokens: int | None, overlap: int | None, room: int, late_chunking: bool = False
+) -> Cutting | None:
     """The cutting asked for, None for none.
 
     Args:
         overlap: a quarter of `tokens` by default, at most 64.
         room: tokens of text that the model takes at once.
+        late_chunking: passages are encoded within windows of so many tokens.
     Raises:
         InvalidInput: `tokens` is not in 1..room, `overlap` not in 0..tokens - 1, or given alone.
     """
     if tokens is None:
         if overlap is not None:
             raise InvalidInput("passage_overlap needs passage_tokens, the length of a passage.")
+        if late_chunking:
+            raise InvalidInput("late_chunking needs passage_tokens, the length of a passage.")
         return None
     tokens = whole_number(tokens, "passage_tokens")
     if tokens > room:
         raise InvalidInput(f"passage_tokens should be an int in 1..{room} for this model, got {tokens}.")
+    window = room if late_chunking else None
     if overlap is None:
-        return Cutting(tokens, min(tokens // 4, _MOST_DEFAULT_OVERLAP))
+        return Cutting(tokens, min(tokens // 4, _MOST_DEFAULT_OVERLAP), window)
     overlap = whole_number(overlap, "passage_overlap", 0)
     if overlap >= tokens:
         raise InvalidInput(
             f"passage_overlap should be an int in 0..{tokens - 1}, below passage_tokens, got {overlap!r}."
         )
-    return Cutting(tokens, overlap)
+    return Cutting(tokens, overlap, window)
 
 
 def cut_tokens(

@@ -51,7 +51,9 @@ def check_fit(path: Path, index: Path, target: Manifest) -> int:
         ("passage cutting", kept_cutting(part.settings), kept_cutting(target.settings)),
     ):
         if theirs != ours:
-            raise InvalidInput(f"{path}: has {name} {theirs}, and {index} has {ours}. {_ENCODE_AGAIN}")
+            raise InvalidInput(
+                f"{path}: has {name} {theirs or 'none'}, and {index} has {ours or 'none'}. {_ENCODE_AGAIN}"
+            )
     return sum(segment.n_documents for segment in part.segments)
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from latebolt.hits import Span
 from latebolt.index.documents.checked import CheckedDocument, check_documents
 from latebolt.index.documents.origins import Place, origins_of
 from latebolt.index.documents.passages import Cutting, cut_parts
+from latebolt.index.documents.windows import TokenPlaces
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
@@ -29,6 +30,27 @@ BATCH_DOCUMENTS: Final = 32_768
 CUT_DOCUMENTS: Final = 64
 
 
+class TextWindow(NamedTuple):
+    """A part of a document's text that is encoded at once, for late chunking.
+
+    Args:
+        document: the whole text, of which the characters [start, stop) are meant.
+        parts: characters of `text` that each passage has.
+        rows: the passages' rows in their batch.
+    """
+
+    document: str
+    start: int
+    stop: int
+    parts: Sequence[Span]
+    rows: range
+
+    @property
+    def text(self) -> str:
+        """What is encoded; made when it is asked for, as most of it stands in its neighbours too."""
+        return self.document[self.start : self.stop]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some checked documents of an addition, or passages of them.
@@ -37,12 +59,15 @@ class Batch:
         first: position of the first in the addition, for messages.
         goes_on: more may follow, nobody knows how many.
         passages: number of each passage within its document; None where each is a document.
+        windows: what the passages are cut out of once it is encoded, in the order of their rows; None where
+            each is encoded by itself.
     """
 
     first: int
     documents: Sequence[CheckedDocument]
     goes_on: bool = False
     passages: Sequence[int] | None = None
+    windows: Sequence[TextWindow] | None = None
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -51,6 +76,13 @@ class Batch:
     def texts(self) -> CheckedTexts:
         """The text of each."""
         return CheckedTexts([document.text or "" for document in self.documents])
+
+    @property
+    def units(self) -> Sequence[range]:
+        """The rows that are encoded together."""
+        if self.windows is None:
+            return [range(row, row + 1) for row in range(len(self))]
+        return [window.rows for window in self.windows]
 
     @property
     def is_named(self) -> bool:
@@ -126,16 +158,33 @@ def _passages(document: CheckedDocument, spans: Sequence[Span]) -> Iterator[Chec
 
 
 def _in_passages(batch: Batch, encoder: Encoder, cutting: Cutting) -> Batch:
+    # Of an encoder that reads less than the one the index was made with, as much as it reads.
+    room = None if cutting.window is None else min(cutting.window, encoder.document_room)
     documents: list[CheckedDocument] = []
     passages: list[int] = []
+    windows: list[TextWindow] = []
     for start in range(0, len(batch), CUT_DOCUMENTS):
         part = batch.documents[start : start + CUT_DOCUMENTS]
         texts = CheckedTexts(batch.texts[start : start + CUT_DOCUMENTS])
         for document, text, tokens in zip(part, texts, encoder.token_parts(texts), strict=True):
-            spans = list(cut_parts(tokens, cutting, document.breaks)) or [(0, len(text))]
+            places = None if room is None else TokenPlaces()
+            parts = tokens if places is None else places.passing(tokens)
+            spans = list(cut_parts(parts, cutting, document.breaks)) or [(0, len(text))]
+            if places is not None and room is not None:
+                windows += _windows(text, spans, places, room, len(documents))
             documents += _passages(document, spans)
             passages += range(len(spans))
-    return Batch(batch.first, documents, batch.goes_on, passages)
+    return Batch(batch.first, documents, batch.goes_on, passages, None if room is None else windows)
+
+
+def _windows(
+    text: str, spans: Sequence[Span], places: TokenPlaces, room: int, first_row: int
+) -> Iterator[TextWindow]:
+    """The windows that a document's passages are cut out of; `first_row` is the row of its first passage."""
+    for start, stop, passages in places.windows(spans, room):
+        parts = [(a - start, b - start) for a, b in spans[passages.start : passages.stop]]
+        rows = range(first_row + passages.start, first_row + passages.stop)
+        yield TextWindow(text, start, stop, parts, rows)
 
 
 def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -151,38 +200,52 @@ class VectorSource(Protocol):
     """Token vectors of a batch's documents."""
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
-        """Of some documents, ahead of time; no document is asked for twice."""
+        """Of some documents, ahead of time; whole units of the batch, and no document twice."""
 
     def vectors(self, rows: range) -> TokenVectors:
         """Of the documents rows.start..rows.stop-1; each is asked for once."""
 
 
 class EncodedTexts:
-    """Texts, encoded when they are needed; what was encoded for a sample is kept until then."""
+    """The texts of a batch, encoded when they are needed; what comes too early is kept until then.
 
-    def __init__(self, encoder: Encoder, texts: CheckedTexts, bar: progress_bar) -> None:
-        self._encoder, self._texts, self._bar = encoder, texts, bar
+    That is what was encoded for a sample, and passages of a window that others of it were asked of.
+    """
+
+    def __init__(self, encoder: Encoder, batch: Batch, bar: progress_bar) -> None:
+        self._encoder, self._batch, self._bar = encoder, batch, bar
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
         """See `VectorSource`."""
-        vectors = self._encode(rows)
-        self._seen.update(zip(rows, _each(vectors), strict=True))
-        return vectors
+        return self._encode(rows)
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `VectorSource`."""
-        new = [i for i in rows if i not in self._seen]
-        found = dict(zip(new, _each(self._encode(new)), strict=True))
-        each = [found[i] if i in found else self._seen.pop(i) for i in rows]
+        self._encode([row for row in rows if row not in self._seen])
+        each = [self._seen.pop(row) for row in rows]
         return TokenVectors.from_matrices(
             [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
 
     def _encode(self, rows: Sequence[int]) -> TokenVectors:
-        vectors = self._encoder.encode_documents(CheckedTexts([self._texts[i] for i in rows]))
+        """The vectors of these rows, and of all others in their windows."""
+        if self._batch.windows is None:
+            vectors = self._encoder.encode_documents(CheckedTexts([self._batch.texts[row] for row in rows]))
+        else:
+            windows = [self._batch.windows[i] for i in dict.fromkeys(self._window_of[rows].tolist())]
+            rows = [row for window in windows for row in window.rows]
+            texts = CheckedTexts([window.text for window in windows])
+            vectors = self._encoder.encode_parts(texts, [window.parts for window in windows])
+        self._seen.update(zip(rows, _each(vectors), strict=True))
         self._bar.step(len(rows), vectors.n_tokens)
         return vectors
+
+    @cached_property
+    def _window_of(self) -> npt.NDArray[np.int64]:
+        """The number of each row's window."""
+        sizes = [len(rows) for rows in self._batch.units]
+        return np.repeat(np.arange(len(sizes)), sizes)
 
 
 def _each(vectors: TokenVectors) -> Iterator[tuple[npt.NDArray[np.float32], bool]]:

@@ -35,7 +35,7 @@ MOST_CENTROIDS = 2
 # Batches that a stream of unknown length is taken to have, when the number of centroids is chosen: those for
 # four times too few or too many tokens are twice too few or too many, which hardly shows.
 STREAM_BATCHES = 4
-# Documents of a sample encoded at a time.
+# Documents of a sample encoded at a time, or windows of such.
 DRAWN_DOCUMENTS = 256
 # The setting that an index has which is a part of another: its codec is the other's.
 PART_SETTING = "part"
@@ -162,18 +162,19 @@ class _Draws:
 
     def __init__(self, batch: Batch, source: VectorSource, dim: int) -> None:
         self._batch, self._source = batch, source
-        self._order = np.random.default_rng(0).permutation(len(batch))
+        self._units = batch.units
+        self._order = np.random.default_rng(0).permutation(len(self._units))
         self._seen = 0
         self.n_tokens = 0
         self.parts: list[Float32] = [np.zeros((0, dim), np.float32)]
 
     def draw(self, n_tokens: int) -> None:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
-        while self._seen < len(self._batch) and (self.n_tokens < n_tokens or not self._seen):
-            rows = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
-            vectors = self._source.sample(rows)
+        while self._seen < len(self._units) and (self.n_tokens < n_tokens or not self._seen):
+            drawn = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
+            vectors = self._source.sample([row for unit in drawn for row in self._units[unit]])
             self.parts.append(vectors.values)
-            self._seen, self.n_tokens = self._seen + len(rows), self.n_tokens + vectors.n_tokens
+            self._seen, self.n_tokens = self._seen + len(drawn), self.n_tokens + vectors.n_tokens
 
     @property
     def values(self) -> Float32:
@@ -184,4 +185,4 @@ class _Draws:
     def expected(self) -> int:
         """Tokens that the batch, and what follows it, are expected to have."""
         batches = STREAM_BATCHES if self._batch.goes_on else 1
-        return self.n_tokens * len(self._batch) // max(self._seen, 1) * batches
+        return self.n_tokens * len(self._units) // max(self._seen, 1) * batches
