@@ -63,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "sync": {"checks", "corpus", "drafts", "errors", "index"},
     "evaluate": {
+        "hits",
         "arrays",
         "caches",
         "checks",

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     help="Tokens a passage shares with the one before.  [default: INDEX's]",
 )
+@click.option(
+    "--late-chunking/--no-late-chunking",
+    default=None,
+    help="Encode passages within the text around them.  [default: as INDEX]",
+)
 @click.option("--whole", is_flag=True, help="Cut nothing.")
 @click.option("--skip-textless", is_flag=True, help="Leave out documents that have vectors and no text.")
 @model_options
@@ -44,6 +49,7 @@ def copy_command(
     bits: str | None,
     passage_tokens: int | None,
     passage_overlap: int | None,
+    late_chunking: bool | None,
     whole: bool,
     skip_textless: bool,
     model: str,
@@ -69,8 +75,10 @@ def copy_command(
     from latebolt.errors import InvalidInput
     from latebolt.index.reencode import reencode
 
-    if whole and (passage_tokens or passage_overlap is not None):
-        raise InvalidInput("give --whole or --passage-tokens and --passage-overlap, not both.")
+    if whole and (passage_tokens or passage_overlap is not None or late_chunking):
+        raise InvalidInput(
+            "give --whole or --passage-tokens, --passage-overlap and --late-chunking, not both."
+        )
     started = time.perf_counter()
     source = Index.open(index)
     is_given = context.get_parameter_source("model").name == "COMMANDLINE"  # type: ignore[union-attr]
@@ -86,6 +94,8 @@ def copy_command(
     cutting = (
         (None, None) if whole else _cutting(source, encoder.document_room, passage_tokens, passage_overlap)
     )
+    if late_chunking is None:
+        late_chunking = cutting[0] is not None and source.info()["late_chunking"]
     with signals_raise():
         made = reencode(
             source,
@@ -96,6 +106,7 @@ def copy_command(
             where,
             skip_textless,
             show_progress=is_terminal(),
+            late_chunking=late_chunking,
         )
     info, seconds = made.index.info(), time.perf_counter() - started
     if as_json:

@@ -44,6 +44,7 @@ def reencode(
     where: Where | None = None,
     skip_textless: bool = False,
     show_progress: bool = False,
+    late_chunking: bool = False,
 ) -> Reencoded:
     """Make an index of another's documents, in one commit: whatever stops it leaves nothing behind.
 
@@ -51,7 +52,7 @@ def reencode(
     (`Hit.place`) is not known of passages that are cut anew.
 
     Args:
-        path, encoder, bits, passage_tokens, passage_overlap: see `Index.create`.
+        path, encoder, bits, passage_tokens, passage_overlap, late_chunking: see `Index.create`.
         where: only documents that pass the filter.
         skip_textless: leave out documents that have vectors only; otherwise they are refused.
     Raises:
@@ -65,6 +66,7 @@ def reencode(
         passage_tokens=passage_tokens,
         passage_overlap=passage_overlap,
         with_first_add=True,
+        late_chunking=late_chunking,
     )
     textless = [each.id for each in source.documents(where) if each.text is None]  # before hours of work
     if textless and not skip_textless:

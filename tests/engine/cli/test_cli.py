@@ -94,6 +94,15 @@ def test_late_chunking_is_asked_for_once(tmp_path):
         assert latebolt("index", "i", "long.txt", *again, cwd=tmp_path).returncode == 0
     [hit] = json.loads(latebolt("search", "i", "volcano", "-k", "1", "--json", cwd=tmp_path).stdout)
     assert "volcano" in hit["text"]
+    # A copy is as the index is, if nothing else is said.
+    for name, asked, late in (
+        ("c", (), True),
+        ("n", ("--no-late-chunking",), False),
+        ("w", ("--whole",), False),
+    ):
+        assert latebolt("copy", "i", name, *asked, cwd=tmp_path).returncode == 0
+        info = json.loads(latebolt("info", name, "--json", cwd=tmp_path).stdout)
+        assert info["late_chunking"] == late and (info["passages"] == 4) == (name != "w")
 
 
 def test_jsonl_and_standard_input(tmp_path):
