@@ -314,6 +314,24 @@ def test_a_folder_in_the_place_of_another_is_watched_anew(tmp_path: Path) -> Non
     watched.close()
 
 
+def test_one_that_looks_like_the_one_before_is_watched_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that was removed and made again between two looks may have the number of the one before."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setattr(watch, "state_of", lambda name: (1, 1))
+    watched = watcher(tmp_path, "notes", said=[])
+    watched.changed()
+    shutil.rmtree(notes)
+    notes.mkdir()
+    until(watched.changed)
+    until(lambda: not watched.changed())
+    (notes / "a.md").write_text("fresh bread")
+    until(watched.changed)
+    watched.close()
+
+
 def test_a_file_that_is_named_is_followed_through_renames(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "a"}\n')
@@ -573,16 +591,30 @@ def test_another_writer_is_waited_for_and_told_once(shared: Watching, place: Pat
 
 def test_its_own_writes_are_no_changes(shared: Watching, place: Path) -> None:
     """The index lies in the folder that is watched: otherwise each run would ask for one more."""
-    (place / "a.md").write_text("quiet")
-    shared.becomes(names(place, a="quiet"), f"notes/{place.name}/")
-    seen = [len(shared.lines), time.monotonic()]
+    expected: dict[str, str] = {}
+    runs: list[int] = []
 
-    def rests() -> bool:
-        if len(shared.lines) != seen[0]:
-            seen[:] = len(shared.lines), time.monotonic()
-        return time.monotonic() - seen[1] > 1.5
+    def come_to_rest() -> None:
+        seen = [len(shared.lines), time.monotonic()]
 
-    until(rests, 60)
+        def rests() -> bool:
+            if len(shared.lines) != seen[0]:
+                seen[:] = len(shared.lines), time.monotonic()
+            return time.monotonic() - seen[1] > 1
+
+        until(rests)
+
+    come_to_rest()
+    # A machine that stops to think may make two bursts of one change, but not each time.
+    while 1 not in runs and len(runs) < 4:
+        (shared.folder / "outside.md").write_text("quiet")
+        since = len(shared.lines)
+        (shared.folder / "outside.md").rename(place / f"n{len(runs)}.md")
+        expected |= names(place, **{f"n{len(runs)}": "quiet"})
+        shared.becomes(expected, f"notes/{place.name}/")
+        come_to_rest()
+        runs.append(len(shared.lines) - since)
+    assert 1 in runs
 
 
 def test_a_folder_that_disappears_keeps_its_documents(start: Callable[..., Watching], tmp_path: Path) -> None:
