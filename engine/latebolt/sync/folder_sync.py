@@ -193,7 +193,8 @@ class FolderSync:
         documents: dict[str, str] = {}
         for document in naming.named(self._documents(source)):
             yield document.id, document.text, document.metadata, document.place, document.breaks
-            documents[clean_text(document.id or "")] = text_digest(clean_text(document.text)).hex()
+            if len(documents) <= MOST_DOCUMENTS:  # a file with more leaves no record
+                documents[clean_text(document.id or "")] = text_digest(clean_text(document.text)).hex()
         self.n_read += 1
         if path is not None and state is not None and 0 < len(documents) <= MOST_DOCUMENTS:
             new[absolute(path)] = FileRecord(

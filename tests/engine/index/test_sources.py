@@ -10,7 +10,8 @@ import pytest
 
 from latebolt import Index
 from latebolt.errors import InvalidInput
-from latebolt.index.ingest import sources, train
+from latebolt.index import index as index_module
+from latebolt.index.ingest import sources, sync, train
 from latebolt.index.store.check import check_index
 
 WORDS = ["cats", "dogs", "rain", "trains", "bread"]
@@ -84,6 +85,35 @@ def test_a_stream_that_fails_adds_nothing(index, monkeypatch, arguments, error, 
         index.add(**arguments)
     assert len(Index.open(index.path)) == 1 and check_index(index.path) == []
     assert index.add(["after"]) == ["0"]  # and numbers were not spent
+
+
+@pytest.mark.parametrize("way", ["add", "sync"])
+def test_what_is_held_of_a_stream_is_bounded_by_its_texts_too(index, monkeypatch, way):
+    """A folder of books: what a few of them take must not be taken by thousands."""
+    for module, name in ((sources, "BATCH_CHARACTERS"), (sync, "BATCH_CHARACTERS")):
+        monkeypatch.setattr(module, name, 400)
+    monkeypatch.setattr(sync, "LOOKUP_CHARACTERS", 200)
+    given, held = 0, []
+
+    def texts():
+        nonlocal given
+        for text in TEXTS:
+            given += 1
+            yield text
+
+    rows_of = index_module.rows_of
+
+    def noted(batch, *rest):
+        held.append((given - sum(held_before for _, held_before in held), len(batch)))
+        return rows_of(batch, *rest)
+
+    monkeypatch.setattr(index_module, "rows_of", noted)
+    if way == "add":
+        index.add(texts())
+    else:
+        index.sync((str(i), text) for i, text in enumerate(texts()))
+    assert sum(n for _, n in held) == len(TEXTS) == len(index)
+    assert all(ahead <= 30 and n <= 20 for ahead, n in held) and len(held) > 2
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from latebolt.index.documents import postings
 from latebolt.index.documents.postings import PostingsBlock, unpack_lengths, unpack_postings
 from latebolt.index.documents.words import fold, words_of
 
@@ -162,3 +163,21 @@ def test_a_block_gives_back_what_came_in(documents, first):
         every = words_of(" ".join(words))
         expected |= {(row, word): min(every.count(word), 255) for word in every}
     assert found == expected
+
+
+@given(st.text(st.one_of(st.sampled_from(" \n\t-aé東\u0301\u200d\u00a0"), st.characters()), max_size=80))
+def test_words_of_a_text_that_is_read_in_pieces_are_those_of_the_whole(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postings, "PIECE", 5)
+        pieces = list(postings._pieces(text))
+    assert "".join(pieces) == text
+    assert [word for piece in pieces for word in words_of(piece)] == words_of(text)
+
+
+def test_a_book_is_read_in_pieces(monkeypatch):
+    monkeypatch.setattr(postings, "PIECE", 100)
+    lengths = []
+    monkeypatch.setattr(postings, "words_of", lambda text: lengths.append(len(text)) or words_of(text))
+    block = PostingsBlock(0)
+    block.add("some words " * 200)
+    assert max(lengths) < 120 and unpack_lengths(block.lengths).tolist() == [400]

@@ -6,6 +6,7 @@ counts, a count above 255 as 255; and the number of words of each document as ui
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,10 @@ Postings = tuple[Int64, npt.NDArray[np.uint8]]
 
 BLOCK_ROWS = 1 << 16
 BLOCK_POSTINGS = 1 << 21  # bounds the memory of a block at some 100 MB, whatever the length of documents
+PIECE = 1 << 20  # characters whose words are held at a time
 POSTING_BYTES, LENGTH_BYTES = 3, 4  # of one row of a word, of one document's number of words
 _MOST = 255
+_BLANK = re.compile("[ \n]")
 
 
 class PostingsBlock:
@@ -39,13 +42,14 @@ class PostingsBlock:
 
     def add(self, text: str | None) -> None:
         """The next document."""
-        words = words_of(text or "")
         row = len(self._lengths)
-        counted = Counter(words)
+        counted: Counter[str] = Counter()
+        for piece in _pieces(text or ""):
+            counted.update(words_of(piece))
         for word, count in counted.items():
             self._rows.setdefault(word, array("H")).append(row)
             self._counts.setdefault(word, bytearray()).append(min(count, _MOST))
-        self._lengths.append(len(words))
+        self._lengths.append(counted.total())
         self._n_postings += len(counted)
 
     @property
@@ -67,6 +71,17 @@ class PostingsBlock:
         """(word, first row of the block, rows and counts)."""
         for word, rows in self._rows.items():
             yield word, self.first, np.array(rows, "<u2").tobytes() + bytes(self._counts[word])
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text cut ahead of blanks, which no word has inside: all words of a book take tenfold its size."""
+    start = 0
+    while len(text) - start > PIECE:
+        found = _BLANK.search(text, start + PIECE)
+        end = found.start() if found else len(text)
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def unpack_lengths(content: bytes) -> npt.NDArray[np.uint32]:

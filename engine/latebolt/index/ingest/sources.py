@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,12 @@ from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
 Metadata = Mapping[str, Any] | None
+T = TypeVar("T")
 
-# Documents of a stream held at a time: enough to draw a fair sample from, some tens of MB of text.
+# Of a stream held at a time: documents enough to draw a fair sample from, and characters of their texts, for
+# files of a folder may be a thousand times as long as notes.
 BATCH_DOCUMENTS: Final = 32_768
+BATCH_CHARACTERS: Final = 32_000_000
 # Documents cut into passages at a time: bounds the tokens held.
 CUT_DOCUMENTS: Final = 64
 
@@ -129,14 +132,40 @@ def batches_of(
     if all(isinstance(values, Sequence) for values in streams.values()):
         yield Batch(0, check_documents(len(given["texts"]), **given, need_texts=True))
         return
-    rows = _in_lockstep(streams)
     first = 0
-    while part := list(itertools.islice(rows, BATCH_DOCUMENTS)):
+    rows = _in_lockstep(streams)
+    for part, goes_on in lots_of(rows, lambda row: _length(row[0]), BATCH_DOCUMENTS, BATCH_CHARACTERS):
         columns: dict[str, Any] = dict.fromkeys(given)
         columns.update(zip(streams, zip(*part, strict=True), strict=True))
         documents = check_documents(len(part), **columns, first=first, need_texts=True)
-        yield Batch(first, documents, goes_on=len(part) == BATCH_DOCUMENTS)
+        yield Batch(first, documents, goes_on)
         first += len(part)
+
+
+def lots_of(
+    rows: Iterable[T], length: Callable[[T], int], most: int, characters: int
+) -> Iterator[tuple[list[T], bool]]:
+    """Rows of a stream in lots that fit into memory, and of each whether more may follow.
+
+    Args:
+        length: characters of a row.
+        most, characters: a lot ends with the row that reaches one of these.
+    """
+    lot: list[T] = []
+    held = 0
+    for row in rows:
+        lot.append(row)
+        held += length(row)
+        if len(lot) >= most or held >= characters:
+            yield lot, True
+            lot, held = [], 0
+    if lot:
+        yield lot, False
+
+
+def _length(text: Any) -> int:
+    """Of a text that has not been checked yet."""
+    return len(text) if isinstance(text, str) else 0
 
 
 def rows_of(batch: Batch, encoder: Encoder, cutting: Cutting | None) -> Batch:

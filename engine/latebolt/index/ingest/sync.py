@@ -20,10 +20,11 @@ from latebolt.index.documents.checked import CheckedDocument, check_documents, s
 from latebolt.index.documents.origins import text_digest
 from latebolt.index.filters.evaluate import Mask
 from latebolt.index.ingest.copies import Copies, Label
-from latebolt.index.ingest.sources import BATCH_DOCUMENTS, Batch
+from latebolt.index.ingest.sources import BATCH_CHARACTERS, BATCH_DOCUMENTS, Batch, lots_of
 from latebolt.index.store.segment import Segment
 
 BATCH: Final = 512  # documents looked up at a time
+LOOKUP_CHARACTERS: Final = 8_000_000  # of their texts
 _FIELDS: Final = 5
 
 Action = Literal["added", "changed", "removed"]
@@ -80,8 +81,7 @@ def checked(rows: Iterable[Any]) -> Iterator[list[CheckedDocument]]:
         InvalidInput: a row is none of these, or a value does not fit; names the position.
     """
     first = 0
-    stream = iter(rows)
-    while part := list(itertools.islice(stream, BATCH)):
+    for part, _ in lots_of(rows, _length, BATCH, LOOKUP_CHARACTERS):
         for i, row in enumerate(part, first):
             if not isinstance(row, tuple | list) or not 2 <= len(row) <= _FIELDS:
                 raise InvalidInput(
@@ -92,6 +92,12 @@ def checked(rows: Iterable[Any]) -> Iterator[list[CheckedDocument]]:
         ids, texts, metadata, places, breaks = columns
         yield check_documents(len(part), ids, texts, metadata, first=first, places=places, breaks=breaks)
         first += len(part)
+
+
+def _length(row: Any) -> int:
+    """Characters of the text of a row that has not been checked yet."""
+    text = row[1] if isinstance(row, tuple | list) and len(row) > 1 else None
+    return len(text) if isinstance(text, str) else 0
 
 
 class Pace:
@@ -245,12 +251,8 @@ def _same_metadata(before: _Known, document: CheckedDocument) -> bool:
 
 def batched(run: Sync, parts: Iterable[Sequence[CheckedDocument]]) -> Iterator[Batch]:
     """What of the list has to be encoded, in batches as large as an addition's."""
-    held: list[CheckedDocument] = []
     first = 0
-    for documents in parts:
-        held += run.decide(documents)
-        while len(held) >= BATCH_DOCUMENTS:
-            yield Batch(first, held[:BATCH_DOCUMENTS], goes_on=True)
-            first, held = first + BATCH_DOCUMENTS, held[BATCH_DOCUMENTS:]
-    if held:
-        yield Batch(first, held)
+    documents = itertools.chain.from_iterable(map(run.decide, parts))
+    for lot, goes_on in lots_of(documents, lambda each: each.size, BATCH_DOCUMENTS, BATCH_CHARACTERS):
+        yield Batch(first, lot, goes_on)
+        first += len(lot)
