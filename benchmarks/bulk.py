@@ -154,7 +154,7 @@ def write_large(folder: Path, size: float, texts: Texts) -> None:
     for i, length in enumerate(files(0.1, 1 * MB, 40 * MB)):
         write(folder / f"bundle{i}.js", length, end=";")
     row = json.dumps({"text": "a row of an endless log", "level": 3, "at": "2026-11-29"})
-    for i, length in enumerate(files(0.05, 5 * MB, 200 * MB)):
+    for i, length in enumerate(files(0.05, 5 * MB, 100 * MB)):
         lines, last = (f"{row}\n", "{broken\n") if i % 2 else ('"a cell",2,"another"\n', '"open\n')
         with (folder / f"rows{i}-large{('.csv', '.jsonl')[i % 2]}").open("w") as file:
             for _ in range(length // len(lines) // 1000):
@@ -261,12 +261,11 @@ def main() -> None:
     """Each size, first and second run; then the small files."""
     given = arguments(__doc__, gb=0.0)
     sizes = (0.01, 0.05) if given.quick else (given.gb,) if given.gb else SIZES
+    n, rounds = (40, 1) if given.quick else (UNCHANGED, 5)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         rows += bulk_rows(size, 2 if given.quick else SMALL, given.threads)
-    n, rounds = (40, 1) if given.quick else (UNCHANGED, 5)
-    for row in unchanged_rows(n, rounds, given.threads):
-        rows.append({"table": "unchanged", **row})
+    rows += ({"table": "unchanged", **row} for row in unchanged_rows(n, rounds, given.threads))
     for row in rows:
         assert row["run"] == "first" or row["added"] == 0 < row["unchanged"] == row["documents"], row
     record("bulk", rows, (), given.quick or bool(given.gb))

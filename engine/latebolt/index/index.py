@@ -286,6 +286,7 @@ class Index:
                     named = addition.named(batch)
                     names += [document.id for document in named.documents]
                     self._encode_into(addition, named, bar)
+                    del batch, named  # its texts, before the next ones are read
             addition.finish()
             self._commit(writer)
             self._warn_of_script(tally.letters)  # while other threads wait: they would say it, too
@@ -377,6 +378,7 @@ class Index:
                 for batch in batched(run, itertools.chain([] if first is None else [first], batches)):
                     copies.finish()  # whose codec may be about to change
                     self._encode_into(addition, batch, bar, between)
+                    del batch  # its texts, before the next ones are read
             copies.finish()
             addition.finish()
             removed, missing = _prune(run, prune, writer)

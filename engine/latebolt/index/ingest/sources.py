@@ -28,7 +28,7 @@ T = TypeVar("T")
 # Of a stream held at a time: documents enough to draw a fair sample from, and characters of their texts, for
 # files of a folder may be a thousand times as long as notes.
 BATCH_DOCUMENTS: Final = 32_768
-BATCH_CHARACTERS: Final = 32_000_000
+BATCH_CHARACTERS: Final = 16_000_000
 # Documents cut into passages at a time: bounds the tokens held.
 CUT_DOCUMENTS: Final = 64
 
@@ -140,6 +140,7 @@ def batches_of(
         documents = check_documents(len(part), **columns, first=first, need_texts=True)
         yield Batch(first, documents, goes_on)
         first += len(part)
+        del part, columns, documents  # before the next ones are read
 
 
 def lots_of(

@@ -24,7 +24,7 @@ from latebolt.index.ingest.sources import BATCH_CHARACTERS, BATCH_DOCUMENTS, Bat
 from latebolt.index.store.segment import Segment
 
 BATCH: Final = 512  # documents looked up at a time
-LOOKUP_CHARACTERS: Final = 8_000_000  # of their texts
+LOOKUP_CHARACTERS: Final = 4_000_000  # of their texts
 _FIELDS: Final = 5
 
 Action = Literal["added", "changed", "removed"]
@@ -82,16 +82,21 @@ def checked(rows: Iterable[Any]) -> Iterator[list[CheckedDocument]]:
     """
     first = 0
     for part, _ in lots_of(rows, _length, BATCH, LOOKUP_CHARACTERS):
-        for i, row in enumerate(part, first):
-            if not isinstance(row, tuple | list) or not 2 <= len(row) <= _FIELDS:
-                raise InvalidInput(
-                    f"rows[{i}] should be (id, text) or (id, text, metadata), got {type(row).__name__}"
-                    f"{f' of {len(row)}' if isinstance(row, tuple | list) else ''}."
-                )
-        columns = zip(*((*row, None, None, None)[:_FIELDS] for row in part), strict=True)
-        ids, texts, metadata, places, breaks = columns
-        yield check_documents(len(part), ids, texts, metadata, first=first, places=places, breaks=breaks)
+        yield _checked(part, first)
         first += len(part)
+        del part  # before the next ones are read
+
+
+def _checked(part: Sequence[Any], first: int) -> list[CheckedDocument]:
+    for i, row in enumerate(part, first):
+        if not isinstance(row, tuple | list) or not 2 <= len(row) <= _FIELDS:
+            raise InvalidInput(
+                f"rows[{i}] should be (id, text) or (id, text, metadata), got {type(row).__name__}"
+                f"{f' of {len(row)}' if isinstance(row, tuple | list) else ''}."
+            )
+    columns = zip(*((*row, None, None, None)[:_FIELDS] for row in part), strict=True)
+    ids, texts, metadata, places, breaks = columns
+    return check_documents(len(part), ids, texts, metadata, first=first, places=places, breaks=breaks)
 
 
 def _length(row: Any) -> int:
@@ -256,3 +261,4 @@ def batched(run: Sync, parts: Iterable[Sequence[CheckedDocument]]) -> Iterator[B
     for lot, goes_on in lots_of(documents, lambda each: each.size, BATCH_DOCUMENTS, BATCH_CHARACTERS):
         yield Batch(first, lot, goes_on)
         first += len(lot)
+        del lot  # before the next ones are read
