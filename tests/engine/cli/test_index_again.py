@@ -189,6 +189,16 @@ def test_an_index_that_does_not_cut_keeps_its_way(latebolt: Callable[..., Said],
     assert len(texts("old")) == 3  # whose metadata name no line any more
 
 
+@pytest.mark.parametrize(
+    "options", [("--bits", "4"), ("--passage-tokens", "99"), ("--passage-overlap", "9"), ("--whole",)]
+)
+def test_what_fits_only_a_new_index(latebolt: Callable[..., Said], encoder: Encoder, options: Any) -> None:
+    Index.create("i", encoder, passage_tokens=60)
+    said = latebolt("index", "i", "notes", *options)
+    assert said.code == 2 and f"{options[0]}" in said.err and "only a new index" in said.err
+    assert texts() == {}
+
+
 def test_ctrl_c_says_what_is_true_of_a_run_that_has_committed(
     latebolt: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
