@@ -471,8 +471,8 @@ def table_second_run(rows: list[dict[str, Any]]) -> str:
         cells = [
             cell
             for row in runs
-            for cell in (f"{row['seconds']:.1f}", str(row.get("encoded", "fails")))
             if "seconds" in row
+            for cell in (f"{row['seconds']:.1f}", str(row.get("encoded", "fails")))
         ]
         notes = [row["note"] for row in runs if row.get("note")]
         cells += ["–"] * (6 - len(cells)) + [str(runs[-1].get(name, "–")) for name in judged]
