@@ -259,6 +259,7 @@ def test_a_text_of_none_stays(tmp_path: Path, encoder: Encoder, counting: Counti
     [
         ([("a", "x"), ("a", "y")], r"rows\[1\] has the id 'a', and so has rows\[0\]"),
         (["a"], r"rows\[0\] should be \(id, text\) or \(id, text, metadata\), got str"),
+        (["ab"], r"rows\[0\] should be .* got str"),
         ([("a",)], r"rows\[0\] should be \(id, text\).* got tuple of 1"),
         ([("a", "x"), (3, "y")], r"ids\[1\] should be a non-empty string, got 3"),
         ([("a", 3)], r"texts\[0\] should be a string"),
