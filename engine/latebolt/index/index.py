@@ -281,11 +281,12 @@ class Index:
         total = None if first.goes_on or self._cutting is not None else len(first)
         with self._store.writer(seconds) as writer, self._bar(total, show_progress) as bar:
             addition = Addition(writer, self._current_codec())
+            looks = self._look_at(first)
             with gathered() as tally:
-                for batch in itertools.chain([first], batches):
+                for n, batch in enumerate(itertools.chain([first], batches)):
                     named = addition.named(batch)
                     names += [document.id for document in named.documents]
-                    self._encode_into(addition, named, bar)
+                    self._encode_into(addition, named, bar, looks and n > 0)
                     del batch, named  # its texts, before the next ones are read
             addition.finish()
             self._commit(writer)
@@ -300,15 +301,24 @@ class Index:
     def _bar(self, total: int | None, show: bool) -> progress_bar:
         return progress_bar(total, "index", "text" if self._cutting is None else "passage", show)
 
+    def _look_at(self, first: Batch) -> bool:
+        """Tell of a script that the model does not read, ahead of hours of work; whether later batches are
+        looked at, too."""
+        # Whoever gathers for himself wants to know of every addition.
+        looks = not self._warned_of_script or current() is not None
+        if looks:
+            self._warn_of_script(_letters(self.encoder, first))
+        return looks
+
     def _encode_into(
         self,
         addition: Addition,
         batch: Batch,
         bar: progress_bar,
+        looks: bool,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        # Whoever gathers for himself wants to know of every addition; ahead of hours of work.
-        if not self._warned_of_script or current() is not None:
+        if looks:
             self._warn_of_script(_letters(self.encoder, batch))
         rows = rows_of(batch, self.encoder, self._cutting)
         addition.add(rows, EncodedTexts(self.encoder, rows, bar), between)
@@ -374,10 +384,13 @@ class Index:
                     addition.finish()
                     self._commit(writer)
 
+            changed = batched(run, itertools.chain([] if first is None else [first], batches))
+            begun = next(changed, None)
+            looks = begun is not None and self._look_at(begun)
             with gathered() as tally:
-                for batch in batched(run, itertools.chain([] if first is None else [first], batches)):
+                for n, batch in enumerate(itertools.chain([] if begun is None else [begun], changed)):
                     copies.finish()  # whose codec may be about to change
-                    self._encode_into(addition, batch, bar, between)
+                    self._encode_into(addition, batch, bar, looks and n > 0, between)
                     del batch  # its texts, before the next ones are read
             copies.finish()
             addition.finish()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from latebolt.checks import clean_text
 from latebolt.corpus.documents import Document, documents_of
 from latebolt.corpus.files import Skipped, SourceFile
 from latebolt.corpus.naming import Naming
@@ -194,7 +193,8 @@ class FolderSync:
         for document in naming.named(self._documents(source)):
             yield document.id, document.text, document.metadata, document.place, document.breaks
             if len(documents) <= MOST_DOCUMENTS:  # a file with more leaves no record
-                documents[clean_text(document.id or "")] = text_digest(clean_text(document.text)).hex()
+                # The index checks both; what was decoded from a file has no half of a character any more.
+                documents[document.id or ""] = text_digest(document.text).hex()
         self.n_read += 1
         if path is not None and state is not None and 0 < len(documents) <= MOST_DOCUMENTS:
             new[absolute(path)] = FileRecord(

@@ -42,8 +42,8 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def text_digest(text: str) -> bytes:
-    """What stands for a text: BLAKE2b-128 of its UTF-8."""
-    return hashlib.blake2b(text.encode(), digest_size=TEXT_DIGEST_BYTES).digest()
+    """What stands for a text: BLAKE2b-128 of its UTF-8; texts of an index hold no halves of characters."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=TEXT_DIGEST_BYTES).digest()
 
 
 def origins_of(text: str, spans: Sequence[Span], place: Place | None, name: str) -> list[Origin]:

@@ -207,8 +207,26 @@ class DeleteRequest(_Chosen):
     """Documents to delete; with ids and where, those that both name."""
 
 
+def _given(**properties: dict[str, Any]) -> dict[str, Any]:
+    """That these are there, and so."""
+    return {"required": list(properties), "properties": properties}
+
+
+_NOTHING: Final = {"type": "null"}
+_SET: Final = {"type": "object", "minProperties": 1}
+_UNSET: Final = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+_CHANGE: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"properties": {"replace": _NOTHING}, **{"anyOf": [_given(set=_SET), _given(unset=_UNSET)]}},
+        _given(replace={"type": "object"}) | {"not": {"anyOf": [_given(set=_SET), _given(unset=_UNSET)]}},
+    ]
+}
+
+
 class UpdateRequest(_Chosen):
     """Metadata to change; give set or unset, or replace."""
+
+    model_config = ConfigDict(json_schema_extra={"allOf": [_SOME, _CHANGE]})
 
     set: dict[str, Any] | None = Field(
         None,
