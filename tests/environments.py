@@ -24,6 +24,8 @@ QUIET = ("--quiet", "--disable-pip-version-check")
 
 # pip takes the best of all indexes, and releases before the final one only where they are asked for.
 AS_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "explicit")
+# As pip does, files of their own: nltk, for one, refuses to read a file that has a second name elsewhere.
+OWN_FILES = ("--link-mode", "copy")
 
 # pip's setting -> uv's option, once for each of its words.
 OPTIONS = {
@@ -108,7 +110,7 @@ def _with_uv(folder: Path, arguments: Sequence[str]) -> None:
         _run(uv, "venv", "--quiet", "--python", sys.executable, folder, environment=environment)
     into = ("pip", "install", "--quiet", "--python", folder / "bin/python")
     # pip itself is for who installs more by hand.
-    _run(uv, *into, *AS_PIP, *settings.options, "pip", *arguments, environment=environment)
+    _run(uv, *into, *AS_PIP, *OWN_FILES, *settings.options, "pip", *arguments, environment=environment)
 
 
 def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:

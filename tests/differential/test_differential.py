@@ -29,7 +29,8 @@ def save(script: str, python: str, out: Path, first: int, count: int) -> list[Pa
 def check(places: list[Path]) -> None:
     rows = [comparing.compare(place, exported=i == 0) for i, place in enumerate(places)]
     assert not comparing.bad(rows), "\n".join(comparing.bad(rows))
-    assert sum(row.outcome == "same" for row in rows) > len(rows) / 2
+    # Three of four models are taken by both sides; of 14 a half or fewer once in 25 runs, three never.
+    assert sum(row.outcome == "same" for row in rows) > len(rows) / 4
 
 
 @pytest.fixture(scope="module")

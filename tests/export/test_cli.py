@@ -75,7 +75,7 @@ def test_a_head_file_that_is_missing_is_named(make, tmp_path, run):
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "latebolt: interrupted. Indexes, models and files")],
+    [(signal.SIGTERM, 143, ""), (signal.SIGINT, 130, "last commit, models and files are as they were.")],
 )
 def test_a_signal_leaves_nothing_and_speaks_of_models(make, tmp_path, number, code, said):
     command = [sys.executable, "-m", "latebolt", "export", make("stanford"), tmp_path / "out"]

@@ -118,7 +118,10 @@ def run(arguments: list[str] | None = None) -> int:
         return int(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         # A long run of `latebolt index` may have committed before; nothing else is visible before its end.
-        note("latebolt: interrupted. Nothing is half done: indexes hold their last commit.")
+        note(
+            "latebolt: interrupted. Nothing is half done: indexes hold their last commit, models and files "
+            "are as they were."
+        )
         return 130
     except InvalidInput as error:
         note(f"latebolt: {error}")
