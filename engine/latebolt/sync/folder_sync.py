@@ -64,7 +64,6 @@ class FolderSync:
     made: str
     again: bool = False
     missing: list[str] = field(default_factory=list)
-    n_read: int = 0
     _first: tuple[SourceFile, Iterator[Document]] | None = None
     _process: ReaderProcess = field(default_factory=ReaderProcess)
 
@@ -195,7 +194,6 @@ class FolderSync:
             if len(documents) <= MOST_DOCUMENTS:  # a file with more leaves no record
                 # The index checks both; what was decoded from a file has no half of a character any more.
                 documents[document.id or ""] = text_digest(document.text).hex()
-        self.n_read += 1
         if path is not None and state is not None and 0 < len(documents) <= MOST_DOCUMENTS:
             new[absolute(path)] = FileRecord(
                 str(path), state.st_size, state.st_mtime_ns, read_ns, digest, documents
@@ -234,10 +232,13 @@ class FolderSync:
 
     def _unreadable(self, path: str) -> bool:
         """Whether a file could not be read, so that nobody knows what is in it now."""
-        return any(
-            (path == refused or path.startswith(refused + os.sep)) and not _is_empty(path)
-            for refused in map(absolute, (each.path for each in self.skipped))
-        )
+        above = map(str, Path(path).parents)
+        return not self._refused.isdisjoint((path, *above)) and not _is_empty(path)
+
+    @cached_property
+    def _refused(self) -> set[str]:
+        """What was passed over: files, and folders that could not be listed. Asked when all has been read."""
+        return {absolute(each.path) for each in self.skipped}
 
 
 def _unread(known: FileRecords, new: Mapping[str, FileRecord]) -> dict[str, FileRecord]:

@@ -36,6 +36,7 @@ from latebolt.index.format.mmap_array import RESTORE, check_size
 
 Rows = Sequence[int] | Int64
 T = TypeVar("T")
+V = TypeVar("V")
 _WORDS: Final = "SELECT 1 FROM sqlite_master WHERE name = 'postings'"  # of versions from 2 on
 # The second is what becomes of a message that names a damaged part of the schema.
 DATABASE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
@@ -177,10 +178,8 @@ class TextsReader:
             IndexCorrupt: the database lacks a row.
         """
         found: dict[int, StoredDocument] = {}
-        for start in range(0, len(rows), _BATCH):
-            batch = [int(row) for row in rows[start : start + _BATCH]]
-            marks = ", ".join("?" * len(batch))
-            found |= {each.row: each for each in self._documents(f"IN ({marks})", batch)}
+        for batch, among in _batches(_plain(rows)):
+            found |= {each.row: each for each in self._documents(among, batch)}
         return self._in_order(found, rows)
 
     def _in_order(self, found: Mapping[int, T], rows: Rows) -> list[T]:
@@ -209,29 +208,23 @@ class TextsReader:
                 raise self._wrong("documents (count)", str(self._n_documents), len(every))
             return [id for _, id in every]
         found: dict[int, str] = {}
-        for start in range(0, len(rows), _BATCH):
-            batch = [int(row) for row in rows[start : start + _BATCH]]
-            marks = ", ".join("?" * len(batch))
-            found.update(self._ids(f"SELECT row, id FROM documents WHERE row IN ({marks})", batch))
+        for batch, among in _batches(_plain(rows)):
+            found.update(self._ids(f"SELECT row, id FROM documents WHERE row {among}", batch))
         return self._in_order(found, rows)
 
     def rows_of_ids(self, ids: Sequence[str]) -> list[tuple[str, int]]:
         """Every (id, row) whose id is one of these."""
         found: list[tuple[str, int]] = []
-        for start in range(0, len(ids), _BATCH):
-            batch = ids[start : start + _BATCH]
-            marks = ", ".join("?" * len(batch))
-            some = self._ids(f"SELECT row, id FROM documents WHERE id IN ({marks})", batch)
+        for batch, among in _batches(ids):
+            some = self._ids(f"SELECT row, id FROM documents WHERE id {among}", batch)
             found.extend((id, row) for row, id in some)
         return found
 
     def digests(self, rows: Rows) -> list[bytes | None]:
         """Digest of the text that begins in each of these rows, in this order; None where none is kept."""
         found: dict[int, bytes | None] = {}
-        for start in range(0, len(rows) if self._has_origins else 0, _BATCH):
-            batch = [int(row) for row in rows[start : start + _BATCH]]
-            marks = ", ".join("?" * len(batch))
-            for row, digest in self._rows(f"SELECT row, digest FROM origins WHERE row IN ({marks})", batch):
+        for batch, among in _batches(_plain(rows) if self._has_origins else []):
+            for row, digest in self._rows(f"SELECT row, digest FROM origins WHERE row {among}", batch):
                 if not _is_digest(digest):
                     raise self._wrong(f"origins.row {row}", "a digest", f"{digest!r:.40}")
                 found[row] = digest
@@ -240,10 +233,8 @@ class TextsReader:
     def labels(self, rows: Rows) -> list[tuple[str, str | None]]:
         """Id and metadata, as JSON, of these rows in this order."""
         found: dict[int, tuple[str, str | None]] = {}
-        for start in range(0, len(rows), _BATCH):
-            batch = [int(row) for row in rows[start : start + _BATCH]]
-            marks = ", ".join("?" * len(batch))
-            statement = f"SELECT row, id, metadata FROM documents WHERE row IN ({marks})"
+        for batch, among in _batches(_plain(rows)):
+            statement = f"SELECT row, id, metadata FROM documents WHERE row {among}"
             for row, id, metadata in self._rows(statement, batch):
                 if type(id) is not str or not isinstance(metadata, _TEXT):
                     raise self._wrong(f"documents.row {row}", "an id and metadata", type(id).__name__)
@@ -253,10 +244,8 @@ class TextsReader:
     def rows_of_digests(self, digests: Sequence[bytes]) -> Int64:
         """First rows of the documents whose text has one of these digests."""
         found = [np.zeros(0, np.int64)]
-        for start in range(0, len(digests) if self._has_origins else 0, _BATCH):
-            batch = digests[start : start + _BATCH]
-            marks = ", ".join("?" * len(batch))
-            found.append(self._row_numbers(f"SELECT row FROM origins WHERE digest IN ({marks})", batch))
+        for batch, among in _batches(digests if self._has_origins else []):
+            found.append(self._row_numbers(f"SELECT row FROM origins WHERE digest {among}", batch))
         return np.concatenate(found)
 
     def rows_with_id(self, op: str, value: Value) -> Int64:
@@ -324,10 +313,8 @@ class TextsReader:
         return np.concatenate(found)
 
     def _rows_among(self, field: str, kind: int, values: Sequence[Any]) -> Iterator[Int64]:
-        for start in range(0, len(values), _BATCH):
-            batch = values[start : start + _BATCH]
-            marks = ", ".join("?" * len(batch))
-            yield self._row_numbers(f"{_EXISTING} AND kind = ? AND value IN ({marks})", (field, kind, *batch))
+        for batch, among in _batches(values):
+            yield self._row_numbers(f"{_EXISTING} AND kind = ? AND value {among}", (field, kind, *batch))
 
     def _decided(self, rows: Int64, field: str, passes: Callable[[Leaf], bool]) -> Int64:
         """Those of the rows of whose values at the field, which are read whole, some passes."""
@@ -359,6 +346,18 @@ class TextsReader:
         if len(prefix) == LONG_STRING_PREFIX:
             undecided = self._row_numbers(_FIELD["="], (field, LONG_STRING, prefix))
             yield self._decided(undecided, field, lambda leaf: compare(leaf, op, value))
+
+
+def _batches(values: Sequence[V]) -> Iterator[tuple[Sequence[V], str]]:
+    """The values in as many as one statement takes, each with the condition that a column is among them."""
+    for start in range(0, len(values), _BATCH):
+        batch = values[start : start + _BATCH]
+        yield batch, f"IN ({', '.join('?' * len(batch))})"
+
+
+def _plain(rows: Rows) -> list[int]:
+    """Rows as SQLite takes them."""
+    return rows.tolist() if isinstance(rows, np.ndarray) else [int(row) for row in rows]
 
 
 def stored_place(path: Path, document: StoredDocument) -> dict[str, Any]:
