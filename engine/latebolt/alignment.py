@@ -33,9 +33,19 @@ def match_tokens(
 
 def align_tokens(encoder: TextEncoder, query: str, documents: Sequence[str]) -> list[list[TokenMatch]]:
     """For each document, `match_tokens` of the query with it."""
-    query_vectors, query_spans = encoder.encode_queries([query])[0], encoder.spans(query, "query")
+    return encoded_matches(
+        encoder, (encoder.encode_queries([query])[0], encoder.spans(query, "query")), documents
+    )
+
+
+def encoded_matches(
+    encoder: TextEncoder, query: tuple[Float32, list[Span]], documents: Sequence[str]
+) -> list[list[TokenMatch]]:
+    """`align_tokens` of a query of which vectors, float32 [n_query, dim], and spans are known."""
+    if not documents:
+        return []
     return [
-        match_tokens(query_vectors, query_spans, vectors, encoder.spans(document, "document"))
+        match_tokens(*query, vectors, encoder.spans(document, "document"))
         for document, vectors in zip(documents, encoder.encode_documents(documents), strict=True)
     ]
 

@@ -436,7 +436,11 @@ class Encoder:
         Args:
             kind: "query" or "document".
         """
-        return self._text.spans(check_texts([text])[0], kind)
+        return self.spans_many([text], kind)[0]
+
+    def spans_many(self, texts: Sequence[str], kind: str) -> list[list[Span]]:
+        """`spans` of each text."""
+        return self._text.spans_many(check_texts(texts), kind)
 
     def count_tokens(self, texts: Sequence[str], kind: str = "document") -> list[int]:
         """Tokens each text has for the encoder, after truncation."""

@@ -283,11 +283,16 @@ class TextPipeline:
 
     def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:
         """For each kept vector of a text, the characters it stands for; (0, 0) for added tokens."""
-        tokens = self.tokenize([text], kind, max_tokens)[0]
-        spans = self._token_spans(text, kind, tokens, max_tokens)
-        return (
-            spans if tokens.keep is None else [s for s, kept in zip(spans, tokens.keep, strict=True) if kept]
-        )
+        return self.spans_many([text], kind, max_tokens)[0]
+
+    def spans_many(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[list[Span]]:
+        """`spans` of each text."""
+        found = []
+        for text, tokens in zip(texts, self.tokenize(texts, kind, max_tokens), strict=True):
+            spans = self._token_spans(text, kind, tokens, max_tokens)
+            kept = [True] * len(spans) if tokens.keep is None else tokens.keep
+            found.append([span for span, keep in zip(spans, kept, strict=True) if keep])
+        return found
 
     def part_rows(self, text: str, tokens: TokenIds, parts: Sequence[Span]) -> Iterator[PartRows]:
         """Which vectors of a document belong to each of its parts, by the characters [start, stop) of these.

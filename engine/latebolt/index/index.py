@@ -6,6 +6,7 @@ a text becomes token vectors, the codec's columns, and a row of a segment.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.alignment import align_tokens
 from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
@@ -51,6 +51,7 @@ from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
+from latebolt.index.search.matches import match_hits
 from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
@@ -707,23 +708,16 @@ class Index:
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`search.fusion` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, which way each
-                segment was searched and why, and which words of each hit matched, for which the hits' texts
-                are encoded.
+                segment was searched and why, and which words of each hit matched.
         Raises:
             InvalidInput: an empty query, k below 1, no such mode, or a filter that cannot be read (names the
                 position).
             IndexUnusable: mode needs words, and a part of the index was written without them.
         """
-        request, trace = Request(k, where, exhaustive, mode), Trace(explain)
-        [hits] = self._search([query], request, trace)
-        if not explain:
-            return hits
-        # What of a text is not read was told when it was added.
-        with trace.stage("align words", len(hits)), gathered():
-            found = iter(align_tokens(self.encoder, query, [hit.text for hit in hits if hit.text]))
-            tokens = [next(found) if hit.text else [] for hit in hits]
-            alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
-        return Explanation(hits, trace.stages, alignments, tokens, trace.roads)
+        request = Request(k, where, exhaustive, mode)
+        if explain:
+            return self._explained(check_query(query), request, Trace(True))
+        return self._search([query], request)[0]
 
     def search_many(
         self,
@@ -734,7 +728,7 @@ class Index:
         mode: Mode = "late",
     ) -> list[list[Hit]]:
         """`search` for several queries over one state of the index, as many at once as there are threads."""
-        return self._search(queries, Request(k, where, exhaustive, mode), Trace(False))
+        return self._search(queries, Request(k, where, exhaustive, mode))
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where | None = None, exhaustive: bool = False
@@ -760,33 +754,54 @@ class Index:
                 "matrices should be a list of matrices, one a query, got one. Put it in a list."
             )
         queries = [(as_matrix(matrix, f"matrices[{i}]"), "") for i, matrix in enumerate(matrices)]
-        return self._find_all(queries, request, Trace(False))
+        return self._find_all(queries, request)
 
-    def _search(self, queries: Sequence[str], request: Request, trace: Trace) -> list[list[Hit]]:
+    def _search(self, queries: Sequence[str], request: Request) -> list[list[Hit]]:
         check_many(queries, "queries")
         queries = [check_query(query) for query in queries]
         matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
         if request.mode != "bm25":
-            encoder = self.encoder
-            with trace.stage("encode the query"):
-                matrices = encoder.encode_queries(queries)
-        return self._find_all(list(zip(matrices, queries, strict=True)), request, trace)
+            matrices = self.encoder.encode_queries(queries)
+        return self._find_all(list(zip(matrices, queries, strict=True)), request)
 
-    def _find_all(
-        self, queries: Sequence[tuple[Float32 | None, str]], request: Request, trace: Trace
-    ) -> list[list[Hit]]:
+    def _find_all(self, queries: Sequence[tuple[Float32 | None, str]], request: Request) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
-        snapshot = self._store.snapshot()
-        check_fields(snapshot.segments, request.where)
-        threads = (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
+        snapshot = self._snapshot(request)
+        threads = self._threads()
 
         def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
-            return self._find(snapshot, *query, request, threads, trace)
+            return _hits(self._find(snapshot, *query, request, threads, Trace(False)))
 
         if len(queries) <= 1 or threads == 1:
             return [find(query, threads) for query in queries]
         with ThreadPoolExecutor(min(threads, len(queries)), thread_name_prefix="latebolt-search") as workers:
             return list(workers.map(find, queries, itertools.repeat(1)))
+
+    def _explained(self, query: str, request: Request, trace: Trace) -> Explanation:
+        matrix = None
+        if request.mode != "bm25":
+            encoder = self.encoder
+            with trace.stage("encode the query"):
+                matrix = encoder.encode_queries([query])[0]
+        snapshot = self._snapshot(request)
+        found = self._find(snapshot, matrix, query, request, self._threads(), trace)
+        with trace.stage("read texts", len(found)):
+            hits = _hits(found)
+        # What of a text is not read was told when it was added.
+        with trace.stage("align words", len(hits)), gathered():
+            matrix = self.encoder.encode_queries([query])[0] if matrix is None else matrix
+            codec_of = functools.partial(self._codec, snapshot)
+            tokens = match_hits(self.encoder, (query, matrix), found, hits, codec_of)
+            words = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
+        return Explanation(hits, trace.stages, words, tokens, trace.roads)
+
+    def _snapshot(self, request: Request) -> Snapshot:
+        snapshot = self._store.snapshot()
+        check_fields(snapshot.segments, request.where)
+        return snapshot
+
+    def _threads(self) -> int:
+        return (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
 
     def _find(
         self,
@@ -796,11 +811,9 @@ class Index:
         request: Request,
         threads: int,
         trace: Trace,
-    ) -> list[Hit]:
-        query = Query(snapshot, lambda name: self._codec(snapshot, name), matrix, text, threads, trace)
-        found = query.find(request)
-        with trace.stage("read texts", len(found)):
-            return _hits(found)
+    ) -> list[Found]:
+        codec_of = functools.partial(self._codec, snapshot)
+        return Query(snapshot, codec_of, matrix, text, threads, trace).find(request)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key, stored = name or "", None if name is None else snapshot.codecs[name]

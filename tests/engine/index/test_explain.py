@@ -42,7 +42,7 @@ def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
     monkeypatch.setattr(planning, "STABLE_TOKENS", 1)
     trace = explain.Trace(wanted=True)
-    index._find_all([(vectors[5], "")], Request(k=3), trace)
+    index._find(index._snapshot(Request()), vectors[5], "", Request(k=3), 1, trace)
     seen = {stage.name: stage.documents for stage in trace.stages}
     assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
 
@@ -65,7 +65,7 @@ def test_nothing_is_aligned_or_timed_unasked(index, monkeypatch):
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(module, "align_tokens", never)
+    monkeypatch.setattr(module, "match_hits", never)
     monkeypatch.setattr(explain, "time", None)
     assert index.search("kitten", k=1)[0].id == "cat"
     with pytest.raises(AttributeError, match="perf_counter"):
@@ -78,10 +78,37 @@ def test_segments_add_up_in_a_stage(index):
     assert index.info()["segments"] == 2 and stages["filter"] == stages["score exactly"] == 4
 
 
-def test_token_matches_add_up_to_the_words_and_the_score(index, encoder):
-    found = index.search("kitten", k=1, explain=True)
-    [tokens], [hit] = found.tokens, found.hits
-    expected = encoder.rerank("kitten", [hit.text])[0].score
-    assert sum(token.similarity for token in tokens) == pytest.approx(expected, rel=1e-5)
-    [best] = [token for token in tokens if "kitten"[slice(*token.query)]]
-    assert hit.text[slice(*best.document)] == found.alignments[0][0].document_word == "cat"
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("cut", [None, 24])
+def test_token_matches_add_up_to_the_words_and_the_score(bits, cut, tmp_path, encoder, monkeypatch):
+    index = Index.create(tmp_path / "i", encoder, bits=bits, passage_tokens=cut)
+    index.add([" ".join(TEXTS) + f" and the number {i}" for i in range(300)])
+    index.add(TEXTS, ids=["cat", "dog", "house"])
+    monkeypatch.setattr(type(encoder), "encode_documents", None)  # nothing is encoded again
+    for mode in ("late", "bm25"):
+        found = index.search("a kitten and the dog", k=5, mode=mode, explain=True)
+        scored = {hit.id: hit.score for hit in index.search("a kitten and the dog", k=303, exhaustive=True)}
+        assert len(found.hits) == 5
+        for hit, tokens, words in zip(found.hits, found.tokens, found.alignments, strict=True):
+            if mode == "late" or cut is None:  # by words another passage may be best
+                total = sum(token.similarity for token in tokens)
+                assert total == pytest.approx(scored[hit.id], rel=2e-3)
+            [best] = [token for token in tokens if "a kitten and the dog"[slice(*token.query)] == "dog"]
+            [word] = [each for each in words if each.query_word == "dog"]
+            assert hit.text[slice(*best.document)] == word.document_word == "dog"
+
+
+def test_what_is_stored_otherwise_is_encoded_again(tmp_path, encoder):
+    """Of pooled vectors, and of those of an encoder with other limits, no text says where they stand."""
+    text = "a cat sleeps on the sofa while the dog barks at night"
+    index = Index.create(tmp_path / "i", encoder, bits=16)
+    index.add_vectors(["pooled"], encoder.encode_documents([text], pool_factor=2), texts=[text])
+    index.add_vectors(["cut"], encoder.with_lengths(document=8).encode_documents([text]), texts=[text])
+    index.add([text], ids=["whole"])
+    found = index.search("a hound", explain=True)
+    by_id = {hit.id: words for hit, words in zip(found.hits, found.alignments, strict=True)}
+    assert len(by_id) == 3
+    for words in by_id.values():
+        assert {each.query_word: each.document_word for each in words}["hound"] == "dog"
+    alike = [each.similarity for words in by_id.values() for each in words if each.query_word == "hound"]
+    assert alike == pytest.approx([alike[0]] * 3, abs=1e-3)
