@@ -32,12 +32,14 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 import latebolt.cli, latebolt.cli.search; done("the command line (click)")
 import numpy; done("NumPy")
 import msgspec, sqlite3, tokenizers; done("msgspec, sqlite3, tokenizers")
-from latebolt import Index; Index; done("latebolt's modules")
-index = Index.open({index!r}); done("open the index")
 import onnxruntime; done("ONNX Runtime")
+from latebolt.cli.search import _begun
+loading = _begun({index!r}, "cpu", None); done("find the model and begin to load its graph")
+from latebolt import Encoder, Index; Encoder, Index; done("latebolt's other modules")
 from latebolt.encoder import few_texts
-with few_texts.expected(): index.encoder
-done("load the model: graph beside tokenizer and llvmlite")
+with few_texts.expected(): encoder = Encoder.of(loading)
+done("tokenizer and llvmlite, and what is left of the graph")
+index = Index.open({index!r}, encoder); done("open the index")
 found = index.search({query!r}, explain=True)
 search = sum(stage.ms for stage in found.stages if stage.name != "align words")
 done("search, and the words that matched")

@@ -192,8 +192,8 @@ def table_cold_search(rows: list[dict[str, Any]]) -> str:
     )
     return "\n".join(
         [
-            "Where a cold `latebolt search` spends its time, from the start of its process to its exit, "
-            "beside other work on the machine (`python benchmarks/cold_search.py`):",
+            "Where a cold `latebolt search` spends its time, from the start of its process to its exit "
+            "(`python benchmarks/cold_search.py`):",
             "",
             *by_model(steps, {"ms": "ms", "cpu_ms": "CPU ms"}),
             "",

@@ -34,10 +34,10 @@ from latebolt.errors import IndexCorrupt, InvalidInput, LateboltError, RuntimeUn
 from latebolt.index.format import files
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.format.lock import writer_lock
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.index import Index
 from latebolt.index.ingest import parts
 from latebolt.index.store.check import verify_index
-from latebolt.index.store.store import read_manifest
 from latebolt.progress import progress_bar
 
 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from click.core import ParameterSource
 
 from latebolt.cli.common import hit_lines, is_index, json_option, match_line, model_options, threads_option
 from latebolt.cli.terminal import note, print_json, say
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, LateboltError
 
 if TYPE_CHECKING:
+    from latebolt.encoder.loading import Loading
     from latebolt.hits import Explanation, Hit
 
 
@@ -64,7 +66,8 @@ def search_command(
         _refuse("--url", name=name)
         if query is None:
             raise click.UsageError("Missing argument 'QUERY'.", click.get_current_context())
-        source: _Source = _Local(index, query, device, threads)
+        with_model = asked["mode"] != "bm25" or explain or not as_json
+        source: _Source = _Local(index, query, device, threads, with_model)
     else:
         _refuse("an index on this machine", device=device, threads=threads)
         if query is not None:
@@ -125,26 +128,26 @@ class _Source(Protocol):
 
 
 class _Local:
-    def __init__(self, index: str, query: str, device: str, threads: int | None) -> None:
-        from latebolt import Index
+    def __init__(self, index: str, query: str, device: str, threads: int | None, with_model: bool) -> None:
+        self._start, self.load_ms = time.perf_counter(), 0.0
+        loading = _begun(index, device, threads) if with_model else None
+        from latebolt import Encoder, Index
+        from latebolt.encoder import few_texts
 
         if not is_index(index) and is_index(query):
             raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
-        self._start = time.perf_counter()
-        self._index, self.load_ms = Index.open(index, device=device, threads=threads), 0.0
+        if loading is None:
+            self._index = Index.open(index, device=device, threads=threads)
+        else:
+            with few_texts.expected():
+                self._index = Index.open(index, Encoder.of(loading))
 
     def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
-        from latebolt.encoder import few_texts
-
-        with few_texts.expected():
-            found: Sequence[Hit[str]] = self._index.search(query, **asked)
+        found: Sequence[Hit[str]] = self._index.search(query, **asked)
         return found
 
     def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
-        from latebolt.encoder import few_texts
-
-        with few_texts.expected():
-            self._index.encoder  # noqa: B018 - loaded now, so that the search's own time can be told
+        self._index.encoder  # noqa: B018 - loaded by now, so that the search's own time can be told
         self.load_ms = 1e3 * (time.perf_counter() - self._start)
         return self._index.search(query, **asked, explain=True)
 
@@ -235,3 +238,17 @@ def rerank_command(
         alignments = align(encoder, query, [hit.text or "" for hit in hits])
     for rank, (hit, matches) in enumerate(zip(hits, alignments, strict=True), start=1):
         say(hit_lines(rank, hit, matches))
+
+
+def _begun(index: str, device: str, threads: int | None) -> Loading | None:
+    """The model of an index, whose graph loads while the modules are imported that search; None where that
+    cannot be, of which whoever opens the index will say why."""
+    from latebolt.encoder.loading import begin
+    from latebolt.encoder.session import resolve_device
+    from latebolt.index.format.manifest_file import read_manifest
+
+    with contextlib.suppress(LateboltError, OSError):
+        model = read_manifest(Path(index)).model
+        if model is not None:
+            return begin(model.source, model.precision, model.dim, resolve_device(device), threads)
+    return None

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from latebolt import threads as pools
 from latebolt.arrays import Float32
 from latebolt.checks import check_texts, renamed
 from latebolt.contract import Contract, Head
-from latebolt.cpus import available_cpus
-from latebolt.encoder import model_folder, truncation
+from latebolt.encoder import truncation
+from latebolt.encoder.loading import Loading, begin
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
@@ -37,7 +37,6 @@ from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.hits import Hit, Span
-from latebolt.onnx_runtime import onnxruntime
 from latebolt.progress import progress_bar
 from latebolt.scoring import get_ready, rerank
 from latebolt.values import TokenVectors
@@ -103,33 +102,30 @@ class Encoder:
             ModelError: no such model, precision or head, or a damaged file.
             RuntimeUnavailable: no ONNX Runtime, or the device asked for is not there.
         """
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
-        folder = model_folder.find(model)
-        head = folder.contract.head(dim)
-
-        def on(where: tuple[str, int]) -> Encoder:
-            order = ("int8", "fp32", "fp16") if where[0] == "cpu" else ("fp16", "fp32", "int8")
-            fastest = next(name for name in order if name in folder.contract.graphs)
-            tokenizer = folder.tokenizer()
-            model, n_threads = Model(folder, precision or fastest, where), threads or available_cpus()
-            onnxruntime()  # whose import needs the GIL, too
-            # Side by side: ONNX Runtime loads and optimises a graph without the GIL, which all else needs.
-            with ThreadPoolExecutor(1, thread_name_prefix="latebolt-load") as worker:
-                loading = worker.submit(model.session, head, n_threads)
-                text = TextPipeline(tokenizer, folder.contract)
-                get_ready()  # vectors are for scoring
-            loading.result()  # what cannot be loaded is said now
-            return cls(model, text, head, n_threads)
-
         where = resolve_device(device)
         try:
-            return on(where)
+            return cls.of(begin(model, precision, dim, where, threads))
         except RuntimeUnavailable as error:
             if device != "auto" or where[0] == "cpu":
                 raise
             logger.warning('device "auto": %s Using the CPU.', error)
-            return on(("cpu", 0))
+            return cls.of(begin(model, precision, dim, ("cpu", 0), threads))
+
+    @classmethod
+    def of(cls, loading: Loading) -> Encoder:
+        """The encoder of a model that has begun to load.
+
+        Raises:
+            ModelError: its tokenizer is missing, or a file is damaged.
+            RuntimeUnavailable: the device it should run on is not there.
+        """
+        try:
+            text = TextPipeline(loading.model.folder.tokenizer(), loading.model.folder.contract)
+            get_ready()  # vectors are for scoring
+        finally:
+            wait([loading.graph])
+        loading.graph.result()  # what cannot be loaded is said now
+        return cls(loading.model, text, loading.head, loading.threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle says how to load the model again, and never holds its weights or a runner."""

@@ -112,8 +112,8 @@ def tree(path: Path) -> dict[str, bytes]:
 
 def unnamed_files(path: Path) -> set[str]:
     """Files that the last commit does not need."""
+    from latebolt.index.format.manifest_file import read_manifest
     from latebolt.index.store.check import named_files
-    from latebolt.index.store.store import read_manifest
 
     named = {str(file.relative_to(path)) for file, _, _ in named_files(path, read_manifest(path))}
     return set(tree(path)) - named - {"manifest.json"}

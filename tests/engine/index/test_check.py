@@ -15,9 +15,10 @@ from store_samples import INFO, add, content, documents, make_store
 from latebolt.errors import IndexCorrupt, IndexNotFound
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import _check_bytes, check_index, named_files
-from latebolt.index.store.store import Store, read_manifest
+from latebolt.index.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,9 @@ from store_samples import (
 )
 
 from latebolt.errors import IndexUnusable, LateboltError, StorageFull
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import check_index
-from latebolt.index.store.store import Store, read_manifest
+from latebolt.index.store.store import Store
 
 OLD = expected({"a": 0, "b": 0, "c": 0, "d": 0, "e": 0})
 NEW = expected({"a": 1, "c": 0, "e": 0, "f": 1})

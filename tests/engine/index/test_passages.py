@@ -27,12 +27,13 @@ from latebolt.index.documents.passages import (
     kept_cutting,
 )
 from latebolt.index.format import files, layout
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.ingest import sources, train
 from latebolt.index.search import rank, stages
 from latebolt.index.search.grouping import best_of_each, rows_of_documents
 from latebolt.index.search.planning import Effort
 from latebolt.index.store.check import check_index
-from latebolt.index.store.store import Store, read_manifest
+from latebolt.index.store.store import Store
 
 # Where texts are cut
 

@@ -9,7 +9,8 @@ import pytest
 
 from latebolt import Index, TokenVectors
 from latebolt.index.format.layout import TRUNCATED
-from latebolt.index.store.check import check_index, read_manifest
+from latebolt.index.format.manifest_file import read_manifest
+from latebolt.index.store.check import check_index
 
 LONG = "word " * 600
 

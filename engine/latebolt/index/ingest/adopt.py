@@ -17,12 +17,13 @@ from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.passages import kept_cutting
 from latebolt.index.format.layout import COUNTS_TRUNCATED, Column, Manifest
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import verify_index
 from latebolt.index.store.codecs import check_columns, columns_of, restored
 from latebolt.index.store.merge_policy import LARGEST_MERGE
 from latebolt.index.store.segment import Segment
 from latebolt.index.store.segment_writer import SegmentWriter
-from latebolt.index.store.store import Snapshot, Store, read_manifest
+from latebolt.index.store.store import Snapshot, Store
 from latebolt.index.store.writer import Writer
 from latebolt.progress import progress_bar
 

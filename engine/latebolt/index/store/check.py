@@ -20,10 +20,10 @@ from latebolt.index.documents.texts_reader import DATABASE_ERRORS, TextsReader, 
 from latebolt.index.format import layout
 from latebolt.index.format.files import digest_of
 from latebolt.index.format.layout import FileRecord, Manifest, SegmentRecord
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.format.mmap_array import map_array, opened
 from latebolt.index.format.proof import check_offsets, check_passages
 from latebolt.index.store.segment import read_alive
-from latebolt.index.store.store import read_manifest
 
 _BLOCK: Final = 1 << 20
 _SEGMENT_FIX: Final = (

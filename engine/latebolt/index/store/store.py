@@ -16,13 +16,14 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from latebolt.errors import IndexCorrupt, IndexExists, IndexNotFound, IndexUnusable
+from latebolt.errors import IndexCorrupt, IndexExists, IndexUnusable
 from latebolt.index.documents.documents import plain_json
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import Column, Manifest, ModelRecord
 from latebolt.index.format.lock import writer_lock
-from latebolt.index.format.mmap_array import RESTORE, map_array, opened
+from latebolt.index.format.manifest_file import read_content, read_head, read_manifest
+from latebolt.index.format.mmap_array import RESTORE, map_array
 from latebolt.index.store.segment import Segment, lasting_files, open_segment, read_alive
 from latebolt.index.store.segment_writer import SegmentWriter
 from latebolt.index.store.writer import Writer
@@ -208,16 +209,16 @@ class Store:
             return self._current
         with self._lock:
             for _ in range(_TRIES):
-                content = _read_manifest_head(self.path, self._manifest_path)
+                content = read_head(self.path, self._manifest_path)
                 if content == self._head:
                     return self._current
-                content = _read_manifest(self.path)
+                content = read_content(self.path)
                 manifest = layout.decode_manifest(content, self.path / layout.MANIFEST)
                 try:
                     self._current = self._open(manifest)
                 except FileNotFoundError as error:
                     # Removed because a newer commit does not need it, or lost: only the manifest can tell.
-                    if _read_manifest(self.path) == content:
+                    if read_content(self.path) == content:
                         missing = Path(error.filename or error.args[0])
                         raise IndexCorrupt(missing, "existence", "a file", "nothing", RESTORE) from error
                     continue
@@ -328,48 +329,6 @@ class Store:
 
 
 _EMPTY: Final = Snapshot(Manifest(layout.FORMAT, layout.version_of(()), 0, 1, None, 0, 0, {}), {}, ())
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest of the index at `path`, without opening anything else.
-
-    Raises:
-        IndexNotFound: there is none.
-        IndexCorrupt: it is damaged or of another version.
-    """
-    return layout.decode_manifest(_read_manifest(path), path / layout.MANIFEST)
-
-
-def _read_manifest(path: Path) -> bytes:
-    with _explained(path), opened(path / layout.MANIFEST) as file:
-        return file.read()
-
-
-def _read_manifest_head(path: Path, manifest: str) -> bytes:
-    """The first bytes of the manifest, whose name the caller has put together: every search asks for them."""
-    with _explained(path):
-        try:
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(manifest, flags)
-            try:
-                return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
-            finally:
-                os.close(descriptor)
-        except (FileNotFoundError, NotADirectoryError):
-            raise
-        except OSError:  # the whole file tells what is wrong with it
-            return b""
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say that there is no index where there is no manifest."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise IndexNotFound(
-            f'{path}: there is no latebolt index here (no {layout.MANIFEST}). Make one with "latebolt index".'
-        ) from error
 
 
 def _refuse_existing(folder: Path) -> None:

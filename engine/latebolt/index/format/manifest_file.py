@@ -1,0 +1,56 @@
+"""Reads the manifest of an index from its file: whole, or the beginning that changes with each commit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from latebolt.errors import IndexNotFound
+from latebolt.index.format import layout
+from latebolt.index.format.layout import Manifest
+from latebolt.index.format.mmap_array import opened
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the index at `path`, without opening anything else.
+
+    Raises:
+        IndexNotFound: there is none.
+        IndexCorrupt: it is damaged or of another version.
+    """
+    return layout.decode_manifest(read_content(path), path / layout.MANIFEST)
+
+
+def read_content(path: Path) -> bytes:
+    """The manifest's bytes."""
+    with _explained(path), opened(path / layout.MANIFEST) as file:
+        return file.read()
+
+
+def read_head(path: Path, manifest: str) -> bytes:
+    """The first bytes of the manifest, whose name the caller has put together: every search asks for them."""
+    with _explained(path):
+        try:
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(manifest, flags)
+            try:
+                return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError:  # the whole file tells what is wrong with it
+            return b""
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say that there is no index where there is no manifest."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IndexNotFound(
+            f'{path}: there is no latebolt index here (no {layout.MANIFEST}). Make one with "latebolt index".'
+        ) from error
