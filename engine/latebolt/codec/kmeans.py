@@ -5,6 +5,8 @@ Seeded and reproducible for the same input and thread count. Knows nothing of co
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,8 +20,8 @@ SAMPLE_PER_CENTROID = 48  # more tokens a centroid no longer change what is foun
 
 def default_n_centroids(n_tokens: int) -> int:
     """Centroids for a corpus of so many tokens: a power of two near 8 * sqrt(n_tokens), 16 to 65,536."""
-    wanted = 8.0 * np.sqrt(max(n_tokens, 1))
-    return int(np.clip(2 ** round(np.log2(wanted)), 16, 65536))
+    wanted = round(math.log2(8 * math.sqrt(max(n_tokens, 1))))
+    return min(max(1 << wanted, 16), 65536)
 
 
 def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = ITERATIONS) -> Float32:

@@ -19,6 +19,8 @@ from latebolt.kernels import isa, native
 from latebolt.kernels.shapes import CODE_TILE, LEVEL_ZERO, MAX_QUERY_TOKENS, TILE, VECTORS, code_tile
 
 _FLOAT_PRODUCTS_A_NS, BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
+_NS_A_CODE = 6  # of reading and unpacking a token's codes
+_BYTES_A_NS = 12  # that a thread reads of what is in no cache of its own
 FEW = 4  # query tokens that share a vector at least
 
 
@@ -302,7 +304,7 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
     def work(first: int, last: int) -> None:
         kernel(address(query), len(blocks), address(rows), address(out), first, last)
 
-    cost = len(padded) * rows.shape[1] / _FLOAT_PRODUCTS_A_NS
+    cost = rows.shape[1] * max(len(padded) / _FLOAT_PRODUCTS_A_NS, 4 / _BYTES_A_NS)
     threads.run(np.arange(len(rows) + 1), cost, work, n_threads)
     return out
 
@@ -338,5 +340,5 @@ def maxsim_residual(
     n_tile = code_tile(_vectors(table.shape[1]))
     scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
     kernel = native.kernel(_residual_kernel(dim, bits, table.shape[1], parts))
-    cost = table.shape[1] // parts * dim / BYTE_PRODUCTS_A_NS
+    cost = _NS_A_CODE + table.shape[1] // parts * dim / BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

@@ -139,7 +139,7 @@ def test_what_only_words_find_reaches_the_top(tmp_path, rng, monkeypatch):
     texts[0] = "xylophone"
     index.add_vectors([f"{i:02}" for i in range(50)], TokenVectors.from_matrices(matrices), texts)
     request = searching.Request(k=1, mode="hybrid")
-    [hits] = index._find_all([(query, "xylophone")], request, searching.Trace(False))
+    [hits] = index._find_all([(query, "xylophone")], request)
     assert ids(hits) == ["00"] and 0.449 < hits[0].score < 0.45 + WORDS_WEIGHT
 
 

@@ -21,6 +21,9 @@ LEAST_LEVEL: Final = 32
 # the level.
 FIRST_ROUND: Final = 256
 PER_HIT: Final = 4
+# Up to so many query tokens, whose best documents stand far behind by centroids, the first round is twice it
+# and nearly always needed.
+FEW_TOKENS: Final = 16
 # From so many query tokens on, the later half of the first round may already show that the best stay.
 MANY: Final = 8
 # A search may end when the later half of what it scored left so many of the best documents as they were: so
@@ -118,24 +121,28 @@ def effort(work: Work, k: int) -> Effort:
     """How hard to look for the k best."""
     wanted = level(k)
     stable = min(2 * LEAST_LEVEL, max(LEAST_LEVEL // 2, STABLE_TOKENS // max(work.n_query, 1)))
-    misfit = default_n_centroids(work.n_stored) / max(work.n_centroids, 1)
-    first = max(FIRST_ROUND, math.isqrt(work.n_documents), PER_HIT * wanted)
-    first = int(first * min(max(misfit, 1), MOST_MISFIT))
+    least = least_documents(work, wanted)
     return Effort(
-        first,
-        first if work.n_query < MANY else first // 2,
+        2 * least if work.n_query <= FEW_TOKENS else least,
+        least if work.n_query < MANY else least // 2,
         wanted,
         stable * wanted // LEAST_LEVEL,
-        max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 2 * PER_HIT * wanted),
+        max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 4 * PER_HIT * wanted),
     )
+
+
+def least_documents(work: Work, wanted: int) -> int:
+    """Documents that are scored at least before the best `wanted` may be known."""
+    misfit = default_n_centroids(work.n_stored) / max(work.n_centroids, 1)
+    least = max(FIRST_ROUND, math.isqrt(work.n_documents), PER_HIT * wanted)
+    return int(least * min(max(misfit, 1), MOST_MISFIT))
 
 
 def expected_documents(work: Work) -> float:
     """About how many documents a pruned search scores exactly: more for few query tokens, whose best
     documents stand far behind by centroids."""
-    look = effort(work, 1)
-    rounds = look.first + ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
-    return min(rounds, look.most, work.n_documents)
+    rounds = ROUNDS_A_ROOT * math.sqrt(work.n_documents) / max(work.n_query, 1)
+    return min(least_documents(work, level(1)) + rounds, effort(work, 1).most, work.n_documents)
 
 
 def decide(work: Work, costs: Costs = COSTS) -> Plan:

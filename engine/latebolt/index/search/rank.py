@@ -15,7 +15,7 @@ from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
 from latebolt.index.search.candidates import plan_probes, visit
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import Effort, Work, decide, effort, expected_documents
+from latebolt.index.search.planning import Effort, Work, decide, effort, expected_documents, least_documents
 from latebolt.index.search.stages import Refined, Rows, Scores, best_scores, refine, top_documents
 from latebolt.index.store.segment import Segment
 
@@ -135,8 +135,8 @@ def _by_lists(
         return None
     work, look = wish
     allowed = _allowed(segment, rows)
-    n_probes = FIRST_PROBES
-    wanted = round(max(CANDIDATES_A_DOCUMENT * look.first, 2 * expected_documents(work)))
+    n_probes, at_least = FIRST_PROBES, least_documents(work, look.wanted)
+    wanted = round(max(CANDIDATES_A_DOCUMENT * at_least, 2 * expected_documents(work)))
     best: Scores | None = None
     while True:
         probes = plan_probes(scores, lists.offsets, n_probes)

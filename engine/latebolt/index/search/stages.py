@@ -54,12 +54,13 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
     return np.sort(scores if documents is None else scores[best_of_each(scores, documents)])[-k:]
 
 
-ROUNDS_AT_ONCE = 8  # so many times what is asked for is put in order at once: nearly always enough
+ROUNDS_AT_ONCE = 4  # so many times what is asked for is put in order at once: nearly always enough
 # Of the documents that are not scored, so many may be expected to be among the best when rounds end.
 MISSED = 0.03
 # A round ends at least and at most at so many times the documents of all before it.
 LEAST_STEP, MOST_STEP = 1.25, 2.0
 MOST_GROUPS = 512
+SAMPLE = 1024  # scores that tell about where the best of many begin
 
 
 class Refined(NamedTuple):
@@ -117,14 +118,16 @@ def _ahead(order: _Order, stop: int, scores: Scores, least: float) -> int:
     above the true one beyond two standard deviations. Rows are looked at in groups, each as its best one.
     """
     over = scores[stop // 2 :] - order.scores[stop // 2 : stop]
-    deviation = max(float(over.std()), 1e-6)
+    mean = float(over.sum()) / len(over)
+    over -= np.float32(mean)
+    deviation = max(math.sqrt(float(over.dot(over)) / len(over)), 1e-6)
     group = 1 + (len(order.rows) - stop) // MOST_GROUPS
-    best = order.scores[stop::group]
-    z = np.maximum((least - float(over.mean()) - best) / deviation, 0)
-    chances = group * np.exp(-((0.3842 * z + 0.7640) * z + 0.6964))
+    z = np.maximum((np.float32(least - mean) - order.scores[stop::group]) * np.float32(1 / deviation), 0)
+    chances = np.exp(-((np.float32(0.3842) * z + np.float32(0.7640)) * z + np.float32(0.6964)))
     unordered = order.n - len(order.rows)
-    rest = np.cumsum(chances[::-1], dtype=np.float64)[::-1]
-    return group * int(np.count_nonzero(rest + unordered / group * chances[-1] >= MISSED))
+    rest = chances[::-1].cumsum(dtype=np.float64)  # from the last one on
+    enough = MISSED / group - unordered / group * float(chances[-1])
+    return group * int(len(rest) - rest.searchsorted(enough))
 
 
 def _is_stable(
@@ -170,11 +173,26 @@ class _Order:
     def _sort(self, wanted: int) -> None:
         """Whole numbers are sorted several times as fast as positions by their scores: the bits of a score,
         turned so that they order as it does, over those of its position."""
-        bits = (self._approximate + np.float32(0)).view(np.int32)  # -0 is 0
+        scores, rows = self._approximate, self._likely(wanted)
+        if rows is not None:
+            scores = scores[rows]
+        bits = (scores + np.float32(0)).view(np.int32)  # -0 is 0
         falling = ~(bits ^ (bits >> 31 & 0x7FFFFFFF))
-        keys = (falling.astype(np.int64) << 32) | np.arange(len(falling))
-        if wanted < len(keys):
+        keys = (falling.astype(np.int64) << 32) | (np.arange(len(falling)) if rows is None else rows)
+        if rows is None and wanted < len(keys):
             keys = np.partition(keys, wanted - 1)[:wanted]
         keys.sort()
         self.rows = keys & 0xFFFFFFFF
         self.scores = self._approximate[self.rows]
+
+    def _likely(self, wanted: int) -> Rows | None:
+        """The rows of all scores from one on that a sample says has `wanted` at least; None where it has not,
+        or there are too few to ask."""
+        sample = self._approximate[:: max(self.n // SAMPLE, 1)]
+        share = wanted / self.n
+        place = math.ceil(len(sample) * share + 3 * math.sqrt(len(sample) * share))
+        if place >= len(sample) or len(sample) == self.n:
+            return None
+        least = np.partition(sample, len(sample) - place)[len(sample) - place]
+        rows = np.flatnonzero(self._approximate >= least)
+        return rows if len(rows) >= wanted else None
