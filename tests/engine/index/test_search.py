@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors
 from latebolt.index.search.planning import Effort
-from latebolt.index.search.stages import refine, top_k
+from latebolt.index.search.stages import SAMPLE, _Order, refine, top_k
 
 
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 12))
@@ -19,6 +19,25 @@ def test_top_k_keeps_every_equal_of_the_last(values, k):
     assert list(scores[best]) == sorted(scores[best], reverse=True)
     least = sorted(values, reverse=True)[:k][-1] if values else 0
     assert set(best.tolist()) == {i for i, value in enumerate(values) if value >= least}
+
+
+@given(
+    st.integers(1, 6 * SAMPLE),
+    st.integers(1, 7 * SAMPLE),
+    st.integers(0, 1000),
+    st.sampled_from([1, 3, 10**6]),
+    st.booleans(),
+)
+def test_an_order_begins_with_the_best_whatever_the_sample_says(n, wanted, seed, kinds, ascending):
+    """By score, equals by position: few kinds make ties, and scores in order mislead nobody."""
+    rng = np.random.default_rng(seed)
+    scores = (rng.integers(-kinds, kinds, n) / kinds).astype(np.float32)
+    if ascending:
+        scores.sort()
+    order = _Order(scores, None)
+    assert order.reach(wanted) == min(wanted, n) <= len(order.rows)
+    np.testing.assert_array_equal(order.rows, np.argsort(-scores, kind="stable")[: len(order.rows)])
+    np.testing.assert_array_equal(order.scores, scores[order.rows])
 
 
 @given(st.integers(0, 400), st.integers(1, 8), st.integers(0, 1000), st.floats(0, 0.3))
