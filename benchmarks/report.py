@@ -456,6 +456,36 @@ def table_serve(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def table_search_before(rows: list[dict[str, Any]]) -> str:
+    """Searches now and then, by length of question."""
+    first = rows[0]
+    body = []
+    for row in rows:
+        cells = [f"{row[f'{name}, {what} ms']:.2f}" for what in ("mean", "p50") for name in ("before", "now")]
+        times = [f"{row[f'now, {what} ms'] / row[f'before, {what} ms']:.2f}" for what in ("mean", "p50")]
+        shares = [f"{row[f'{name}, of the best ten']:.3f}" for name in ("before", "now")]
+        body.append([f"{row['words']}", *cells[:2], times[0], *cells[2:], times[1], *shares])
+    numbers = [
+        "mean ms before",
+        "now",
+        "times",
+        "median before",
+        "now",
+        "times",
+        "of the best ten before",
+        "now",
+    ]
+    return "\n".join(
+        [
+            f"A search that finds what is there, beside the one of {first['before']} in the same run: "
+            f"{first['documents']:,} documents, {first['tokens']:,} tokens, 2 bit, by words of a question; "
+            "single words are those that 3 to 20 documents hold (`python benchmarks/search_before.py`):",
+            "",
+            *_table("words", numbers, body),
+        ]
+    )
+
+
 def table_second_run(rows: list[dict[str, Any]]) -> str:
     """Seconds and encoded texts of three runs over a folder, and what is wrong afterwards."""
     judged = (
@@ -512,6 +542,7 @@ TABLES = {
     "vocabulary": table_vocabulary,
     "maxsim": table_maxsim,
     "search": table_search,
+    "search_before": table_search_before,
     "scale": table_scale,
     "storage": table_storage,
     "memory": table_memory,

@@ -1,10 +1,10 @@
 """How long does a search take beside an earlier commit, and what of the best ten does each find?
 
-Processes of both trees have the same vectors (those of `search.py`, at LATEBOLT_DATA), an index each that they
-made themselves, and answer the same questions in turn, so that what else the machine does meets both. Of each
-question the least of four times counts, after one that is not counted. Questions are those of `search.py`: rare
-words, and stretches of 2, 4, 8 and 16 words of documents. The share of the best ten is that of the same tree's
-exhaustive search.
+Processes of both trees have the same vectors (those of `search.py`, at LATEBOLT_DATA), an index each that
+they made themselves, and answer the same questions in turn, so that what else the machine does meets both. Of
+each question the least of four times counts, after one that is not counted. Questions are those of
+`search.py`: rare words, and stretches of 2, 4, 8 and 16 words of documents. The share of the best ten is that
+of the same tree's exhaustive search.
 
 `git worktree add ../before 649e45c; python benchmarks/search_before.py --before ../before` compares with the
 commit before searches were made to score more.
@@ -98,7 +98,8 @@ def main() -> None:
                 times, shares = np.array(answers).T
                 row |= {f"{name}, p50 ms": float(np.median(times)), f"{name}, mean ms": float(times.mean())}
                 row[f"{name}, of the best ten"] = float(shares.mean())
-            row["times as long"] = row["now, p50 ms"] / row["before, p50 ms"]
+            for what in ("mean", "p50"):
+                row[f"times as long, {what}"] = row[f"now, {what} ms"] / row[f"before, {what} ms"]
             rows.append(row | {name: facts[name] for name in ("documents", "tokens")})
         for process in processes.values():
             process.communicate()

@@ -82,6 +82,12 @@ def test_quick_on_real_collections(collections, name):
     assert "p50_ms" in run_quick(name, data=collections)
 
 
+@pytest.mark.slow
+@pytest.mark.data
+def test_quick_beside_an_earlier_commit(collections):
+    assert "times as long" in run_quick("search_before", "--before", BENCHMARKS.parent, data=collections)
+
+
 def test_rows_of_another_processor_or_of_contenders_that_took_part_are_not_kept(tmp_path, monkeypatch):
     harness = benchmark("harness", monkeypatch)
     monkeypatch.setattr(harness, "RESULTS", tmp_path)

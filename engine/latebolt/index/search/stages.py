@@ -54,7 +54,8 @@ def best_scores(scores: Scores, documents: Rows | None, k: int) -> Scores:
     return np.sort(scores if documents is None else scores[best_of_each(scores, documents)])[-k:]
 
 
-ROUNDS_AT_ONCE = 4  # so many times what is asked for is put in order at once: nearly always enough
+# So many times what is asked for is put in order at first, which is nearly always enough, and later.
+FIRST_SEEN, SEEN = 4, 2
 # Of the documents that are not scored, so many may be expected to be among the best when rounds end.
 MISSED = 0.03
 # A round ends at least and at most at so many times the documents of all before it.
@@ -159,8 +160,8 @@ class _Order:
         `rows` where they do not reach so far."""
         n, rows_wanted = self.n, wanted
         while True:
-            if len(self.rows) < min(int(MOST_STEP * rows_wanted), n):  # what may come next has to be seen
-                self._sort(min(n, ROUNDS_AT_ONCE * rows_wanted))
+            if len(self.rows) < min(SEEN * rows_wanted, n):  # what may come next has to be seen
+                self._sort(min(n, (SEEN if len(self.rows) else FIRST_SEEN) * rows_wanted))
             if self._documents is None:
                 return min(wanted, n)
             first = np.sort(np.unique(self._documents[self.rows], return_index=True)[1])
