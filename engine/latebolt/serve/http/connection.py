@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from latebolt.serve.http.half_closed import HalfClosing
 
 _MOST_HEAD_BYTES: Final = 1 << 16
 
 
-def connection_class(head_seconds: float) -> type[HttpToolsProtocol]:
+def connection_class(head_seconds: float) -> type[HalfClosing]:
     """The protocol that uvicorn runs for each connection.
 
     Args:
         head_seconds: from the connection, or from the first byte of a later request, to the end of the head.
     """
 
-    class Connection(HttpToolsProtocol):
+    class Connection(HalfClosing):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
             self._head_timer: asyncio.TimerHandle | None = None
