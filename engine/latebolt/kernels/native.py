@@ -170,7 +170,17 @@ def _write_cached(path: Path, code: bytes) -> None:
     try:
         caches.write(path, hashlib.blake2b(code, digest_size=_DIGEST).digest() + code)
     except OSError as error:
-        logger.info("kernel cache not written: %s", error)
+        _tell_not_kept(cache_folder(), error.strerror or str(error))
+
+
+@functools.cache  # once a process and folder: what hinders one kernel hinders all
+def _tell_not_kept(folder: Path, why: str) -> None:
+    logger.info(
+        "kernels cannot be kept in %s (%s), and are compiled at each start. Name a folder that can be "
+        "written in LATEBOLT_CACHE.",
+        folder,
+        why,
+    )
 
 
 def object_code(name: str, isa: str) -> tuple[bytes, bool]:

@@ -17,6 +17,7 @@ import pytest
 
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa, native
+from latebolt.kernels.shapes import N_ARGUMENTS
 
 
 @pytest.fixture
@@ -49,6 +50,17 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
     monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file"))
     code, was_cached = native.object_code("maxsim_float32", isa.active())
     assert code and not was_cached
+
+
+def test_that_it_cannot_be_written_is_told_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(native, "compile_object", lambda *_: b"code")
+    with caplog.at_level("INFO", "latebolt"):
+        for name in sorted(N_ARGUMENTS):
+            native.object_code(name, isa.active())
+    [told] = caplog.messages
+    assert str(tmp_path) in told and "LATEBOLT_CACHE" in told and len(N_ARGUMENTS) > 4
 
 
 @pytest.mark.parametrize("place", (".o", "key", "kernels", "root"))
