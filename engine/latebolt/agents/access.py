@@ -29,7 +29,9 @@ class Access:
         except Problem as problem:
             await _refuse(problem, send)
             return
-        await self._app({**scope, RIGHT: right}, receive, send)
+        # A slash more is no other place: Starlette would redirect to it, by an address that a proxy hides.
+        path = scope["path"].rstrip("/") or "/"
+        await self._app({**scope, RIGHT: right, "path": path}, receive, send)
 
     def _right(self, scope: Scope) -> str:
         headers = [(name, value.decode("latin-1")) for name, value in scope["headers"]]
@@ -44,10 +46,10 @@ class Access:
         origin = single[b"origin"]
         if origin and urlsplit(origin).netloc.lower() != single[b"host"].lower():
             raise Problem(403, "pages of other origins may not ask this server.")
-        right = self._keys.right_of(single[b"authorization"])
-        if right is None:
+        holder = self._keys.holder_of(single[b"authorization"])
+        if holder is None:
             raise no_key() if not given(single[b"authorization"]) else wrong_key()
-        return right
+        return holder.right
 
 
 async def _refuse(problem: Problem, send: Send) -> None:

@@ -67,6 +67,7 @@ def mcp_command(
     from latebolt.agents.collections import Collections, named
     from latebolt.agents.server import PATH, http_server, make_app, serve_stdio
     from latebolt.agents.tools import Toolbox
+    from latebolt.serve import hangup
     from latebolt.serve.keys import Keys
     from latebolt.serve.listening import listening, url_of
     from latebolt.serve.settings import is_loopback
@@ -96,12 +97,23 @@ def mcp_command(
             "127.0.0.1."
         )
 
+    hung_up = hangup.HangUp()
+
     async def answer_http() -> None:
         collections = Collections(folders, device, threads)
         try:
             with listening(host, port, "Choose another place with --http.") as listener:
                 note(f"latebolt: agents are answered at {url_of(listener)}{PATH}")
                 server = http_server(make_app(toolbox(collections), known, is_loopback(host)))
+
+                def hear() -> None:
+                    if hung_up.is_end():
+                        server.should_exit = True
+                    else:
+                        known.reload()
+
+                if hangup.SIGNAL is not None:
+                    asyncio.get_running_loop().add_signal_handler(hangup.SIGNAL, hear)
                 await server.serve(sockets=[listener])
         finally:
             await collections.close()

@@ -1,7 +1,8 @@
 """Bearer keys: who may read (rank, search, look) and who may also write (change indexes).
 
 Keys come from a file, read again when it changes, and from a setting. Only their digests are kept, and every
-one of them is compared, in constant time. A line is one key, whatever characters it is made of.
+one of them is compared, in constant time. A line is one key, whatever characters it is made of. What logs say
+of a key is its label, which stands in a comment before it, or the number of its line.
 """
 
 from __future__ import annotations
@@ -11,51 +12,96 @@ import hmac
 import logging
 import re
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from latebolt.errors import InvalidInput
 from latebolt.serve import log
 
 Right = Literal["read", "write"]
+# 95 bits of a key drawn from letters and digits: no number of requests finds it.
+LEAST_CHARACTERS: Final = 16
 
 # A key, and the right as a word of its own behind it.
 _LINE: Final = re.compile(r"(?P<key>.*?)(?:[ \t]+(?P<right>read|write))?")
 # What every client sends in a header as it is, and every proxy hands on.
 _SENDABLE: Final = re.compile(r"[ -~]+")
+_LABEL: Final = re.compile(r"#\s*label:\s*(?P<label>[!-~](?:[ -~]{0,62}[!-~])?)\s*")
 
 
-def parse(text: str, where: str) -> dict[bytes, Right]:
-    """Digest -> right, of lines `KEY`, `KEY read` or `KEY write`; KEY alone may write.
+class Holder(NamedTuple):
+    """Whose key it is, for logs, and what it may."""
+
+    label: str
+    right: Right
+
+
+class KeysUnfit(InvalidInput):
+    """Keys that cannot come into force.
+
+    Args:
+        place: the file or setting.
+        why: a sentence, which holds no key.
+        line: the number of the line that it is about; 0 for the whole.
+    """
+
+    def __init__(self, place: str, why: str, line: int = 0) -> None:
+        super().__init__(f"{place}, line {line}: {why}" if line else f"{place}: {why}")
+        self.why, self.line = why, line
+
+
+def parse(text: str, where: str, unlabelled: str = "line") -> dict[bytes, Holder]:
+    """Digest -> holder, of lines `KEY`, `KEY read` or `KEY write`; KEY alone may write.
 
     A line that begins with # is a comment, an empty one nothing; white space around a line does not count.
+    The comment `# label: NAME`, with up to 64 printable ASCII characters, labels the next key; one that gives
+    away a part of it does not count.
 
+    Args:
+        where: the file or setting, for errors.
+        unlabelled: what the label of a key without one says before the number of its line.
     Raises:
-        InvalidInput: a line holds no key, one that no header can carry, or one that has another right in
-            another line; names its number, never the key.
+        KeysUnfit: a line holds no key, a short one, one that no header can carry, or one that has another
+            right in another line; names its number, never the key.
     """
-    found: dict[bytes, Right] = {}
+    found: dict[bytes, Holder] = {}
+    label = ""
     for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         line = raw.strip(" \t\r")
         if not line or line.startswith("#"):
+            said = _LABEL.fullmatch(line)
+            label = said["label"] if said else label
             continue
-        place = f"{where}, line {number}"
-        if line in ("read", "write"):
-            raise InvalidInput(f'{place}: has "{line}" and no key before it.')
-        parts = _LINE.fullmatch(line)
-        if parts is None or not _SENDABLE.fullmatch(parts["key"]):
-            raise InvalidInput(
-                f"{place}: a key is sent in a header, so it should be of ASCII letters, digits, punctuation "
-                "and spaces. Make another one."
+        key, right = _parts(line, where, number)
+        if not label or label in key or key in label:
+            label = f"{unlabelled} {number}"
+        holder, label = Holder(label, right), ""
+        known = found.setdefault(_digest(key), holder)
+        if known.right != right:
+            raise KeysUnfit(
+                where, "gives a key of a line before another right. Leave one of them out.", number
             )
-        digest, right = _digest(parts["key"]), _right(parts["right"])
-        if found.get(digest, right) != right:
-            raise InvalidInput(f"{place}: gives a key of a line before another right. Leave one of them out.")
-        found[digest] = right
     return found
 
 
-def _right(word: str | None) -> Right:
-    return "read" if word == "read" else "write"
+def _parts(line: str, where: str, number: int) -> tuple[str, Right]:
+    if line in ("read", "write"):
+        raise KeysUnfit(where, f'has "{line}" and no key before it.', number)
+    parts = _LINE.fullmatch(line)
+    if parts is None or not _SENDABLE.fullmatch(parts["key"]):
+        raise KeysUnfit(
+            where,
+            "a key is sent in a header, so it should be of ASCII letters, digits, punctuation and spaces. "
+            "Make another one.",
+            number,
+        )
+    if len(parts["key"]) < LEAST_CHARACTERS:
+        raise KeysUnfit(
+            where,
+            f"the key has fewer than {LEAST_CHARACTERS} characters, which earlier versions took, and may be "
+            'guessed. Make another one with "openssl rand -base64 32".',
+            number,
+        )
+    return parts["key"], "read" if parts["right"] == "read" else "write"
 
 
 def given(authorization: str) -> str:
@@ -71,13 +117,13 @@ class Keys:
         text: keys of the setting.
         file: their file, or None.
     Raises:
-        InvalidInput: the file cannot be read or holds no key, or a line does not fit.
+        KeysUnfit: the file cannot be read or holds no key, or a line does not fit.
     """
 
     def __init__(self, text: str, file: Path | None) -> None:
-        self._fixed, self._file = parse(text, "keys"), file
+        self._fixed, self._file = parse(text, "keys", "setting, line"), file
         self._stamp: object = None
-        self._read: dict[bytes, Right] = {}
+        self._read: dict[bytes, Holder] = {}
         if file is not None:
             self._stamp = self._stamp_of(file)
             self._read = self._load(file)
@@ -87,47 +133,60 @@ class Keys:
         """Whether a request needs a key."""
         return bool(self._fixed) or self._file is not None
 
-    def right_of(self, authorization: str) -> Right | None:
-        """The right of a request with that header; None for no key or a wrong one."""
+    def holder_of(self, authorization: str) -> Holder | None:
+        """Whose key a request with that header has; None for no key or a wrong one."""
         self._refresh()
         key = given(authorization)
         if not key:
             return None
-        digest, right = _digest(key), None
-        for known, its_right in [*self._fixed.items(), *self._read.items()]:
+        digest, holder = _digest(key), None
+        for known, its_holder in [*self._fixed.items(), *self._read.items()]:
             if hmac.compare_digest(digest, known):
-                right = its_right
-        return right
+                holder = its_holder
+        return holder
+
+    def reload(self) -> None:
+        """Read the file now, whether it has changed or not, and say in the log how that went."""
+        if self._file is None:
+            log.event("keys not read", logging.WARNING, reason="there is no file of keys.")
+            return
+        self._stamp = None
+        self._refresh()
 
     def _refresh(self) -> None:
         if self._file is None:
             return
+        stamp = self._stamp_of(self._file)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
         try:
-            stamp = self._stamp_of(self._file)
-            if stamp == self._stamp:
-                return
-            self._stamp = stamp
             self._read = self._load(self._file)
             log.event("keys read again", keys=len(self._read))
-        except InvalidInput as error:  # the keys that were in force stay so until the file is whole
-            log.event("keys not read", logging.ERROR, reason=type(error).__name__)
+        except KeysUnfit as error:  # the keys that were in force stay so until the file is whole
+            place = {"line": error.line} if error.line else {}
+            log.event("keys not read", logging.ERROR, reason=error.why, **place)
 
     @staticmethod
     def _stamp_of(file: Path) -> object:
+        """What changes when the file does; why it cannot be looked at, where it cannot."""
         try:
             status = file.stat()
         except OSError as error:
-            raise InvalidInput(f"{file}: the file of keys cannot be read ({error.strerror}).") from error
+            return error.strerror
         return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
     @staticmethod
-    def _load(file: Path) -> dict[bytes, Right]:
+    def _load(file: Path) -> dict[bytes, Holder]:
         try:
-            found = parse(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput(f"{file}: the file of keys cannot be read ({error}).") from error
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise KeysUnfit(str(file), f"the file of keys cannot be read ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise KeysUnfit(str(file), "the file of keys is not UTF-8.") from error
+        found = parse(text, str(file))
         if not found:
-            raise InvalidInput(f"{file}: holds no key. Put one in it, or leave out --keys-file.")
+            raise KeysUnfit(str(file), "holds no key. Put one in it, or leave out --keys-file.")
         return found
 
 

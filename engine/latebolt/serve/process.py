@@ -1,11 +1,13 @@
 """Runs the server: checks what must hold before it listens, then one process, or several and who minds them.
 
 Processes share the listening socket and the model's file in the page cache; each has a graph and an engine of
-its own. SIGTERM lets what runs finish, refuses what is new, and ends with exit code 0.
+its own. SIGTERM lets what runs finish, refuses what is new, and ends with exit code 0. SIGHUP has
+the keys read again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import logging
@@ -31,7 +33,8 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from latebolt.encoder import model_folder
 from latebolt.errors import InvalidInput, LateboltError
-from latebolt.serve import log, metrics
+from latebolt.serve import hangup, log, metrics
+from latebolt.serve.hangup import HangUp
 from latebolt.serve.http.app import make_app
 from latebolt.serve.http.connection import connection_class
 from latebolt.serve.keys import Keys
@@ -54,6 +57,7 @@ def run(settings: Settings) -> int:
         InvalidInput: the settings do not go together, or another server has the data folder.
         ModelError: there is no such model.
     """
+    hung_up = HangUp()
     log.set_up(settings.log_level)
     keys = _keys(settings)
     _check_reach(settings, keys)
@@ -73,8 +77,8 @@ def run(settings: Settings) -> int:
             else "none: everybody who reaches this address may read and write",
         )
         if settings.workers == 1:
-            return _serve(settings, keys, listener)
-        return _supervise(settings, listener)
+            return _serve(settings, keys, listener, hung_up.is_end)
+        return _supervise(settings, listener, hung_up.is_end)
 
 
 def _keys(settings: Settings) -> Keys:
@@ -125,6 +129,19 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
+        self.hangs_up: Callable[[], bool] = lambda: False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        if hangup.SIGNAL is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(hangup.SIGNAL, self._hear_hangup)
+
+    def _hear_hangup(self) -> None:
+        if self.hangs_up():
+            self.handle_exit(signal.SIGTERM, None)
+        else:
+            self.service.keys.reload()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn."""
@@ -132,15 +149,20 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(settings: Settings, keys: Keys, listener: socket.socket) -> int:
-    """One process, until a signal."""
+def _serve(
+    settings: Settings, keys: Keys, listener: socket.socket, is_end: Callable[[], bool] = lambda: False
+) -> int:
+    """One process, until a signal; SIGHUP is one where `is_end`."""
+    hangup.hear(lambda: None)
     # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: None)
     # A request passes from thread to thread, and at each step may wait so long for one that runs Python.
     sys.setswitchinterval(_SWITCH_SECONDS)
     server = make_server(settings, keys, _settle_memory)
+    server.hangs_up = is_end
     server.run(sockets=[listener])
+    hangup.hear(lambda: None)  # the loop that heard it is closed
     if server.service.failure is not None:
         raise server.service.failure
     log.event("stopped")
@@ -195,7 +217,7 @@ def _work(settings: Settings, listener: socket.socket) -> None:
     raise SystemExit(code)
 
 
-def _supervise(settings: Settings, listener: socket.socket) -> int:
+def _supervise(settings: Settings, listener: socket.socket, is_end: Callable[[], bool]) -> int:
     """Several processes; one that dies is replaced, one whose model cannot be loaded ends them all."""
     stopping = threading.Event()
     for sig in _SIGNALS:
@@ -206,10 +228,22 @@ def _supervise(settings: Settings, listener: socket.socket) -> int:
 
     def begin() -> BaseProcess:
         process = context.Process(target=_work, args=(settings, listener), name="latebolt-worker")
-        process.start()
+        with hangup.held_up():
+            process.start()
         return process
 
     processes = [begin() for _ in range(settings.workers)]
+
+    def hear_hangup() -> None:
+        if is_end():
+            stopping.set()
+            return
+        for process in processes:
+            if process.pid is not None and hangup.SIGNAL is not None:
+                with contextlib.suppress(ProcessLookupError):  # it is just being replaced
+                    os.kill(process.pid, hangup.SIGNAL)
+
+    hangup.hear(hear_hangup)
     try:
         code = _keep_running(processes, begin, stopping, metrics_folder)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -83,6 +84,25 @@ def process(
         if running.poll() is None:
             running.send_signal(signal.SIGKILL)
         running.communicate()
+
+
+class Lines:
+    """The log of a process that writes it to a pipe, read as it comes."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self.text: list[str] = []
+        assert server.stderr is not None
+        self._stream = os.fdopen(os.dup(server.stderr.fileno()), errors="replace")  # another closes its own
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with self._stream:
+            self.text.extend(self._stream)
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        """The lines of an event so far."""
+        lines = [json.loads(line) for line in list(self.text) if line.startswith("{") and line.endswith("\n")]
+        return [line for line in lines if line["event"] == event]
 
 
 def is_ready(client: httpx.Client) -> bool:

@@ -39,6 +39,7 @@ from latebolt.errors import InvalidInput
 from readme_snippets import PROJECT, snippets
 
 KEY = "a key, with spaces"
+READER = "a-key-that-may-read"
 CITIES = [
     {"id": "paris", "text": "Paris is the capital of France.", "metadata": {"since": 987}},
     {"id": "berlin", "text": "Berlin is the capital of Germany.", "since": 1990},
@@ -73,7 +74,7 @@ def make(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("client"), keys=f"{KEY}\nreader read") as running:
+    with serving(tmp_path_factory.mktemp("client"), keys=f"{KEY}\n{READER} read") as running:
         yield running
 
 
@@ -150,7 +151,7 @@ def test_an_explained_search_is_the_librarys(guarded: Running, cities: str, make
 
 def test_rerank(guarded: Running, make: Any, encoder: Encoder):
     passages = [city["text"] for city in CITIES]
-    with make(guarded.url, "reader") as client:
+    with make(guarded.url, READER) as client:
         hits = client.rerank("German capital", passages, k=2)
     expected = encoder.rerank("German capital", passages, k=2)
     assert [(hit.id, hit.text) for hit in hits] == [(hit.id, hit.text) for hit in expected]
@@ -184,7 +185,7 @@ def test_what_the_server_says_is_said(guarded: Running, cities: str, make: Any):
         with pytest.raises(RequestInvalid, match="text") as told:
             client.add_documents(cities, documents, batch_documents=2)
         assert told.value.__notes__ == ["2 documents are known to have been added before."]
-    with make(guarded.url, "reader") as client:
+    with make(guarded.url, READER) as client:
         assert client.search(cities, "Rome", k=1)[0].id == "rome"
         assert client.get_documents(cities, ["rome"])[0].text == CITIES[2]["text"]
         with pytest.raises(ServerError, match="may only read") as told:

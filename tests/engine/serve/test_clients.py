@@ -8,7 +8,7 @@ from test_jina import PASSAGES, QUERY
 
 from latebolt import Encoder
 
-KEY = "key-of-a-client"
+KEY = "a-key-of-a-client"
 
 
 @pytest.fixture(scope="module")

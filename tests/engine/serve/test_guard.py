@@ -18,6 +18,7 @@ from latebolt.serve import log, metrics
 
 SLOW = {"query": "a", "documents": ["many words " * 120] * 250}  # seconds of work
 QUICK = {"query": "a", "documents": ["b"]}
+READER, WRITER, OTHER = "a-reader-of-a-test", "a-writer-of-a-test", "a-newer-key-of-a-test"
 
 
 def authorised(key: str) -> dict[str, str]:
@@ -26,7 +27,7 @@ def authorised(key: str) -> dict[str, str]:
 
 def test_keys(tmp_path: Path):
     file = tmp_path / "keys.txt"
-    file.write_text("reader read\nwriter write\n")
+    file.write_text(f"{READER} read\n{WRITER} write\n")
     with serving(tmp_path / "data", keys_file=str(file)) as running:
         client = running.client
         for path in ("/health", "/ready", "/", "/openapi.json"):
@@ -40,14 +41,14 @@ def test_keys(tmp_path: Path):
         assert "needed" not in wrong.json()["detail"]
         assert client.get("/metrics").status_code == 401
         assert client.get("/v1/nothing").status_code == 401
-        assert client.post("/v1/rerank", json=QUICK, headers=authorised("reader")).status_code == 200
-        made = client.post("/v1/indexes", json={"name": "a"}, headers=authorised("reader"))
+        assert client.post("/v1/rerank", json=QUICK, headers=authorised(READER)).status_code == 200
+        made = client.post("/v1/indexes", json={"name": "a"}, headers=authorised(READER))
         assert (made.status_code, made.json()["code"]) == (403, "forbidden")
-        assert client.post("/v1/indexes", json={"name": "a"}, headers=authorised("writer")).status_code == 201
-        assert client.delete("/v1/indexes/a", headers=authorised("reader")).status_code == 403
-        file.write_text("other write\n")
-        assert client.get("/v1/models", headers=authorised("reader")).status_code == 401
-        assert client.get("/v1/models", headers=authorised("other")).status_code == 200
+        assert client.post("/v1/indexes", json={"name": "a"}, headers=authorised(WRITER)).status_code == 201
+        assert client.delete("/v1/indexes/a", headers=authorised(READER)).status_code == 403
+        file.write_text(f"{OTHER} write\n")
+        assert client.get("/v1/models", headers=authorised(READER)).status_code == 401
+        assert client.get("/v1/models", headers=authorised(OTHER)).status_code == 200
         described = client.get("/openapi.json").json()
         assert described["paths"]["/v1/rerank"]["post"]["security"] == [{"key": []}]
         assert "security" not in described["paths"]["/health"]["get"]
@@ -152,7 +153,7 @@ def test_many_clients_at_once_get_their_own_answers(running: Running):
 def test_pages_of_other_origins_are_let_in_only_when_told(running: Running, tmp_path: Path):
     asking = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in running.client.options("/v1/rerank", headers=asking).headers
-    with serving(tmp_path, keys="key", cors="https://a.example") as open_:
+    with serving(tmp_path, keys=WRITER, cors="https://a.example") as open_:
         allowed = open_.client.options("/v1/rerank", headers=asking)
         assert allowed.headers["access-control-allow-origin"] == "https://a.example"
         refused = open_.client.post("/v1/rerank", json=QUICK, headers={"Origin": "https://a.example"})
@@ -254,7 +255,7 @@ def test_two_hosts_are_refused(running: Running):
 
 
 def test_what_needs_no_key_takes_no_large_body(tmp_path: Path):
-    with serving(tmp_path, keys="key") as running:
+    with serving(tmp_path, keys=WRITER) as running:
         for path in ("/health", "/", "/nothing"):
             refused = running.client.post(path, content=b" " * 100_000)
             assert (refused.status_code, refused.json()["code"]) == (413, "too_large")

@@ -1,14 +1,13 @@
-"""Depth of nesting, keys and settings: what is decided without a server."""
+"""Depth of nesting, rights and settings: what is decided without a server."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt.cli import run
@@ -17,7 +16,6 @@ from latebolt.errors import InvalidInput
 from latebolt.serve import process
 from latebolt.serve.http.guard import right_needed
 from latebolt.serve.http.limits import depth_of
-from latebolt.serve.keys import Keys, parse
 from latebolt.serve.settings import Settings, variable
 
 JSON = st.recursive(
@@ -42,79 +40,6 @@ def test_depth_of_malice_is_found_in_time(body: bytes):
     start = time.thread_time()
     depth_of(body, enough=0)
     assert time.thread_time() - start < 2
-
-
-def test_keys_of_a_text():
-    keys = Keys("", None)
-    assert not keys.required
-    keys = Keys("reader read\r\n writer\twrite \n# a comment\n\n  # another\nplain", None)
-    assert keys.required
-    for header, right in [
-        ("Bearer reader", "read"),
-        ("bearer writer", "write"),
-        ("Bearer plain", "write"),
-        ("Bearer wrong", None),
-        ("Basic writer", None),
-        ("Bearer", None),
-        ("", None),
-    ]:
-        assert keys.right_of(header) == right
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["secretkëy read", "secret\x0bkey", "secret\x7fkey", "secret\u2028key", "secret\tkey", "read", "write"],
-)
-def test_a_line_that_does_not_fit_is_told_without_the_key(line: str):
-    with pytest.raises(InvalidInput, match="line 3") as refused:
-        parse(f"# a comment\ngood\n{line}\nmore", "keys.txt")
-    assert "secret" not in str(refused.value)
-
-
-def test_a_key_with_two_rights_is_refused():
-    with pytest.raises(InvalidInput, match="line 2"):
-        parse("secretkey read\nsecretkey", "keys.txt")
-    assert len(parse("secretkey read\nsecretkey read", "keys.txt")) == 1
-
-
-PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-SECRETS = st.text(PRINTABLE, min_size=1, max_size=80).filter(
-    lambda key: key == key.strip() and key[0] != "#" and key.split(" ")[-1] not in ("read", "write")
-)
-
-
-@given(
-    st.lists(st.tuples(SECRETS, st.sampled_from(["", " read", " write", "\tread"])), min_size=1, max_size=5)
-)
-@example([(PRINTABLE[1:].replace("#", "", 1) + "#", " read")])
-@example([("Tr#4vW9,q!mZx82", " read"), ("s3cr#t", ""), ("a, b # c", " write"), ("read me", " read")])
-def test_a_secret_of_any_printable_characters_is_one_key(lines: list[tuple[str, str]]):
-    lines = list(dict(lines).items())
-    text = "\ufeff# keys\n" + "\n".join(key + right for key, right in lines)
-    keys = Keys(text, None)
-    assert len(parse(text, "keys")) == len(lines)
-    for key, right in lines:
-        assert keys.right_of(f"Bearer {key}") == (right.strip() or "write")
-    known = {key for key, _ in lines}
-    parts = {part for key in known for cut in ",#; " for part in key.split(cut) if part.strip() == part != ""}
-    for part in parts - known:
-        assert keys.right_of(f"Bearer {part}") is None
-
-
-def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path):
-    file = tmp_path / "keys"
-    file.write_text("old\n")
-    keys = Keys("", file)
-    assert keys.right_of("Bearer old") == "write"
-    file.write_text("newer read\n")
-    assert keys.right_of("Bearer old") is None
-    assert keys.right_of("Bearer newer") == "read"
-    file.write_text("")  # half written: the keys in force stay
-    assert keys.right_of("Bearer newer") == "read"
-    file.unlink()
-    assert keys.right_of("Bearer newer") == "read"
-    with pytest.raises(InvalidInput, match="cannot be read"):
-        Keys("", tmp_path / "none")
 
 
 @pytest.mark.parametrize(

@@ -319,20 +319,20 @@ def test_figures_are_those_of_the_server(page: Browser, client: httpx.Client, in
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab_only(tab: Browser, tmp_path: Path):
-    with serving(tmp_path, keys="letmein read") as running:
+    with serving(tmp_path, keys="let-me-in-please read") as running:
         tab.open(running.url)
         wait_until(lambda: tab.one("#key").is_displayed())
         assert tab.text("#key-error") == "The server wants a key."
         tab.one("#go").click()
         eventually(lambda: tab.text("#problem"), "The server wants a key.")
-        for key, told in (("wrong", "The server does not know this key."), ("letmein", "")):
+        for key, told in (("wrong", "The server does not know this key."), ("let-me-in-please", "")):
             tab.one("#key").clear()
             tab.one("#key").send_keys(key, "\ue007")
             eventually(lambda: tab.text("#key-error"), told)
         wait_until(lambda: bool(tab.all("#hits > li")))
         assert not tab.one("#key").is_displayed()
         kept = tab.script("return [Object.values(sessionStorage), localStorage.length, document.cookie]")
-        assert kept == [["letmein"], 0, ""]
+        assert kept == [["let-me-in-please"], 0, ""]
 
 
 @pytest.mark.parametrize(

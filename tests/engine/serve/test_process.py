@@ -82,7 +82,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path):
 
 
 def test_several_processes_see_each_others_indexes_and_one_that_dies_is_replaced(tmp_path: Path):
-    with process(tmp_path, "--workers", "2", LATEBOLT_SERVE_KEYS="secret") as (server, client):
+    with process(tmp_path, "--workers", "2", LATEBOLT_SERVE_KEYS="a-secret-of-a-test") as (server, client):
 
         def fresh(method: str, path: str, body: object = None) -> httpx.Response:
             """A connection of its own, so that either process may get it."""
@@ -90,7 +90,7 @@ def test_several_processes_see_each_others_indexes_and_one_that_dies_is_replaced
                 method,
                 f"{client.base_url}{path}",
                 json=body,
-                headers={"Authorization": "Bearer secret"},
+                headers={"Authorization": "Bearer a-secret-of-a-test"},
                 timeout=30,
             )
 
@@ -123,6 +123,14 @@ def test_a_data_folder_has_one_server(tmp_path: Path):
     assert "another server has this folder" in message
 
 
+def test_a_key_of_an_earlier_version_is_told_by_its_line(tmp_path: Path):
+    keys = tmp_path / "keys"
+    keys.write_text("# label: page\na-key-of-a-test-1 read\nletmein\n")
+    code, message = refused("--data", str(tmp_path / "data"), "--port", "0", "--keys-file", str(keys))
+    assert code == 2 and f"{keys}, line 3: the key has fewer than 16 characters" in message
+    assert "letmein" not in message and "openssl rand" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -132,6 +140,8 @@ def test_a_data_folder_has_one_server(tmp_path: Path):
         (["--keys-file", "/nowhere"], 2, "cannot be read"),
         (["--workers", "0"], 2, "--workers should be at least 1"),
         (["--log-level", "loud"], 2, "--log-level should be one of"),
+        (["--trusted-proxies", "proxy.example"], 2, "--trusted-proxies should be addresses or networks"),
+        (["--root-path", "search"], 2, "--root-path should be like /search"),
     ],
 )
 def test_what_is_refused_before_it_listens(tmp_path: Path, arguments: list[str], code: int, message: str):

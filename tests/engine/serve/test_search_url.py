@@ -12,7 +12,7 @@ from servers import Running, serving
 
 from latebolt.cli import run
 
-KEY = "a-key"
+KEY = "a-key-of-a-search"
 QUERY = "capital of Germany"
 
 
