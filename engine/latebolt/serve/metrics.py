@@ -10,9 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import (
@@ -27,8 +30,10 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from latebolt.serve import log
+from latebolt.serve.process_figures import ProcessFigures
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -37,6 +42,8 @@ disable_created_metrics()  # when each series began is nobody's question
 
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _TOKENS: Final = (1, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048, 8192)
+# Files of figures that hold while their process runs.
+_LIVE: Final = re.compile(r"gauge_livesum_(?P<process>[0-9]+)\.db")
 
 REQUESTS = Counter("latebolt_requests", "Requests answered.", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -104,6 +111,14 @@ def show(figure: Gauge, value: float, *labels: object) -> None:
         _lost(type(error).__name__)
 
 
+def forget(figure: Gauge, *labels: object) -> None:
+    """Let go of a series. With several processes their files keep it, and `exposition` leaves it out."""
+    if MULTIPROCESS not in os.environ:
+        with contextlib.suppress(KeyError):
+            figure.remove(*labels)
+        _of.cache_clear()
+
+
 @functools.cache
 def _of(figure: Gauge | Counter | Histogram, *labels: object) -> Any:
     """A figure's series; looked up once, since prometheus-client takes longer for it than for counting."""
@@ -115,9 +130,16 @@ def _lost(error: str) -> None:
     log.event("figures lost", logging.ERROR, error=error)
 
 
-def exposition() -> bytes:
-    """All metrics, in the text format of Prometheus."""
-    return generate_latest(_registry())
+def exposition(indexes: Collection[str]) -> bytes:
+    """All metrics, in the text format of Prometheus.
+
+    Args:
+        indexes: names of those that there are. Series of another one are left out, whichever process keeps
+            them.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Present(collected, indexes))
+    return generate_latest(registry)
 
 
 def collected() -> Iterable[Metric]:
@@ -130,7 +152,30 @@ def _registry() -> CollectorRegistry:
         return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
+    registry.register(ProcessFigures(_processes))
     return registry
+
+
+def _processes() -> set[int]:
+    """The processes of the server: this one, those beside it that keep figures, and who minds them."""
+    parent = multiprocessing.parent_process()
+    beside = (_LIVE.fullmatch(path.name) for path in Path(os.environ[MULTIPROCESS]).iterdir())
+    others = {int(name["process"]) for name in beside if name is not None}
+    return others | {os.getpid()} | (set() if parent is None or parent.pid is None else {parent.pid})
+
+
+class _Present(Collector):
+    """What another collector has, without the series of indexes that are gone."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]], indexes: Collection[str]) -> None:
+        self._collect, self._kept = collect, {None, *indexes}
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus-client."""
+        for metric in self._collect():
+            kept = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            kept.samples = [each for each in metric.samples if each.labels.get("index") in self._kept]
+            yield kept
 
 
 @contextlib.contextmanager

@@ -14,10 +14,15 @@ from typing import Any, Final
 
 from latebolt.errors import InvalidInput
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 PREFIX: Final = "LATEBOLT_SERVE_"
 NAME_PATTERN: Final = "^[a-z0-9][a-z0-9_-]{0,63}$"
 INDEX_NAME: Final = re.compile(NAME_PATTERN.removesuffix("$") + r"\Z")
 _NEXT_INDEX: Final = re.compile(r"\s+(?=[a-z0-9][a-z0-9_-]{0,63}=)|[\r\n]+")
+_ROOT_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+# First parts of the server's own paths.
+_OWN_PATHS: Final = ("v1", "health", "ready", "metrics", "metrics.json", "openapi.json", "page")
 
 # What Jina's clients ask for when nobody tells them a model, and the model this project is named after.
 _ALIASES: Final = (
@@ -61,6 +66,15 @@ class Settings:
     )
     without_keys: bool = _setting(False, "Listen beyond this machine although there is no key.")
     cors: str = _setting("", "Origins whose pages may call the server, with commas; none by default.")
+    trusted_proxies: str = _setting(
+        "",
+        "Addresses or networks of proxies whose X-Forwarded-For, -Proto and -Host count, with commas; none "
+        "by default.",
+    )
+    root_path: str = _setting(
+        "", "Path below which a proxy shows the server, such as /search; the proxy takes it off."
+    )
+    root_path_kept: bool = _setting(False, "The proxy leaves the root path on what it hands on.")
 
     max_body_bytes: int = _setting(32_000_000, "Bytes of a request's body, unpacked.", 1)
     held_bytes: int = _setting(
@@ -96,6 +110,8 @@ class Settings:
                 raise InvalidInput(f"{option(field.name)} should be at most {most}, got {value}.")
         if len(self.given_indexes) < len(self.index):
             raise InvalidInput("--index: a name is given twice. Every index needs a name of its own.")
+        self._check_root_path()
+        _ = self.proxies  # read once, so that a wrong one is told at the start
 
     @property
     def given_indexes(self) -> dict[str, Path]:
@@ -113,6 +129,31 @@ class Settings:
                 )
             found[name] = Path(folder).expanduser().absolute()
         return found
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The networks of trusted proxies.
+
+        Raises:
+            InvalidInput: one is no address and no network.
+        """
+        return tuple(_network(each) for each in names(self.trusted_proxies))
+
+    @property
+    def root(self) -> str:
+        """The root path without a slash at its end; empty where there is none."""
+        return self.root_path.rstrip("/")
+
+    def _check_root_path(self) -> None:
+        if not self.root:
+            return
+        if not _ROOT_PATH.fullmatch(self.root_path):
+            raise InvalidInput(f'--root-path should be like /search, got "{self.root_path}".')
+        first = self.root.split("/")[1]
+        if first in _OWN_PATHS:
+            raise InvalidInput(
+                f"--root-path {self.root}: /{first} is a path of the server's own. Give another one."
+            )
 
     @property
     def process_threads(self) -> int:
@@ -145,6 +186,15 @@ def indexes_of(text: str) -> list[str]:
 def names(text: str) -> list[str]:
     """The parts of a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise InvalidInput(
+            f'--trusted-proxies should be addresses or networks, such as 10.0.0.0/8, got "{text}" ({error}).'
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -38,6 +38,7 @@ class Ticket:
         self.is_cancelled = False
         self.n_truncated = 0
         self.has_unread_script = False
+        self.index = ""  # that the request names in its body; for the log
 
     def cancel(self) -> None:
         """Nobody waits for the answer any more: what has not begun never will."""

@@ -17,9 +17,10 @@ from latebolt import __version__
 from latebolt.serve import metrics
 from latebolt.serve.http import routes_indexes, routes_jina
 from latebolt.serve.http.answers import answer
-from latebolt.serve.http.guard import Guard, right_needed
+from latebolt.serve.http.guard import ASKER, Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
 from latebolt.serve.http.requests import Reader, problems
+from latebolt.serve.http.root_path import to_folder
 from latebolt.serve.http.router import Router
 from latebolt.serve.http.schemas import FILTER, FILTER_REF, Health, MetricsSummary
 from latebolt.serve.metrics_summary import summary
@@ -58,7 +59,7 @@ def make_app(
     described = [routes_jina.router(service), routes_indexes.router(service), _operations(service)]
     for router in described:
         app.include_router(router)
-    routers = [*described, _page(lambda: _describe(app.openapi(), service))]
+    routers = [*described, _page(lambda: _describe(app.openapi(), service), service.settings.root)]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     guard = Guard(Router(routes, reader, app), service)
     if not service.settings.cors:
@@ -102,7 +103,7 @@ def _operations(service: Service) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
     )
     async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+        return Response(metrics.exposition(service.indexes.names()), media_type=metrics.CONTENT_TYPE)
 
     @routes.get(
         "/metrics.json",
@@ -116,16 +117,20 @@ def _operations(service: Service) -> APIRouter:
     return routes
 
 
-def _page(describe: Callable[[], dict[str, Any]]) -> APIRouter:
+def _page(describe: Callable[[], dict[str, Any]], root: str) -> APIRouter:
     """What people look at: the page, and the description of the endpoints."""
     routes, files = APIRouter(), PageFiles()
 
     @routes.get("/openapi.json")
-    async def description() -> Response:
-        return answer(describe())
+    async def description(request: Request) -> Response:
+        base = request.scope[ASKER].origin + root
+        # Paths are below where the description is found, which only a trusted proxy knows as a whole.
+        return answer({**describe(), **({"servers": [{"url": base}]} if base else {})})
 
     @routes.get("/")
     async def page(request: Request) -> Response:
+        if root and not request.scope["path"]:  # the root path without a slash, where no relative link holds
+            return to_folder(root, request.scope["query_string"])
         return await file_of_page(request, "index.html")
 
     # The page names its files relative to itself: a proxy may put the server below a path.

@@ -13,19 +13,24 @@ import time
 import uuid
 from typing import Final
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
 from latebolt.serve.held_bodies import FREE, Full, Lease, current_lease
+from latebolt.serve.http import root_path
+from latebolt.serve.http.forwarded import Asker, asker
+from latebolt.serve.http.router import Router
 from latebolt.serve.http.unpack import Unpacker
 from latebolt.serve.keys import Right, given
 from latebolt.serve.problems import Problem, no_key, not_ready, overloaded, problem_of, wrong_key
-from latebolt.serve.settings import is_loopback
+from latebolt.serve.settings import INDEX_NAME, is_loopback
 from latebolt.serve.state.service import Service
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WORK: Final = "/v1/"
+ASKER: Final = "latebolt.asker"  # who asks, in the scope of a request
+_LABEL: Final = "latebolt.key"  # of the key
 # Headers that decide what a request may and how it is read.
 _SINGLE: Final = frozenset((b"host", b"authorization", b"content-type", b"content-encoding"))
 # Paths that are asked with POST and change nothing; whatever is not named here needs a key that may write.
@@ -45,16 +50,20 @@ def right_needed(method: str, path: str) -> Right | None:
 class Guard:
     """The outermost application."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: Router, service: Service) -> None:
         self.app, self.service = app, service
         self._in_flight = 0
+        self._proxies = service.settings.proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; anything else goes through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await _Exchange(self, scope, receive, send).run()
+        settings = self.service.settings
+        found = asker((scope.get("client") or ("",))[0], scope["headers"], self._proxies)
+        below = root_path.below(scope, settings.root, settings.root_path_kept)
+        await _Exchange(self, {**below, ASKER: found}, receive, send).run()
 
     def check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Refuse what needs no body to be refused.
@@ -66,13 +75,15 @@ class Guard:
         if len(set(names)) < len(names):  # a proxy may have judged by the other one
             raise Problem(400, "the request has one of its headers twice.", headers=_CLOSE)
         path, keys = scope["path"], self.service.keys
+        root_path.check(path, self.service.settings.root, self.service.settings.root_path_kept)
         needed = right_needed(scope["method"], path)
         if needed is not None and keys.required:
             header = headers.get(b"authorization", b"").decode("latin-1")
-            right = keys.right_of(header)
-            if right is None:
+            holder = keys.holder_of(header)
+            if holder is None:
                 raise no_key() if not given(header) else wrong_key()
-            if needed == "write" and right == "read":
+            scope[_LABEL] = holder.label
+            if needed == "write" and holder.right == "read":
                 raise Problem(403, "this key may only read. Use one that may write.")
         elif needed is not None and self.service.settings.is_loopback:
             # A page of the web must not reach a server without keys through a name that it points here.
@@ -126,6 +137,7 @@ class _Exchange:
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
         self._guard, self._scope, self._receive, self._send = guard, scope, receive, send
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._asker: Asker = scope[ASKER]
         given = self._headers.get(b"x-request-id", b"").decode("latin-1")
         self._id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self._status = 0
@@ -258,13 +270,26 @@ class _Exchange:
         """The pattern of the path, which holds nothing of the request."""
         return getattr(self._asked.get("route"), "path", "") or "other"
 
+    def _index(self) -> dict[str, str]:
+        """The index that the request names, in its path or its body; nothing that could be no name."""
+        name = self._ticket.index
+        if self._route().startswith("/v1/indexes/{name}"):
+            name = self._asked["path_params"]["name"]
+        return {"index": name} if INDEX_NAME.match(name) else {}
+
     def _log(self, seconds: float) -> None:
+        if "route" not in self._asked:  # refused before: who tried what is worth a line
+            self._guard.app.locate(self._asked)
         route = self._route()
         metrics.count(metrics.REQUESTS, route, self._status or "none")
         metrics.observe(metrics.REQUEST_SECONDS, seconds, route)
         if self._code:
             metrics.count(metrics.ERRORS, self._code)
-        fields: dict[str, object] = {"code": self._code} if self._code else {}
+        fields: dict[str, object] = {**self._index()}
+        if _LABEL in self._scope:
+            fields["key"] = self._scope[_LABEL]
+        if self._code:
+            fields["code"] = self._code
         if self._ticket.n_truncated:
             fields["truncated"] = self._ticket.n_truncated
         if self._ticket.has_unread_script:
@@ -273,6 +298,7 @@ class _Exchange:
             "request",
             logging.INFO,
             request_id=self._id,
+            client=self._asker.address,
             method=self._scope["method"],
             route=route,
             status=self._status,

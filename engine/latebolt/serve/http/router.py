@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Router:
             await self._app(scope, receive, send)
             return
         endpoint, found = self._find(scope["method"], scope["path"])
-        scope["route"] = endpoint.route
+        scope["route"], scope["path_params"] = endpoint.route, found
         arguments = _checked(endpoint.path, found)
         arguments |= _checked(endpoint.query, _parameters(endpoint, scope["query_string"]))
         if endpoint.body is not None:
@@ -82,6 +83,12 @@ class Router:
             arguments[endpoint.request] = Request(scope)
         answer = await endpoint.function(**arguments)
         await answer(scope, receive, send)
+
+    def locate(self, scope: Scope) -> None:
+        """Note which route a request is for, if there is one; for what is refused before it comes here."""
+        with contextlib.suppress(Problem):
+            endpoint, found = self._find(scope["method"], scope["path"])
+            scope["route"], scope["path_params"] = endpoint.route, found
 
     def _find(self, method: str, path: str) -> tuple[_Endpoint, Mapping[str, str]]:
         path = path.rstrip("/") or "/"

@@ -13,6 +13,7 @@ from latebolt.errors import InvalidInput
 from latebolt.hits import Hit
 from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
+from latebolt.serve.engine.batcher import current_ticket
 from latebolt.serve.engine.coalesce import Coalescer
 from latebolt.serve.http.answers import answer, matches_json
 from latebolt.serve.http.requests import problems
@@ -61,6 +62,7 @@ def router(service: Service) -> APIRouter:
         responses={201: {"model": IndexInfo}, **problems(409, 413, 415, 422, 429, 503, 504)},
     )
     async def create(request: IndexRequest) -> Response:
+        _name_in_log(request.name)
         dim = service.encoder(request.dimensions).dim
         cutting = request.passage_tokens, request.passage_overlap
         made = await service.in_thread(
@@ -185,6 +187,12 @@ def router(service: Service) -> APIRouter:
         return answer(jobs.get(id))
 
     return routes
+
+
+def _name_in_log(index: str) -> None:
+    ticket = current_ticket.get()
+    if ticket is not None:
+        ticket.index = index
 
 
 def _where_json(where: Where) -> bytes:

@@ -162,7 +162,7 @@ class Indexes:
             self._with_retries(move_aside)
             self._forget(name)
         shutil.rmtree(aside, ignore_errors=True)
-        metrics.show(metrics.DOCUMENTS, 0, name)
+        metrics.forget(metrics.DOCUMENTS, name)
 
     def add(self, name: str, documents: Sequence[CheckedDocument]) -> Added:
         """Add or replace documents in one commit, which is on disk when this returns."""
