@@ -20,11 +20,18 @@ def best_of_each(scores: npt.NDArray[np.floating[Any]], documents: Int64 | None)
     """
     if documents is None:
         return np.arange(len(scores))
-    best = np.full(documents.max(initial=-1) + 1, -np.inf, scores.dtype)
-    np.maximum.at(best, documents, scores)
-    positions = np.flatnonzero(scores == best[documents])
-    _, first = np.unique(documents[positions], return_index=True)
-    return np.sort(positions[first])
+    if len(scores) == 0:
+        return np.zeros(0, np.int64)
+    # As the rows of a segment do, documents mostly ascend; nothing takes time for those that are not here.
+    ascending = bool((documents[1:] >= documents[:-1]).all())
+    order = None if ascending else np.argsort(documents, kind="stable")
+    if order is not None:
+        scores, documents = scores[order], documents[order]
+    starts = np.flatnonzero(np.append(True, documents[1:] != documents[:-1]))
+    best = np.maximum.reduceat(scores, starts)
+    equal = np.flatnonzero(scores == np.repeat(best, np.diff(np.append(starts, len(scores)))))
+    positions = equal[np.searchsorted(equal, starts)]
+    return positions if order is None else np.sort(order[positions])
 
 
 def rows_of_documents(passages: npt.NDArray[np.integer[Any]], rows: Int64) -> Int64:
