@@ -26,6 +26,7 @@ from latebolt.index.index import Index
 from latebolt.index.ingest.read_back import Entry
 from latebolt.index.ingest.sync import SyncCounts
 from latebolt.index.search.fusion import Mode
+from latebolt.index.store.backup import Backup
 from latebolt.values import TokenVectors
 
 P = ParamSpec("P")
@@ -221,6 +222,10 @@ class AsyncIndex:
     async def compact(self, timeout: float | None = None) -> None:
         """See `Index.compact`."""
         await self._writes.run(self._index.compact, timeout)
+
+    async def backup(self, path: str | Path, link: bool = True) -> Backup:
+        """See `Index.backup`."""
+        return await self._writes.run(self._index.backup, path, link)
 
     async def close(self) -> None:
         """Refuse what comes from now on, wait for what was asked before, and release the index's files."""

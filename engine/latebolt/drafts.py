@@ -42,6 +42,10 @@ _REASONS: Final = {
 }
 
 
+class BeingMade(LateboltError):
+    """Another process, or thread, is making the same folder."""
+
+
 def refused(error: OSError, target: Path) -> LateboltError:
     """What the system said of a failed write to `target` or to its draft, in one line.
 
@@ -90,7 +94,8 @@ def folder_for(path: Path, check: Callable[[Path], object]) -> Iterator[Path]:
             replaced. Where `path` is a link, what it points to is meant.
     Raises:
         StorageFull: no space, or no quota, is left.
-        LateboltError: another process is making this folder, or the system refused it otherwise.
+        BeingMade: another process is making this folder.
+        LateboltError: the system refused it otherwise.
     """
     target = Path(os.path.realpath(path))
     with signals_raise(), _parents(target.parent, path):
@@ -210,7 +215,7 @@ def _end(target: Path, draft: Path) -> None:
 
 
 def _refuse_second(target: Path, own: Path, started: int) -> None:
-    """Raise LateboltError if somebody who began earlier is making the same target."""
+    """Raise BeingMade if somebody who began earlier is making the same target."""
     for draft in _drafts(target.parent) if fcntl is not None else []:
         other = _record(draft)
         if draft == own or other.get("target") != target.name:
@@ -221,7 +226,7 @@ def _refuse_second(target: Path, own: Path, started: int) -> None:
             with _held(draft, exclusive=False):
                 pass
         except BlockingIOError as error:
-            raise LateboltError(
+            raise BeingMade(
                 f"{target}: process {other.get('process')} is making it. Wait until it is done, or choose "
                 f"another name."
             ) from error

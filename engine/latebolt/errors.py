@@ -10,6 +10,8 @@ LateboltError
 │   ├── IndexNotFound (FileNotFoundError)  there is no index at that path
 │   ├── IndexExists   (FileExistsError)    there is one already
 │   ├── IndexCorrupt                       a file contradicts the manifest
+│   ├── IndexNewer                         a newer version of latebolt wrote it
+│   ├── IndexInaccessible                  the system refuses to read or write a file of it
 │   ├── IndexLocked                        another process is writing
 │   └── ModelMismatch (ValueError)         the index was made with another model
 ├── StorageFull       (OSError)            the disk is full; the last commit is intact
@@ -79,6 +81,37 @@ class IndexCorrupt(IndexUnusable):
         return type(self), self._given
 
 
+class IndexNewer(IndexUnusable):
+    """A newer version of latebolt wrote the index, in a format that this one does not know."""
+
+    def __init__(self, path: object, field: str, known: object, got: object) -> None:
+        super().__init__(
+            f"{path}: {field} is {got}, and this version of latebolt reads {known}. Use the version that "
+            f"wrote it, or newer; nothing is damaged."
+        )
+        self.path, self.field = path, field
+        self._given = path, field, known, got
+
+    def __reduce__(self) -> tuple[type[IndexNewer], tuple[object, ...]]:
+        return type(self), self._given
+
+
+class IndexInaccessible(IndexUnusable):
+    """The system refuses to read or write a file of the index.
+
+    Args:
+        errno: what it says, see the module `errno`; None where it says nothing.
+        writing: whether the file was to be written.
+    """
+
+    def __init__(self, message: str, errno: int | None, writing: bool) -> None:
+        super().__init__(message)
+        self.errno, self.writing = errno, writing
+
+    def __reduce__(self) -> tuple[type[IndexInaccessible], tuple[object, ...]]:
+        return type(self), (str(self), self.errno, self.writing)
+
+
 class IndexLocked(IndexUnusable):
     """Another process is writing to the index."""
 
@@ -125,3 +158,14 @@ class RequestInvalid(ServerError, InvalidInput):
 
 class ServerUnreachable(ServerError):
     """The server cannot be reached, or took too long."""
+
+
+def errno_of(error: BaseException | None) -> int | None:
+    """The number that the system gave for an error or for what caused it, see the module `errno`; None where
+    it had no part in it."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if isinstance(number, int):
+            return number
+        error = error.__cause__
+    return None

@@ -40,6 +40,8 @@ _COMMANDS = {
     "info": "maintain",
     "check": "maintain",
     "compact": "maintain",
+    "backup": "backup",
+    "restore": "backup",
     "eval": "evaluate",
     "cost": "cost",
     "doctor": "doctor",

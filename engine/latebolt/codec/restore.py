@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from latebolt.codec.plain import Float16Codec, Int8Codec
 from latebolt.errors import InvalidInput
 from latebolt.kernels.shapes import LEVEL_MOST, N_FACTORS, N_LEVELS
 
+KINDS: Final = (residual_codec.KIND, "float16", "int8")
 _LARGEST = 1e6  # of a number in a codec's arrays: those of unit vectors stay far below
 
 

@@ -53,6 +53,7 @@ from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.matches import match_hits
 from latebolt.index.search.query import Found, Query, Request
+from latebolt.index.store.backup import Backup, back_up
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
@@ -601,6 +602,24 @@ class Index:
                 if len(names) > 1 or names[0] in worse:
                     writer.merge(names)
             writer.commit()
+
+    def backup(self, path: str | Path, link: bool = True) -> Backup:
+        """Copy the last commit to a new folder, which is an index of its own, while anyone goes on writing.
+
+        Args:
+            path: a folder that does not exist yet, or is empty; it is there when all of it is on disk.
+            link: share files, which never change, with this index where the file system allows it. False:
+                copy and check every byte, for a copy that does not depend on these files.
+        Returns:
+            Which commit it is, and how many files and bytes it has.
+        Raises:
+            IndexExists: something is there already.
+            IndexCorrupt: a file of this index is missing, or is not what was written.
+            InvalidInput: the path lies in this index's folder.
+            StorageFull: the disk is full.
+        """
+        self._store.check_open()
+        return back_up(self.path, Path(path), link)
 
     def _current_codec(self) -> Codec | None:
         """The codec for new documents; None while the index has too few tokens for its residual codec."""

@@ -30,7 +30,7 @@ from store_samples import (
     unnamed_files,
 )
 
-from latebolt.errors import IndexUnusable, LateboltError, StorageFull
+from latebolt.errors import IndexInaccessible, LateboltError, StorageFull
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
@@ -123,7 +123,7 @@ def test_a_full_disk_at_any_operation(template: Path) -> None:
     assert (StorageFull, False) in outcomes and (None, True) in outcomes
     # Opening for reading meets no full disk: refused all the same, it names the file, or the error
     # is the plain one. No other kind comes out.
-    assert {kind for kind, _ in outcomes} <= {StorageFull, None, OSError, IndexUnusable}
+    assert {kind for kind, _ in outcomes} <= {StorageFull, None, OSError, IndexInaccessible}
 
 
 def test_the_error_of_a_full_disk_names_file_and_way_out(
@@ -146,7 +146,7 @@ def test_any_other_refusal_names_the_file(template: Path, monkeypatch: pytest.Mo
     def broken(handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    with monkeypatch.context() as patch, pytest.raises(IndexUnusable, match=r"\.npy: cannot be written"):
+    with monkeypatch.context() as patch, pytest.raises(IndexInaccessible, match=r"\.npy: cannot be written"):
         patch.setattr(os, "fsync", broken)
         change(template)
     assert not check_after(template)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_samples import add, content, documents, expected, make_store, tree
 
-from latebolt.errors import IndexCorrupt, InvalidInput
+from latebolt import Index
+from latebolt.errors import IndexCorrupt, IndexNewer, InvalidInput
 from latebolt.index.format import layout
 from latebolt.index.format.layout import (
     Column,
@@ -25,6 +27,7 @@ from latebolt.index.format.layout import (
     encode_manifest,
     npy_header,
 )
+from latebolt.index.store.backup import back_up
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
 
@@ -216,7 +219,9 @@ def resign(fields: dict[str, Any]) -> bytes:
     ("change", "field"),
     [
         (lambda m: m.update(format="other"), "format"),
-        (lambda m: m.update(format_version=5, novelty=1), "format_version"),
+        (lambda m: m.update(format_version=0), "format_version"),
+        (lambda m: m.update(format_version="5"), "format_version"),
+        (lambda m: m.update(format_version=True), "format_version"),
         (lambda m: m.update(unknown=1), "content"),
         (lambda m: m.update(generation=-1), "content"),
         (lambda m: m.pop("dim"), "content"),
@@ -250,3 +255,42 @@ def test_a_manifest_that_contradicts_itself_is_refused(committed: Path, change: 
         Store.open(committed)
     [problem] = check_index(committed)
     assert problem.path == committed / "manifest.json"
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "as by an editor"])
+def test_a_newer_version_is_told_and_not_called_damage(committed: Path, signed: bool) -> None:
+    before = (committed / "manifest.json").read_bytes()
+    fields = msgspec.json.decode(before)
+    newest = layout.FORMAT_VERSIONS[-1]
+    fields |= {"format_version": newest + 1, "novelty": 1}
+    newer = resign(fields) if signed else before.replace(b'"format_version": 1', b'"format_version": 5')
+    (committed / "manifest.json").write_bytes(newer)
+    files = tree(committed)
+    for ask in (Store.open, check_index, lambda path: back_up(path, path.parent / "copy")):
+        with pytest.raises(IndexNewer, match=rf"format_version is {newest + 1}, and this version of lateb"):
+            ask(committed)
+    with pytest.raises(IndexNewer), Store(committed).writer():
+        pass
+    assert tree(committed) == files, "nothing of it is cleared away"
+
+
+def test_newer_texts_and_codecs_are_told_too(committed: Path, tmp_path: Path) -> None:
+    """Which may come without a new version of the manifest, as those of texts did."""
+    [texts] = committed.glob("segments/*/texts.sqlite")
+    database = sqlite3.connect(texts)
+    database.execute(f"PRAGMA user_version={layout.TEXTS_VERSION + 1}")
+    database.close()
+    with pytest.raises(IndexNewer, match=r"texts\.sqlite: user_version is 4, and this version of lateb"):
+        Store.open(committed)
+    with make_store(tmp_path / "codec").writer() as writer:
+        writer.set_codec({"x": np.zeros(2, np.float32)}, {"kind": "novel"})
+        writer.commit()
+    with pytest.raises(IndexNewer, match="the kind of the codec is novel"):
+        Index.open(tmp_path / "codec").info()
+    with make_store(tmp_path / "old").writer() as writer:
+        writer.set_codec({"x": np.zeros(2, np.float32)}, {"kind": "residual"})
+        writer.commit()
+    with pytest.raises(IndexCorrupt, match=r"of before version 0\.1\.0"):
+        Index.open(tmp_path / "old").info()
+    sent = pickle.loads(pickle.dumps(IndexNewer("p", "format_version", "1", 2)))
+    assert (sent.path, sent.field) == ("p", "format_version") and "is 2" in str(sent)

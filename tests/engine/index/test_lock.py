@@ -20,7 +20,8 @@ import pytest
 from store_samples import add, content, expected, make_store
 
 from latebolt import Encoder, Index, TokenVectors
-from latebolt.errors import IndexLocked, InvalidInput
+from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError
+from latebolt.index.format.lock import writer_lock
 from latebolt.index.store.store import Store
 
 WRITE = """
@@ -212,3 +213,31 @@ def test_threads_that_add_to_one_index_take_turns(tmp_path: Path, encoder: Encod
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(change, range(20)))
     assert {entry.id for entry in index.documents()} == {str(n) for n in range(20) if n % 3}
+
+
+def test_a_folder_that_has_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """Not by the lock either, whose library makes what is missing above its file."""
+    store = make_store(tmp_path / "deep" / "i")
+    with store.writer() as writer:
+        add(writer, ["a"])
+        writer.commit()
+    (tmp_path / "deep").rename(tmp_path / "moved")
+    with pytest.raises(IndexNotFound, match="there is no such folder"), writer_lock(tmp_path / "deep" / "i"):
+        pass
+    with pytest.raises(IndexNotFound), store.writer():
+        pass
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_folder_that_goes_under_a_writer_is_not_made_anew(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "deep" / "i")
+    with pytest.raises(LateboltError), store.writer() as writer:
+        (tmp_path / "deep").rename(tmp_path / "moved")
+        add(writer, ["a"])
+        writer.commit()
+    assert not (tmp_path / "deep").exists()
+    with pytest.raises(LateboltError), Store.open(tmp_path / "moved" / "i").writer() as writer:
+        (tmp_path / "moved").rename(tmp_path / "again")
+        writer.set_codec({"x": np.zeros(2, np.float32)}, {})
+        writer.commit()
+    assert not (tmp_path / "moved").exists()

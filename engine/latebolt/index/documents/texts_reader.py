@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Int64
-from latebolt.errors import IndexCorrupt
+from latebolt.errors import IndexCorrupt, IndexInaccessible, IndexNewer, IndexUnusable
 from latebolt.index.documents import documents
 from latebolt.index.documents.documents import LONG_STRING, LONG_STRING_PREFIX, STRING, Leaf, Value, compare
 from latebolt.index.documents.origins import TEXT_DIGEST_BYTES, Origin
@@ -80,6 +80,8 @@ class TextsReader:
     Raises:
         FileNotFoundError: the file is gone; the caller knows whether that is damage.
         IndexCorrupt: it is not the file the manifest names.
+        IndexNewer: a newer version of latebolt wrote it.
+        IndexInaccessible: the system refuses it.
     """
 
     def __init__(self, path: Path, record: FileRecord, n_documents: int) -> None:
@@ -101,9 +103,11 @@ class TextsReader:
         except DATABASE_ERRORS as error:
             if not self.path.exists():
                 raise FileNotFoundError(self.path) from error
-            raise self._corrupt(error) from error
+            raise self._explained(error) from error
+        versions = " or ".join(map(str, layout.TEXTS_READABLE))
+        if owner == layout.TEXTS_APPLICATION_ID and version > layout.TEXTS_VERSION:
+            raise IndexNewer(self.path, "user_version", versions, version)
         if owner != layout.TEXTS_APPLICATION_ID or version not in layout.TEXTS_READABLE or older:
-            versions = " or ".join(map(str, layout.TEXTS_READABLE))
             expected = f"{layout.TEXTS_APPLICATION_ID:#x} version {versions}"
             raise IndexCorrupt(
                 self.path, "application_id", expected, f"{owner:#x} version {version}", RESTORE
@@ -111,7 +115,15 @@ class TextsReader:
         self.has_words, self._has_origins = version >= 2, has_origins
         self.words_are_current = version == layout.TEXTS_VERSION
 
-    def _corrupt(self, error: Exception) -> IndexCorrupt:
+    def _explained(self, error: Exception) -> IndexUnusable:
+        """Damage, unless the system did not let SQLite open what it needs, be it for want of file handles."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+            try:
+                os.close(os.open(self.path, os.O_RDONLY))
+                number = None
+            except OSError as why:
+                number = why.errno
+            return IndexInaccessible(f"{self.path}: cannot be read ({error}).", number, writing=False)
         return IndexCorrupt(self.path, "content", "a readable SQLite database", f"'{error}'", RESTORE)
 
     def close(self) -> None:
@@ -130,7 +142,7 @@ class TextsReader:
             try:
                 return self._database.execute(statement, parameters).fetchall()
             except DATABASE_ERRORS as error:
-                raise self._corrupt(error) from error
+                raise self._explained(error) from error
 
     def _row_numbers(self, statement: str, parameters: Sequence[Any]) -> Int64:
         return row_numbers(

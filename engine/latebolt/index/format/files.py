@@ -18,9 +18,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from latebolt.errors import IndexUnusable, LateboltError, StorageFull
+from latebolt.errors import IndexInaccessible, LateboltError, StorageFull
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
+from latebolt.index.format.mmap_array import opened
 
 _READ_BYTES = 1 << 20
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -34,7 +35,7 @@ def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
         n_bytes: what the block is about to write, for the message.
     Raises:
         StorageFull: no space, or no quota, is left.
-        IndexUnusable: anything else the system refused.
+        IndexInaccessible: anything else the system refused.
     """
     try:
         yield
@@ -43,17 +44,19 @@ def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise _storage_full(path, n_bytes) from error
-        raise _not_written(path, error.strerror or str(error)) from error
+        raise _not_written(path, error.strerror or str(error), error.errno) from error
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
             raise _storage_full(path, n_bytes) from error
-        raise _not_written(path, str(error)) from error
+        raise _not_written(path, str(error), None) from error
 
 
-def _not_written(path: Path, reason: str) -> IndexUnusable:
-    return IndexUnusable(
+def _not_written(path: Path, reason: str, number: int | None) -> IndexInaccessible:
+    return IndexInaccessible(
         f"{path}: cannot be written ({reason}). Check the folder's permissions and its disk; the index still "
-        f"holds its last commit."
+        f"holds its last commit.",
+        number,
+        writing=True,
     )
 
 
@@ -150,6 +153,49 @@ def publish(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
+def copy(source: Path, target: Path) -> None:
+    """Copy the bytes of a file to one that does not exist yet, synced.
+
+    Raises:
+        FileNotFoundError: the source is gone; the caller knows whether that is damage.
+        IndexCorrupt, IndexInaccessible: it cannot be read.
+        StorageFull, IndexInaccessible: the copy cannot be written.
+    """
+    with opened(source) as old:
+        with writing(target):
+            new = target.open("xb")
+        try:
+            while block := old.read(_READ_BYTES):
+                with writing(target, len(block)):
+                    new.write(block)
+            with writing(target):
+                new.flush()
+                os.fsync(new.fileno())
+        finally:
+            with contextlib.suppress(OSError):
+                new.close()
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give a file that never changes a second name; False where that is not allowed, as between two disks.
+
+    Raises:
+        FileNotFoundError: the file is gone.
+        StorageFull: no space is left for a name.
+    """
+    if source.is_symlink():
+        return False
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _storage_full(target, None) from error
+        return False
+    return True
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     if os.name == "nt":  # Windows cannot open folders; NTFS journals names by itself
@@ -166,6 +212,13 @@ def make_folder(path: Path) -> None:
     """Create one folder and its missing parents; an existing one is fine."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def make_numbered(path: Path) -> None:
+    """Create the folder of a segment or codec, and that of all; an index that has gone is not made anew."""
+    with writing(path):
+        for each in (path.parent, path):
+            each.mkdir(exist_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -34,7 +34,7 @@ import msgspec
 import numpy as np
 
 from latebolt.codec.base import BITS
-from latebolt.errors import IndexCorrupt, InvalidInput
+from latebolt.errors import IndexCorrupt, IndexNewer, InvalidInput
 
 FORMAT: Final = "latebolt-index"
 FORMAT_VERSIONS: Final = (1, 2, 3, 4)
@@ -279,8 +279,12 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(content: bytes, path: object) -> Manifest:
     """Read what `encode_manifest` wrote.
 
+    What every version keeps, so that an older one can tell that it is older: a JSON object with `format` and
+    `format_version`, whose numbers only grow.
+
     Raises:
         IndexCorrupt: naming `path` and the member that is wrong.
+        IndexNewer: a newer version has written it.
     """
     fix = "Restore manifest.json from a copy of the index, or build the index again."
     head, body = content[:MANIFEST_HEAD_BYTES], content[MANIFEST_HEAD_BYTES:]
@@ -293,10 +297,11 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
         ) from error
     if kind != FORMAT:
         raise IndexCorrupt(path, "format", repr(FORMAT), repr(kind), "This is no latebolt index.")
-    if version not in FORMAT_VERSIONS:
-        newer = "Install the latebolt version that wrote it, or build the index again."
-        expected = " or ".join(map(str, FORMAT_VERSIONS))
-        raise IndexCorrupt(path, "format_version", expected, version, newer)
+    expected = " or ".join(map(str, FORMAT_VERSIONS))
+    if isinstance(version, int) and version > FORMAT_VERSIONS[-1]:
+        raise IndexNewer(path, "format_version", expected, version)
+    if version not in FORMAT_VERSIONS or isinstance(version, bool):
+        raise IndexCorrupt(path, "format_version", expected, repr(version), fix)
     if head != _MARK + _digest(body):
         raise IndexCorrupt(
             path, "digest", _digest(body).decode(), head[len(_MARK) :].decode(errors="replace"), fix

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from latebolt.errors import IndexLocked
+from latebolt.errors import IndexLocked, IndexNotFound
 from latebolt.index.format import files, layout
 from latebolt.index.format.files import writing
 
@@ -71,6 +71,7 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
         make: make the folder if it is missing.
     Raises:
         IndexLocked: another process still holds it, or this very thread does.
+        IndexNotFound: there is no such folder.
     """
     from filelock import FileLock  # readers never wait for its import
 
@@ -86,6 +87,8 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
         turn.wait()
         if make:
             files.make_folder(folder)
+        elif not folder.is_dir():  # the lock would make it, and all that is missing above it
+            raise IndexNotFound(f"{folder}: there is no such folder any more.")
         with writing(path):
             _acquire(lock, folder)
             while not path.exists():  # removed, with a creation that was given up, before we had its lock

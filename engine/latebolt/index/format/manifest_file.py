@@ -18,13 +18,19 @@ def read_manifest(path: Path) -> Manifest:
 
     Raises:
         IndexNotFound: there is none.
-        IndexCorrupt: it is damaged or of another version.
+        IndexCorrupt: it is damaged.
+        IndexNewer: a newer version of latebolt wrote it.
     """
     return layout.decode_manifest(read_content(path), path / layout.MANIFEST)
 
 
 def read_content(path: Path) -> bytes:
-    """The manifest's bytes."""
+    """The manifest's bytes: two reads that give the same saw the same commit.
+
+    Raises:
+        IndexNotFound: there is none.
+        IndexInaccessible: the system refuses it.
+    """
     with _explained(path), opened(path / layout.MANIFEST) as file:
         return file.read()
 

@@ -18,7 +18,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 
-from latebolt.errors import IndexCorrupt, IndexUnusable
+from latebolt.errors import IndexCorrupt, IndexInaccessible, LateboltError
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
 
@@ -28,6 +28,7 @@ _COPY_BYTES = 1 << 16
 RESTORE = (
     'Restore this file from a copy of the index, or build the index again. "latebolt check" lists all damage.'
 )
+_DESCRIPTORS: Final = "As many files are open as may be; raise that limit (ulimit -n)."
 # What the system says of a file that is damaged, or of a folder in its place; anything else is about us.
 _DAMAGE: Final = frozenset({errno.EIO, errno.EISDIR, errno.ENXIO, errno.ELOOP, errno.EINVAL})
 _SETTLED_NS: Final = 100_000_000
@@ -53,7 +54,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         FileNotFoundError: it is gone; the caller knows whether that is damage.
         IndexCorrupt: something else is in its place, or it cannot be read any more.
-        IndexUnusable: the system refuses it, for want of rights or of file handles.
+        IndexInaccessible: the system refuses it, for want of rights or of file handles.
     """
     try:
         # A pipe in its place would keep us waiting.
@@ -62,7 +63,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise IndexCorrupt(path, "content", "a file", "something else", RESTORE)
             yield file
-    except FileNotFoundError:
+    except (FileNotFoundError, LateboltError):  # StorageFull, of what the caller writes, is an OSError too
         raise
     except NotADirectoryError as error:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
@@ -70,7 +71,9 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         reason = error.strerror or str(error)
         if error.errno in _DAMAGE:
             raise IndexCorrupt(path, "content", "readable", f"'{reason}'", RESTORE) from error
-        raise IndexUnusable(f"{path}: cannot be read ({reason}). Check its permissions.") from error
+        hint = _DESCRIPTORS if error.errno in (errno.EMFILE, errno.ENFILE) else "Check its permissions."
+        message = f"{path}: cannot be read ({reason}). {hint}"
+        raise IndexInaccessible(message, error.errno, writing=False) from error
 
 
 def map_array(path: Path, record: FileRecord) -> np.ndarray[Any, Any]:
@@ -84,7 +87,7 @@ def map_file(path: Path, record: FileRecord) -> Mapped:
     Raises:
         FileNotFoundError: the file is gone; the caller knows whether that is damage.
         IndexCorrupt: size or header differ from the record, or the file cannot be read.
-        IndexUnusable: the system refuses it.
+        IndexInaccessible: the system refuses it.
     """
     if record.dtype is None or record.shape is None:
         raise IndexCorrupt(path, "dtype", "an array's", "none", RESTORE)
@@ -117,7 +120,7 @@ def check_size(path: Path, record: FileRecord) -> None:
     """Raise IndexCorrupt unless a file has the recorded size; FileNotFoundError if it is gone.
 
     Raises:
-        IndexUnusable: the system refuses it.
+        IndexInaccessible: the system refuses it.
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size

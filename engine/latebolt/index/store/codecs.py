@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 from latebolt.codec.base import Codec
-from latebolt.codec.restore import UnfitState, restore
-from latebolt.errors import IndexCorrupt
+from latebolt.codec.restore import KINDS, UnfitState, restore
+from latebolt.errors import IndexCorrupt, IndexNewer, InvalidInput
 from latebolt.index.format import layout
 from latebolt.index.format.layout import Column
 from latebolt.index.format.mmap_array import RESTORE
 from latebolt.index.store.segment import Segment
 from latebolt.index.store.store import StoredCodec
 
+_BEFORE_0_1: Final = "residual"
 _CELL_DTYPES: Final = ("<u2", "<u4")  # whichever the codec had centroids for when it wrote them
 
 
@@ -26,13 +27,21 @@ def restored(stored: StoredCodec, dim: int) -> Codec:
         dim: width of the index's vectors.
     Raises:
         IndexCorrupt: its arrays are not those of such a codec.
-        InvalidInput: a kind that this version does not know.
+        IndexNewer: a kind that this version does not know.
     """
     try:
         codec = restore(stored.arrays, stored.info)
     except UnfitState as error:
         path = stored.folder if error.array == "info" else stored.folder / f"{error.array}.npy"
         raise IndexCorrupt(path, "content", error.expected, error.got, RESTORE) from error
+    except InvalidInput as error:
+        kind = stored.info.get("kind")
+        if kind == _BEFORE_0_1:
+            fix = "It is of before version 0.1.0; build the index again."
+            raise IndexCorrupt(
+                stored.folder, "the kind of the codec", " or ".join(KINDS), kind, fix
+            ) from error
+        raise IndexNewer(stored.folder, "the kind of the codec", " or ".join(KINDS), kind) from error
     if codec.dim != dim:
         raise IndexCorrupt(stored.folder, "dim", dim, codec.dim, RESTORE)
     return codec

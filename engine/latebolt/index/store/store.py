@@ -282,7 +282,7 @@ class Store:
             finally:
                 # What is on disk decides, not what the writer believes: it may have been interrupted between
                 # publishing and noticing.
-                with contextlib.suppress(OSError, IndexCorrupt):
+                with contextlib.suppress(OSError, IndexUnusable):
                     remove_unnamed(self.path, read_manifest(self.path))
 
     @contextlib.contextmanager
