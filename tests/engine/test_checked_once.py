@@ -22,6 +22,7 @@ from latebolt.index.ingest import sources, train
 from latebolt.serve.http.requests import Reader
 from latebolt.serve.http.schemas import DocumentsRequest
 from latebolt.serve.settings import Settings
+from latebolt.serve.state.data_folder import make_folders
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
 
@@ -126,6 +127,7 @@ def test_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spaces", [1, 2000], ids=["small body", "body in pieces"])
 def test_requests(tmp_path: Path, encoder: Encoder, spaces: int, background: bool) -> None:
     body = json.dumps({"documents": RECORDS}, separators=("," + " " * spaces, ":")).encode()
+    make_folders(tmp_path, tmp_path / "snapshots")
     indexes = Indexes(tmp_path / "indexes", lambda dim: encoder)
     indexes.create("i", encoder.dim, 2, None, None)
     jobs = Jobs(tmp_path / "jobs", indexes)

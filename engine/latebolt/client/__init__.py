@@ -6,7 +6,7 @@ Typed answers, retries with growing pauses, errors that say what the server said
 
 from __future__ import annotations
 
-from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo
+from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo, SnapshotInfo
 from latebolt.client.asynchronous import AsyncClient
 from latebolt.client.synchronous import Client
 from latebolt.errors import RequestInvalid, ServerError, ServerUnreachable
@@ -22,4 +22,5 @@ __all__ = [
     "RequestInvalid",
     "ServerError",
     "ServerUnreachable",
+    "SnapshotInfo",
 ]

@@ -14,21 +14,47 @@ from latebolt.hits import Explanation, Hit, Road, Span, Stage, TokenMatch, match
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
-    """An index in figures."""
+    """An index in figures; they are 0 in a list of indexes for one that cannot be used.
+
+    Args:
+        state: "ready", "newer_format", "damaged", "foreign" (no index), "unreadable" or "other_model".
+        detail: what it is, and the way out, where it is not ready.
+    """
 
     name: str
-    documents: int
-    passages: int
-    tokens: int
-    bytes: int
-    deleted: int
-    generation: int
-    dimensions: int
-    bits: int
+    documents: int = 0
+    passages: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    deleted: int = 0
+    generation: int = 0
+    dimensions: int = 0
+    bits: int = 0
     passage_tokens: int | None = None
     passage_overlap: int | None = None
     model: str | None = None
     precision: str | None = None
+    state: str = "ready"
+    detail: str | None = None
+
+
+class SnapshotInfo(msgspec.Struct, frozen=True):
+    """A copy of an index on the server.
+
+    Args:
+        state: see `IndexInfo`; of one that is not ready there are no figures.
+        created: seconds since 1970.
+        bytes: of its files, which it may share with the index.
+        generation: of the index, when it was copied.
+    """
+
+    index: str
+    name: str
+    state: str
+    created: float | None = None
+    documents: int | None = None
+    bytes: int | None = None
+    generation: int | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -98,6 +124,12 @@ class Indexes(msgspec.Struct, frozen=True):
     """All indexes."""
 
     data: list[IndexInfo]
+
+
+class Snapshots(msgspec.Struct, frozen=True):
+    """All snapshots, by index and name."""
+
+    data: list[SnapshotInfo]
 
 
 class Models(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from latebolt.checks import check_many, check_timeout
 from latebolt.client import calls
-from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo
+from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo, SnapshotInfo
 from latebolt.client.calls import BATCH_DOCUMENTS, READ_DOCUMENTS, Call, Mode, Where
 from latebolt.client.library import Settings
 from latebolt.client.reading import pause, read, refusal
@@ -103,6 +103,22 @@ class AsyncClient:
     async def delete_index(self, name: str) -> None:
         """Delete an index with all it holds."""
         await self._ask(calls.delete_index(name))
+
+    async def snapshot_index(self, name: str, snapshot: str | None = None) -> SnapshotInfo:
+        """Copy an index as of its last commit, there, while others write; see `latebolt.Index.backup`.
+
+        Args:
+            snapshot: its name, of a-z, 0-9, _ and -; the time by default.
+        """
+        return await self._ask(calls.snapshot_index(name, snapshot))
+
+    async def list_snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots, by index and name."""
+        return (await self._ask(calls.SNAPSHOTS)).data
+
+    async def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot of an index, which may be gone itself."""
+        await self._ask(calls.delete_snapshot(name, snapshot))
 
     async def add_documents(
         self,

@@ -64,6 +64,7 @@ HEALTH: Final = Call("GET", "/health", answers.Status)
 READY: Final = Call("GET", "/ready", answers.Status)
 MODELS: Final = Call("GET", "/v1/models", answers.Models)
 INDEXES: Final = Call("GET", "/v1/indexes", answers.Indexes)
+SNAPSHOTS: Final = Call("GET", "/v1/snapshots", answers.Snapshots)
 JOBS: Final = Call("GET", "/v1/jobs", answers.Jobs)
 
 
@@ -93,6 +94,19 @@ def index_info(name: str) -> Call[answers.IndexInfo]:
 def delete_index(name: str) -> Call[None]:
     """Delete an index."""
     return Call("DELETE", _index(name), type(None), may_repeat=False)
+
+
+def snapshot_index(name: str, snapshot: str | None) -> Call[answers.SnapshotInfo]:
+    """Copy an index as of its last commit."""
+    query = "" if snapshot is None else f"?snapshot={_segment(snapshot, 'snapshot')}"
+    path = f"{_index(name)}/snapshot{query}"
+    return Call("POST", path, answers.SnapshotInfo, may_repeat=False)
+
+
+def delete_snapshot(name: str, snapshot: str) -> Call[None]:
+    """Remove a snapshot."""
+    path = f"/v1/snapshots/{_segment(name, 'name')}/{_segment(snapshot, 'snapshot')}"
+    return Call("DELETE", path, type(None), may_repeat=False)
 
 
 def add(name: str, body: bytes) -> Call[answers.Added]:
@@ -221,5 +235,5 @@ def _index(name: str) -> str:
 
 def _segment(value: object, what: str) -> str:
     if not isinstance(value, str) or value in ("", ".", ".."):
-        raise InvalidInput(f"the {what} should be that of an index or job, got {value!r}.")
+        raise InvalidInput(f"the {what} should be a name as indexes and jobs have, got {value!r}.")
     return quote(value, safe="", errors="replace")

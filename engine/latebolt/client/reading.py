@@ -21,7 +21,7 @@ FIRST_PAUSE: Final = 0.2  # seconds, doubled each time, each of them by chance u
 LONGEST_PAUSE: Final = 60.0  # that a server may ask for; longer, and the caller should decide
 _AGAIN: Final = frozenset((429, 503))
 # 503 that no waiting mends.
-_LASTING: Final = frozenset(("storage_full", "broken"))
+_LASTING: Final = frozenset(("storage_full", "broken", "data_missing", "jobs_missing", "snapshots_missing"))
 
 
 class _Problem(msgspec.Struct):

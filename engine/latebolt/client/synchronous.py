@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from latebolt.checks import check_many, check_timeout
 from latebolt.client import calls
-from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo
+from latebolt.client.answers import Added, Document, IndexInfo, Job, ModelInfo, SnapshotInfo
 from latebolt.client.calls import BATCH_DOCUMENTS, READ_DOCUMENTS, Call, Mode, Where
 from latebolt.client.library import Settings
 from latebolt.client.reading import pause, read, refusal
@@ -102,6 +102,22 @@ class Client:
     def delete_index(self, name: str) -> None:
         """Delete an index with all it holds."""
         self._ask(calls.delete_index(name))
+
+    def snapshot_index(self, name: str, snapshot: str | None = None) -> SnapshotInfo:
+        """Copy an index as of its last commit, there, while others write; see `latebolt.Index.backup`.
+
+        Args:
+            snapshot: its name, of a-z, 0-9, _ and -; the time by default.
+        """
+        return self._ask(calls.snapshot_index(name, snapshot))
+
+    def list_snapshots(self) -> list[SnapshotInfo]:
+        """All snapshots, by index and name."""
+        return self._ask(calls.SNAPSHOTS).data
+
+    def delete_snapshot(self, name: str, snapshot: str) -> None:
+        """Remove a snapshot of an index, which may be gone itself."""
+        self._ask(calls.delete_snapshot(name, snapshot))
 
     def add_documents(
         self,

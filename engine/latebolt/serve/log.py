@@ -1,10 +1,11 @@
 """Logs as JSON lines on stderr. Never a text, a key, a message of an exception or a path of a request.
 
-An error is logged by its type and the place in this package where it came up.
+An error is logged by its type, what the system called it, and the place in this package where it came up.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, errno_of
 from latebolt.serve.patient_lines import PatientLines
 
 logger = logging.getLogger("latebolt.serve")
@@ -87,10 +88,12 @@ def event(name: str, level: int = logging.INFO, **fields: Any) -> None:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """What a log says of an error: its type and the innermost place in latebolt."""
+    """What a log says of an error: its type, the system's name for it, the innermost place in latebolt."""
     places = [
         f"{frame.f_globals.get('__name__')}:{line}"
         for frame, line in traceback.walk_tb(error.__traceback__)
         if str(frame.f_globals.get("__name__", "")).startswith("latebolt.")
     ]
-    return {"error": type(error).__name__, "at": places[-1] if places else ""}
+    number = errno_of(error)
+    system = {} if number is None else {"errno": errno.errorcode.get(number, str(number))}
+    return {"error": type(error).__name__, **system, "at": places[-1] if places else ""}

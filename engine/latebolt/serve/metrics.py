@@ -54,6 +54,9 @@ IN_FLIGHT = Gauge(
 )
 ERRORS = Counter("latebolt_errors", "Answers that are no result, by their code.", ["code"])
 DISCONNECTED = Counter("latebolt_disconnected", "Requests whose client left before the answer.")
+OUT_OF_DESCRIPTORS = Counter(
+    "latebolt_out_of_descriptors_seconds", "About the seconds in which no file could be opened."
+)
 STAGE_SECONDS = Histogram(
     "latebolt_stage_seconds",
     "queue: until a request's first text is taken; encode: until its last is done; search; write; answer.",
@@ -82,6 +85,12 @@ UNREAD_SCRIPT = Counter(
 CACHE_HITS = Counter("latebolt_cache_hits", "Texts whose vectors were known.")
 CACHE_MISSES = Counter("latebolt_cache_misses", "Texts whose vectors were not known.")
 CACHE_BYTES = Gauge("latebolt_cache_bytes", "Memory of known vectors.", multiprocess_mode="livesum")
+INDEXES = Gauge(
+    "latebolt_indexes",
+    "Indexes by their state: ready, newer_format, damaged, foreign, unreadable or other_model.",
+    ["state"],
+    multiprocess_mode="mostrecent",
+)
 DOCUMENTS = Gauge("latebolt_documents", "Documents of an index.", ["index"], multiprocess_mode="mostrecent")
 JOBS = Counter("latebolt_jobs", "Jobs that ended, by how.", ["state"])
 READY = Gauge("latebolt_ready", "Processes whose model has answered.", multiprocess_mode="livesum")

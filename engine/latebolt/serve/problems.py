@@ -6,13 +6,16 @@ that may hold one are replaced, and values of a request are shown only where the
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from latebolt import errors
 
+IndexState = Literal["ready", "newer_format", "damaged", "foreign", "unreadable", "other_model"]
+INDEX_STATES: Final[tuple[IndexState, ...]] = get_args(IndexState)
 _MOST_ERRORS: Final = 20  # of one request that are told
 _LONGEST: Final = 400  # characters of a message
 
@@ -125,9 +128,37 @@ def not_ready(state: str) -> Problem:
     """503 for a server in that state, see `Service.state`."""
     if state == "stopping":
         return Problem(503, "the server is stopping.", "stopping", {"Connection": "close"})
+    if state == "data_missing":
+        return data_missing()
     if state == "broken":
         return Problem(503, "the encoder has stopped by an error of ours. Start the server again.", "broken")
     return Problem(503, "the model is being loaded.", "not_ready", {"Retry-After": "1"})
+
+
+def folder_missing(what: str, code: str) -> Problem:
+    """503 where another folder of the server has gone."""
+    way_out = "Bring it back, or start the server again, which makes it."
+    return Problem(503, f"the server's folder of {what} is gone. {way_out}", code)
+
+
+def data_missing() -> Problem:
+    """503 where the data folder has gone."""
+    return Problem(
+        503,
+        "the data folder of the server is gone, or another one is in its place. Bring it back: nothing is "
+        "made anew while the server runs.",
+        "data_missing",
+    )
+
+
+def foreign() -> Problem:
+    """409 for the folder of an index that holds something else."""
+    return Problem(
+        409,
+        "the folder of that name in the data folder of the server holds no index. Choose another name, or "
+        "move the folder away by hand.",
+        "index_foreign",
+    )
 
 
 def problem_of(error: Exception) -> Problem:
@@ -142,8 +173,55 @@ def problem_of(error: Exception) -> Problem:
         field = text.split(" ", 1)[0].split(":")[0].split("[")[0]
         known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens", "unset") else ""
         return Problem(422, text, faults=[fault(known, text, None, "value_error")])
+    return _refused_by_system(error)
+
+
+def _refused_by_system(error: Exception) -> Problem:
+    """The answer to what the system had a part in; 500 for the rest."""
+    number = errors.errno_of(error)
+    if number in DESCRIPTORS:
+        return Problem(
+            503,
+            "the server has as many files and connections open as it may. Try again in a moment; who runs it "
+            "can raise the limit (ulimit -n, LimitNOFILE).",
+            "out_of_descriptors",
+            {"Retry-After": "5"},
+        )
+    if number in _FULL:
+        return problem_of(errors.StorageFull())
+    if isinstance(error, errors.IndexInaccessible) and error.writing and number in _FORBIDDEN:
+        return Problem(
+            409,
+            "the server may not write to the folder of the index. It can be searched; to change it, give the "
+            "account of the server the right to write there, on a disk that is not read-only.",
+            "index_read_only",
+        )
+    if isinstance(error, errors.IndexInaccessible) and not error.writing:
+        return Problem(
+            500,
+            "the system does not let the server read the files of the index. Its log has the error; look at "
+            "who owns them, and who may read them.",
+            "index_unreadable",
+        )
+    if number in _FORBIDDEN | _BROKEN or isinstance(error, errors.IndexInaccessible):
+        return Problem(
+            500,
+            "the system refused the server a file or folder of its own. Its log has the error; look at the "
+            "disk of the data folder, and at who may write there.",
+            "storage_refused",
+        )
+    return internal()
+
+
+def internal() -> Problem:
+    """500 for what nobody expected."""
     return Problem(500, "an error of ours; the request id finds it in the server's log.")
 
+
+DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_BROKEN: Final = frozenset({errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 
 # First fit; details are constants since the errors' own messages name folders.
 _TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
@@ -162,5 +240,21 @@ _TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
         "the index was made with another model than the one served here.",
     ),
     (errors.StorageFull, 503, "storage_full", "the server's disk is full; nothing has changed."),
+    (
+        errors.IndexNewer,
+        409,
+        "index_newer_format",
+        "a newer version of latebolt wrote the index, in a format that this one does not know. Run that "
+        "version, or restore a backup from before it.",
+    ),
     (errors.IndexCorrupt, 500, "index_corrupt", 'the index is damaged; "latebolt check" says where.'),
 )
+
+# What an index that cannot be used is in the list of indexes, by the code of what it is answered with.
+STATES: Final[dict[str, IndexState]] = {
+    "index_newer_format": "newer_format",
+    "index_corrupt": "damaged",
+    "index_foreign": "foreign",
+    "index_unreadable": "unreadable",
+    "model_mismatch": "other_model",
+}

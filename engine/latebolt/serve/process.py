@@ -112,14 +112,18 @@ def _owned(folder: Path) -> Iterator[None]:
 
 
 def _tidy(settings: Settings) -> None:
+    from latebolt.serve.state.data_folder import make_folders
     from latebolt.serve.state.indexes import Indexes
     from latebolt.serve.state.jobs import Jobs
+    from latebolt.serve.state.snapshots import Snapshots
 
     def no_encoder(_: int) -> Any:
         raise AssertionError("nothing is encoded here")
 
+    make_folders(settings.data_folder, settings.snapshots_folder)
     indexes = Indexes(settings.data_folder / "indexes", no_encoder)
     indexes.sweep()
+    Snapshots(settings.snapshots_folder, indexes.place_of).sweep()
     Jobs(settings.data_folder / "jobs", indexes).interrupt_unfinished()
 
 

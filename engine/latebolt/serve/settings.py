@@ -46,6 +46,7 @@ class Settings:
     port: int = _setting(8080, "Port to listen at; 0 for a free one.", 0, 65535)
     workers: int = _setting(1, "Processes, each with a model of its own.", 1)
     data: str = _setting("latebolt-data", "Folder of the indexes and jobs; made if it is missing.")
+    snapshots: str = _setting("", "Folder of snapshots of indexes; in the data folder by default.")
 
     index: tuple[str, ...] = _setting(
         (),
@@ -171,6 +172,13 @@ class Settings:
     def data_folder(self) -> Path:
         """The data folder, absolute."""
         return Path(self.data).expanduser().absolute()
+
+    @property
+    def snapshots_folder(self) -> Path:
+        """The folder of snapshots, absolute."""
+        if not self.snapshots:
+            return self.data_folder / "snapshots"
+        return Path(self.snapshots).expanduser().absolute()
 
     @property
     def is_loopback(self) -> bool:

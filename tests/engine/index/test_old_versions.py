@@ -2,7 +2,7 @@
 
 Beside each folder of `old_versions` from 2 on is what its writer said of it: documents, vectors of a query,
 hits of an exhaustive search. 2 has lists by centroid, 3 has passages, 4 has a document that was not read to
-its end; all were learnt from few tokens, and have deleted documents. 1 is of the store alone; see `test_layout`.
+its end; all were learnt from few tokens and have deleted documents. 1 is of the store alone: `test_layout`.
 """
 
 from __future__ import annotations

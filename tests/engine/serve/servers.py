@@ -21,6 +21,7 @@ import httpx
 from latebolt.serve.keys import Keys
 from latebolt.serve.process import Server, make_server
 from latebolt.serve.settings import Settings
+from latebolt.serve.state.data_folder import make_folders
 
 PATIENCE = 30.0
 
@@ -42,6 +43,7 @@ def serving(data: Path, keys: str = "", **settings: Any) -> Iterator[Running]:
         listener.listen(512)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         chosen = Settings(data=str(data), keys=keys, **{"threads": 2, "shutdown": 5.0, **settings})
+        make_folders(chosen.data_folder, chosen.snapshots_folder)
         server = make_server(chosen, Keys(keys, Path(chosen.keys_file) if chosen.keys_file else None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from latebolt import __version__
 from latebolt.serve import metrics
 from latebolt.serve.http import routes_indexes, routes_jina
 from latebolt.serve.http.answers import answer
+from latebolt.serve.http.descriptors import watch_descriptors
 from latebolt.serve.http.guard import ASKER, Guard, right_needed
 from latebolt.serve.http.page_files import PageFiles
 from latebolt.serve.http.requests import Reader, problems
@@ -42,7 +44,9 @@ def make_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start(failed, ready)
+        watching = asyncio.ensure_future(watch_descriptors())
         yield
+        watching.cancel()
         reader.close()
         service.close()
 
@@ -103,7 +107,8 @@ def _operations(service: Service) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems()},
     )
     async def exposition() -> Response:
-        return Response(metrics.exposition(service.indexes.names()), media_type=metrics.CONTENT_TYPE)
+        names = await service.look_at_indexes()
+        return Response(metrics.exposition(names), media_type=metrics.CONTENT_TYPE)
 
     @routes.get(
         "/metrics.json",

@@ -15,6 +15,7 @@ from typing import Final
 
 from starlette.types import Message, Receive, Scope, Send
 
+from latebolt.errors import IndexInaccessible
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
 from latebolt.serve.held_bodies import FREE, Full, Lease, current_lease
@@ -170,12 +171,14 @@ class _Exchange:
             raise
         except Exception as error:  # noqa: BLE001 - the one place that answers for whatever went wrong
             problem = problem_of(error)
-            if problem.status == 500:
+            if _is_for_operators(error, problem):
                 log.event(
                     "error",
                     logging.ERROR,
                     request_id=self._id,
                     route=self._route(),
+                    code=problem.code,
+                    **self._index(),
                     **log.error_fields(error),
                 )
             await self._tell(problem)
@@ -273,7 +276,7 @@ class _Exchange:
     def _index(self) -> dict[str, str]:
         """The index that the request names, in its path or its body; nothing that could be no name."""
         name = self._ticket.index
-        if self._route().startswith("/v1/indexes/{name}"):
+        if self._route().startswith(("/v1/indexes/{name}", "/v1/snapshots/{name}")):
             name = self._asked["path_params"]["name"]
         return {"index": name} if INDEX_NAME.match(name) else {}
 
@@ -306,6 +309,13 @@ class _Exchange:
             bytes=self._bytes,
             **fields,
         )
+
+
+def _is_for_operators(error: Exception, problem: Problem) -> bool:
+    """Whether who runs the server should know: an error of ours, or what the system refuses."""
+    if isinstance(error, Problem):
+        return problem.status == 500
+    return problem.status >= 500 or isinstance(error, IndexInaccessible)
 
 
 def _once(body: bytes | bytearray) -> Receive:

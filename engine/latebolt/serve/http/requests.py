@@ -32,7 +32,7 @@ _PHRASES = {
     415: "The body is not JSON",
     422: "A field does not fit",
     429: "Too much to do; Retry-After says when to try again",
-    503: "Not ready yet, stopping, or the disk is full",
+    503: "Not ready yet, stopping, out of disk or descriptors, or the data folder is gone",
     504: "Took too long",
 }
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Path, Query
+from pydantic import Field
 from starlette.responses import Response
 
 from latebolt.encoder.tally import gathered
@@ -33,6 +34,8 @@ from latebolt.serve.http.schemas import (
     JobsResponse,
     SearchRequest,
     SearchResponse,
+    SnapshotInfo,
+    SnapshotsResponse,
     UpdatedResponse,
     UpdateRequest,
     Where,
@@ -42,6 +45,11 @@ from latebolt.serve.settings import NAME_PATTERN
 from latebolt.serve.state.service import Service
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
+SnapshotName = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of a snapshot.")]
+NewSnapshot = Annotated[
+    Annotated[str, Field(pattern=NAME_PATTERN)] | None,
+    Query(description="Name of the snapshot, as indexes have names; the time by default."),
+]
 
 
 def router(service: Service) -> APIRouter:
@@ -167,6 +175,40 @@ def router(service: Service) -> APIRouter:
         hits = await coalescer.ask(key, request.query)
         found = [hit.record() for hit in hits]
         return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})
+
+    @routes.post(
+        "/v1/indexes/{name}/snapshot",
+        status_code=201,
+        tags=["Snapshots"],
+        summary="Copy an index as of its last commit, while writers work",
+        description="The copy is an index of its own, in a folder of the server's; it outlives the index. On "
+        "one disk it shares the files of the index, which never change.",
+        responses={201: {"model": SnapshotInfo}, **problems(404, 409, 422, 429, 503, 504)},
+    )
+    async def snapshot(name: Name, snapshot: NewSnapshot = None) -> Response:
+        made = await service.in_thread(service.writes, service.snapshots.make, name, snapshot)
+        return answer(made, 201)
+
+    @routes.get(
+        "/v1/snapshots",
+        tags=["Snapshots"],
+        summary="All snapshots",
+        responses={200: {"model": SnapshotsResponse}, **problems(429, 503, 504)},
+    )
+    async def all_snapshots() -> Response:
+        found = await service.in_thread(service.searches, service.snapshots.all)
+        return answer({"object": "list", "data": found})
+
+    @routes.delete(
+        "/v1/snapshots/{name}/{snapshot}",
+        status_code=204,
+        tags=["Snapshots"],
+        summary="Remove a snapshot",
+        responses=problems(404, 422, 429, 503, 504),
+    )
+    async def remove_snapshot(name: Name, snapshot: SnapshotName) -> Response:
+        await service.in_thread(service.writes, service.snapshots.remove, name, snapshot)
+        return Response(status_code=204)
 
     @routes.get(
         "/v1/jobs",

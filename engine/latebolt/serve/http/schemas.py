@@ -415,6 +415,7 @@ class IndexInfo(BaseModel):
 
     name: str
     object: Literal["index"]
+    state: Literal["ready"]
     documents: int
     passages: int
     tokens: int
@@ -429,11 +430,44 @@ class IndexInfo(BaseModel):
     precision: str | None
 
 
+class UnusableIndex(BaseModel):
+    """An index, or a folder of its name, that cannot be used; what is asked of it is an error."""
+
+    name: str
+    object: Literal["index"]
+    state: Literal["newer_format", "damaged", "foreign", "unreadable", "other_model"] = Field(
+        description="newer_format: a newer version of latebolt wrote it; damaged: files are missing or not "
+        "as they were written; foreign: the folder holds something else; unreadable: the system does not let "
+        "the server read it; other_model: made with another model than the one served here."
+    )
+    detail: str = Field(description="What it is, and the way out.")
+
+
 class IndexesResponse(BaseModel):
     """All indexes, by name."""
 
     object: Literal["list"]
-    data: list[IndexInfo]
+    data: list[IndexInfo | UnusableIndex]
+
+
+class SnapshotInfo(BaseModel):
+    """A copy of an index. Its figures are null where it is not ready."""
+
+    object: Literal["snapshot"]
+    index: str
+    name: str
+    state: Literal["ready", "newer_format", "damaged", "foreign", "unreadable"]
+    created: float | None
+    documents: int | None
+    bytes: int | None = Field(description="Of its files, which it may share with the index.")
+    generation: int | None = Field(description="Of the index, when it was copied.")
+
+
+class SnapshotsResponse(BaseModel):
+    """All snapshots, by index and name."""
+
+    object: Literal["list"]
+    data: list[SnapshotInfo]
 
 
 class AddedResponse(BaseModel):

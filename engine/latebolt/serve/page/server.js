@@ -32,9 +32,11 @@ export class Server {
     try {
       const figures = await ask("metrics.json");
       const models = await ask("v1/models");
-      const indexes = (await ask("v1/indexes")).data;
+      const listed = (await ask("v1/indexes")).data;
+      const indexes = listed.filter((index) => index.state === "ready");
       if (turn !== this.turn) return;
       this.#draw(models.data[0], figures, indexes);
+      this.#indexes(listed);
       this.onIndexes(indexes);
       this.seen = new Date();
       tell(byId("server-state"), "");
@@ -69,7 +71,6 @@ export class Server {
       Errors: errors.length ? errors.join(", ") : "none",
     });
     this.#requests(figures.requests);
-    this.#indexes(indexes);
   }
 
   #facts(facts) {
@@ -93,7 +94,8 @@ export class Server {
 
   #indexes(indexes) {
     const items = indexes.map((index) => {
-      const facts = `${count(index.documents, "document")}, ${index.dimensions} × ${index.bits} bit`;
+      const figures = `${count(index.documents, "document")}, ${index.dimensions} × ${index.bits} bit`;
+      const facts = index.state === "ready" ? figures : `cannot be used: ${index.detail}`;
       return make("li", {}, make("strong", {}, index.name), " ", make("span", { className: "quiet" }, facts));
     });
     const none = make("p", { className: "quiet" }, "None yet. POST /v1/indexes makes one.");

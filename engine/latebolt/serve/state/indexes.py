@@ -8,6 +8,7 @@ whole commits, and notice a new one, made by whichever process, at their next se
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -21,15 +22,17 @@ from typing import Any, Final, NamedTuple
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, gathered
-from latebolt.errors import IndexExists, IndexLocked, IndexNotFound, IndexUnusable
+from latebolt.errors import IndexCorrupt, IndexExists, IndexLocked, IndexNotFound, LateboltError
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.filters.parse_dict import Where
-from latebolt.index.format import files
+from latebolt.index.format import files, layout
 from latebolt.index.format.lock import writer_lock
+from latebolt.index.format.manifest_file import read_manifest
+from latebolt.index.format.mmap_array import RESTORE
 from latebolt.index.index import Index
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
-from latebolt.serve.problems import Problem
+from latebolt.serve.problems import STATES, IndexState, Problem, data_missing, foreign, problem_of
 from latebolt.serve.settings import INDEX_NAME
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
@@ -61,7 +64,7 @@ class Indexes:
         self._locks: dict[str, threading.Lock] = {}
         self._warned_of_script: set[str] = set()  # names of indexes, each warned of once
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
+        self._known_states: dict[str, tuple[object, tuple[IndexState, str]]] = {}
 
     def create(
         self, name: str, dim: int, bits: int, passage_tokens: int | None, passage_overlap: int | None
@@ -70,17 +73,19 @@ class Indexes:
 
         Raises:
             IndexExists: there is one of that name.
+            Problem: 409, there is one that cannot be used, or something else; 503, the data folder is gone.
             InvalidInput: passage_tokens does not fit the model.
         """
         path, overlap = self._path(name), passage_overlap
         if overlap is not None:
             overlap = None if passage_tokens is None else min(overlap, passage_tokens - 1)
         with self._writing(name):
-            if path.exists():
-                raise IndexExists("there is an index of that name already.")
+            if os.path.lexists(path):
+                raise self._taken(name)
             # Made aside and moved: an index of that name is never half there.
             draft = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
             try:
+                _make_within(self._folder, draft)
                 Index.create(
                     draft,
                     self._encoder_of(dim),
@@ -91,16 +96,36 @@ class Indexes:
                 draft.rename(path)
                 files.sync_folder(self._folder)
             except OSError as error:
-                if path.exists():
-                    raise IndexExists("there is an index of that name already.") from error
+                if os.path.lexists(path):
+                    raise self._taken(name) from error
                 raise
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         return self.describe(name)
 
+    def _taken(self, name: str) -> Exception:
+        """Why no index of that name can be made."""
+        try:
+            self.get(name)
+        except IndexNotFound:  # deleted just now, or a file
+            pass
+        except LateboltError as error:
+            problem = problem_of(error)
+            if problem.code in STATES:
+                said = f"there is something of that name already: {problem.detail}"
+                return Problem(409, said, problem.code)
+        return IndexExists("there is an index of that name already.")
+
     def names(self) -> list[str]:
-        """Names of all indexes."""
-        own = {p.name for p in self._folder.iterdir() if INDEX_NAME.match(p.name) and p.is_dir()}
+        """Names of all indexes.
+
+        Raises:
+            Problem: 503, the data folder is gone.
+        """
+        try:
+            own = {p.name for p in self._folder.iterdir() if INDEX_NAME.match(p.name) and p.is_dir()}
+        except FileNotFoundError as error:
+            raise data_missing() from error
         return sorted(own | self._given.keys())
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -123,27 +148,56 @@ class Indexes:
         return {
             "name": name,
             "object": "index",
+            "state": "ready",
             "dimensions": info["dim"],
             "model": model,
             **{key: info[key] for key in kept},
         }
 
     def all(self) -> list[dict[str, Any]]:
-        """All indexes in figures; those that cannot be opened are left out."""
+        """All indexes in figures; of those that cannot be used, their state and what to do."""
         found = []
         for name in self.names():
             try:
                 found.append(self.describe(name))
-            except IndexUnusable:
+            except IndexNotFound:  # deleted meanwhile
                 continue
+            except LateboltError as error:
+                state, detail = _state_of(error)
+                found.append({"name": name, "object": "index", "state": state, "detail": detail})
         return found
+
+    def states(self) -> dict[str, tuple[IndexState, str]]:
+        """The state of each index, and what to do where that is not "ready"; looks at what has changed."""
+        found: dict[str, tuple[IndexState, str]] = {}
+        for name in self.names():
+            stamp = _stamp(self._path(name) / layout.MANIFEST)
+            before, state = self._known_states.get(name, (None, None))
+            if state is None or stamp is None or before != stamp:
+                state = self._state(name)
+            if state is not None:
+                found[name] = state
+                self._known_states[name] = stamp, state
+        for name in self._known_states.keys() - found.keys():
+            self._known_states.pop(name, None)
+        return found
+
+    def _state(self, name: str) -> tuple[IndexState, str] | None:
+        """State of an index, and what to do; None where it has gone."""
+        try:
+            self._opened(self._path(name)).close()
+        except IndexNotFound:
+            return None
+        except LateboltError as error:
+            return _state_of(error)
+        return "ready", ""
 
     def delete(self, name: str) -> None:
         """Delete an index with all it holds.
 
         Raises:
             IndexNotFound: there is none.
-            Problem: 409, it lies elsewhere, and is not the server's to delete.
+            Problem: 409, it lies elsewhere, or is no index, and is not the server's to delete.
         """
         path = self._path(name)
         if name in self._given:
@@ -154,6 +208,8 @@ class Indexes:
             aside = self._folder / f"{_DELETED}{uuid.uuid4().hex}"
             if not path.is_dir():
                 raise IndexNotFound("there is no index of that name.")
+            if _is_foreign(path):
+                raise foreign()
 
             def move_aside() -> None:
                 with writer_lock(path):
@@ -225,28 +281,45 @@ class Indexes:
         Raises:
             IndexNotFound: there is none of that name.
             ModelMismatch: it was made with another model.
+            IndexNewer, IndexCorrupt, IndexInaccessible: it cannot be used.
+            Problem: 409, the folder of that name holds no index, or one of a width that the model has not.
         """
         path = self._path(name)
         try:
             status = path.stat()
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             self._forget(name)
             raise IndexNotFound("there is no index of that name.") from error
         # Another process may have deleted it and made another one of that name.
         stamp = (status.st_dev, status.st_ino)
         with self._lock:
             held = self._open.get(name)
-        if held is not None and held[0] == stamp and held[1].dim == held[1].encoder.dim:
+        is_same = held is not None and held[0] == stamp and (path / layout.MANIFEST).exists()
+        if held is not None and is_same and held[1].dim == held[1].encoder.dim:
             return held[1]
-        width = Index.open(path).dim
+        index = self._opened(path)
+        with self._lock:
+            self._open[name] = stamp, index
+        return index
+
+    def _opened(self, path: Path) -> Index:
+        try:
+            width = Index.open(path).dim
+        except IndexNotFound:
+            if not path.is_dir():
+                raise
+            if _is_foreign(path):
+                raise foreign() from None
+            raise IndexCorrupt(path / layout.MANIFEST, "existence", "a file", "nothing", RESTORE) from None
+        except IndexCorrupt:
+            if _is_foreign(path):
+                raise foreign() from None
+            raise
         try:
             encoder = self._encoder_of(width)
         except Problem as error:
             raise Problem(409, "the index has a width that this model has not.", "model_mismatch") from error
-        index = Index.open(path, encoder)
-        with self._lock:
-            self._open[name] = stamp, index
-        return index
+        return Index.open(path, encoder)
 
     def close(self) -> None:
         """Release all indexes."""
@@ -259,6 +332,14 @@ class Indexes:
         """Remove what deletions and creations that were cut short have left. For the time before a start."""
         for left in self._folder.glob(f"{_DELETED}*"):
             shutil.rmtree(left, ignore_errors=True)
+
+    def place_of(self, name: str) -> Path:
+        """The folder of an index, whether or not it is there.
+
+        Raises:
+            IndexNotFound: that is no name of an index.
+        """
+        return self._path(name)
 
     def _path(self, name: str) -> Path:
         if not INDEX_NAME.match(name):
@@ -276,9 +357,9 @@ class Indexes:
             lock = self._locks.setdefault(name, threading.Lock())
         # Looked at again and again, so that a request that is given up does not keep its thread waiting.
         while not lock.acquire(timeout=_RETRY_SECONDS):
-            _check_wanted()
+            check_wanted()
         try:
-            _check_wanted()
+            check_wanted()
             yield
         finally:
             lock.release()
@@ -297,11 +378,59 @@ class Indexes:
             except IndexLocked:
                 if time.monotonic() > end:
                     raise
-            _check_wanted()
+            check_wanted()
             time.sleep(_RETRY_SECONDS)
 
 
-def _check_wanted() -> None:
+def _make_within(folder: Path, draft: Path) -> None:
+    """Make a folder, and nothing above it.
+
+    Raises:
+        Problem: 503, there is nothing above it any more.
+    """
+    try:
+        draft.mkdir()
+    except FileNotFoundError as error:
+        raise data_missing() from error
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a folder holds neither an index nor parts of one."""
+    try:
+        read_manifest(path)
+    except IndexNotFound:
+        # A copy that was cut short has files of an index, whose manifest comes last.
+        return not any((path / name).is_dir() for name in (layout.SEGMENTS, layout.CODECS))
+    except IndexCorrupt as error:
+        return error.field == "format"
+    except LateboltError:
+        return False
+    return False
+
+
+def _state_of(error: LateboltError) -> tuple[IndexState, str]:
+    """The state of an index that cannot be used, and what to do.
+
+    Raises:
+        LateboltError: the same, if it is not about the index.
+    """
+    problem = problem_of(error)
+    if problem.code not in STATES:
+        raise error
+    return STATES[problem.code], problem.detail
+
+
+def _stamp(path: Path) -> object:
+    """What tells a file from what it was before; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_wanted() -> None:
+    """Raise CancelledError where the request that this is done for was given up."""
     ticket = current_ticket.get()
     if ticket is not None and ticket.is_cancelled:
         raise CancelledError

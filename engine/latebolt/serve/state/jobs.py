@@ -65,7 +65,6 @@ class Jobs:
         self._ticket = Ticket()
         self._waiting = 0
         self._lock = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self, index: str, documents: Sequence[CheckedDocument]) -> dict[str, Any]:
         """Queue an addition.

@@ -11,6 +11,7 @@ import contextvars
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -29,14 +30,16 @@ from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import Lane
 from latebolt.serve.held_bodies import Budget, current_lease
 from latebolt.serve.keys import Keys
-from latebolt.serve.problems import Problem, invalid
+from latebolt.serve.problems import INDEX_STATES, IndexState, Problem, invalid
 from latebolt.serve.settings import Settings, names
+from latebolt.serve.state.data_folder import INDEXES, JOBS, DataFolder
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
+from latebolt.serve.state.snapshots import Snapshots
 from latebolt.values import TokenVectors
 
 T = TypeVar("T")
-State = Literal["loading", "ready", "stopping", "broken"]
+State = Literal["loading", "ready", "stopping", "data_missing", "broken"]
 
 # Characters that are tokenised in less time than it takes to wake another thread.
 _FEW_CHARACTERS: Final = 4000
@@ -53,6 +56,8 @@ class Service:
 
     def __init__(self, settings: Settings, keys: Keys) -> None:
         self.settings, self.keys = settings, keys
+        self.data = DataFolder(settings.data_folder)
+        self._seen: list[str] = []  # names of indexes
         self.folder = model_folder.find(settings.model)
         self.contract = self.folder.contract
         if settings.precision:
@@ -73,8 +78,9 @@ class Service:
         )
         self.searches = ThreadPoolExecutor(settings.searches, thread_name_prefix="latebolt-search")
         self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
-        self.indexes = Indexes(settings.data_folder / "indexes", self._index_encoder, settings.given_indexes)
-        self.jobs = Jobs(settings.data_folder / "jobs", self.indexes)
+        self.indexes = Indexes(self.data.path / INDEXES, self._index_encoder, settings.given_indexes)
+        self.snapshots = Snapshots(settings.snapshots_folder, self.indexes.place_of)
+        self.jobs = Jobs(self.data.path / JOBS, self.indexes)
 
     @property
     def model_name(self) -> str:
@@ -86,9 +92,20 @@ class Service:
         """How far the server is; "ready" once the model has answered, "broken" where a restart is needed."""
         if self.is_draining:
             return "stopping"
+        if not self._has_data():
+            return "data_missing"
         if not self._ready.is_set():
             return "loading"
         return "ready" if self.batcher.is_whole else "broken"
+
+    def _has_data(self) -> bool:
+        """Whether the data folder is there; told once when that changes."""
+        is_there, is_news = self.data.look()
+        if is_news and is_there:
+            log.event("data folder back")
+        elif is_news:
+            log.event("data folder missing", logging.ERROR, way_out="bring it back; nothing is made anew")
+        return is_there
 
     @property
     def is_ready(self) -> bool:
@@ -118,6 +135,7 @@ class Service:
             self._ready.set()
             metrics.show(metrics.READY, 1)
             log.event("ready", model=self.model_name, seconds=round(time.perf_counter() - start, 3))
+            self._tell_states()
 
         threading.Thread(target=warm_up, name="latebolt-warm-up", daemon=True).start()
 
@@ -144,10 +162,38 @@ class Service:
                 raise InvalidInput(f"--index {name}={folder}: {error}") from error
         # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits: there
         # is one for each of a few ranges of a query's tokens.
-        for name in [*self.settings.given_indexes, *self.indexes.names()][:_WARMED]:
+        warmed = list(self.settings.given_indexes)
+        with contextlib.suppress(Problem):  # the data folder is gone, which requests are told
+            warmed += self.indexes.names()
+        for name in warmed[:_WARMED]:
             for words in _WARMING_WORDS:
                 with contextlib.suppress(LateboltError):  # a request for it will be told
                     self.indexes.get(name).search("warm " * words, 1)
+
+    def _tell_states(self) -> None:
+        """Name the indexes that cannot be used."""
+        with contextlib.suppress(LateboltError, OSError):  # a request for them will be told
+            for name, (state, detail) in self._shown_states().items():
+                if state != "ready":
+                    log.event("index not usable", logging.WARNING, index=name, state=state, detail=detail)
+
+    def _shown_states(self) -> dict[str, tuple[IndexState, str]]:
+        states = self.indexes.states()
+        counts = Counter(state for state, _ in states.values())
+        for state in INDEX_STATES:
+            metrics.show(metrics.INDEXES, counts[state], state)
+        return states
+
+    async def look_at_indexes(self) -> list[str]:
+        """Bring the figures of indexes by their state up to date, as far as that can be told.
+
+        Returns:
+            Names of the indexes that there are, or were when that could be told.
+        """
+        if self.is_ready:
+            with contextlib.suppress(LateboltError, OSError):
+                self._seen = list(await asyncio.to_thread(self._shown_states))
+        return self._seen
 
     def encoder(self, dim: int | None = None) -> Encoder:
         """The model at a width.
@@ -220,6 +266,7 @@ class Service:
         self.writes.shutdown(cancel_futures=True)
         self.batcher.close()
         self.indexes.close()
+        self.data.close()
 
 
 class _Call(Generic[T]):
