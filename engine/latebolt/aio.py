@@ -119,6 +119,21 @@ class AsyncIndex:
 
         return cls(await asyncio.to_thread(opened))
 
+    @classmethod
+    async def open_or_create(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None,
+        bits: int | None = None,
+        dim: int | None = None,
+        passage_tokens: int | None = None,
+        passage_overlap: int | None = None,
+        late_chunking: bool | None = None,
+    ) -> AsyncIndex:
+        """See `Index.open_or_create`."""
+        cutting = (passage_tokens, passage_overlap, late_chunking)
+        return cls(await asyncio.to_thread(Index.open_or_create, path, encoder, bits, dim, *cutting))
+
     @property
     def index(self) -> Index:
         """The index, for all that is not here: its methods do not await."""

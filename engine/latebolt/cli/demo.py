@@ -76,6 +76,10 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     Asks eight passages about Berlin; then reads the docstrings of this Python's public modules, classes and
     functions, encodes them with a built-in model, keeps them as residual codes on disk, and searches them
     in plain English; with `--model multilingual`, which takes minutes, in other languages too.
+
+    \b
+    latebolt demo
+    latebolt demo --model multilingual --index many-languages
     """
     from latebolt import Encoder
     from latebolt.alignment import align
@@ -144,20 +148,18 @@ def _open_or_build(path: Path, encoder, bits: int, tell):  # type: ignore[no-unt
     """The demo's index, built when it is not there yet, and figures of the building."""
     from latebolt import Index
     from latebolt.corpus.stdlib import read_stdlib
-    from latebolt.errors import IndexNotFound, ModelMismatch
+    from latebolt.errors import ModelMismatch
 
     try:
-        index = Index.open(path, encoder)
-        if len(index):
-            tell(f"corpus  reusing the index at {path}")
-            return index, None
-    except IndexNotFound:
-        index = Index.create(path, encoder, bits)
+        index = Index.open_or_create(path, encoder, bits)
     except ModelMismatch:
         import shutil
 
         shutil.rmtree(path)  # of an older version of the built-in model
         index = Index.create(path, encoder, bits)
+    if len(index):
+        tell(f"corpus  reusing the index at {path}")
+        return index, None
     start = time.perf_counter()
     documents = read_stdlib()
     read_s = time.perf_counter() - start

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Final, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from latebolt.cpus import available_cpus
 from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, current, gathered
-from latebolt.errors import InvalidInput, ModelMismatch
+from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids, wanted_ids
 from latebolt.index.documents.origins import Place
@@ -58,6 +58,9 @@ from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors, as_matrix, as_token_vectors
+
+# An empty index is made in milliseconds; one that its first addition makes, by another process, in minutes.
+_MAKING_SECONDS: Final = 60.0
 
 
 class Index:
@@ -109,6 +112,7 @@ class Index:
                 another process was quicker.
             InvalidInput: bits, dim, passage_tokens, passage_overlap or late_chunking does not fit.
         """
+        _check_encoder(encoder)
         bits = check_bits(whole_number(bits, "bits"))
         if encoder is None:
             if dim is None:
@@ -117,8 +121,6 @@ class Index:
                 raise InvalidInput("passage_tokens needs an encoder, whose tokens they are.")
             dim, model, cutting = whole_number(dim, "dim"), None, None
         else:
-            if isinstance(encoder, str | Path):
-                raise InvalidInput(f"encoder should be an Encoder: Encoder.load({str(encoder)!r}).")
             if dim not in (None, encoder.dim):
                 raise InvalidInput(f"dim should be the encoder's {encoder.dim}, got {dim}.")
             dim = encoder.dim
@@ -149,6 +151,94 @@ class Index:
         if encoder is not None:
             index._check_model(encoder)
         return index
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None,
+        bits: int | None = None,
+        dim: int | None = None,
+        passage_tokens: int | None = None,
+        passage_overlap: int | None = None,
+        late_chunking: bool | None = None,
+    ) -> Index:
+        """Open the index of a folder, or make an empty one where there is none.
+
+        Processes that do so at once have the same index: one makes it, the others wait for that and open it.
+
+        Args:
+            encoder: what texts are, or will be, encoded with. None for an index of vectors only.
+            bits, dim, passage_tokens, passage_overlap, late_chunking: of a new index, see `create`. One that
+                is there has to have those that are given; None fits every index.
+        Raises:
+            ModelMismatch: the index was made with another model than `encoder`.
+            InvalidInput: it has another setting than the one that is given; or see `create`.
+            IndexCorrupt: it is damaged. Nothing is made in its place.
+            IndexExists: something else than an index is there.
+            IndexLocked: another process is making it, and took too long.
+        """
+        _check_encoder(encoder)
+        try:
+            found = cls.open(path, encoder)
+        except IndexNotFound:
+            try:
+                made = cls.create(
+                    path,
+                    encoder,
+                    2 if bits is None else bits,
+                    dim,
+                    passage_tokens,
+                    passage_overlap,
+                    with_first_add=True,
+                    late_chunking=bool(late_chunking),
+                )
+                made._store.make(_MAKING_SECONDS)
+                return made
+            except IndexExists as error:
+                try:
+                    found = cls.open(path, encoder)  # made by another process since we looked
+                except IndexNotFound:
+                    raise error from None  # which says what is there instead
+        found.check_settings(
+            {
+                "bits": bits,
+                "dim": encoder.dim if dim is None and encoder is not None else dim,
+                "passage_tokens": passage_tokens,
+                "passage_overlap": passage_overlap,
+                "late_chunking": late_chunking,
+            }
+        )
+        return found
+
+    def check_settings(
+        self, asked: Mapping[str, Any], spelled: Callable[[str, Any], str] = "{}={}".format
+    ) -> None:
+        """Raise InvalidInput where the index has another setting than the one that is asked for.
+
+        Args:
+            asked: values of `bits`, `dim`, `passage_tokens`, `passage_overlap` and `late_chunking`; None is
+                not asked for.
+            spelled: a name and its value as the caller wrote them, for the message.
+        """
+        has = self._settings(self._store.snapshot())
+        for name, value in asked.items():
+            if value is not None and value != has[name]:
+                raise InvalidInput(
+                    f"{self.path}: has {name} {has[name]}; {spelled(name, value)} fits only a new index."
+                )
+
+    @staticmethod
+    def _settings(snapshot: Snapshot) -> dict[str, Any]:
+        """What an index was made with and keeps, by the names of `create`."""
+        cutting = kept_cutting(snapshot.settings)
+        return {
+            "dim": snapshot.dim,
+            "bits": snapshot.bits,
+            "passage_tokens": None if cutting is None else cutting.tokens,
+            "passage_overlap": None if cutting is None else cutting.overlap,
+            "late_chunking": cutting is not None and cutting.window is not None,
+        }
 
     @property
     def path(self) -> Path:
@@ -860,7 +950,7 @@ class Index:
         documents whose end the model did not read; None where the index is older than this count.
         """
         snapshot = self._store.snapshot()
-        codec, cutting = snapshot.codec, kept_cutting(snapshot.settings)
+        codec = snapshot.codec
         trained = None if codec is None else self._codec(snapshot, codec.name)
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
         return {
@@ -870,12 +960,8 @@ class Index:
             "segments": len(snapshot.segments),
             "passages": sum(int(np.count_nonzero(segment.alive)) for segment in snapshot.segments),
             "deleted": sum(segment.count_documents(~segment.alive) for segment in snapshot.segments),
-            "dim": snapshot.dim,
             "truncated": _n_truncated(snapshot),
-            "bits": snapshot.bits,
-            "passage_tokens": None if cutting is None else cutting.tokens,
-            "passage_overlap": None if cutting is None else cutting.overlap,
-            "late_chunking": cutting is not None and cutting.window is not None,
+            **self._settings(snapshot),
             "centroids": None if codec is None else len(codec.arrays["centroids"]),
             "bytes_per_token": (trained or plain).bytes_per_token(),
             "bytes": snapshot.n_bytes,
@@ -883,6 +969,11 @@ class Index:
             "model": None if snapshot.model is None else snapshot.model.source,
             "precision": None if snapshot.model is None else snapshot.model.precision,
         }
+
+
+def _check_encoder(encoder: object) -> None:
+    if isinstance(encoder, str | Path):
+        raise InvalidInput(f"encoder should be an Encoder: Encoder.load({str(encoder)!r}).")
 
 
 def _chosen_ids(ids: Sequence[str] | None, where: Where | None) -> list[str] | None:

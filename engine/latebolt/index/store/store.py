@@ -159,11 +159,18 @@ class Store:
         store._staged, store._found_folder = True, folder.exists()
         return store
 
-    def make(self) -> None:
-        """Make a staged index as it is, empty. One that is there stays as it is."""
+    def make(self, timeout: float = 0.0) -> None:
+        """Make a staged index as it is, empty. One that is there stays as it is.
+
+        Args:
+            timeout: seconds to wait for another process that is making one here.
+        Raises:
+            IndexExists: another process has made one here since this one was staged.
+            IndexLocked: another process is at it still.
+        """
         self.check_open()
         if self._staged:
-            with self._held(0.0):
+            with self._held(timeout):
                 if self._staged:
                     files.publish(self._path_of_manifest, layout.encode_manifest(self.manifest))
 
