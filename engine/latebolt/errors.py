@@ -2,6 +2,7 @@
 
 LateboltError
 ├── InvalidInput      (ValueError)         the caller passed a wrong value
+│   ├── InputNotFound (FileNotFoundError)  a file or folder that was named is not there
 │   └── UnknownSetting (TypeError)         a keyword that nothing here has
 ├── ModelError                             a model folder is missing, damaged or does not fit
 │   └── ExportError                        a checkpoint cannot be turned into a model folder
@@ -33,6 +34,14 @@ class InvalidInput(LateboltError, ValueError):
     """The caller passed a wrong value."""
 
 
+class InputNotFound(InvalidInput, FileNotFoundError):
+    """A file or folder that the caller named is not there."""
+
+    # FileNotFoundError formats (errno, text) pairs; a plain message is what we want to show.
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class UnknownSetting(InvalidInput, TypeError):
     """The caller gave a setting that there is not; Python's own word for it is TypeError."""
 
@@ -56,7 +65,6 @@ class IndexUnusable(LateboltError):
 class IndexNotFound(IndexUnusable, FileNotFoundError):
     """There is no index at that path."""
 
-    # FileNotFoundError formats (errno, text) pairs; a plain message is what we want to show.
     def __str__(self) -> str:
         return str(self.args[0])
 

@@ -7,6 +7,7 @@ installed package.
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import pickle
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 
 import latebolt
 from latebolt import Hit, Index
+from latebolt.aio import AsyncIndex
 from latebolt.errors import InvalidInput
 from readme_snippets import PAGES, PROJECT, imported, snippets
 
@@ -35,6 +37,7 @@ DOCUMENTED = {
         "IndexNewer",
         "IndexNotFound",
         "IndexUnusable",
+        "InputNotFound",
         "InvalidInput",
         "LateboltError",
         "ModelError",
@@ -155,6 +158,13 @@ def test_hits_have_str_ids_and_metadata_to_look_into(tmp_path, encoder):
     assert hit.metadata == {"n": 1} == hit.record()["metadata"] and pickle.loads(pickle.dumps(hit)) == hit
     assert {hit} == {hit}  # metadata is no part of the hash
     assert encoder.rerank("ovens", PASSAGES, 1)[0] == Hit(0, pytest.approx(hit.score, abs=1), PASSAGES[0])
+
+
+def test_an_index_is_opened_or_made_alike_whether_awaited_or_not():
+    own, awaited = (inspect.signature(kind.open_or_create) for kind in (Index, AsyncIndex))
+    assert list(own.parameters.values()) == list(awaited.parameters.values())
+    wanted = ["path", "encoder", "bits", "dim", "passage_tokens", "passage_overlap", "late_chunking"]
+    assert list(own.parameters) == wanted and own.parameters["bits"].default is None
 
 
 def test_an_empty_index_is_an_index(tmp_path):

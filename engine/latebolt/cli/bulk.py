@@ -12,7 +12,7 @@ from typing import Any
 from latebolt.adapters import ray as adapter
 from latebolt.cli.common import is_terminal
 from latebolt.corpus.documents import Document, document_of_line
-from latebolt.errors import InvalidInput, LateboltError
+from latebolt.errors import InputNotFound, InvalidInput, LateboltError
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _MODEL = ("model", "precision", "dim", "device", "threads")
@@ -71,7 +71,7 @@ def _files(given: tuple[str, ...]) -> tuple[str, list[str]]:
                 raise InvalidInput(f"{path}: has no .parquet or .jsonl file in it.")
             found += [str(Path(p).absolute()) for p in inside]
         elif not path.exists():
-            raise InvalidInput(f"{path}: there is no such file.")
+            raise InputNotFound(f"{path}: there is no such file.")
         elif _kind(name) is None:
             raise InvalidInput(f"{path}: is neither a .parquet nor a .jsonl file.")
         else:

@@ -18,16 +18,24 @@ from latebolt.cli.terminal import print_json, say, styled
 @click.option("--warm", is_flag=True, help="Compile and cache every kernel now.")
 @click.option("--model", default="starter", show_default=True, help="Model to load.")
 @json_option
-def doctor_command(warm: bool, model: str, as_json: bool) -> None:
-    """Print machine, instruction set, kernels, ONNX Runtime, threads, model and caches."""
+def doctor_command(warm: bool, model: str, as_json: bool) -> int:
+    """Print machine, instruction set, kernels, ONNX Runtime, threads, model and caches.
+
+    Exit code 1 where the model cannot be used.
+
+    \b
+    latebolt doctor
+    latebolt doctor --warm --json
+    """
     report = examine(model, warm)
     if as_json:
         print_json(report)
-        return
-    for section, values in report.items():
-        say(styled(section, bold=True))
-        for name, value in values.items():
-            say(f"  {name:<22}{value}")
+    else:
+        for section, values in report.items():
+            say(styled(section, bold=True))
+            for name, value in values.items():
+                say(f"  {name:<22}{value}")
+    return 1 if "problem" in report["model"] else 0
 
 
 def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:

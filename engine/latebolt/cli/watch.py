@@ -11,7 +11,7 @@ import click
 from latebolt.cli.common import is_terminal, json_option
 from latebolt.cli.indexing import Target, index_options, made_by, run_line, run_record
 from latebolt.cli.terminal import note, print_json_line
-from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.errors import InputNotFound, InvalidInput, RuntimeUnavailable
 
 
 class _End:
@@ -86,11 +86,11 @@ def watch_command(
     from latebolt.sync.watch import LONGEST, Burst, Done, FolderWatcher, Follower, follow
 
     target = Target.of(context)
-    target.check_order("watch", folders)
+    target.check_order(folders)
     if "-" in folders:
         raise InvalidInput("standard input cannot be watched. Give folders, or use latebolt index.")
     if not target.exists and (missing := [name for name in folders if not os.path.lexists(name)]):
-        raise InvalidInput(f"{missing[0]}: there is no such file or folder.")
+        raise InputNotFound(f"{missing[0]}: there is no such file or folder.")
 
     def say(message: str) -> None:
         note(f"latebolt: {message}")

@@ -16,7 +16,7 @@ from typing import Final
 
 from latebolt.corpus.gitignore import IgnoreRules, rules_above
 from latebolt.corpus.readers.kinds import IN_WORDS, Kind, kind_of, kind_of_name
-from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.errors import InputNotFound, InvalidInput, RuntimeUnavailable
 
 _MOST_NAMED: Final = 5  # of the files passed over, so many are named
 
@@ -108,9 +108,9 @@ def is_left_out(root: Path, path: Path, is_folder: bool) -> bool:
 
 def _check_named(path: Path) -> None:
     if not os.path.lexists(path):
-        raise InvalidInput(f"{path}: there is no such file.")
+        raise InputNotFound(f"{path}: there is no such file.")
     if not path.exists():
-        raise InvalidInput(f"{path}: is a link to a file that is not there.")
+        raise InputNotFound(f"{path}: is a link to a file that is not there.")
     kind = kind_of(path)
     if kind is None:
         raise InvalidInput(f"{path}: is not a {IN_WORDS} file. Pipe other text in through -.")

@@ -18,7 +18,7 @@ from typing import IO, Any, Final, NoReturn
 import msgspec
 
 from latebolt.checks import clean_text
-from latebolt.errors import InvalidInput, LateboltError
+from latebolt.errors import InputNotFound, InvalidInput, LateboltError
 
 _LONGEST_LINE: Final = 1 << 28  # bytes; more is a file of another kind, and would have to be held at once
 LARGEST_TEXT: Final = 50_000_000  # bytes of a file that is one document: no book has a tenth of it
@@ -29,7 +29,8 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
     """A file open for reading, unzipped.
 
     Raises:
-        InvalidInput: there is no such file, or it is a folder or a broken .gz.
+        InputNotFound: there is no such file.
+        InvalidInput: it is a folder or a broken .gz.
         LateboltError: the system does not let it be read.
     """
     try:
@@ -37,7 +38,7 @@ def reading(path: Path) -> Iterator[IO[bytes]]:
         with opener(path, "rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InvalidInput(f"{path}: there is no such file.") from error
+        raise InputNotFound(f"{path}: there is no such file.") from error
     except IsADirectoryError as error:
         raise InvalidInput(f"{path}: is a folder, not a file.") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

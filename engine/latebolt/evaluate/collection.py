@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latebolt.corpus.open import decode_json, reading
-from latebolt.errors import InvalidInput
+from latebolt.errors import InputNotFound, InvalidInput
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,12 @@ def read_collection(folder: str | Path, label: str = "") -> Collection:
     Only queries with a judgement are kept.
 
     Raises:
-        InvalidInput: a file is missing or a line is not what it should be; names the place.
+        InputNotFound: the folder or a file of it is missing.
+        InvalidInput: a line is not what it should be; names the place.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise InvalidInput(f"{root}: there is no such folder.")
+        raise InputNotFound(f"{root}: there is no such folder.")
     corpus, queries = (
         _first(root, f"{name}.jsonl", f"{name}.jsonl.gz", f"{name}.ndjson") for name in ("corpus", "queries")
     )
@@ -58,7 +59,7 @@ def _first(root: Path, *names: str) -> Path:
     for name in names:
         if (root / name).is_file():
             return root / name
-    raise InvalidInput(f"{root}: should have {names[0]} or {names[1]}.")
+    raise InputNotFound(f"{root}: should have {names[0]} or {names[1]}.")
 
 
 def read_files(

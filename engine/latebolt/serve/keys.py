@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from latebolt.errors import InvalidInput
+from latebolt.errors import InputNotFound, InvalidInput
 from latebolt.serve import log
 
 Right = Literal["read", "write"]
@@ -117,7 +117,8 @@ class Keys:
         text: keys of the setting.
         file: their file, or None.
     Raises:
-        KeysUnfit: the file cannot be read or holds no key, or a line does not fit.
+        InputNotFound: there is no such file.
+        KeysUnfit: it cannot be read or holds no key, or a line does not fit.
     """
 
     def __init__(self, text: str, file: Path | None) -> None:
@@ -125,6 +126,8 @@ class Keys:
         self._stamp: object = None
         self._read: dict[bytes, Holder] = {}
         if file is not None:
+            if not file.exists():
+                raise InputNotFound(f"{file}: the file of keys cannot be read, for it is not there.")
             self._stamp = self._stamp_of(file)
             self._read = self._load(file)
 

@@ -182,7 +182,7 @@ def test_doctor_names_the_kernels_that_searches_ask_for(tmp_path, rng, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["index", "i", "missing.txt"], 2, "missing.txt: there is no such file"),
+        (["index", "i", "missing.txt"], 1, "missing.txt: there is no such file"),
         (["index", "i", "empty.txt"], 2, "empty.txt: is empty"),
         (["index", "i", "latin.txt"], 2, "latin.txt: is not UTF-8 at byte 3"),
         (["index", "i", "bad.jsonl"], 2, "bad.jsonl:2: is not JSON"),
@@ -195,7 +195,7 @@ def test_doctor_names_the_kernels_that_searches_ask_for(tmp_path, rng, monkeypat
         (["index", "good.txt", "good.txt"], 1, "good.txt"),
         (["search", "nothing", "query"], 1, "nothing"),
         (["rerank", "", "good.txt"], 2, "query is empty"),
-        (["rerank", "query", "missing.txt"], 2, "missing.txt"),
+        (["rerank", "query", "missing.txt"], 1, "missing.txt"),
         (["rerank", "query", "empty.txt"], 2, "empty.txt: is empty"),
         (["encode", "good.txt", "no/such/folder/out.npz"], 1, "out.npz"),
         (["search"], 2, "Missing argument"),

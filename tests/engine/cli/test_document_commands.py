@@ -137,7 +137,6 @@ def test_metadata_are_updated(index: Path, cli: Any, tmp_path: Path) -> None:
         (("delete",), "give --where, --ids or --ids-from: which documents."),
         (("delete", "--where", "yeer < 3"), 'no document has the field "yeer"; there is "year"'),
         (("delete", "--where", "year <"), "expected a value"),
-        (("delete", "--ids-from", "no.txt"), "no.txt: there is no such file"),
         (("update", "--set", "a=1"), "give --where, --ids or --ids-from"),
         (("update", "--ids", "c"), "there is nothing to change: give set, unset or replace"),
         (("update", "--ids", "c", "--set", "a"), "--set should be KEY=VALUE, got 'a'"),
@@ -168,6 +167,12 @@ def test_misuse_is_told_and_changes_nothing(
     assert (code, out) == (2, "") and message in err
     assert contents(index) == before and names(tmp_path) == ["i"]
     assert cli(arguments[0], "no.index", "new" if arguments[0] == "copy" else "x.jsonl")[0] in (1, 2)
+
+
+def test_a_file_of_ids_that_is_not_there(index: Path, cli: Any) -> None:
+    before = contents(index)
+    code, out, err = cli("delete", index, "--ids-from", "no.txt")
+    assert (code, out) == (1, "") and "no.txt: there is no such file" in err and contents(index) == before
 
 
 @pytest.mark.parametrize("name", ["delete", "update", "export-docs", "copy"])

@@ -67,9 +67,6 @@ def test_eval_of_named_files(folder):
     ("arguments", "message"),
     [
         ([], "name a folder in BEIR layout"),
-        (["nowhere"], "nowhere: there is no such folder"),
-        (["en=nowhere"], "nowhere: there is no such folder"),
-        (["zoo", "empty"], "empty: should have corpus.jsonl"),
         (["zoo", "--dims", "wide"], "--dims should be numbers"),
         (["zoo", "--bits", "3"], "bits should be some of 32"),
         (["zoo", "--pools", "0"], "pools should be at least 1"),
@@ -81,17 +78,20 @@ def test_eval_of_named_files(folder):
     ],
 )
 def test_eval_of_what_cannot_be(folder, arguments, message):
-    (folder / "empty").mkdir()
     done = latebolt("eval", *arguments, cwd=folder)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_eval_of_what_is_not_there(folder):
+    (folder / "empty").mkdir()
     for arguments, message in (
-        (["--dims", "100"], "no head of dim 100"),
-        (["--model", "./no"], "no such model"),
+        (["zoo", "--dims", "100"], "no head of dim 100"),
+        (["zoo", "--model", "./no"], "no such model"),
+        (["nowhere"], "nowhere: there is no such folder"),
+        (["en=nowhere"], "nowhere: there is no such folder"),
+        (["zoo", "empty"], "empty: should have corpus.jsonl"),
     ):
-        done = latebolt("eval", "zoo", *arguments, cwd=folder)
+        done = latebolt("eval", *arguments, cwd=folder)
         assert done.returncode == 1 and message in done.stderr and done.stdout == ""
 
 

@@ -55,7 +55,7 @@ def test_an_environment_variable_that_is_set_stays(index):
         (("search", "{index}", ""), 2, "query"),
         (("search", "{index}"), 2, "Missing argument"),
         (("search", "--help"), 0, "Usage"),
-        (("rerank", "cat", "no.txt"), 2, "no.txt"),
+        (("rerank", "cat", "no.txt"), 1, "no.txt"),
     ],
 )
 def test_failures_keep_their_codes(index, arguments, code, said):

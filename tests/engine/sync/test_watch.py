@@ -695,13 +695,14 @@ def test_slips_are_told_at_once(tmp_path: Path, encoder: Encoder) -> None:
     (tmp_path / "notes").mkdir()
     Index.create(tmp_path / "made", encoder)
     for arguments, message in (
-        (("index", "gone"), "gone: there is no such file or folder"),
         (("index", "-"), "standard input cannot be watched"),
         (("notes", "made"), "Did you mean latebolt watch made notes?"),
         (("index", "notes", "--debounce", "0"), "--debounce"),
     ):
         done = command("watch", *arguments, cwd=tmp_path)
         assert done.returncode == 2 and message in done.stderr, done.stderr
+    done = command("watch", "index", "gone", cwd=tmp_path)
+    assert done.returncode == 1 and "gone: there is no such file or folder" in done.stderr, done.stderr
     assert not (tmp_path / "index").exists()
     done = command("watch", "i", "notes", cwd=tmp_path, code="sys.modules['watchfiles'] = None")
     assert done.returncode == 1 and "pip install 'latebolt[watch]'" in done.stderr
