@@ -37,16 +37,31 @@ _COMMANDS = {
     "push": "push",
     "serve": "serve",
     "mcp": "mcp",
+    "list": "indexes",
     "info": "maintain",
     "check": "maintain",
     "compact": "maintain",
     "backup": "backup",
     "restore": "backup",
+    "drop": "indexes",
     "eval": "evaluate",
     "cost": "cost",
     "doctor": "doctor",
 }
 
+
+_EPILOG = """\b
+Start with
+latebolt demo
+latebolt index notes.index ~/notes
+latebolt search notes.index "how do I renew my passport"
+
+`latebolt COMMAND --help` explains each command with examples.
+
+Exit codes: 0 done; 1 it could not be done: something is not there (an index, a model, a file), is damaged, is
+held by another process, or the disk is full; 2 misuse: the command line, or what it was given to read, is not
+as it should be; 130 Ctrl-C.
+"""
 
 # Commands whose start and end take longer than what they do, and that leave nothing behind.
 _SHORT = ("search", "rerank")
@@ -65,11 +80,33 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, f"{name.replace('-', '_')}_command")
         return command
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click, which knows nothing of commands that are not loaded."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-") and not context.resilient_parsing:
+            from latebolt.cli.suggestions import of_command
+
+            raise click.UsageError(of_command(args, _COMMANDS), context)
+        return super().resolve_command(context, args)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        words = list(args)  # which click takes from the list
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            from latebolt.cli.suggestions import of_option
+
+            if said := of_option(error.option_name, words, _COMMANDS):
+                raise click.UsageError(said, context) from error
+            raise
+
 
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `latebolt demo`. `latebolt COMMAND --help` explains each command with examples.",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="latebolt")
 def cli() -> None:
@@ -80,7 +117,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exit code 0, 1 for failure, 2 for misuse, 130 for Ctrl-C."""
+    """Run the command line; `latebolt --help` says which exit codes there are."""
     prepare()
     named = sys.argv[1:] if arguments is None else arguments
     is_short = bool(named) and named[0] in _SHORT
@@ -127,7 +164,8 @@ def run(arguments: list[str] | None = None) -> int:
         return 130
     except InvalidInput as error:
         note(f"latebolt: {error}")
-        return 2
+        # What is not there has one code, be it a file, an index or a model.
+        return 1 if isinstance(error, FileNotFoundError) else 2
     except LateboltError as error:
         note(f"latebolt: {error}")
         return 1

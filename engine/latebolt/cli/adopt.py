@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, print_json
 
 
@@ -31,6 +32,8 @@ def adopt_command(index: str, parts: tuple[str, ...], as_json: bool) -> None:
     from latebolt import Index
     from latebolt.index.ingest.parts import is_vectors
 
+    if Path(index).exists():
+        check_index_first(index, *parts)
     started = time.perf_counter()
     opened = Index.open(index)
     vectors = [part for part in parts if is_vectors(Path(part))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latebolt.cli.terminal import plain, styled
+from latebolt.cli.terminal import is_dumb, plain, styled
 
 if TYPE_CHECKING:
     from latebolt.hits import Hit, WordMatch
@@ -79,8 +79,8 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether a person watches stderr."""
-    return sys.stderr.isatty()
+    """Whether a person watches stderr, at a terminal where a progress bar can be drawn over itself."""
+    return sys.stderr.isatty() and not is_dumb()
 
 
 def hit_lines(rank: int, hit: Hit[Any], matches: Sequence[WordMatch] = (), width: int = 200) -> str:

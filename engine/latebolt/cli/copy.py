@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options
+from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def copy_command(
         raise InvalidInput(
             "give --whole or --passage-tokens, --passage-overlap and --late-chunking, not both."
         )
+    check_index_first(index, new)
     started = time.perf_counter()
     source = Index.open(index)
     is_given = context.get_parameter_source("model").name == "COMMANDLINE"  # type: ignore[union-attr]

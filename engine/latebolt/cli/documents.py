@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 import click
 
 from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, plain, print_json, say
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ def export_docs_command(index: str, out: str, where: str | None) -> None:
     from latebolt.corpus.json_lines import json_line
     from latebolt.progress import progress_bar
 
+    check_index_first(index, out)
     opened = Index.open(index)
     textless: list[str] = []
     n = 0

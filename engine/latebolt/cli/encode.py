@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from latebolt.cli.common import is_terminal, json_option, model_options
+from latebolt.cli.suggestions import did_you_mean
 from latebolt.cli.terminal import note, print_json
 from latebolt.errors import InvalidInput
 
@@ -93,6 +95,8 @@ def _encode_here(file: str, out: str, as_json: bool, options: dict[str, Any]) ->
     from latebolt.cli.outputs import write_npz
     from latebolt.corpus.documents import read_passages
 
+    if file != "-" and not Path(file).exists() and Path(out).is_file() and not out.endswith(".npz"):
+        raise InvalidInput(f"{file}: there is no such file, and OUT comes last. {did_you_mean(out, file)}")
     passages = read_passages(file)
     encoder = Encoder.load(*(options[name] for name in ("model", "precision", "dim", "device", "threads")))
     texts = [passage.text for passage in passages]

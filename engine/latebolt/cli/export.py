@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from latebolt.cli.common import json_option
+from latebolt.cli.suggestions import did_you_mean
 from latebolt.cli.terminal import note, print_json, say
 
 
@@ -117,6 +118,8 @@ def export_command(
         widths = tuple(int(part) for part in _names(dims)) or None
     except ValueError as error:
         raise InvalidInput(f'--dims should be numbers such as 128,96,64, got "{dims}".') from error
+    if not Path(source).exists() and (Path(out) / "config.json").is_file():  # which no model folder of ours has
+        raise InvalidInput(f"{source}: there is no such checkpoint. {did_you_mean(out, source)}")
     contract = export_model(
         source,
         out,

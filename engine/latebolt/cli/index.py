@@ -67,7 +67,7 @@ def index_command(
     from latebolt.sync.folder_sync import FolderSync
 
     target = Target.of(context)
-    target.check_order("index", files)
+    target.check_order(files)
     started = time.perf_counter()
     opened, in_lines = target.open() if target.exists else (None, False)
     skipped: list[Skipped] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from latebolt.cli.common import human_bytes, is_index, model_options
+from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import plain
 
 if TYPE_CHECKING:
@@ -112,15 +112,10 @@ class Target:
         """Whether it is there already."""
         return is_index(self.index)
 
-    def check_order(self, command: str, files: Sequence[str]) -> None:
+    def check_order(self, files: Sequence[str]) -> None:
         """Raise InvalidInput if index and files were given the other way round."""
-        from latebolt.errors import InvalidInput
-
-        if not self.exists and Path(self.index).exists() and len(files) == 1 and is_index(files[0]):
-            swapped = f"{shlex.quote(files[0])} {shlex.quote(self.index)}"
-            raise InvalidInput(
-                f"{files[0]}: is an index, and it comes first. Did you mean latebolt {command} {swapped}?"
-            )
+        if Path(self.index).exists():
+            check_index_first(self.index, *files)
 
     def open(self) -> tuple[Index, bool]:
         """The index that is there, and whether files are documents of some paragraphs each, as in older ones.
@@ -133,11 +128,19 @@ class Target:
 
         encoder = self._encoder(Encoder) if self.model_given else None
         opened = Index.open(self.index, encoder, self.device, self.threads)
-        if self.bits is not None and int(self.bits) != opened.info()["bits"]:
+        asked = {
+            "bits": None if self.bits is None else int(self.bits),
+            "passage_tokens": self.passage_tokens,
+            "passage_overlap": self.passage_overlap,
+            "late_chunking": self.late_chunking or None,
+        }
+        opened.check_settings(asked, _option)
+        cuts = opened.info()["passage_tokens"]
+        if self.whole and cuts is not None:
             raise InvalidInput(
-                f"{self.index}: has {opened.info()['bits']} bits; --bits {self.bits} fits only a new index."
+                f"{opened.path}: cuts documents into passages of {cuts} tokens; --whole fits only a new index."
             )
-        return opened, not self._cuts(opened) and not self.whole
+        return opened, cuts is None and not self.whole
 
     def create(self) -> Index:
         """A new index, which its first commit will make."""
@@ -161,29 +164,11 @@ class Target:
     def _encoder(self, kind: Any) -> Any:
         return kind.load(self.model, self.precision, self.dim, self.device, self.threads)
 
-    def _cuts(self, index: Index) -> bool:
-        """Whether an index that is there cuts documents; InvalidInput if not as asked."""
-        from latebolt.errors import InvalidInput
 
-        info = index.info()
-        for option in ("passage_tokens", "passage_overlap"):
-            given = getattr(self, option)
-            if given is not None and given != info[option]:
-                name = option.replace("_", "-")
-                raise InvalidInput(
-                    f"{index.path}: has {option} {info[option]}; --{name} {given} fits only a new index."
-                )
-        if self.late_chunking and not info["late_chunking"]:
-            raise InvalidInput(
-                f"{index.path}: encodes passages by themselves; --late-chunking fits only a new index."
-            )
-        cuts = info["passage_tokens"] is not None
-        if self.whole and cuts:
-            raise InvalidInput(
-                f"{index.path}: cuts documents into passages of {info['passage_tokens']} tokens; --whole "
-                "fits only a new index."
-            )
-        return cuts
+def _option(name: str, value: object) -> str:
+    """A setting as the command line has it."""
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"
 
 
 def made_by(in_lines: bool) -> str:

@@ -12,7 +12,12 @@ from latebolt.cli.terminal import note, print_json, say
 @click.argument("index", type=click.Path())
 @json_option
 def info_command(index: str, as_json: bool) -> None:
-    """Print what INDEX holds: documents, tokens, bytes, model, codec."""
+    """Print what INDEX holds: documents, tokens, bytes, model, codec.
+
+    \b
+    latebolt info notes.index
+    latebolt info notes.index --json
+    """
     from latebolt import Index
 
     info = Index.open(index).info()
@@ -43,7 +48,11 @@ def _cut_off(n: int) -> str:
 @click.argument("index", type=click.Path())
 @json_option
 def check_command(index: str, as_json: bool) -> int:
-    """Verify every byte of INDEX against its checksums; exit code 1 when something is wrong."""
+    """Verify every byte of INDEX against its checksums; exit code 1 when something is wrong.
+
+    \b
+    latebolt check notes.index
+    """
     from latebolt.index.store.check import check_index
 
     problems = check_index(index)
@@ -60,7 +69,11 @@ def check_command(index: str, as_json: bool) -> int:
 @click.argument("index", type=click.Path())
 @json_option
 def compact_command(index: str, as_json: bool) -> None:
-    """Rewrite INDEX without deleted documents; searches go on meanwhile."""
+    """Rewrite INDEX without deleted documents; searches go on meanwhile.
+
+    \b
+    latebolt compact notes.index
+    """
     from latebolt import Index
 
     opened = Index.open(index)

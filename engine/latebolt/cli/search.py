@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 from click.core import ParameterSource
 
-from latebolt.cli.common import hit_lines, is_index, json_option, match_line, model_options, threads_option
+from latebolt.cli.common import hit_lines, json_option, match_line, model_options, threads_option
+from latebolt.cli.suggestions import check_index_first, did_you_mean
 from latebolt.cli.terminal import note, print_json, say
 from latebolt.errors import InvalidInput, LateboltError
 
@@ -134,8 +134,7 @@ class _Local:
         from latebolt import Encoder, Index
         from latebolt.encoder import few_texts
 
-        if not is_index(index) and is_index(query):
-            raise InvalidInput(f"{query}: is an index, and the index comes first. {_swapped(query, index)}")
+        check_index_first(index, query)
         if loading is None:
             self._index = Index.open(index, device=device, threads=threads)
         else:
@@ -188,11 +187,6 @@ class _Server:
         self._client.close()
 
 
-def _swapped(first: str, second: str) -> str:
-    command = click.get_current_context().info_name
-    return f"Did you mean latebolt {command} {shlex.quote(first)} {shlex.quote(second)}?"
-
-
 @click.command("rerank")
 @click.argument("query")
 @click.argument("file")
@@ -225,7 +219,7 @@ def rerank_command(
     check_query(query)
     if file != "-" and not Path(file).exists() and Path(query).is_file():
         raise InvalidInput(
-            f"{file}: there is no such file, and the query comes first. {_swapped(file, query)}"
+            f"{file}: there is no such file, and the query comes first. {did_you_mean(file, query)}"
         )
     passages = read_passages(file)
     with few_texts.expected():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import sys
 from typing import Any, Final
@@ -35,8 +36,20 @@ def _written_out(found: re.Match[str]) -> str:
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
+def wants_colours() -> bool:
+    """Whether neither the user, by NO_COLOR (https://no-color.org), nor the terminal is against colours."""
+    return not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal, by TERM=dumb, obeys no escape sequence and draws nothing over what it has shown."""
+    return os.environ.get("TERM") == "dumb"
+
+
 def styled(text: str, fg: str | None = None, bold: bool | None = None, dim: bool | None = None) -> str:
-    """Somebody's text in bold, dim, green or yellow."""
+    """Somebody's text in bold, dim, green or yellow. Plain where colours are not wanted."""
+    if not wants_colours():
+        return plain(text)
     return click.style(plain(text), fg=fg, bold=bold, dim=dim)
 
 
@@ -48,6 +61,11 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """A message beside the result, on stderr."""
     click.echo(_passed(text), err=True)
+
+
+def confirmed(question: str) -> bool:
+    """Whether the person at the terminal says yes; no by default."""
+    return click.confirm(plain(question), err=True)
 
 
 def _passed(text: str) -> str:

@@ -268,12 +268,18 @@ def array_bytes(dtype: str, shape: tuple[int, ...]) -> int:
 _MARK: Final = b'{"digest":"'
 MANIFEST_HEAD_BYTES: Final = len(_MARK) + 2 * DIGEST_BYTES
 """The first bytes of the manifest; equal heads mean equal manifests."""
+_OURS: Final = re.compile(_MARK + rb'[0-9a-f]{32}",\s*"format":\s*"' + FORMAT.encode() + b'"')
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """JSON whose first member is the digest of every byte after it."""
     body = b'",\n' + msgspec.json.format(msgspec.json.encode(manifest), indent=1)[2:] + b"\n"
     return _MARK + _digest(body) + body
+
+
+def is_manifest(content: bytes) -> bool:
+    """Whether this is a manifest of ours, of any version, by how it begins; it may be damaged further on."""
+    return _OURS.match(content) is not None
 
 
 def decode_manifest(content: bytes, path: object) -> Manifest:
