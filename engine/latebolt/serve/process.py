@@ -39,7 +39,7 @@ from latebolt.serve.http.app import make_app
 from latebolt.serve.http.connection import connection_class
 from latebolt.serve.keys import Keys
 from latebolt.serve.listening import listening, url_of
-from latebolt.serve.settings import Settings
+from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.service import Service
 
 _FAILED: Final = 3  # exit code of a process whose model cannot be loaded
@@ -64,6 +64,7 @@ def run(settings: Settings) -> int:
     contract = model_folder.find(settings.model).contract
     if settings.precision:
         contract.graph(settings.precision)
+    aliases_of(settings.aliases, contract.name)
     with _owned(settings.data_folder), listening(settings.host, settings.port) as listener:
         _tidy(settings)
         log.event(

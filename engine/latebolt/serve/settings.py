@@ -24,11 +24,6 @@ _ROOT_PATH: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 # First parts of the server's own paths.
 _OWN_PATHS: Final = ("v1", "health", "ready", "metrics", "metrics.json", "openapi.json", "page")
 
-# What Jina's clients ask for when nobody tells them a model, and the model this project is named after.
-_ALIASES: Final = (
-    "jina-colbert-v2,jina-colbert-v1-en,jina-reranker-v1-base-en,jina-reranker-v2-base-multilingual"
-)
-
 
 def _setting(default: Any, help: str, least: float | None = None, most: float | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
@@ -58,8 +53,14 @@ class Settings:
     precision: str = _setting("", "Of the encoder: fp32, fp16 or int8; the fastest by default.")
     device: str = _setting("cpu", "cpu, cuda, cuda:N or auto.")
     threads: int = _setting(0, "CPU threads of a process; 0 for its share of all.", 0)
-    aliases: str = _setting(_ALIASES, "Other names of the model in requests, with commas.")
-    any_model: bool = _setting(False, "Answer requests for every model's name with the model there is.")
+    aliases: str = _setting(
+        "",
+        "Other names of the model in requests, with commas, such as jina-colbert-v2, or NAME=MODEL, which another "
+        "MODEL than the served one refuses; requests for other names are refused.",
+    )
+    any_model: bool = _setting(
+        False, "Answer requests for every model's name with the model there is; answers say which."
+    )
 
     keys: str = _setting("", "Keys in place of a file, one a line as there. Use the variable.")
     keys_file: str = _setting(
@@ -203,6 +204,27 @@ def _network(text: str) -> Network:
         raise InvalidInput(
             f'--trusted-proxies should be addresses or networks, such as 10.0.0.0/8, got "{text}" ({error}).'
         ) from error
+
+
+def aliases_of(text: str, model: str) -> list[str]:
+    """The other names of a model.
+
+    Args:
+        text: names with commas, each alone or as NAME=MODEL.
+        model: what is served.
+    Raises:
+        InvalidInput: a name stands for another model.
+    """
+    found = []
+    for each in names(text):
+        alias, _, meant = (part.strip() for part in each.partition("="))
+        if meant not in ("", model):
+            raise InvalidInput(
+                f'--aliases {each}: the model that is served is "{model}". Give its name, or another --model.'
+            )
+        if alias and alias != model:
+            found.append(alias)
+    return found
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from servers import Running, serving
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("serve")) as each:
+    with serving(tmp_path_factory.mktemp("serve"), aliases="jina-colbert-v2") as each:
         yield each
 
 

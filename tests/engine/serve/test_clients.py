@@ -1,4 +1,4 @@
-"""Jina's clients, as their users install them, with nothing but the URL changed."""
+"""Jina's clients, as their users install them, with nothing but the URL changed and one flag of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ KEY = "a-key-of-a-client"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory):
-    with serving(tmp_path_factory.mktemp("clients"), keys=f"{KEY} read") as running:
+    # What these clients ask for when nobody tells them a model.
+    settings = {"keys": f"{KEY} read", "aliases": "jina-reranker-v1-base-en=starter"}
+    with serving(tmp_path_factory.mktemp("clients"), **settings) as running:
         yield running
 
 

@@ -10,6 +10,7 @@ import pytest
 from servers import serving
 
 from latebolt import Encoder, TokenVectors
+from latebolt.errors import ModelError
 
 QUERY = "What is the population of Berlin?"
 PASSAGES = [
@@ -206,3 +207,34 @@ def test_a_server_may_answer_for_every_model(tmp_path):
     with serving(tmp_path, any_model=True) as running:
         request = {"model": "whatever", "query": "a", "documents": ["b"]}
         assert running.client.post("/v1/rerank", json=request).json()["model"] == "starter"
+
+
+@pytest.mark.parametrize("path", [*VECTOR_PATHS, "/v1/rerank"])
+def test_another_models_name_is_answered_only_where_an_alias_says_so(tmp_path, path: str):
+    request = {"query": "a", "documents": ["b"]} if path == "/v1/rerank" else {"input": "a"}
+    with serving(tmp_path / "plain") as running:
+        refused = running.client.post(path, json={**request, "model": "jina-colbert-v2"})
+        assert (refused.status_code, refused.json()["code"]) == (404, "model_not_found")
+        assert "answers for starter only" in refused.json()["detail"]
+        assert "--aliases" in refused.json()["detail"] and "--any-model" in refused.json()["detail"]
+        for name in ({}, {"model": "starter"}, {"model": None}):
+            assert running.client.post(path, json={**request, **name}).json()["model"] == "starter"
+        assert running.client.get("/v1/models").json()["data"][0]["aliases"] == []
+    with serving(tmp_path / "named", aliases="jina-colbert-v2=starter, other") as running:
+        for name in ("jina-colbert-v2", "other", "starter"):
+            answer = running.client.post(path, json={**request, "model": name})
+            assert answer.status_code == 200 and answer.json()["model"] == "starter"
+        refused = running.client.post(path, json={**request, "model": "jina-colbert-v1-en"})
+        assert "answers for starter, jina-colbert-v2, other only" in refused.json()["detail"]
+
+
+def test_an_index_is_not_asked_for_with_another_models_name(client: httpx.Client):
+    refused = client.post("/v1/indexes", json={"name": "mine", "model": "jina-colbert-v2"})
+    assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "model"
+    assert client.get("/v1/indexes/mine").status_code == 404
+
+
+def test_the_library_loads_no_other_model_for_that_name():
+    for name in ("jina-colbert-v2", "colbertv2.0"):
+        with pytest.raises(ModelError, match="no such model folder"):
+            Encoder.load(name)

@@ -22,7 +22,7 @@ from latebolt.arrays import Float32
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
-from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
+from latebolt.errors import IndexNotFound, InputNotFound, InvalidInput, LateboltError
 from latebolt.scoring import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Batcher, count_truncated
@@ -31,7 +31,7 @@ from latebolt.serve.engine.lanes import Lane
 from latebolt.serve.held_bodies import Budget, current_lease
 from latebolt.serve.keys import Keys
 from latebolt.serve.problems import INDEX_STATES, IndexState, Problem, invalid
-from latebolt.serve.settings import Settings, names
+from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.data_folder import INDEXES, JOBS, DataFolder
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
@@ -63,7 +63,7 @@ class Service:
         if settings.precision:
             self.contract.graph(settings.precision)
         self.dims = [head.dim for head in self.contract.heads]
-        self.aliases = [alias for alias in names(settings.aliases) if alias != self.model_name]
+        self.aliases = aliases_of(settings.aliases, self.model_name)
         self.begun = time.time()
         self.is_draining = False
         self.failure: Exception | None = None
@@ -157,7 +157,7 @@ class Service:
             try:
                 self.indexes.get(name)
             except IndexNotFound as error:
-                raise InvalidInput(f"--index {name}={folder}: there is no index in that folder.") from error
+                raise InputNotFound(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
                 raise InvalidInput(f"--index {name}={folder}: {error}") from error
         # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits: there
@@ -212,7 +212,7 @@ class Service:
         return encoder.run_by(self.batcher.runner(encoder))
 
     def check_model(self, name: str | None) -> None:
-        """Refuse a request for a model that is not served.
+        """Refuse a request for a model that is not served, whose vectors and scores would be others.
 
         Raises:
             Problem: 404.
@@ -221,7 +221,8 @@ class Service:
             return
         raise Problem(
             404,
-            f'this server has the model "{self.model_name}" only. Ask for it, or leave "model" out.',
+            f"this server answers for {', '.join([self.model_name, *self.aliases])} only. Ask for it, leave "
+            '"model" out, or have the server started with --aliases NAME or --any-model.',
             "model_not_found",
         )
 
