@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,28 @@ def test_encode_says_where_its_peers_were_not_checked(monkeypatch, capsys):
     assert report.table_encode(rows).endswith("Peers' vectors were not compared with ours: 384 wide.")
     rows[0]["vectors"] = "checked against transformers"
     assert "not compared" not in report.table_encode(rows)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_records(tmp_path, monkeypatch):
+    """As report.py writes them; and the time of a start is said once, as the command's user sees it."""
+    report = benchmark("report", monkeypatch)
+    readme = BENCHMARKS.parent / "README.md"
+    (tmp_path / "README.md").write_text(readme.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(report, "HERE", tmp_path / "benchmarks")
+    records = [json.loads(path.read_text()) for path in sorted(report.RESULTS.glob("*.json"))]
+    report.write_readme(records)
+    text = readme.read_text(encoding="utf-8")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text, "run python benchmarks/report.py"
+    [cold] = [line for line in text.splitlines() if "cold" in line and " ms" in line]
+    [measured] = [
+        row["ms"]
+        for record in records
+        for row in record["rows"]
+        if record["benchmark"] == "cold_search" and row["model"] == "starter" and row["part"] == "command"
+    ]
+    assert f"| {measured:.0f} ms |" in cold
+    before, table, after = re.split("<!-- .*figures.* -->", text)
+    assert not re.search(r"\d ms\b", before + after)
 
 
 def test_every_benchmark_is_run_by_a_test():

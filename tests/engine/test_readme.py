@@ -25,6 +25,13 @@ def test_it_runs_as_it_stands(snippet, folder):
     run(snippet, folder)
 
 
+def test_the_programs_of_the_readme_run_twice(folder):
+    for snippet in snippets(README):
+        if snippet.kind == "python":
+            for _ in range(2):
+                run(snippet, folder)
+
+
 def test_the_first_example_comes_early():
     first = next(snippet for snippet in snippets(README) if snippet.kind == "python")
     assert first.line < 30 and len(promises(first.code)) == 2
