@@ -615,7 +615,7 @@ def claim_search(rows: list[dict[str, Any]]) -> Claim:
 
 
 def claim_cold_search(rows: list[dict[str, Any]], cold_start: list[dict[str, Any]]) -> Claim:
-    """What a user waits for who asks once, from the start of the process to its exit: the one figure of it."""
+    """What a user waits for who asks once, from the start of the process to its exit."""
     ours = _row(rows, model="starter", what="`latebolt search`")
     torch = _row(cold_start, what="first answer: PyTorch and transformers")
     return (

@@ -262,7 +262,8 @@ def test_an_encoder(encoder: Encoder):
 def test_signatures_are_the_librarys(tmp_path: Path, encoder: Encoder):
     for kind, own in ((AsyncIndex, Index), (AsyncEncoder, Encoder)):
         for name, method in vars(kind).items():
-            if name[0] == "_" or name in ("close", "open", "open_or_create", "index", "encode_documents", "sync"):
+            others = ("close", "open", "open_or_create", "index", "encode_documents", "sync")
+            if name[0] == "_" or name in others:
                 continue
             theirs = inspect.signature(getattr(own, name)).parameters
             ours = inspect.signature(method).parameters

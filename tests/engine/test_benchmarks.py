@@ -141,7 +141,7 @@ def test_the_figures_of_the_readme_are_those_of_the_records(tmp_path, monkeypatc
         if record["benchmark"] == "cold_search" and row["model"] == "starter" and row["part"] == "command"
     ]
     assert f"| {measured:.0f} ms |" in cold
-    before, table, after = re.split("<!-- .*figures.* -->", text)
+    before, _, after = re.split("<!-- .*figures.* -->", text)
     assert not re.search(r"\d ms\b", before + after)
 
 

@@ -1,8 +1,8 @@
-"""The newcomer's way: the README's first commands, as they stand, from a clone to an answer from a folder of theirs.
+"""The newcomer's way: the README's first commands, as they stand, from a clone to an answer from a folder.
 
-In an empty home, with nothing of this environment: no installed package, no compiled kernel. What pip has downloaded
-before may be used again. A machine that is busy takes longer; what is judged is that no command fails, and the
-processor's time.
+In an empty home, with nothing of this environment: no installed package, no compiled kernel. What pip has
+downloaded before may be used again. A machine that is busy takes longer; what is judged is that no command
+fails, and the processor's time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOTES = {
     "passport.md": "# Papers\n\nRenew a passport with form DS-82, by post, with one photograph.\n",
     "bike.txt": "The bicycle's front brake needs new pads.\n",
     "work/tickets.csv": "id,text\n1,The printer on the second floor is jammed.\n2,Coffee is out.\n",
-    "work/parse.py": 'def parse(line):\n    """Split a line of the log at its tabs."""\n    return line.split("\\t")\n',
+    "work/parse.py": 'def parse(line):\n    """Split a line at its tabs."""\n    return line.split("\\t")\n',
 }
 CPU_SECONDS = 180  # of everything, the installation too
 
@@ -35,7 +35,9 @@ def first(kind: str) -> Snippet:
 def clone(folder: Path) -> None:
     """The files that a clone of this tree would have."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT, capture_output=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
     )
     if listed.returncode:
         pytest.skip("this tree is no clone")
@@ -90,7 +92,8 @@ def test_from_a_clone_to_an_answer(
     )
     record_property("newcomer", f"{took}; {times[-1] - times[0]:.0f} s in all, {cpu:.0f} s of the processor")
     with capsys.disabled():
-        sys.stdout.write(f"\nfrom a clone to an answer: {times[-1] - times[0]:.0f} s ({took}); CPU {cpu:.0f} s\n")
+        said = f"{times[-1] - times[0]:.0f} s ({took}); CPU {cpu:.0f} s"
+        sys.stdout.write(f"\nfrom a clone to an answer: {said}\n")
     hits = done.stdout[done.stdout.index("  1. ") :].splitlines()
     assert "notes/passport.md" in hits[0] and "passport -> passport" in done.stdout
     assert cpu < CPU_SECONDS, took

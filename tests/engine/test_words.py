@@ -1,4 +1,4 @@
-"""Words of the trade are explained where a page first uses them: in the place, or by a link to docs/words.md."""
+"""Words of the trade are explained where a page first uses them, or by a link to docs/words.md."""
 
 from __future__ import annotations
 
@@ -90,5 +90,5 @@ def test_the_first_screen_of_the_readme():
 
 def test_one_paragraph_says_when_to_use_what():
     paragraphs = README.read_text(encoding="utf-8").split("\n\n")
-    words = ("**Late interaction**", "**late interaction**", "**BM25**", "**one vector a")
-    assert [each for each in paragraphs if sum(word in each for word in words) == 3]
+    words = ("**late interaction**", "**BM25**", "**one vector a text**")
+    assert [each for each in paragraphs if all(word in " ".join(each.split()) for word in words)]

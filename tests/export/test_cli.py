@@ -59,13 +59,28 @@ def test_a_budget_of_ones_own_fails_in_one_line(make, tmp_path, run):
         (["--precisions", "fp64"], "precisions should be some of"),
         (["--int8-mean-cosine", "2"], "int8_mean_cosine should be in -1..1"),
         (["--isa", "mmx"], "--isa"),
-        (["--collection", "nowhere"], "nowhere: there is no such folder"),
     ],
 )
 def test_misuse_says_what_is_wrong(make, tmp_path, run, options, expected):
     _, err = run(make("stanford"), tmp_path / "out", *options, code=2)
     assert expected in err.splitlines()[-1] and "reading" not in err  # before any work
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_there_is_told_before_any_work(make, tmp_path, run):
+    for arguments, said in (
+        ((make("stanford"), tmp_path / "out", "--collection", "nowhere"), "nowhere: there is no such folder"),
+        ((tmp_path / "nowhere", tmp_path / "out"), "nowhere: there is no such checkpoint folder"),
+    ):
+        _, err = run(*arguments, code=1)
+        assert said in err.splitlines()[-1] and "running" not in err
+        assert not (tmp_path / "out").exists()
+
+
+def test_source_and_target_the_other_way_round(make, tmp_path, run):
+    checkpoint = make("stanford")
+    _, err = run(tmp_path / "out", checkpoint, code=2)
+    assert f"Did you mean latebolt export {checkpoint} {tmp_path / 'out'}?" in err.splitlines()[-1]
 
 
 def test_a_head_file_that_is_missing_is_named(make, tmp_path, run):

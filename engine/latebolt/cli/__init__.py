@@ -90,18 +90,6 @@ class _Commands(click.Group):
             raise click.UsageError(of_command(args, _COMMANDS), context)
         return super().resolve_command(context, args)
 
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """See click."""
-        words = list(args)  # which click takes from the list
-        try:
-            return super().parse_args(context, args)
-        except click.NoSuchOption as error:
-            from latebolt.cli.suggestions import of_option
-
-            if said := of_option(error.option_name, words, _COMMANDS):
-                raise click.UsageError(said, context) from error
-            raise
-
 
 @click.group(
     cls=_Commands,
@@ -152,6 +140,11 @@ def run(arguments: list[str] | None = None) -> int:
         return int(result or 0)
     except click.exceptions.Exit as stop:
         return int(stop.exit_code)
+    except click.NoSuchOption as error:
+        from latebolt.cli.suggestions import of_option
+
+        show_misuse(of_option(error, sys.argv[1:] if arguments is None else arguments, _COMMANDS))
+        return int(error.exit_code)
     except click.ClickException as error:
         show_misuse(error)
         return int(error.exit_code)

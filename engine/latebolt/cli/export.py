@@ -118,7 +118,8 @@ def export_command(
         widths = tuple(int(part) for part in _names(dims)) or None
     except ValueError as error:
         raise InvalidInput(f'--dims should be numbers such as 128,96,64, got "{dims}".') from error
-    if not Path(source).exists() and (Path(out) / "config.json").is_file():  # which no model folder of ours has
+    # What no model folder of ours has, and every checkpoint.
+    if not Path(source).exists() and (Path(out) / "config.json").is_file():
         raise InvalidInput(f"{source}: there is no such checkpoint. {did_you_mean(out, source)}")
     contract = export_model(
         source,

@@ -138,7 +138,8 @@ class Target:
         cuts = opened.info()["passage_tokens"]
         if self.whole and cuts is not None:
             raise InvalidInput(
-                f"{opened.path}: cuts documents into passages of {cuts} tokens; --whole fits only a new index."
+                f"{opened.path}: cuts documents into passages of {cuts} tokens; --whole fits only a new "
+                "index."
             )
         return opened, cuts is None and not self.whole
 

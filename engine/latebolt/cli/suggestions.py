@@ -52,6 +52,17 @@ _ELSEWHERE: Final = {
     "version": "--version",
 }
 
+_OPTIONS_ELSEWHERE: Final = {
+    "--top-k": "-k",
+    "--topk": "-k",
+    "--top-n": "-k",
+    "--limit": "-k",
+    "-n": "-k",
+    "--filter": "--where",
+    "--force": "--yes",
+    "-f": "--yes",
+}
+
 
 def of_command(words: Sequence[str], commands: Collection[str]) -> str:
     """What is said of a command that there is not.
@@ -81,12 +92,32 @@ def of_command(words: Sequence[str], commands: Collection[str]) -> str:
     return f"{said} Did you mean {' or '.join(near)}?"
 
 
-def of_option(option: str, words: Sequence[str], commands: Collection[str]) -> str | None:
-    """What is said of an option that stands before the command it belongs to; None where it stands elsewhere."""
-    command = next((word for word in words if word in commands), None)
-    if command is None:
-        return None
-    return f"No such option {option!r} of latebolt itself. Options of {command} stand behind it."
+def of_option(error: click.NoSuchOption, words: Sequence[str], commands: Collection[str]) -> click.UsageError:
+    """What is said of an option that there is not.
+
+    Args:
+        error: what click says, near names included.
+        words: of the command line.
+        commands: that there are.
+    """
+    context, option = error.ctx, error.option_name
+    if context is None:
+        return error
+    group = context.command
+    if isinstance(group, click.Group):
+        command = next((word for word in words if word in commands), None)
+        if command is None or option not in _options(group.get_command(context, command)):
+            return error
+        said = f"No such option {option!r} of latebolt itself. Options of {command} stand behind it."
+        return click.UsageError(said, context)
+    ours = _OPTIONS_ELSEWHERE.get(option)
+    if ours not in _options(context.command):
+        return error
+    return click.UsageError(f"No such option {option!r}. Did you mean {ours!r}?", context)
+
+
+def _options(command: click.Command | None) -> set[str]:
+    return set() if command is None else {name for each in command.params for name in each.opts}
 
 
 def check_index_first(index: str, *others: str) -> None:

@@ -42,7 +42,7 @@ def wants_colours() -> bool:
 
 
 def is_dumb() -> bool:
-    """Whether the terminal, by TERM=dumb, obeys no escape sequence and draws nothing over what it has shown."""
+    """Whether the terminal, by TERM=dumb, obeys no escape sequence and draws over nothing."""
     return os.environ.get("TERM") == "dumb"
 
 

@@ -55,8 +55,8 @@ class Settings:
     threads: int = _setting(0, "CPU threads of a process; 0 for its share of all.", 0)
     aliases: str = _setting(
         "",
-        "Other names of the model in requests, with commas, such as jina-colbert-v2, or NAME=MODEL, which another "
-        "MODEL than the served one refuses; requests for other names are refused.",
+        "Other names of the model in requests, with commas, such as jina-colbert-v2; NAME=MODEL makes sure "
+        "of which. Requests for any other name are refused.",
     )
     any_model: bool = _setting(
         False, "Answer requests for every model's name with the model there is; answers say which."

@@ -75,7 +75,8 @@ def test_list_here_and_of_nothing(tmp_path: Path, cli: Cli, monkeypatch: pytest.
 
 def test_drop_takes_an_index_away_whole(tmp_path: Path, encoder: Encoder, cli: Cli) -> None:
     path = made(tmp_path / "i", encoder)
-    assert run(["index", str(path), __file__]) == 0  # with what sync keeps beside it
+    (tmp_path / "dog.txt").write_text("a dog\n")
+    assert run(["index", str(path), str(tmp_path / "dog.txt")]) == 0  # with what sync keeps beside it
     assert (path / "files.json").exists()
     code, out, err = cli("drop", path, "--dry-run")
     assert code == 0 and "3 documents" in err and "would be deleted" in err and len(Index.open(path)) == 3
@@ -97,7 +98,8 @@ def test_drop_asks_and_needs_somebody_to_ask(tmp_path: Path) -> None:
         ours, theirs = pty.openpty()
         os.write(ours, answer)
         done = subprocess.run(command, stdin=theirs, capture_output=True, text=True)
-        os.close(ours), os.close(theirs)
+        os.close(ours)
+        os.close(theirs)
         assert done.returncode == 0 and "Delete it for good?" in done.stderr
         assert path.exists() is not gone and ("nothing was deleted" in done.stderr) is not gone
 

@@ -1,4 +1,4 @@
-"""Open or create: one call that gives the index of a folder, whoever was first, and refuses what does not fit."""
+"""Open or create: one call for the index of a folder, whoever was first, and what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -136,9 +136,7 @@ def test_one_that_another_process_is_making_is_waited_for(
     assert Index.open(path).model is None  # it is the other's
 
 
-def test_one_that_takes_too_long_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_child
-) -> None:
+def test_one_that_takes_too_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_child) -> None:
     path = tmp_path / "i"
     monkeypatch.setattr(module, "_MAKING_SECONDS", 0.05)
     with Store.stage(path, dim=8, bits=2).writer():

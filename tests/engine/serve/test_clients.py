@@ -1,4 +1,4 @@
-"""Jina's clients, as their users install them, with nothing but the URL changed and one flag of the server."""
+"""Jina's clients, as their users install them: the URL is changed, and the server has one flag."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_a_key_of_an_earlier_version_is_told_by_its_line(tmp_path: Path):
         (["--precision", "fp16"], 1, "has no fp16 graph"),
         (["--keys-file", "/nowhere"], 1, "cannot be read"),
         (["--workers", "0"], 2, "--workers should be at least 1"),
-        (["--aliases", "jina-colbert-v2=multilingual"], 2, "the model that is served is \"starter\""),
+        (["--aliases", "jina-colbert-v2=multilingual"], 2, 'the model that is served is "starter"'),
         (["--log-level", "loud"], 2, "--log-level should be one of"),
         (["--trusted-proxies", "proxy.example"], 2, "--trusted-proxies should be addresses or networks"),
         (["--root-path", "search"], 2, "--root-path should be like /search"),

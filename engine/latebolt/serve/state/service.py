@@ -134,7 +134,12 @@ class Service:
             ready()
             self._ready.set()
             metrics.show(metrics.READY, 1)
-            log.event("ready", model=self.model_name, seconds=round(time.perf_counter() - start, 3))
+            log.event(
+                "ready",
+                model=self.model_name,
+                answers_for="every name" if self.settings.any_model else [self.model_name, *self.aliases],
+                seconds=round(time.perf_counter() - start, 3),
+            )
             self._tell_states()
 
         threading.Thread(target=warm_up, name="latebolt-warm-up", daemon=True).start()
