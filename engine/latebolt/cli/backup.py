@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from latebolt.cli.common import human_bytes, json_option
+from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, print_json
 
 
@@ -28,6 +29,7 @@ def backup_command(index: str, out: str, copy: bool, as_json: bool) -> None:
     latebolt backup notes.index /mnt/other-disk/notes
     latebolt restore backups/notes-2026-11-29 notes-again.index
     """
+    check_index_first(index, out)
     _copy(index, out, link=not copy, as_json=as_json)
 
 

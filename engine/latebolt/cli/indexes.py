@@ -61,14 +61,15 @@ def _indexes(root: str) -> Iterator[Path]:
 
 def _record(path: Path) -> dict[str, Any]:
     from latebolt import Index
-    from latebolt.errors import IndexCorrupt, LateboltError
+    from latebolt.errors import IndexCorrupt, IndexNewer, LateboltError
 
+    states = {IndexNewer: "newer_format", IndexCorrupt: "damaged"}  # as the server has them
     names = ("documents", "tokens", "bytes", "model", "precision", "dim", "bits")
     try:
         with Index.open(path) as index:
             info, state, problem = index.info(), "ready", None
     except LateboltError as error:
-        state = "damaged" if isinstance(error, IndexCorrupt) else "unusable"
+        state = next((word for kind, word in states.items() if isinstance(error, kind)), "unreadable")
         info, problem = dict.fromkeys(names), str(error)
     return {"path": str(path), **{name: info[name] for name in names}, "state": state, "problem": problem}
 

@@ -40,17 +40,25 @@ NOT_RUN = {
     "eval": "wants collections; test_evaluate_commands.py runs it on small ones",
 }
 # Examples of other commands that are parsed only: those with one of these words.
-NOT_HERE = ("--on", "--url", "adopt")
+NOT_HERE = ("--on", "--url", "adopt", "/mnt/other-disk/notes")
 
 
-def examples(text: str) -> list[str]:
-    """The command lines of a help text: of each paragraph that click leaves as it is."""
+def lines_of(text: str) -> list[str]:
+    """The lines of a help text that are typed: of each paragraph that click leaves as it is."""
     found = []
     for paragraph in inspect.cleandoc(text).split("\n\n"):
         if paragraph.startswith("\b\n"):
-            lines = paragraph.removeprefix("\b\n").replace("\\\n", " ").splitlines()
-            found += [line.strip() for line in lines if re.match(r"\s*(\w.* \| )?latebolt ", line)]
-    return found
+            found += paragraph.removeprefix("\b\n").replace("\\\n", " ").splitlines()
+    return [line.strip() for line in found]
+
+
+def is_ours(line: str) -> bool:
+    return re.match(r"(\w.* \| )?latebolt ", line) is not None
+
+
+def examples(text: str) -> list[str]:
+    """Those that run latebolt."""
+    return [line for line in lines_of(text) if is_ours(line)]
 
 
 def words_of(example: str) -> list[str]:
@@ -104,8 +112,8 @@ def test_the_examples_run(home: Path):
     environment["XDG_CACHE_HOME"] = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     n_run = 0
     for command in COMMANDS.values():
-        for example in examples(command.help):
-            words = words_of(example)
+        for example in lines_of(command.help):
+            words = words_of(example) if is_ours(example) else shlex.split(example)
             if words[0] in NOT_RUN or any(word in words for word in NOT_HERE):
                 continue
             done = subprocess.run(
@@ -163,6 +171,7 @@ def said(capsys: pytest.CaptureFixture[str], command: str) -> tuple[int, str]:
         ("index a.txt my.index", "Did you mean latebolt index my.index a.txt?"),
         ("watch a.txt my.index", "Did you mean latebolt watch my.index a.txt?"),
         ("copy new.index my.index", "Did you mean latebolt copy my.index new.index?"),
+        ("backup out my.index", "Did you mean latebolt backup my.index out?"),
         ("export-docs out.jsonl my.index", "Did you mean latebolt export-docs my.index out.jsonl?"),
         ("adopt a.txt my.index", "Did you mean latebolt adopt my.index a.txt?"),
         ("encode out.npz a.txt", "OUT comes last. Did you mean latebolt encode a.txt out.npz?"),
@@ -284,6 +293,8 @@ MISSING = {
     "check": ["check gone"],
     "compact": ["compact gone"],
     "drop": ["drop gone --yes"],
+    "backup": ["backup gone out"],
+    "restore": ["restore gone out"],
     "eval": ["eval gone", "eval --corpus gone --queries a.txt --qrels a.txt"],
     "doctor": ["doctor --model ./gone"],  # which says it on stdout, among all that it finds
 }

@@ -44,20 +44,23 @@ def test_list_says_what_is_under_a_folder(tmp_path: Path, encoder: Encoder, cli:
     made(tmp_path / ".trash" / "old", None)
     torn = made(tmp_path / "torn", None)
     (torn / "manifest.json").write_bytes((torn / "manifest.json").read_bytes()[:-20])
+    newer = made(tmp_path / "newer", None) / "manifest.json"
+    newer.write_bytes(newer.read_bytes().replace(b'"format_version": 1,', b'"format_version": 99,'))
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "manifest.json").write_text('{"name": "a web page"}')
     code, out, _ = cli("list", tmp_path, "--json")
     found = {Path(each["path"]).name: each for each in json.loads(out)}
-    assert code == 0 and found.keys() == {"notes.index", "vectors", "torn"}
+    assert code == 0 and found.keys() == {"notes.index", "vectors", "torn", "newer"}
     notes = found["notes.index"]
     assert (notes["documents"], notes["model"], notes["dim"], notes["bits"]) == (2, "starter", 128, 2)
     assert notes["state"] == "ready" and notes["problem"] is None and notes["bytes"] > 1000
     assert found["vectors"]["model"] is None and found["vectors"]["documents"] == 0
     assert found["torn"]["state"] == "damaged" and "manifest.json" in found["torn"]["problem"]
+    assert found["newer"]["state"] == "newer_format" and "newer" in found["newer"]["problem"]
     code, out, err = cli("list", tmp_path)
     lines = out.splitlines()
     assert code == 0 and lines[0].split() == ["index", "documents", "size", "model", "state"]
-    assert len(lines) == 4 and "starter int8, dim 128" in out and str(torn / "manifest.json") in err
+    assert len(lines) == 5 and "starter int8, dim 128" in out and str(torn / "manifest.json") in err
     # Of a folder that is an index itself, that one.
     assert [each["path"] for each in json.loads(cli("list", torn, "--json")[1])] == [str(torn)]
 
