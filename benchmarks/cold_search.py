@@ -169,7 +169,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         starter = small_index(folder, "starter") if given.quick else demo_index(folder)
         rows = rows_of("starter", starter, rounds, given.threads)
-        rows += rows_of("multilingual", small_index(folder, "multilingual"), rounds, given.threads)
+        if not given.quick:
+            rows += rows_of("multilingual", small_index(folder, "multilingual"), rounds, given.threads)
     record("cold_search", rows, (), given.quick)
 
 

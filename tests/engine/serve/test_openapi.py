@@ -61,7 +61,7 @@ def test_the_description_is_true(described, index: str, method: str, path: str, 
     @given(operation.as_strategy(generation_mode=mode))
     @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def hold(case):
-        assume(not says_two_things(case.body))
+        assume(not says_two_things(case.body) and not names_one_twice(case.body))
         case.call_and_validate(timeout=30)
 
     with contextlib.suppress(Unsatisfiable):  # nothing about it could be wrong
@@ -76,6 +76,17 @@ def says_two_things(body: object) -> bool:
         for each in (documents if isinstance(documents, list) else [])
         if isinstance(each, dict)
     )
+
+
+def names_one_twice(body: object) -> bool:
+    """Whether two documents have one id, which no schema can refuse."""
+    documents = body.get("documents") if isinstance(body, dict) else None
+    ids = [
+        str(each["id"])
+        for each in (documents if isinstance(documents, list) else [])
+        if isinstance(each, dict) and each.get("id") is not None
+    ]
+    return len(ids) > len(set(ids))
 
 
 def test_every_operation_is_held_to_its_description(client: httpx.Client):
