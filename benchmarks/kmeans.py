@@ -21,7 +21,7 @@ BLOCK = 8192
 
 def tokens(n: int, threads: int) -> np.ndarray:
     """float32 [n, 128], unit length."""
-    texts = [document.text for document in read_stdlib()][:1500]
+    texts = [document.text for document in read_stdlib()][: min(1500, n // 100)]
     values = Encoder.load("starter", threads=threads).encode_documents(texts).values
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(values), n)
