@@ -141,6 +141,28 @@ def test_another_index_that_takes_the_place_is_not_mixed_with_the_first(tmp_path
     assert check_index(tmp_path / "copy") == []
 
 
+def test_another_index_with_files_of_the_same_names_and_sizes(tmp_path: Path) -> None:
+    for name, version in (("i", 0), ("other", 20)):
+        with make_store(tmp_path / name).writer() as writer:
+            add(writer, ["a", "b", "c"], version)
+            writer.commit()
+    sizes = [{name: len(data) for name, data in tree(tmp_path / name).items()} for name in ("i", "other")]
+    assert sizes[0].keys() == sizes[1].keys()
+    same = [name for name in sizes[0] if sizes[0][name] == sizes[1][name]]
+    assert len([name for name in same if name.startswith("segments")]) == 5, "else the size tells"
+    calls = []
+
+    def replace() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            (tmp_path / "i").rename(tmp_path / "old")
+            (tmp_path / "other").rename(tmp_path / "i")
+
+    back_up(tmp_path / "i", tmp_path / "copy", between=replace)
+    assert content(Store.open(tmp_path / "copy").snapshot()) == expected({"a": 20, "b": 20, "c": 20})
+    assert check_index(tmp_path / "copy") == []
+
+
 def test_nothing_that_happens_to_one_shows_in_the_other(tmp_path: Path) -> None:
     path = committed(tmp_path / "i", 3)
     made = back_up(path, tmp_path / "copy")

@@ -24,6 +24,7 @@ from latebolt import Encoder, Index
 from latebolt.errors import IndexInaccessible, StorageFull
 from latebolt.index.format import files
 from latebolt.serve.problems import problem_of
+from latebolt.serve.state.data_folder import DataFolder, make_folders
 
 DOCUMENTS = {"documents": [{"id": "a", "text": "some text"}]}
 PATH = "/v1/indexes/cities"
@@ -189,6 +190,20 @@ def test_a_data_folder_that_vanishes_is_told_and_not_made_anew(
             assert client.get("/ready").status_code == 200
             assert client.post(f"{PATH}/documents", json=DOCUMENTS).status_code == 200
             assert len(lines_of(caplog, "data folder back")) == 1
+
+
+def test_a_folder_that_is_made_again_is_not_taken_for_the_first(tmp_path: Path):
+    """Though it may get the first one's number, where that is free again."""
+    folder = tmp_path / "data"
+    for _ in range(5):
+        make_folders(folder, folder / "snapshots")
+        data = DataFolder(folder)
+        assert data.is_there
+        shutil.rmtree(folder)
+        make_folders(folder, folder / "snapshots")
+        assert not data.is_there
+        data.close()
+        shutil.rmtree(folder)
 
 
 def test_an_index_is_never_made_in_a_folder_that_has_just_gone(tmp_path: Path):

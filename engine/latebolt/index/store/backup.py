@@ -86,11 +86,8 @@ class _Copy:
 
     def last_commit(self) -> tuple[bytes, Backup]:
         """Take all files that a manifest names; gives the manifest as it was read."""
-        place: tuple[int, int] | None = None
         for _ in range(_TRIES):
-            before, place = place, self._place()
-            if place != before:
-                self._taken.clear()  # another index, whose files have the same names
+            place = self._place()
             content = read_content(self._source)
             manifest = layout.decode_manifest(content, self._source / layout.MANIFEST)
             named = list(named_files(self._source, manifest))
@@ -108,7 +105,7 @@ class _Copy:
                     raise
                 continue
             if place != self._place():
-                continue
+                continue  # another index has come in between, and some of the files may be its
             remove_unnamed(self._draft, manifest)  # of commits before
             taken = [self._taken[path.relative_to(self._source)] for path, _, _ in named]
             n_bytes, linked = sum(record.bytes for record, _ in taken), sum(shared for _, shared in taken)
