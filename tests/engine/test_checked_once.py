@@ -7,6 +7,7 @@ import collections
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -135,7 +136,10 @@ def test_requests(tmp_path: Path, encoder: Encoder, spaces: int, background: boo
     def post() -> None:
         request = asyncio.run(Reader(Settings()).read(DocumentsRequest, b"application/json", body))
         if background:
-            jobs.begin("i", request.documents)
+            jobs.start()
+            job = jobs.begin("i", request.documents)
+            while jobs.get(job["id"])["ended"] is None:
+                time.sleep(0.01)
             jobs.close(60)
         else:
             indexes.add("i", request.documents)

@@ -91,22 +91,28 @@ class Added(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """An addition in the background: all its documents are on disk when it is "done", none before."""
+    """An addition in the background.
+
+    Args:
+        committed: of its documents, so many are on disk: the first ones, and all when it is "done".
+        detail: why it ended as "failed", "cancelled" (by a request, or with its index) or "interrupted".
+    """
 
     id: str
     index: str
-    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
     documents: int
     created: float
     ended: float | None = None
     detail: str | None = None
     truncated: int | None = None
     unread_script: bool | None = None
+    committed: int = 0
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state in ("done", "failed", "interrupted")
+        return self.state in ("done", "failed", "cancelled", "interrupted")
 
     @property
     def added(self) -> Added:

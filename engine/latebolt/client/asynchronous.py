@@ -194,13 +194,20 @@ class AsyncClient:
         """One of them."""
         return await self._ask(calls.job(id))
 
+    async def cancel_job(self, id: str) -> Job:
+        """End one of them, and give its last state; one that has ended stays as it is.
+
+        When this returns, nothing more of it will be committed; what is (`Job.committed`) stays.
+        """
+        return await self._ask(calls.cancel_job(id))
+
     async def wait(self, job: Job, timeout: float | None = None) -> Job:
         """Wait until a job is done.
 
         Args:
             timeout: seconds; None for as long as it takes.
         Raises:
-            ServerError: it failed or was interrupted.
+            ServerError: it failed, was cancelled or was interrupted.
             ServerUnreachable: the time is up.
         """
         end = None if timeout is None else time.monotonic() + check_timeout(timeout)

@@ -149,6 +149,11 @@ def job(id: str) -> Call[answers.Job]:
     return Call("GET", f"/v1/jobs/{_segment(id, 'id')}", answers.Job)
 
 
+def cancel_job(id: str) -> Call[answers.Job]:
+    """End a job; one that has ended stays as it is, so twice is once."""
+    return Call("DELETE", f"/v1/jobs/{_segment(id, 'id')}", answers.Job)
+
+
 def search(
     name: str, query: str, k: int, where: Where | None, exhaustive: bool, mode: Mode, explain: bool
 ) -> Call[answers.Found]:

@@ -24,13 +24,15 @@ def is_done(job: Job, end: float | None) -> bool:
     """Whether a job is done.
 
     Raises:
-        ServerError: it failed or was interrupted.
+        ServerError: it failed, was cancelled or was interrupted; says how much of it is on disk.
         ServerUnreachable: the time `end` is over.
     """
     if job.state == "done":
         return True
     if job.is_over:
-        raise ServerError(f"job {job.id}: {job.state}; {job.detail or 'the server does not say why.'}")
+        why = job.detail or "the server does not say why."
+        kept = f" {job.committed} of its {job.documents} documents are on disk." if job.committed else ""
+        raise ServerError(f"job {job.id}: {job.state}; {why}{kept}")
     if end is not None and time.monotonic() >= end:
         raise ServerUnreachable(f"job {job.id}: is still {job.state}. Wait again, it goes on.")
     return False

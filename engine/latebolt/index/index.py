@@ -34,6 +34,7 @@ from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
 from latebolt.index.ingest.copies import Copies
+from latebolt.index.ingest.long_addition import LongAddition, Progress, progress_of
 from latebolt.index.ingest.parts import part_folders
 from latebolt.index.ingest.read_back import DECODE_TOKENS, Entry, StoredDocuments, entries, entries_of, walk
 from latebolt.index.ingest.relabel import change_of, relabel
@@ -363,6 +364,15 @@ class Index:
         """`add` of documents that have ids and were checked at another door, such as the server's."""
         self._store.check_open()
         return self._add(iter([Batch(0, documents)]), False, check_timeout(None))
+
+    def long_addition(self, documents: Sequence[CheckedDocument], name: str) -> LongAddition:
+        """An addition of checked documents with ids that holds the index for its commits only; see there."""
+        self._store.check_open()
+        return LongAddition(self._store, self.encoder, self._current_codec, documents, name)
+
+    def progress_of(self, name: str) -> Progress:
+        """How far the long addition of that name has come; nothing where another one came since."""
+        return progress_of(self._store.snapshot(), name)
 
     def _add(self, batches: Iterator[Batch], show_progress: bool, seconds: float) -> list[str]:
         first = next(batches, None)

@@ -125,7 +125,7 @@ def _tidy(settings: Settings) -> None:
     indexes = Indexes(settings.data_folder / "indexes", no_encoder)
     indexes.sweep()
     Snapshots(settings.snapshots_folder, indexes.place_of).sweep()
-    Jobs(settings.data_folder / "jobs", indexes).interrupt_unfinished()
+    Jobs(settings.data_folder / "jobs", indexes).tidy()
 
 
 class Server(uvicorn.Server):

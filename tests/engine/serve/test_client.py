@@ -166,6 +166,9 @@ def test_additions_in_the_background(guarded: Running, cities: str, make: Any):
         jobs = [job for job in client.jobs() if job.index == cities and job.documents == 2]
         assert len(jobs) >= 5 and client.job(jobs[0].id).state == "done"
         assert client.wait(jobs[0], timeout=0) == jobs[0]
+        assert client.cancel_job(jobs[0].id) == jobs[0]  # it had ended
+        with pytest.raises(ServerError, match="job_not_found"):
+            client.cancel_job("none")
         with pytest.raises(RequestInvalid, match=r"documents\.0\.id"):
             client.add_documents(cities, [{"id": "", "text": "a"}], background=True)
 
@@ -380,6 +383,13 @@ def test_a_job_that_does_not_end_well(make: Any):
         pytest.raises(ServerError, match="job j: failed; the server's disk is full"),
     ):
         client.add_documents("a", [{"id": "b", "text": "c"}], background=True)
+    ended = {**job, "documents": 3, "committed": 2, "state": "cancelled", "detail": "its index was deleted."}
+    with scripted(said(200, ended)) as server, make(server.url) as client:
+        cancelled = client.cancel_job("j")
+        assert server.asked == ["DELETE /v1/jobs/j"]
+        assert (cancelled.state, cancelled.committed, cancelled.is_over) == ("cancelled", 2, True)
+        with pytest.raises(ServerError, match=r"cancelled; its index was deleted\. 2 of its 3 documents"):
+            client.wait(cancelled)
     with (
         scripted(begun) as server,
         make(server.url) as client,

@@ -139,7 +139,7 @@ def test_a_job_adds_while_searches_are_answered(client: httpx.Client, index: str
     assert client.get("/v1/jobs").json()["data"][0]["id"] == ended["id"]
 
 
-def test_a_job_that_fails_says_why(client: httpx.Client, index: str):
+def test_a_job_whose_index_is_deleted_before_its_turn_is_cancelled(client: httpx.Client, index: str):
     client.post("/v1/indexes", json={"name": "brief"})
     background = {"background": True}
     client.post(f"{index}/documents", params=background, json={"documents": documents(200)})
@@ -148,7 +148,7 @@ def test_a_job_that_fails_says_why(client: httpx.Client, index: str):
     path = f"/v1/jobs/{job.json()['id']}"
     wait_until(lambda: client.get(path).json()["ended"] is not None)
     ended = client.get(path).json()
-    assert (ended["state"], ended["detail"]) == ("failed", "there is no index of that name.")
+    assert (ended["state"], ended["detail"]) == ("cancelled", "its index was deleted.")
 
 
 def test_jobs_that_are_none(client: httpx.Client):

@@ -34,6 +34,7 @@ OPERATIONS = [
     ("DELETE", "/v1/snapshots/{name}/{snapshot}"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/{id}"),
+    ("DELETE", "/v1/jobs/{id}"),
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),

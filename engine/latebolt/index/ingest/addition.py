@@ -5,12 +5,12 @@ A new segment begins whenever the codec does not stay as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from latebolt.codec.base import Codec
 from latebolt.errors import InvalidInput
-from latebolt.index.documents.checked import with_ids
+from latebolt.index.documents.checked import CheckedDocument, with_ids
 from latebolt.index.ingest.sources import Batch, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
@@ -41,25 +41,34 @@ class Addition:
         """
         if not batch.is_named:
             return replace(batch, documents=with_ids(batch.documents, self._free_ids(len(batch))))
-        for position, document in enumerate(batch.documents, batch.first):
-            before = self._positions.setdefault(document.id, position)
-            if before != position:
-                raise InvalidInput(
-                    f"ids[{position}] is {document.id!r}, and so is ids[{before}]. Give every document of "
-                    "one addition an id of its own; a later addition replaces documents by their ids."
-                )
+        refuse_repeated(batch.documents, batch.first, self._positions)
         return batch
 
     def add(self, batch: Batch, source: VectorSource, between: Callable[[], None] = lambda: None) -> None:
-        """Write the rows of a named batch in chunks; learn the codec first if it is time.
+        """Write a named batch; learn the codec first if it is time.
 
         Args:
             between: called where all that was written so far are whole documents, which may be committed.
         """
-        self._trainer.prepare(batch, source, self.finish)
+        self.learn(batch.units, source, batch.goes_on)
+        self.write(batch, range(len(batch)), source, between)
+
+    def learn(self, units: Sequence[range], source: VectorSource, goes_on: bool = False) -> None:
+        """Learn the codec, if it is time, for what is about to be written; see `CodecTrainer.prepare`."""
+        self._trainer.prepare(units, source, self.finish, goes_on)
+
+    def write(
+        self, batch: Batch, whole: range, source: VectorSource, between: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write some rows of a named batch in chunks.
+
+        Args:
+            whole: rows of whole documents.
+            between: see `add`.
+        """
         codec = self._trainer.codec
-        for start in range(0, len(batch), CHUNK_DOCUMENTS):
-            rows = range(start, min(start + CHUNK_DOCUMENTS, len(batch)))
+        for start in range(whole.start, whole.stop, CHUNK_DOCUMENTS):
+            rows = range(start, min(start + CHUNK_DOCUMENTS, whole.stop))
             vectors = source.vectors(rows)
             self._segment().append(
                 batch.documents[rows.start : rows.stop],
@@ -95,3 +104,21 @@ class Addition:
             free += [name for name in wanted if name not in taken]
         self._writer.set_settings({**settings, "next_id": following})
         return free
+
+
+def refuse_repeated(documents: Sequence[CheckedDocument], first: int, positions: dict[str, int]) -> None:
+    """Refuse an id that comes twice in an addition.
+
+    Args:
+        first: position of the first document in the addition.
+        positions: of the ids before; these are added.
+    Raises:
+        InvalidInput: one does; names both positions.
+    """
+    for position, document in enumerate(documents, first):
+        before = positions.setdefault(document.id, position)
+        if before != position:
+            raise InvalidInput(
+                f"ids[{position}] is {document.id!r}, and so is ids[{before}]. Give every document of "
+                "one addition an id of its own; a later addition replaces documents by their ids."
+            )

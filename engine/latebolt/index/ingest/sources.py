@@ -239,27 +239,40 @@ class VectorSource(Protocol):
 class EncodedTexts:
     """The texts of a batch, encoded when they are needed; what comes too early is kept until then.
 
-    That is what was encoded for a sample, and passages of a window that others of it were asked of.
+    That is what was encoded for a sample or ahead of its turn, and passages of a window that others of it were
+    asked of.
     """
 
     def __init__(self, encoder: Encoder, batch: Batch, bar: progress_bar) -> None:
         self._encoder, self._batch, self._bar = encoder, batch, bar
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
+        self.n_truncated = 0  # of the texts given out, those that were not read to their end
+
+    def ahead(self, rows: Iterable[int]) -> None:
+        """Encode those of the rows that are not, and keep them until they are asked for."""
+        missing = [row for row in rows if row not in self._seen]
+        if missing:
+            self._encode(missing)
 
     def sample(self, rows: Sequence[int]) -> TokenVectors:
         """See `VectorSource`."""
-        return self._encode(rows)
+        self.ahead(rows)
+        return self._joined([self._seen[row] for row in rows])
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `VectorSource`."""
-        self._encode([row for row in rows if row not in self._seen])
-        each = [self._seen.pop(row) for row in rows]
+        self.ahead(rows)
+        given = self._joined([self._seen.pop(row) for row in rows])
+        self.n_truncated += 0 if given.truncated is None else int(given.truncated.sum())
+        return given
+
+    def _joined(self, each: Sequence[tuple[npt.NDArray[np.float32], bool]]) -> TokenVectors:
         return TokenVectors.from_matrices(
             [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
 
-    def _encode(self, rows: Sequence[int]) -> TokenVectors:
-        """The vectors of these rows, and of all others in their windows."""
+    def _encode(self, rows: Sequence[int]) -> None:
+        """Encode these rows, and all others in their windows."""
         if self._batch.windows is None:
             vectors = self._encoder.encode_documents(CheckedTexts([self._batch.texts[row] for row in rows]))
         else:
@@ -269,7 +282,6 @@ class EncodedTexts:
             vectors = self._encoder.encode_parts(texts, [window.parts for window in windows])
         self._seen.update(zip(rows, _each(vectors), strict=True))
         self._bar.step(len(rows), vectors.n_tokens)
-        return vectors
 
     @cached_property
     def _window_of(self) -> npt.NDArray[np.int64]:

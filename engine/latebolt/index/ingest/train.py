@@ -8,7 +8,7 @@ A part of an index, which is filled elsewhere, learns nothing: the index does wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
-from latebolt.index.ingest.sources import Batch, VectorSource
+from latebolt.index.ingest.sources import VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.writer import Writer
@@ -58,17 +58,21 @@ class CodecTrainer:
         """What new documents are encoded with."""
         return untrained(self._dim, 16) if self._codec is None or self.unquantised else self._codec
 
-    def prepare(self, batch: Batch, source: VectorSource, finish: Callable[[], None]) -> None:
+    def prepare(
+        self, units: Sequence[range], source: VectorSource, finish: Callable[[], None], goes_on: bool = False
+    ) -> None:
         """Learn the codec, or more centroids for it, if it is time.
 
         Args:
+            units: rows of the source that are about to be written, those that are encoded together.
             finish: completes the segment being written, before another codec or the vectors in it are needed.
+            goes_on: more may follow, nobody knows how many.
         """
         if self._codec is not None and not isinstance(self._codec, ResidualCodec):
             return
         if self._codec is None and self._part:
             return
-        draws = _Draws(batch, source, self._dim)
+        draws = _Draws(units, source, self._dim, goes_on)
         if self._codec is None:
             finish()
             old = self._unquantised_vectors()
@@ -79,7 +83,7 @@ class CodecTrainer:
                 self._adopt(ResidualCodec.train(sample, self._writer.manifest.bits, expected))
             return
         draws.draw(CHECK_TOKENS)
-        share = float(self._codec.outlying(draws.values).mean()) if draws.n_tokens else 0.0
+        share = _outlying_share(self._codec, draws)
         unlike = share >= OUTLYING_SHARE
         expected = self._n_waiting + int(share * draws.expected)
         room = self._room(draws.expected)
@@ -157,12 +161,34 @@ class CodecTrainer:
             self._writer.drop_segments([old.name for old in waiting])
 
 
-class _Draws:
-    """Token vectors of a batch's documents in random order, as many as are asked for."""
+def encode_sample(codec: Codec | None, units: Sequence[range], source: VectorSource, dim: int) -> None:
+    """Have encoded, where nobody waits for the index, what `CodecTrainer.prepare` is then going to look at.
 
-    def __init__(self, batch: Batch, source: VectorSource, dim: int) -> None:
-        self._batch, self._source = batch, source
-        self._units = batch.units
+    Args:
+        codec: that new documents have by now.
+    """
+    if codec is not None and not isinstance(codec, ResidualCodec):
+        return
+    draws = _Draws(units, source, dim)
+    if codec is not None:
+        draws.draw(CHECK_TOKENS)
+        if _outlying_share(codec, draws) < OUTLYING_SHARE:
+            return
+    draws.draw(SAMPLE_TOKENS)
+
+
+def _outlying_share(codec: ResidualCodec, draws: _Draws) -> float:
+    """Of the tokens drawn, those that are unlike what the codec has learnt."""
+    return float(codec.outlying(draws.values).mean()) if draws.n_tokens else 0.0
+
+
+class _Draws:
+    """Token vectors of some rows in random order, as many as are asked for."""
+
+    def __init__(
+        self, units: Sequence[range], source: VectorSource, dim: int, goes_on: bool = False
+    ) -> None:
+        self._units, self._source, self._goes_on = units, source, goes_on
         self._order = np.random.default_rng(0).permutation(len(self._units))
         self._seen = 0
         self.n_tokens = 0
@@ -183,6 +209,6 @@ class _Draws:
 
     @property
     def expected(self) -> int:
-        """Tokens that the batch, and what follows it, are expected to have."""
-        batches = STREAM_BATCHES if self._batch.goes_on else 1
+        """Tokens that these rows, and what follows them, are expected to have."""
+        batches = STREAM_BATCHES if self._goes_on else 1
         return self.n_tokens * len(self._units) // max(self._seen, 1) * batches

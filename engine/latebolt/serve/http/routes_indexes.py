@@ -99,17 +99,19 @@ def router(service: Service) -> APIRouter:
         "/v1/indexes/{name}",
         status_code=204,
         summary="Delete an index with all it holds",
+        description="Its jobs end as cancelled.",
         responses=problems(404, 409, 422, 429, 503, 504),
     )
     async def delete(name: Name) -> Response:
-        await service.in_thread(service.writes, indexes.delete, name)
+        await service.in_thread(service.writes, jobs.delete_index, name)
         return Response(status_code=204)
 
     @routes.post(
         "/v1/indexes/{name}/documents",
         summary="Add documents, or replace those of the same ids",
         description="Answers when all of them are on disk; none is where it does not answer with 200. With "
-        "background=true it answers at once with a job, and they are on disk when that is done.",
+        "background=true it answers at once with a job, which commits them some at a time, lets other writers of "
+        "the index have their turns in between, and goes on after a restart of the server.",
         responses={
             200: {"model": AddedResponse},
             202: {"model": JobBody, "description": "A job"},
@@ -227,6 +229,17 @@ def router(service: Service) -> APIRouter:
     )
     async def job(id: str) -> Response:
         return answer(jobs.get(id))
+
+    @routes.delete(
+        "/v1/jobs/{id}",
+        tags=["Jobs"],
+        summary="Cancel a job",
+        description="Answers with its last state when nothing more of it will be committed; `committed` documents "
+        "are on disk and stay. One that has ended is left as it is.",
+        responses={200: {"model": JobBody}, **problems(404, 422, 429, 503, 504)},
+    )
+    async def cancel(id: str) -> Response:
+        return answer(await service.in_thread(service.writes, jobs.cancel, id))
 
     return routes
 

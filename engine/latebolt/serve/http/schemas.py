@@ -514,13 +514,17 @@ class DocumentsResponse(BaseModel):
 
 
 class JobBody(BaseModel):
-    """An addition in the background: all its documents are on disk when it is done, none before."""
+    """An addition in the background: `committed` documents, in the order they were sent, are on disk."""
 
     id: str
     object: Literal["job"]
     index: str
-    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] = Field(
+        description="cancelled: by a request, or with its index. interrupted: its documents were lost; send them "
+        "again."
+    )
     documents: int
+    committed: int = Field(description="All of them when it is done. After a restart it goes on behind these.")
     created: float
     ended: float | None
     detail: str | None

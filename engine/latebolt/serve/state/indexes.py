@@ -8,6 +8,7 @@ whole commits, and notice a new one, made by whichever process, at their next se
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import threading
@@ -30,6 +31,7 @@ from latebolt.index.format.lock import writer_lock
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.format.mmap_array import RESTORE
 from latebolt.index.index import Index
+from latebolt.index.ingest.long_addition import Progress
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
 from latebolt.serve.problems import STATES, IndexState, Problem, data_missing, foreign, problem_of
@@ -192,9 +194,12 @@ class Indexes:
             return _state_of(error)
         return "ready", ""
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, ending: Callable[[], None] = lambda: None) -> None:
         """Delete an index with all it holds.
 
+        Args:
+            ending: called before it goes, with the index in hand, and again when it has gone: what is still to be
+                written to it may be given up.
         Raises:
             IndexNotFound: there is none.
             Problem: 409, it lies elsewhere, or is no index, and is not the server's to delete.
@@ -213,9 +218,11 @@ class Indexes:
 
             def move_aside() -> None:
                 with writer_lock(path):
+                    ending()
                     path.rename(aside)
 
             self._with_retries(move_aside)
+            ending()  # also of what was begun between the two
             self._forget(name)
         shutil.rmtree(aside, ignore_errors=True)
         metrics.forget(metrics.DOCUMENTS, name)
@@ -230,12 +237,55 @@ class Indexes:
                     return index.add_checked(documents), tally
 
             ids, tally = self._with_retries(write)
-            count_truncated("document", tally.n_truncated)
-            if tally.letters.are_mostly_unread:
-                count_unread_script()
-                self._warn_of_script(name, tally.letters, index.encoder.contract.name)
+            self._count(name, index, tally.n_truncated, tally.letters)
             metrics.show(metrics.DOCUMENTS, len(index), name)
         return Added(ids, tally.n_truncated, tally.letters.are_mostly_unread)
+
+    def add_long(
+        self,
+        name: str,
+        documents: Sequence[CheckedDocument],
+        addition: str,
+        wanted: Callable[[], None],
+        committed: Callable[[Progress], None],
+    ) -> Added:
+        """Add or replace documents in several commits, and keep nobody waiting while they are encoded.
+
+        Args:
+            addition: its name, by which it goes on after an interruption.
+            wanted: called again and again; raises to give up what is not committed.
+            committed: called at the beginning, where there may have been an earlier run, and after each commit.
+        Returns:
+            No ids.
+        Raises:
+            IndexNotFound: the index was not there, or went.
+        """
+        index = self.get(name)
+        work = index.long_addition(documents, addition)
+        committed(work.progress)
+        while work.encode(wanted):
+            with self._writing(name), metrics.stage("write"):
+                if self.get(name) is not index:
+                    raise IndexNotFound("the index was deleted, and there is another one of that name.")
+                self._with_retries(lambda: work.commit(wanted), math.inf)
+                metrics.show(metrics.DOCUMENTS, len(index), name)
+            committed(work.progress)
+        self._count(name, index, work.progress.truncated, work.letters)
+        return Added([], work.progress.truncated, work.letters.are_mostly_unread)
+
+    def progress(self, name: str, addition: str) -> Progress:
+        """How far a long addition has come, whichever process ran it.
+
+        Raises:
+            IndexNotFound: there is no such index.
+        """
+        return self.get(name).progress_of(addition)
+
+    def _count(self, name: str, index: Index, truncated: int, letters: Letters) -> None:
+        count_truncated("document", truncated)
+        if letters.are_mostly_unread:
+            count_unread_script()
+            self._warn_of_script(name, letters, index.encoder.contract.name)
 
     def _warn_of_script(self, name: str, letters: Letters, model: str) -> None:
         if name not in self._warned_of_script:
@@ -365,13 +415,13 @@ class Indexes:
             lock.release()
 
     @staticmethod
-    def _with_retries(write: Callable[[], Any]) -> Any:
+    def _with_retries(write: Callable[[], Any], seconds: float = _GIVE_UP_SECONDS) -> Any:
         """Write, or wait until the other process that does has finished.
 
         Raises:
             IndexLocked: it takes too long.
         """
-        end = time.monotonic() + _GIVE_UP_SECONDS
+        end = time.monotonic() + seconds
         while True:
             try:
                 return write()

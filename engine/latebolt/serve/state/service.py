@@ -133,6 +133,7 @@ class Service:
                 return
             ready()
             self._ready.set()
+            self.jobs.start()
             metrics.show(metrics.READY, 1)
             log.event(
                 "ready",
