@@ -181,3 +181,20 @@ def test_the_image_is_healthy_when_the_configured_port_says_ready(status: int, c
         )
         thread.join()
     assert (done.returncode, asked) == (code, ["/ready"])
+
+
+def test_systemd_reads_the_socket_that_outlives_the_server(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    for name in ("latebolt.socket", "latebolt.service"):
+        text = (DEPLOY / name).read_text()
+        (tmp_path / name).write_text(text.replace("/opt/latebolt/bin/latebolt", shutil.which("true") or ""))
+    command = ["systemd-analyze", "verify", tmp_path / "latebolt.socket"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "latebolt.socket" not in done.stderr, done.stderr
+
+
+def test_the_socket_is_where_the_server_would_listen() -> None:
+    given = dict(line.partition("=")[::2] for line in lines(DEPLOY / "latebolt.socket"))
+    host, _, port = given["ListenStream"].rpartition(":")
+    assert Settings(host=host).is_loopback and int(port) == Settings().port

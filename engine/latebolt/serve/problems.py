@@ -161,6 +161,16 @@ def foreign() -> Problem:
     )
 
 
+def standing_by() -> Problem:
+    """503 for a write to a server that waits for the one before it to leave."""
+    return Problem(
+        503,
+        "another server still writes to this folder; this one does when that has left. Try again later.",
+        "standing_by",
+        {"Retry-After": "5"},
+    )
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error that a request met; 500 for one that nobody expected."""
     if isinstance(error, Problem):

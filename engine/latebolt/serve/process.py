@@ -1,14 +1,16 @@
 """Runs the server: checks what must hold before it listens, then one process, or several and who minds them.
 
 Processes share the listening socket and the model's file in the page cache; each has a graph and an engine of
-its own. SIGTERM lets what runs finish, refuses what is new, and ends with exit code 0. SIGHUP has
-the keys read again.
+its own. Nothing is accepted before the model has answered: until then connections wait in the socket. SIGTERM
+answers those who are connected, lets what runs finish, and ends with exit code 0; SIGHUP has the keys read
+again; SIGUSR2 replaces the processes of several one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import multiprocessing
@@ -20,32 +22,40 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from filelock import FileLock, Timeout
 from prometheus_client.multiprocess import mark_process_dead
 
 from latebolt.encoder import model_folder
-from latebolt.errors import InvalidInput, LateboltError
+from latebolt.errors import InvalidInput
 from latebolt.serve import hangup, log, metrics
 from latebolt.serve.hangup import HangUp
 from latebolt.serve.http.app import make_app
 from latebolt.serve.http.connection import connection_class
 from latebolt.serve.keys import Keys
-from latebolt.serve.listening import listening, url_of
+from latebolt.serve.listening import given_socket, listening, url_of
+from latebolt.serve.ownership import Ownership
 from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.service import Service
+from latebolt.serve.workers import ACCEPTS, FAILED, LEAVE, WRITE, Worker, Workers
 
-_FAILED: Final = 3  # exit code of a process whose model cannot be loaded
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_SECONDS: Final = 0.0005
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the common load balancers keep theirs
+_LOOK_SECONDS: Final = (
+    0.02  # between two looks at a model that is being loaded, or at connections that are to end
+)
+_TURN_SECONDS: Final = 0.2  # between two looks whether the server before has left
+# How long a process that leaves keeps connections that rest, for one more request each: closed at once, they
+# would be lost with what their clients are just sending. One that has been replaced has more time than one
+# that a person or systemd waits for.
+_LINGER_SECONDS: Final = 2.0
+_LEISURE_SECONDS: Final = 10.0
 
 
 def run(settings: Settings) -> int:
@@ -60,13 +70,23 @@ def run(settings: Settings) -> int:
     hung_up = HangUp()
     log.set_up(settings.log_level)
     keys = _keys(settings)
+    given = given_socket()
+    if given is not None:
+        host, port = given.getsockname()[:2]
+        settings = dataclasses.replace(settings, host=host, port=port)
     _check_reach(settings, keys)
     contract = model_folder.find(settings.model).contract
     if settings.precision:
         contract.graph(settings.precision)
     aliases_of(settings.aliases, contract.name)
-    with _owned(settings.data_folder), listening(settings.host, settings.port) as listener:
-        _tidy(settings)
+    with contextlib.ExitStack() as stack:
+        ownership = stack.enter_context(Ownership(settings.data_folder))
+        if not _takes_over(ownership, settings) and not settings.overlap:
+            raise InvalidInput(
+                f"{settings.data_folder}: another server has this folder. Stop it, or give --data, or "
+                "--overlap to search there until it has left."
+            )
+        listener = stack.enter_context(given or listening(settings.host, settings.port))
         log.event(
             "listening",
             url=url_of(listener),
@@ -76,10 +96,11 @@ def run(settings: Settings) -> int:
             else "none: only this machine can reach the server"
             if settings.is_loopback
             else "none: everybody who reaches this address may read and write",
+            writes="now" if ownership.is_held else "when the server that has the folder has left",
         )
         if settings.workers == 1:
-            return _serve(settings, keys, listener, hung_up.is_end)
-        return _supervise(settings, listener, hung_up.is_end)
+            return _serve_alone(settings, keys, listener, ownership, hung_up.is_end)
+        return _supervise(settings, listener, ownership, hung_up.is_end)
 
 
 def _keys(settings: Settings) -> Keys:
@@ -95,21 +116,11 @@ def _check_reach(settings: Settings, keys: Keys) -> None:
     )
 
 
-@contextlib.contextmanager
-def _owned(folder: Path) -> Iterator[None]:
-    """Hold the data folder against another server."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".server.lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise InvalidInput(f"{folder}: another server has this folder. Stop it, or give --data.") from error
-    except OSError as error:
-        raise LateboltError(f"{folder}: cannot be used as data folder ({error.strerror}).") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _takes_over(ownership: Ownership, settings: Settings) -> bool:
+    """Whether the folder is ours to write to; when it comes to be, what was left there is cleared away."""
+    if not ownership.is_held and ownership.take():
+        _tidy(settings)
+    return ownership.is_held
 
 
 def _tidy(settings: Settings) -> None:
@@ -129,18 +140,25 @@ def _tidy(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """Says when a signal has come: from then on new work is refused."""
+    """Accepts once the model has answered; when it is to leave, answers those who are connected, and goes.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Args:
+        loaded: called when the model has answered.
+        accepts: called when connections are accepted.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        loaded: Callable[[], None] = lambda: None,
+        accepts: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(config)
         self.service = service
+        self._loaded, self._accepts = loaded, accepts
+        self._linger = _LINGER_SECONDS
         self.hangs_up: Callable[[], bool] = lambda: False
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        await super().startup(sockets)
-        if hangup.SIGNAL is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(hangup.SIGNAL, self._hear_hangup)
 
     def _hear_hangup(self) -> None:
         if self.hangs_up():
@@ -148,24 +166,83 @@ class Server(uvicorn.Server):
         else:
             self.service.keys.reload()
 
+    def leave(self, linger: float = _LINGER_SECONDS) -> None:
+        """Accept nothing more, answer those who are connected, and end.
+
+        Args:
+            linger: seconds that connections may rest before they are closed.
+        """
+        self._linger = linger
+        self.service.is_draining = True
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """See uvicorn."""
-        self.service.is_draining = True
         super().handle_exit(sig, frame)
+        self.leave(0.0 if sig == signal.SIGINT else min(self._linger, _LINGER_SECONDS))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; begins to accept when there is somebody to answer."""
+        if hangup.SIGNAL is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(hangup.SIGNAL, self._hear_hangup)
+        self.service.start(self.leave, self._loaded)
+        while not self.service.is_loaded and not self.should_exit:
+            await asyncio.sleep(_LOOK_SECONDS)
+        await super().startup([] if self.should_exit else sockets)
+        if not self.should_exit:
+            self._accepts()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn; keeps connections open for one more answer, which says that they are closed."""
+        self.service.is_draining = True
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        begun, shutdown = time.monotonic(), self.service.settings.shutdown
+        while self.server_state.connections and not self.force_exit:
+            if time.monotonic() >= begun + min(self._linger, shutdown):
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        # Of the time that requests have, so much is left.
+        self.config.timeout_graceful_shutdown = max(0, round(begun + shutdown - time.monotonic()))
+        await super().shutdown(sockets)
 
 
-def _serve(
-    settings: Settings, keys: Keys, listener: socket.socket, is_end: Callable[[], bool] = lambda: False
+def _serve_alone(
+    settings: Settings,
+    keys: Keys,
+    listener: socket.socket,
+    ownership: Ownership,
+    is_end: Callable[[], bool],
 ) -> int:
-    """One process, until a signal; SIGHUP is one where `is_end`."""
+    """The only process of a server; SIGHUP is the end where `is_end`."""
+    server = make_server(settings, keys, _settle_memory, writes=ownership.is_held)
+    server.hangs_up = is_end
+
+    def wait_for_turn() -> None:
+        while not _takes_over(ownership, settings):
+            time.sleep(_TURN_SECONDS)
+        server.service.may_write()
+
+    if not ownership.is_held:
+        threading.Thread(target=wait_for_turn, name="latebolt-turn", daemon=True).start()
+    if hasattr(signal, "SIGUSR2"):
+        way_out = (
+            "there is one process only. Start with --workers 2, or hand the socket over: docs/operations.md"
+        )
+        signal.signal(signal.SIGUSR2, lambda *_: log.event("no renewal", logging.WARNING, why=way_out))
+    return _serve(server, listener)
+
+
+def _serve(server: Server, listener: socket.socket) -> int:
+    """One process, until a signal."""
     hangup.hear(lambda: None)
     # uvicorn raises the signal again when it has finished; that it came is no reason to fail.
     for sig in _SIGNALS:
-        signal.signal(sig, lambda *_: None)
+        signal.signal(sig, server.handle_exit)
     # A request passes from thread to thread, and at each step may wait so long for one that runs Python.
     sys.setswitchinterval(_SWITCH_SECONDS)
-    server = make_server(settings, keys, _settle_memory)
-    server.hangs_up = is_end
     server.run(sockets=[listener])
     hangup.hear(lambda: None)  # the loop that heard it is closed
     if server.service.failure is not None:
@@ -180,15 +257,22 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def make_server(settings: Settings, keys: Keys, ready: Callable[[], None] = lambda: None) -> Server:
-    """One process's server, to be run at a listening socket; `ready` is called once the model is loaded."""
-    service = Service(settings, keys)
+def make_server(
+    settings: Settings,
+    keys: Keys,
+    loaded: Callable[[], None] = lambda: None,
+    accepts: Callable[[], None] = lambda: None,
+    writes: bool = True,
+) -> Server:
+    """One process's server, to be run at a listening socket.
 
-    def stop() -> None:
-        server.should_exit = True
-
+    Args:
+        loaded, accepts: see `Server`.
+        writes: whether it may write from the beginning; otherwise after `service.may_write()`.
+    """
+    service = Service(settings, keys, writes)
     config = uvicorn.Config(
-        make_app(service, stop, ready),
+        make_app(service),
         http=connection_class(settings.body_timeout),
         lifespan="on",
         ws="none",
@@ -197,87 +281,81 @@ def make_server(settings: Settings, keys: Keys, ready: Callable[[], None] = lamb
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(settings.shutdown),
     )
-    server = Server(config, service)
-    return server
+    return Server(config, service, loaded, accepts)
 
 
-def _work(settings: Settings, listener: socket.socket) -> None:
+def _work(settings: Settings, listener: socket.socket, pipe: Connection, writes: bool) -> None:
     """A process of several."""
     log.set_up(settings.log_level)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of a whole group of processes, the parent answers it
 
-    def follow() -> None:  # a parent that was killed cannot say so
-        parent.join()
+    def follow(server: Server) -> None:
+        with contextlib.suppress(EOFError, OSError):  # of a parent that was killed, and cannot say so
+            while True:
+                message = pipe.recv()
+                if message == WRITE:
+                    server.service.may_write()
+                elif message == LEAVE:
+                    server.leave(_LEISURE_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=follow, name="latebolt-parent", daemon=True).start()
+    def accepts() -> None:
+        with contextlib.suppress(OSError):
+            pipe.send(ACCEPTS)
+
     try:
-        code = _serve(settings, _keys(settings), listener)
+        server = make_server(settings, _keys(settings), _settle_memory, accepts, writes)
+        threading.Thread(target=follow, args=(server,), name="latebolt-parent", daemon=True).start()
+        code = _serve(server, listener)
     except Exception as error:  # noqa: BLE001 - told by the exit code and in the log
         log.event("process failed", logging.ERROR, **log.error_fields(error))
-        code = _FAILED
+        code = FAILED
     raise SystemExit(code)
 
 
-def _supervise(settings: Settings, listener: socket.socket, is_end: Callable[[], bool]) -> int:
-    """Several processes; one that dies is replaced, one whose model cannot be loaded ends them all."""
-    stopping = threading.Event()
+def _supervise(
+    settings: Settings, listener: socket.socket, ownership: Ownership, is_end: Callable[[], bool]
+) -> int:
+    """Several processes; one that dies is replaced, and if no model can be loaded all end."""
+    stopping, renewing = threading.Event(), threading.Event()
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: stopping.set())
+    if hasattr(signal, "SIGUSR2"):
+        signal.signal(signal.SIGUSR2, lambda *_: renewing.set())
     metrics_folder = tempfile.mkdtemp(prefix="latebolt-metrics-")
     os.environ[metrics.MULTIPROCESS] = metrics_folder
     context = multiprocessing.get_context("spawn")
 
-    def begin() -> BaseProcess:
-        process = context.Process(target=_work, args=(settings, listener), name="latebolt-worker")
+    def begin() -> Worker:
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work, args=(settings, listener, theirs, ownership.is_held), name="latebolt-worker"
+        )
         with hangup.held_up():
             process.start()
-        return process
+        theirs.close()  # so that its end is seen when it dies
+        return Worker(process, ours)
 
-    processes = [begin() for _ in range(settings.workers)]
+    def look() -> None:
+        if not ownership.is_held and _takes_over(ownership, settings):
+            workers.tell(WRITE)
+
+    patience = _LEISURE_SECONDS + 2 * settings.shutdown + 5
+    workers = Workers(settings.workers, begin, lambda pid: mark_process_dead(pid, metrics_folder), patience)
 
     def hear_hangup() -> None:
         if is_end():
             stopping.set()
-            return
-        for process in processes:
-            if process.pid is not None and hangup.SIGNAL is not None:
-                with contextlib.suppress(ProcessLookupError):  # it is just being replaced
-                    os.kill(process.pid, hangup.SIGNAL)
+        elif hangup.SIGNAL is not None:
+            workers.signal(hangup.SIGNAL)
 
     hangup.hear(hear_hangup)
     try:
-        code = _keep_running(processes, begin, stopping, metrics_folder)
+        code = workers.run(stopping, renewing, look)
     finally:
-        for process in processes:
-            process.terminate()
-        end = time.monotonic() + 2 * settings.shutdown + 5
-        for process in processes:
-            process.join(max(0.1, end - time.monotonic()))
-            process.kill()
+        workers.stop()
         shutil.rmtree(metrics_folder, ignore_errors=True)
     log.event("stopped")
     return code
-
-
-def _keep_running(
-    processes: list[BaseProcess],
-    begin: Callable[[], BaseProcess],
-    stopping: threading.Event,
-    metrics_folder: str,
-) -> int:
-    while not stopping.is_set():
-        wait([process.sentinel for process in processes], timeout=0.5)
-        for i, process in enumerate(processes):
-            if process.exitcode is None or stopping.is_set():
-                continue
-            if process.exitcode == _FAILED:
-                return 1
-            log.event("process died", logging.ERROR, died=process.pid, exit=process.exitcode)
-            mark_process_dead(process.pid, metrics_folder)
-            stopping.wait(1.0)  # one that dies at once must not keep a processor busy
-            processes[i] = begin()
-    return 0

@@ -43,6 +43,11 @@ class Settings:
     data: str = _setting("latebolt-data", "Folder of the indexes and jobs; made if it is missing.")
     snapshots: str = _setting("", "Folder of snapshots of indexes; in the data folder by default.")
 
+    overlap: bool = _setting(
+        False,
+        "Start although another server has the data folder: answer searches, and write when that has left.",
+    )
+
     index: tuple[str, ...] = _setting(
         (),
         "NAME=FOLDER: an index that lies elsewhere. May be given again; in the variable, one after the other "

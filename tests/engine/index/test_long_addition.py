@@ -1,4 +1,4 @@
-"""Long additions: commits of whole documents, others between them, and one that goes on after an interruption."""
+"""Long additions: commits of whole documents, others between them, going on after an interruption."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ def test_a_commit_is_of_whole_documents(
     monkeypatch.setattr(long_addition, "_AHEAD_ROWS", 3)
     given = documents(7, 60)
     settings = {"passage_tokens": 12, "late_chunking": late_chunking}
-    with Index.create(tmp_path / "a", encoder, **settings) as a, Index.create(tmp_path / "b", encoder, **settings) as b:
+    with (
+        Index.create(tmp_path / "a", encoder, **settings) as a,
+        Index.create(tmp_path / "b", encoder, **settings) as b,
+    ):
         a.add_checked(given)
         work, steps = b.long_addition(given, "x"), []
         while work.encode():

@@ -1,9 +1,10 @@
-"""Additions in the background: others write beside them, they end when they are told to, and go on after a restart."""
+"""Additions in the background: others write beside them, they end when told to, and go on after a restart."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from latebolt import Encoder
 from latebolt.index.documents.checked import check_documents
 from latebolt.index.ingest import long_addition
 from latebolt.index.ingest.long_addition import LongAddition
+from latebolt.serve.state.data_folder import make_folders
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
 
@@ -112,7 +114,9 @@ def test_deleting_an_index_ends_its_jobs(client: httpx.Client, path: str, gate: 
 def test_an_index_that_stays_keeps_its_jobs(running: Running, client: httpx.Client, path: str, gate: Gate):
     job = begin(client, path)
     assert gate.reached.wait(30)
-    running.server.service.indexes._given["many"] = running.server.service.settings.data_folder / "indexes/many"
+    running.server.service.indexes._given["many"] = (
+        running.server.service.settings.data_folder / "indexes/many"
+    )
     try:
         assert client.delete(path).json()["code"] == "index_given"
     finally:
@@ -138,8 +142,10 @@ def test_a_job_is_cancelled(client: httpx.Client, path: str, gate: Gate):
     assert client.delete(third).json()["state"] == "done"  # stays as it ended
     assert told(client.get(queued).json()) == ("cancelled", "it was cancelled by a request.", 0)
     listed = {job["id"]: job["state"] for job in client.get("/v1/jobs").json()["data"]}
-    assert [listed[job.rpartition("/")[2]] for job in (running, queued, third)] == ["cancelled"] * 2 + ["done"]
-    for none in ("0" * 32, "none", "..%2Fx"):
+    assert [listed[job.rpartition("/")[2]] for job in (running, queued, third)] == ["cancelled"] * 2 + [
+        "done"
+    ]
+    for none in ("0" * 32, "none", "x.y"):
         assert client.delete(f"/v1/jobs/{none}").json()["code"] == "job_not_found"
 
 
@@ -152,7 +158,9 @@ def test_nothing_is_left_of_a_job_that_has_ended(tmp_path: Path, gate: Gate):
         client.delete(job)
         gate.opened.set()
         ended(client, begin(client, "/v1/indexes/many"))
-        wait_until(lambda: not [*(tmp_path / "jobs").glob("*.documents"), *(tmp_path / "jobs").glob("*.cancel")])
+        wait_until(
+            lambda: not [*(tmp_path / "jobs").glob("*.documents"), *(tmp_path / "jobs").glob("*.cancel")]
+        )
     assert {each.suffix for each in (tmp_path / "jobs").iterdir()} <= {".json", ".lock"}
 
 
@@ -164,10 +172,23 @@ def test_a_repeated_id_fails_a_job_before_anything_of_it_is_there(client: httpx.
     assert count(client, path) == 0
 
 
+def test_a_folder_of_jobs_that_vanishes_is_told_and_not_made_anew(tmp_path: Path):
+    with serving(tmp_path) as running:
+        client = running.client
+        client.post("/v1/indexes", json={"name": "many"})
+        shutil.rmtree(tmp_path / "jobs")
+        refused = client.post("/v1/indexes/many/documents?background=true", json=documents())
+        assert (refused.status_code, refused.json()["code"]) == (503, "jobs_missing")
+        assert client.post("/v1/indexes/many/documents", json=documents(2)).status_code == 200
+        assert client.get("/v1/jobs").json()["data"] == []
+        assert not (tmp_path / "jobs").exists()
+
+
 # Without a server
 
 
 def made(folder: Path, encoder: Encoder) -> tuple[Indexes, Jobs]:
+    make_folders(folder, folder / "snapshots")
     indexes = Indexes(folder / "indexes", lambda dim: encoder)
     if "many" not in indexes.names():
         indexes.create("many", encoder.dim, 2, None, None)
@@ -210,7 +231,9 @@ def test_what_takes_longer_than_a_stop_may_is_given_up_and_goes_on_later(
     assert told(jobs.get(job)) == ("queued", None, 10)
 
 
-def test_two_processes_share_the_jobs_of_an_index_in_their_order(tmp_path: Path, encoder: Encoder, gate: Gate):
+def test_two_processes_share_the_jobs_of_an_index_in_their_order(
+    tmp_path: Path, encoder: Encoder, gate: Gate
+):
     """A second runner does not touch an index whose jobs are run, and goes on when the first is gone."""
     _, one = made(tmp_path, encoder)
     _, two = made(tmp_path, encoder)
@@ -262,7 +285,11 @@ def test_what_was_left_is_cleared_away(tmp_path: Path, encoder: Encoder):
         each.write_bytes(b"[")
     jobs.tidy()
     assert not any(each.exists() for each in left)
-    assert told(jobs.get(old)) == ("interrupted", "its documents are not on disk any more. Send them again.", 0)
+    assert told(jobs.get(old)) == (
+        "interrupted",
+        "its documents are not on disk any more. Send them again.",
+        0,
+    )
     assert jobs.get(kept)["state"] == "queued"
     (folder / f"{kept}.documents").write_bytes(b'["d0", "cut')
     assert jobs._run_next() is True

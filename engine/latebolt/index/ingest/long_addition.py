@@ -67,7 +67,9 @@ class LongAddition:
         whole = Batch(0, documents)
         left = Batch(self.progress.documents, documents[self.progress.documents :])
         with gathered():  # `letters` and `progress` say it
-            self.letters = encoder.legibility(CheckedTexts(legibility.sampled(whole.texts))) if whole else Letters()
+            self.letters = (
+                encoder.legibility(CheckedTexts(legibility.sampled(whole.texts))) if whole else Letters()
+            )
             self._rows = rows_of(left, encoder, kept_cutting(store.manifest.settings))
         self._units = self._rows.units
         self._source = EncodedTexts(encoder, self._rows, progress_bar(None, "index", "text", False))
@@ -110,7 +112,9 @@ class LongAddition:
         with gathered(), self._store.writer() as writer:
             wanted()
             addition, rows = Addition(writer, self._codec()), range(self._row, self._end)
-            addition.learn([unit for unit in self._units if self._row == 0 or unit.start in rows], self._source)
+            addition.learn(
+                [unit for unit in self._units if self._row == 0 or unit.start in rows], self._source
+            )
             addition.write(self._rows, rows, self._source)
             addition.finish()
             truncated = self._before.truncated + self._source.n_truncated

@@ -239,8 +239,8 @@ class VectorSource(Protocol):
 class EncodedTexts:
     """The texts of a batch, encoded when they are needed; what comes too early is kept until then.
 
-    That is what was encoded for a sample or ahead of its turn, and passages of a window that others of it were
-    asked of.
+    That is what was encoded for a sample or ahead of its turn, and passages of a window that others of it
+    were asked of.
     """
 
     def __init__(self, encoder: Encoder, batch: Batch, bar: progress_bar) -> None:

@@ -185,9 +185,7 @@ def _outlying_share(codec: ResidualCodec, draws: _Draws) -> float:
 class _Draws:
     """Token vectors of some rows in random order, as many as are asked for."""
 
-    def __init__(
-        self, units: Sequence[range], source: VectorSource, dim: int, goes_on: bool = False
-    ) -> None:
+    def __init__(self, units: Sequence[range], source: VectorSource, dim: int, goes_on: bool = False) -> None:
         self._units, self._source, self._goes_on = units, source, goes_on
         self._order = np.random.default_rng(0).permutation(len(self._units))
         self._seen = 0

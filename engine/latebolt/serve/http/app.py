@@ -31,19 +31,11 @@ from latebolt.serve.settings import names
 from latebolt.serve.state.service import Service
 
 
-def make_app(
-    service: Service, failed: Callable[[], None] = lambda: None, ready: Callable[[], None] = lambda: None
-) -> ASGIApp:
-    """The server as an ASGI application.
-
-    Args:
-        failed: called when the model cannot be loaded.
-        ready: called when it has been.
-    """
+def make_app(service: Service) -> ASGIApp:
+    """The server as an ASGI application. Whoever runs it starts the service; it is closed at the end."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start(failed, ready)
         watching = asyncio.ensure_future(watch_descriptors())
         yield
         watching.cancel()

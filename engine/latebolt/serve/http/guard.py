@@ -93,7 +93,7 @@ class Guard:
                 raise Problem(403, "without keys, this server answers to the names of this machine only.")
         if not path.startswith(_WORK):
             return
-        if not self.service.is_ready:
+        if not self.service.answers:
             raise not_ready(self.service.state)
         if self._in_flight > self.service.settings.queue_requests:
             raise overloaded(
@@ -248,7 +248,10 @@ class _Exchange:
     async def _pass_on(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self._id.encode())]
+            headers = [*message["headers"], (b"x-request-id", self._id.encode())]
+            if self._guard.service.is_draining and not any(name == b"connection" for name, _ in headers):
+                headers.append((b"connection", b"close"))  # the next request goes elsewhere
+            message["headers"] = headers
         else:
             if self._scope["method"] == "HEAD":
                 message["body"] = b""

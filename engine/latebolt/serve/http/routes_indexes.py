@@ -73,9 +73,7 @@ def router(service: Service) -> APIRouter:
         _name_in_log(request.name)
         dim = service.encoder(request.dimensions).dim
         cutting = request.passage_tokens, request.passage_overlap
-        made = await service.in_thread(
-            service.writes, indexes.create, request.name, dim, request.bits, *cutting
-        )
+        made = await service.write(indexes.create, request.name, dim, request.bits, *cutting)
         return answer(made, 201)
 
     @routes.get(
@@ -103,15 +101,15 @@ def router(service: Service) -> APIRouter:
         responses=problems(404, 409, 422, 429, 503, 504),
     )
     async def delete(name: Name) -> Response:
-        await service.in_thread(service.writes, jobs.delete_index, name)
+        await service.write(jobs.delete_index, name)
         return Response(status_code=204)
 
     @routes.post(
         "/v1/indexes/{name}/documents",
         summary="Add documents, or replace those of the same ids",
         description="Answers when all of them are on disk; none is where it does not answer with 200. With "
-        "background=true it answers at once with a job, which commits them some at a time, lets other writers of "
-        "the index have their turns in between, and goes on after a restart of the server.",
+        "background=true it answers at once with a job, which commits them some at a time, lets other "
+        "writers of the index have their turns in between, and goes on after a restart of the server.",
         responses={
             200: {"model": AddedResponse},
             202: {"model": JobBody, "description": "A job"},
@@ -125,8 +123,8 @@ def router(service: Service) -> APIRouter:
         if len(documents) > most:
             raise invalid("documents", f"has {len(documents)} entries, at most {most} are taken at a time.")
         if background:
-            return answer(await service.in_thread(service.writes, jobs.begin, name, documents), 202)
-        added = await service.in_thread(service.writes, indexes.add, name, documents)
+            return answer(await service.write(jobs.begin, name, documents), 202)
+        added = await service.write(indexes.add, name, documents)
         counts = {"added": len(added.ids), "truncated": added.truncated, "unread_script": added.unread_script}
         return answer({"index": name, **counts, "ids": added.ids})
 
@@ -137,7 +135,7 @@ def router(service: Service) -> APIRouter:
     )
     async def remove(name: Name, request: DeleteRequest) -> Response:
         _where_json(request.where)
-        found = await service.in_thread(service.writes, indexes.remove, name, request.ids, request.where)
+        found = await service.write(indexes.remove, name, request.ids, request.where)
         return answer({"index": name, "deleted": found})
 
     @routes.patch(
@@ -150,7 +148,7 @@ def router(service: Service) -> APIRouter:
         _where_json(request.where)
         change = {"set": request.set, "unset": request.unset, "replace": request.replace}
         chosen = request.ids, request.where
-        updated = await service.in_thread(service.writes, indexes.update, name, *chosen, change)
+        updated = await service.write(indexes.update, name, *chosen, change)
         return answer({"index": name, "updated": updated})
 
     @routes.post(
@@ -188,7 +186,7 @@ def router(service: Service) -> APIRouter:
         responses={201: {"model": SnapshotInfo}, **problems(404, 409, 422, 429, 503, 504)},
     )
     async def snapshot(name: Name, snapshot: NewSnapshot = None) -> Response:
-        made = await service.in_thread(service.writes, service.snapshots.make, name, snapshot)
+        made = await service.write(service.snapshots.make, name, snapshot)
         return answer(made, 201)
 
     @routes.get(
@@ -209,7 +207,7 @@ def router(service: Service) -> APIRouter:
         responses=problems(404, 422, 429, 503, 504),
     )
     async def remove_snapshot(name: Name, snapshot: SnapshotName) -> Response:
-        await service.in_thread(service.writes, service.snapshots.remove, name, snapshot)
+        await service.write(service.snapshots.remove, name, snapshot)
         return Response(status_code=204)
 
     @routes.get(
@@ -234,12 +232,12 @@ def router(service: Service) -> APIRouter:
         "/v1/jobs/{id}",
         tags=["Jobs"],
         summary="Cancel a job",
-        description="Answers with its last state when nothing more of it will be committed; `committed` documents "
-        "are on disk and stay. One that has ended is left as it is.",
+        description="Answers with its last state when nothing more of it will be committed; `committed` "
+        "documents are on disk and stay. One that has ended is left as it is.",
         responses={200: {"model": JobBody}, **problems(404, 422, 429, 503, 504)},
     )
     async def cancel(id: str) -> Response:
-        return answer(await service.in_thread(service.writes, jobs.cancel, id))
+        return answer(await service.write(jobs.cancel, id))
 
     return routes
 

@@ -520,11 +520,13 @@ class JobBody(BaseModel):
     object: Literal["job"]
     index: str
     state: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"] = Field(
-        description="cancelled: by a request, or with its index. interrupted: its documents were lost; send them "
-        "again."
+        description="cancelled: by a request, or with its index. interrupted: its documents were lost; send "
+        "them again."
     )
     documents: int
-    committed: int = Field(description="All of them when it is done. After a restart it goes on behind these.")
+    committed: int = Field(
+        description="All of them when it is done. After a restart it goes on behind these."
+    )
     created: float
     ended: float | None
     detail: str | None

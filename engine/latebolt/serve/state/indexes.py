@@ -198,8 +198,8 @@ class Indexes:
         """Delete an index with all it holds.
 
         Args:
-            ending: called before it goes, with the index in hand, and again when it has gone: what is still to be
-                written to it may be given up.
+            ending: called before it goes, with the index in hand, and again when it has gone: what is still
+                to be written to it may be given up.
         Raises:
             IndexNotFound: there is none.
             Problem: 409, it lies elsewhere, or is no index, and is not the server's to delete.
@@ -254,7 +254,7 @@ class Indexes:
         Args:
             addition: its name, by which it goes on after an interruption.
             wanted: called again and again; raises to give up what is not committed.
-            committed: called at the beginning, where there may have been an earlier run, and after each commit.
+            committed: called at the beginning, as an earlier run may have come so far, and after each commit.
         Returns:
             No ids.
         Raises:

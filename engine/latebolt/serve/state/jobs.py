@@ -1,7 +1,7 @@
 """Additions in the background. State and documents of a job are files, so any process can tell it or run it.
 
-A job is committed some documents at a time, and holds its index for these commits only. How far it is stands in
-the index's commits: after a restart it goes on behind the last one, in whichever process comes to it first.
+A job is committed some documents at a time, and holds its index for these commits only. How far it is stands
+in the index's commits: after a restart it goes on behind the last one, in whichever process comes to it.
 Jobs of one index are run in their order. In the folder: ID.json, the state; ID.documents, until it ends;
 ID.cancel, where it shall end; INDEX.lock, held by the process that runs the index's jobs.
 """
@@ -23,15 +23,15 @@ from typing import Any, Final, Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from latebolt.errors import IndexNotFound, LateboltError
+from latebolt.errors import IndexInaccessible, IndexNotFound, LateboltError
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.format import files
 from latebolt.index.format.layout import DRAFT_SUFFIX
 from latebolt.index.ingest.long_addition import Progress
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Ticket, current_ticket
-from latebolt.serve.problems import Problem, overloaded, problem_of
-from latebolt.serve.state.indexes import Indexes
+from latebolt.serve.problems import Problem, folder_missing, overloaded, problem_of
+from latebolt.serve.state.indexes import Indexes, check_wanted
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
 
@@ -121,8 +121,12 @@ class Jobs:
             if waiting and waiting + size > _MOST_WAITING:
                 raise overloaded("too many documents wait to be added. Try again later.", 30)
             rows = [(document.id, document.text, document.metadata) for document in documents]
-            files.publish(self._path(job.id, "documents"), _LINES.encode_lines(rows))
-            self._write(job)
+            try:
+                self._publish(self._path(job.id, "documents"), _LINES.encode_lines(rows))
+                self._write(job)
+            except BaseException:
+                self._path(job.id, "documents").unlink(missing_ok=True)
+                raise
         try:
             self._indexes.get(index)
         except IndexNotFound:  # deleted meanwhile, by somebody who may not have seen this job
@@ -161,9 +165,7 @@ class Jobs:
                 if claimed:
                     self._end_marked(id)
                     continue
-            ticket = current_ticket.get()
-            if ticket is not None and ticket.is_cancelled:
-                raise CancelledError
+            check_wanted()
             time.sleep(_POLL_SECONDS)
         stored = self._stored(id)
         if stored is not None and stored.ended is not None:  # maybe just before it was to be cancelled
@@ -198,7 +200,7 @@ class Jobs:
                 self._end(job, "interrupted", _LOST)
 
     def close(self, seconds: float) -> None:
-        """Let the job that runs commit what it works at, for some time, then give that up. It goes on later."""
+        """Let the job that runs commit what it works at, for some time, then give it up; it goes on later."""
         with self._lock:
             self._closing.set()
         self._wake.set()
@@ -229,7 +231,9 @@ class Jobs:
         for index in dict.fromkeys(job.index for job in self._unfinished()):
             with self._claimed(index) as claimed:
                 # Looked at again: another process may have ended it before.
-                job = next((job for job in self._unfinished() if job.index == index), None) if claimed else None
+                job = (
+                    next((job for job in self._unfinished() if job.index == index), None) if claimed else None
+                )
                 if job is not None:
                     self._run(job)
                     return True
@@ -237,7 +241,9 @@ class Jobs:
 
     def _unfinished(self) -> list[Job]:
         """Jobs that have documents to add, oldest first."""
-        jobs = [job for path in self._folder.glob("*.documents") if (job := self._stored(path.stem)) is not None]
+        jobs = [
+            job for path in self._folder.glob("*.documents") if (job := self._stored(path.stem)) is not None
+        ]
         return sorted((job for job in jobs if job.ended is None), key=lambda job: (job.created, job.id))
 
     @contextlib.contextmanager
@@ -292,7 +298,8 @@ class Jobs:
             else:
                 problem = problem_of(error)
                 if problem.status >= 500:
-                    log.event("job failed", logging.ERROR, job=job.id, **log.error_fields(error))
+                    fields = log.error_fields(error)
+                    log.event("job failed", logging.ERROR, job=job.id, index=job.index, **fields)
                 self._end(job, "failed", problem.detail)
         finally:
             self._running = None
@@ -338,7 +345,7 @@ class Jobs:
         job.state, job.detail, job.ended = state, detail, time.time()
         try:
             self._write(job)
-        except LateboltError:  # of a full disk: the documents make room
+        except (LateboltError, OSError):  # of a full disk: the documents make room
             self._path(job.id, "documents").unlink(missing_ok=True)
             self._write(job)
         for kind in ("documents", "cancel"):
@@ -352,7 +359,21 @@ class Jobs:
 
     def _write(self, job: Job) -> None:
         """For who has claimed its index, or has just made it: there is one at a time."""
-        files.publish(self._path(job.id, "json"), msgspec.json.encode(job))
+        self._publish(self._path(job.id, "json"), msgspec.json.encode(job))
+
+    def _publish(self, path: Path, content: bytes) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            Problem: 503, the folder has gone.
+            OSError: the system refuses it otherwise.
+        """
+        try:
+            files.publish(path, content)
+        except IndexInaccessible as error:  # what it says of an index is not meant
+            if not self._folder.is_dir():
+                raise folder_missing("jobs", "jobs_missing") from error
+            raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None
 
     def _get(self, id: str) -> Job:
         job = self._read(id) if _ID.fullmatch(id) else None
@@ -384,7 +405,9 @@ class Jobs:
         paths = list(self._folder.glob("*.json"))
         if len(paths) <= _KEPT:
             return
-        ended = {path: job.ended for path in paths if (job := self._stored(path.stem)) and job.ended is not None}
+        ended = {
+            path: job.ended for path in paths if (job := self._stored(path.stem)) and job.ended is not None
+        }
         for path in sorted(ended, key=ended.__getitem__)[: len(paths) - _KEPT]:
             path.unlink(missing_ok=True)
 

@@ -30,7 +30,7 @@ from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import Lane
 from latebolt.serve.held_bodies import Budget, current_lease
 from latebolt.serve.keys import Keys
-from latebolt.serve.problems import INDEX_STATES, IndexState, Problem, invalid
+from latebolt.serve.problems import INDEX_STATES, IndexState, Problem, invalid, standing_by
 from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.data_folder import INDEXES, JOBS, DataFolder
 from latebolt.serve.state.indexes import Indexes
@@ -49,12 +49,19 @@ _WRITES: Final = 16
 # Indexes that are searched once before the server is ready.
 _WARMED: Final = 16
 _WARMING_WORDS: Final = (1, 4, 10, 20)
+# A write waits for its server's turn for so much of the time that a request has.
+_PATIENCE: Final = 0.8
+_TURN_SECONDS: Final = 0.05
 
 
 class Service:
-    """One process of the server. `start` loads the model in the background."""
+    """One process of the server. `start` loads the model in the background.
 
-    def __init__(self, settings: Settings, keys: Keys) -> None:
+    Args:
+        writes: whether it may write from the beginning, or reads only until `may_write`.
+    """
+
+    def __init__(self, settings: Settings, keys: Keys, writes: bool = True) -> None:
         self.settings, self.keys = settings, keys
         self.data = DataFolder(settings.data_folder)
         self._seen: list[str] = []  # names of indexes
@@ -69,7 +76,9 @@ class Service:
         self.failure: Exception | None = None
         self.budget = Budget(max(settings.held_bytes, settings.max_body_bytes))
         self._encoders: dict[int, Encoder] = {}
-        self._ready = threading.Event()
+        self._ready, self._writes = threading.Event(), threading.Event()
+        if writes:
+            self._writes.set()
         self.batcher = Batcher(
             settings.process_threads,
             settings.batch_tokens,
@@ -108,6 +117,16 @@ class Service:
         return is_there
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the model has answered."""
+        return self._ready.is_set()
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests are answered: when the server is stopping, of those who are still connected."""
+        return self.is_loaded and self.batcher.is_whole and self._has_data()
+
+    @property
     def is_ready(self) -> bool:
         """Whether requests are welcome."""
         return self.state == "ready"
@@ -133,7 +152,7 @@ class Service:
                 return
             ready()
             self._ready.set()
-            self.jobs.start()
+            self._begin_jobs()
             metrics.show(metrics.READY, 1)
             log.event(
                 "ready",
@@ -144,6 +163,16 @@ class Service:
             self._tell_states()
 
         threading.Thread(target=warm_up, name="latebolt-warm-up", daemon=True).start()
+
+    def may_write(self) -> None:
+        """From now on this server is the one that writes to the data folder."""
+        self._writes.set()
+        log.event("writes")
+        self._begin_jobs()
+
+    def _begin_jobs(self) -> None:
+        if self._ready.is_set() and self._writes.is_set():
+            self.jobs.start()
 
     def _load(self) -> None:
         settings = self.settings
@@ -256,6 +285,19 @@ class Service:
     ) -> list[Any]:
         """See `Batcher.submit`; cancelling it drops what has not begun."""
         return await asyncio.wrap_future(self.batcher.submit(encoder, kind, tokens, finish))
+
+    async def write(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that changes something, in a thread, when it is this server's turn to write.
+
+        Raises:
+            Problem: 503, the server before it does not leave.
+        """
+        end = time.monotonic() + _PATIENCE * self.settings.timeout
+        while not self._writes.is_set():
+            if time.monotonic() > end:
+                raise standing_by()
+            await asyncio.sleep(_TURN_SECONDS)
+        return await self.in_thread(self.writes, function, *arguments)
 
     @staticmethod
     async def in_thread(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
