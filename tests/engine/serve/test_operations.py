@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from servers import Lines, Running, process, serving, wait_until
+from test_half_closed import Held
 
 from latebolt.errors import StorageFull
 from latebolt.serve.problems import CODES, problem_of
@@ -190,3 +191,14 @@ def test_nginx_as_it_says(behind_nginx: tuple[str, Running], caplog: pytest.LogC
     assert caplog.records[-1].fields["client"] == "6.6.6.6"
     described = httpx.get(f"{url}/openapi.json", headers={"Host": "search.example"}).json()
     assert described["servers"] == [{"url": "http://search.example"}]
+
+
+@needs["nginx"]
+def test_what_a_client_of_nginx_asked_is_dropped_when_it_leaves(
+    behind_nginx: tuple[str, Running], monkeypatch: pytest.MonkeyPatch
+):
+    url, running = behind_nginx
+    held = Held(running, monkeypatch, url)
+    held.ask(closes=False).close()
+    wait_until(held.left.is_set)
+    held.may_go.set()

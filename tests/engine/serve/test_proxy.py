@@ -109,6 +109,7 @@ def test_a_path_that_should_be_taken_off_is_told(tmp_path: Path):
             refused = running.client.get(path)
             assert (refused.status_code, refused.json()["code"]) == (404, "root_path")
             assert "--root-path-kept" in refused.json()["detail"]
+        assert running.client.get(f"{PATH}more").json()["code"] == "not_found"
         assert running.client.get("/v1/models").status_code == 200
         assert running.client.get("/openapi.json").json()["servers"] == [{"url": PATH}]
 
