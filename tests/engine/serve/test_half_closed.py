@@ -42,7 +42,7 @@ class Held:
         self.may_go.wait(PATIENCE)
 
     def ask(self, version: str = "1.1", more: bytes = b"", closes: bool = True) -> socket.socket:
-        """A connection on which a rerank has begun, and whose sending side is closed unless told otherwise."""
+        """A connection on which a rerank has begun; its sending side is closed unless told otherwise."""
         body = json.dumps({"query": "a", "documents": ["b", "c"]}).encode()
         head = (
             f"POST /v1/rerank HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"
