@@ -73,6 +73,7 @@ class Browser:
         wait_until(lambda: index in self.script(offered))
         code = "const field = document.querySelector('#source'); field.value = arguments[0];"
         self.script(code + "field.dispatchEvent(new Event('change'))", index)
+        self.settle()
 
     def strengths(self) -> dict[str, float]:
         """How strongly words of the first hit are shaded, without those that are not."""

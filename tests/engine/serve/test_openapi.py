@@ -106,3 +106,35 @@ def test_the_description_names_what_this_server_has(client: httpx.Client):
 def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(client: httpx.Client):
     assert client.put("/v1/indexes", json={}).headers["allow"] == "GET, HEAD, POST"
     assert client.put("/v1/indexes/a", json={}).headers["allow"] == "DELETE, GET, HEAD"
+
+
+def test_the_examples_work_one_after_the_other(client: httpx.Client):
+    description = client.get("/openapi.json").json()
+    schemas, paths = description["components"]["schemas"], description["paths"]
+    asked = {}
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            if "requestBody" in operation:
+                body = operation["requestBody"]["content"]["application/json"]["schema"]
+                asked[method, path] = schemas[body["$ref"].rsplit("/", 1)[1]]["examples"]
+    order = [
+        ("post", "/v1/indexes"),
+        ("post", "/v1/indexes/{name}/documents"),
+        ("post", "/v1/indexes/{name}/search"),
+        ("post", "/v1/indexes/{name}/documents/get"),
+        ("patch", "/v1/indexes/{name}/documents"),
+        ("post", "/v1/indexes/{name}/documents/delete"),
+    ]
+    [made] = asked["post", "/v1/indexes"]
+    answers = {}
+    for method, path in sorted(asked, key=lambda each: order.index(each) if each in order else -1):
+        assert asked[method, path], path
+        for example in asked[method, path]:
+            answer = client.request(method, path.replace("{name}", made["name"]), json=example)
+            assert answer.is_success, answer.text
+            answers.setdefault((method, path), []).append(answer.json())
+    assert client.delete(f"/v1/indexes/{made['name']}").status_code == 204
+    late, words = answers["post", "/v1/indexes/{name}/search"]
+    assert late["hits"][0]["id"] == "passport" and [hit["id"] for hit in words["hits"]] == ["passport"]
+    assert [each["updated"] for each in answers["patch", "/v1/indexes/{name}/documents"]] == [1, 1]
+    assert [each["deleted"] for each in answers["post", "/v1/indexes/{name}/documents/delete"]] == [1, 0]

@@ -333,6 +333,150 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_only(tab: Browser, tmp_path: Pa
         assert not tab.one("#key").is_displayed()
         kept = tab.script("return [Object.values(sessionStorage), localStorage.length, document.cookie]")
         assert kept == [["let-me-in-please"], 0, ""]
+        tab.one("[href=metrics]").click()  # a link sends no key, so the page fetches it
+        wait_until(lambda: "latebolt_requests" in tab.text("body"))
+        assert tab.script("return location.protocol") == "blob:"
+
+
+def chosen(page: Browser) -> str:
+    """The index that is searched; "" for own passages."""
+    return page.script("return document.querySelector('#source').value")
+
+
+def change(page: Browser, selector: str, value: str) -> None:
+    """Choose something in a list."""
+    code = "const [field, value] = arguments; field.value = value; field.dispatchEvent(new Event('change'))"
+    page.script(code, page.one(selector), value)
+
+
+def test_it_opens_on_the_first_index(index: str, page: Browser):
+    eventually(lambda: chosen(page), "cities")
+    assert not page.one("#passages").is_displayed()
+    assert page.one("#query").get_attribute("value") == ""
+    assert page.text("#summary") == "Ask index cities something."
+    change(page, "#mode", "hybrid")
+    assert page.text("#query-error") == ""  # a query that is still to be typed is no fault
+    page.write("#query", "german capital")
+    wait_until(lambda: page.texts("#hits .id")[:1] == ["berlin"])
+
+
+def test_the_address_says_what_is_asked_and_the_way_back_goes_back(
+    index: str, page: Browser, running: Running
+):
+    eventually(lambda: chosen(page), "cities")
+
+    def shown() -> tuple[str, str, list[str]]:
+        fields = (page.one(name).get_attribute("value") for name in ("#query", "#mode"))
+        return (*fields, page.texts("#hits .id"))  # type: ignore[return-value]
+
+    page.write("#query", "german capital & more")
+    page.search()
+    first, late = page.script("return location.hash"), shown()
+    assert first == "#index=cities&q=german+capital+%26+more"
+    page.write("#where", "since > 1000")
+    change(page, "#mode", "bm25")
+    wait_until(lambda: page.texts("#hits .id") == ["berlin", "rome"])
+    assert page.script("return location.hash").endswith("&mode=bm25&where=since+%3E+1000")
+    page.one("#query").clear()
+    page.one("#query").send_keys("Rome")
+    wait_until(lambda: page.texts("#hits .id") == ["rome"])
+    page.one("#query").send_keys(" Italy")
+    wait_until(lambda: page.script("return location.hash").count("q=Rome+Italy") == 1)
+    page.driver.back()  # what was typed is one step
+    wait_until(lambda: shown() == ("german capital & more", "bm25", ["berlin", "rome"]))
+    page.driver.back()
+    wait_until(lambda: shown() == late)
+    assert page.one("#where").get_attribute("value") == ""
+    page.driver.forward()
+    wait_until(lambda: page.texts("#hits .id") == ["berlin", "rome"])
+    page.driver.get(f"{running.url}/{first}")  # somebody else opens it
+    page.driver.refresh()
+    wait_until(lambda: shown() == late)
+    page.driver.get(f"{running.url}/#index=gone&q=a&mode=odd")
+    page.driver.refresh()
+    eventually(lambda: page.text("#problem"), "There is no index of that name.")
+    assert shown()[1] == "late"
+
+
+def test_the_way_to_the_results_leaves_the_address_alone(page: Browser):
+    page.search()
+    before = page.script("return location.hash")
+    page.script("document.querySelector('.skip').click()")
+    assert page.focus_is_in("#results") and page.script("return location.hash") == before
+
+
+def test_texts_run_in_their_own_direction(page: Browser):
+    page.write("#query", "ברלין Berlin")
+    page.write("#passages", "ברלין היא בירת גרמניה.\n\nBerlin is the capital of Germany.")
+    page.search()
+    directions = page.script(
+        "return Array.from(document.querySelectorAll('#hits .text'), (each) =>"
+        " [each.textContent.startsWith('B'), getComputedStyle(each).direction])"
+    )
+    assert sorted(directions) == [[False, "rtl"], [True, "ltr"]]
+    fields = "return Array.from(document.querySelectorAll('#query, #passages'), (each) => each.dir)"
+    assert page.script(fields) == ["auto", "auto"]
+    assert page.script("return getComputedStyle(document.querySelector('#query')).direction") == "rtl"
+
+
+def test_names_of_figures_stay_whole_beside_long_values(page: Browser, client: httpx.Client):
+    client.post("/v1/rerank", json={})
+    client.get("/v1/indexes/none")
+    client.post("/v1/rerank", content=b"{}", headers={"Content-Type": "text/plain"})
+    client.put("/v1/indexes", json={})
+    wait_until(lambda: page.texts("#facts dd")[-1].count(",") >= 2, 15)
+    for width in (1280, 360):
+        page.size(width, 900)
+        heights = page.script(
+            "return Array.from(document.querySelectorAll('#facts dt'), (e) => e.offsetHeight)"
+        )
+        assert len(heights) == 8 and len(set(heights)) == 1
+        assert page.script("return document.documentElement.scrollWidth") <= width
+
+
+def test_a_weak_match_is_called_so_and_a_good_one_is_not(page: Browser):
+    page.search()
+    assert float(page.text("#hits li:first-child .confidence")) > 0.5
+    assert not page.all("#hits li:first-child .weak") and "weak" not in page.text("#summary")
+    values = [float(each) for each in page.texts(".confidence")]
+    assert values == sorted(values, reverse=True) and len(values) == 8
+    page.write("#query", "zxqv blorp wibble snarf")
+    page.search()
+    assert page.text("#hits li:first-child .weak") == "weak match"
+    assert page.text("#summary").endswith("The best match is weak: the answer may not be here.")
+
+
+def test_bm25_shades_its_own_words(page: Browser, client: httpx.Client, index: str):
+    text = "The Tour de France ends in Paris. PARIS, the city of light, is in France."
+    more = [{"id": "tour", "text": text}, {"id": "moon", "text": "The moon is in the sky."}]
+    assert client.post(f"{index}/documents", json={"documents": more}).status_code == 200
+    page.choose("cities")
+    change(page, "#mode", "bm25")
+    page.write("#query", "is Páris the capital")
+    page.write("#where", "not exists(since)")
+    page.one("#go").click()
+    wait_until(lambda: page.texts("#hits .id") == ["tour", "moon"])
+    strengths = page.strengths()
+    assert strengths["Paris"] == strengths["PARIS"] == 1  # every place, in any spelling
+    assert "France" not in strengths and "city" not in strengths  # near in meaning, but not the word
+    assert strengths.get("the", 0) < 0.2 and strengths.get("is", 0) < 0.2
+
+
+def test_function_words_are_not_shaded(page: Browser, client: httpx.Client, index: str):
+    names = ("mill", "barn", "bridge", "chapel", "school", "market")
+    texts = [f"The {names[i % 6]} of village {i} was rebuilt in the year {1500 + i}." for i in range(60)]
+    texts.append("The tower was built between 1173 and 1372 in the city of Pisa.")
+    documents = [{"id": str(i), "text": text} for i, text in enumerate(texts)]
+    assert client.post(f"{index}/documents", json={"documents": documents}).status_code == 200
+    page.choose("cities")
+    page.write("#query", "When was the tower of Pisa built?")
+    page.search()
+    wait_until(lambda: page.texts("#hits .id")[0] == "60")
+    assert {"tower", "Pisa", "built"} <= page.strengths().keys()
+    assert not {"the", "The", "of", "was", "in"} & page.strengths().keys()
+    *_, the = [button for button in page.all("#words button") if button.text == "the"]
+    page.hover(the)  # asked for by itself, it is still shown what it matched
+    assert page.all("#hits li:first-child mark.taken")
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,26 @@ export function keepKey(key) {
 
 // GET, or POST where there is a body. Aborting the signal raises an AbortError, which is no refusal.
 export async function ask(path, body, signal) {
-  const headers = {};
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
-  const options = { headers, signal, cache: "no-store", credentials: "omit" };
+  const options = { signal };
   if (body !== undefined) {
-    headers["Content-Type"] = "application/json";
-    Object.assign(options, { method: "POST", body: JSON.stringify(body) });
+    const headers = { "Content-Type": "application/json" };
+    Object.assign(options, { method: "POST", headers, body: JSON.stringify(body) });
   }
+  return send(path, options, (response) => response.json());
+}
+
+// GET of what is no JSON.
+export async function askText(path) {
+  return send(path, {}, (response) => (response.ok ? response.text() : response.json()));
+}
+
+async function send(path, options, read) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
   let response, content;
   try {
-    response = await fetch(path, options);
-    content = await response.json();
+    response = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+    content = await read(response);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     if (response) throw new Refusal(`The server answered ${response.status}, and not in JSON.`, response.status);

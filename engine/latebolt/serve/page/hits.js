@@ -29,7 +29,11 @@ export class Hits {
     return this.hits.length;
   }
 
-  // hits: [{id, score, text, metadata, matches}], best first.
+  get first() {
+    return this.hits[0];
+  }
+
+  // hits: [{id, score, confidence, weak, text, metadata, matches}], best first.
   show(query, hits) {
     const pinnedWord = query === this.query ? this.pinned : null;
     const focused = this.words.contains(document.activeElement);
@@ -59,7 +63,7 @@ export class Hits {
   narrow(word) {
     for (const [element, links] of this.marks) {
       const taken = links.filter((link) => word === null || link.query === word);
-      const strength = Math.max(0, ...taken.map((link) => strengthOf(link.similarity)));
+      const strength = Math.max(0, ...taken.map(strengthOf));
       element.style.setProperty("--strength", strength.toFixed(3));
       element.classList.toggle("taken", word !== null && taken.length > 0);
     }
@@ -98,7 +102,7 @@ export class Hits {
   }
 
   #wordButton(word, i) {
-    const button = make("button", { type: "button", textContent: word.text });
+    const button = make("button", { type: "button", dir: "auto", textContent: word.text });
     button.dataset.word = i;
     button.setAttribute("aria-pressed", "false");
     return make("li", {}, button);
@@ -110,7 +114,8 @@ export class Hits {
     bar.setAttribute("aria-hidden", "true");
     bar.firstChild.style.width = `${best > 0 ? Math.max(0, (100 * hit.score) / best) : 0}%`;
     const score = make("span", { className: "score", title: "Score" }, hit.score.toFixed(3));
-    const meta = make("div", { className: "meta" }, score, bar, make("span", { className: "id" }, hit.label), hit.own);
+    const id = make("span", { className: "id", dir: "auto" }, hit.label);
+    const meta = make("div", { className: "meta" }, score, bar, ...confidenceOf(hit), id, hit.own);
     const body = make("div", { className: "body" }, meta, ...this.#text(hit));
     for (const facts of [hit.place, hit.metadata]) {
       if (facts && Object.keys(facts).length) body.append(metadataOf(facts));
@@ -123,7 +128,7 @@ export class Hits {
   #text(hit) {
     if (hit.text === null) return [make("p", { className: "quiet" }, "No text is stored with this document.")];
     const [start, end] = excerptOf(hit.text, hit.links);
-    const paragraph = make("p", { className: "text" });
+    const paragraph = make("p", { className: "text", dir: "auto" });
     const draw = (from, to) => {
       const [before, after] = [from > 0 ? "… " : "", to < hit.text.length ? " …" : ""];
       paragraph.replaceChildren(before, ...this.#shaded(hit, from, to), after);
@@ -166,7 +171,7 @@ export class Hits {
         const rows = this.queryWords.map((word, i) => {
           const link = bestOf(hit.links.filter((each) => each.query === i));
           const cells = [word.text, link ? link.text : "–", link ? link.similarity.toFixed(3) : "–"];
-          return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+          return make("tr", {}, ...cells.map((cell) => make("td", { dir: "auto" }, cell)));
         });
         details.append(make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
       },
@@ -207,6 +212,13 @@ export class Hits {
   }
 }
 
+function confidenceOf(hit) {
+  if (hit.confidence === undefined || hit.confidence === null) return [];
+  const title = "How likely this answers the query, from 0 to 1";
+  const shown = [make("span", { className: "confidence", title }, hit.confidence.toFixed(2))];
+  return hit.weak ? [...shown, make("span", { className: "weak" }, "weak match")] : shown;
+}
+
 function bestOf(links) {
   return links.reduce((best, link) => (best && best.similarity >= link.similarity ? best : link), null);
 }
@@ -221,7 +233,7 @@ function metadataOf(metadata) {
   const list = make("dl", { className: "metadata" });
   for (const [name, value] of Object.entries(metadata)) {
     const shown = typeof value === "string" ? value : JSON.stringify(value);
-    list.append(make("div", {}, make("dt", {}, name), make("dd", {}, shown)));
+    list.append(make("div", {}, make("dt", { dir: "auto" }, name), make("dd", { dir: "auto" }, shown)));
   }
   return list;
 }

@@ -16,8 +16,9 @@ export function wordsOf(text) {
   }));
 }
 
-// What each word of the query matched in a text: [{query, start, end, text, similarity}], by start. `query` is the
-// number of the word. Markers and punctuation are left out; of several tokens of a pair of words the best counts.
+// What each word of the query matched in a text: [{query, start, end, text, similarity, telling}], by start. `query` is
+// the number of the word, and what is not `telling` says nothing of the hit. Markers and punctuation are left out; of
+// several tokens of a pair of words the best counts.
 export function linksOf(query, queryWords, text, matches) {
   const unitOfQuery = unitsOf(query);
   const unitOfText = unitsOf(text);
@@ -25,19 +26,22 @@ export function linksOf(query, queryWords, text, matches) {
   const best = new Map();
   for (const match of matches) {
     if (!match.query || !match.document) continue;
-    const from = wordAt(queryWords, unitOfQuery(match.query.start));
-    const to = wordAt(textWords, unitOfText(match.document.start));
-    if (from < 0 || to < 0) continue;
-    const name = `${from} ${to}`;
-    const known = best.get(name);
-    if (known && known.similarity >= match.similarity) continue;
-    best.set(name, { ...textWords[to], query: from, similarity: match.similarity });
+    const { similarity, telling = true } = match;
+    const froms = wordsIn(queryWords, unitOfQuery(match.query.start), unitOfQuery(match.query.end));
+    const tos = wordsIn(textWords, unitOfText(match.document.start), unitOfText(match.document.end));
+    for (const [from, to] of pairsOf(froms, tos)) {
+      const name = `${from} ${to}`;
+      const known = best.get(name);
+      if (known && known.similarity >= similarity) continue;
+      best.set(name, { ...textWords[to], query: from, similarity, telling });
+    }
   }
   return [...best.values()].sort((a, b) => a.start - b.start || b.similarity - a.similarity);
 }
 
-// How strongly a similarity is shaded, in [0, 1]: even words that have nothing in common reach about 0.3.
-export function strengthOf(similarity) {
+// How strongly a link is shaded, in [0, 1]: even words that have nothing in common reach a similarity of about 0.3.
+export function strengthOf({ similarity, telling }) {
+  if (!telling) return 0;
   return Math.min(1, Math.max(0, (similarity - 0.3) / 0.7)) ** 1.5;
 }
 
@@ -49,7 +53,7 @@ export function excerptOf(text, links) {
   for (const { start } of links) {
     const end = start - BEFORE + EXCERPT;
     const shown = links.filter((each) => each.start >= start && each.end <= end);
-    const sum = shown.reduce((all, each) => all + strengthOf(each.similarity), 0);
+    const sum = shown.reduce((all, each) => all + strengthOf(each), 0);
     if (sum > bestSum) [bestStart, bestSum] = [Math.max(0, start - BEFORE), sum];
   }
   if (bestStart > 0) {
@@ -62,16 +66,25 @@ export function excerptOf(text, links) {
   return [bestStart, end];
 }
 
-function wordAt(words, place) {
+// The words, by their numbers, that have a character in [start, end). A token may be several characters of a script
+// without spaces, each of which is a word here.
+function wordsIn(words, start, end) {
   let low = 0;
-  let high = words.length - 1;
-  while (low <= high) {
+  let high = words.length;
+  while (low < high) {
     const middle = (low + high) >> 1;
-    if (words[middle].end <= place) low = middle + 1;
-    else if (words[middle].start > place) high = middle - 1;
-    else return middle;
+    if (words[middle].end <= start) low = middle + 1;
+    else high = middle;
   }
-  return -1;
+  const found = [];
+  for (let i = low; i < words.length && words[i].start < end; i++) found.push(i);
+  return found;
+}
+
+// One by one where there are as many, else each with each.
+function pairsOf(froms, tos) {
+  if (froms.length === tos.length) return froms.map((from, i) => [from, tos[i]]);
+  return froms.flatMap((from) => tos.map((to) => [from, to]));
 }
 
 // The server counts code points, JavaScript UTF-16 units.

@@ -1,7 +1,8 @@
 // Wires the page: what is typed becomes a request, its answer becomes hits. Answers to what nobody asks any more
 // are dropped.
 
-import { ask, keepKey } from "./api.js";
+import { fromAddress, toAddress } from "./address.js";
+import { ask, askText, hasKey, keepKey } from "./api.js";
 import { byId, count, make, milliseconds, tell } from "./dom.js";
 import { Hits } from "./hits.js";
 import { Server } from "./server.js";
@@ -28,9 +29,8 @@ const hits = new Hits();
 const server = new Server(offer, wantKey);
 let running = new AbortController();
 let typing = 0;
-
-byId("query").value = EXAMPLE_QUERY;
-byId("passages").value = EXAMPLE_PASSAGES.join("\n\n");
+let isTyped = false; // what was asked last was typed, and not yet confirmed
+let isChosen = false; // where to search: by the address, by somebody, or by us as soon as the indexes are known
 
 const source = () => byId("source").value;
 
@@ -61,7 +61,9 @@ function asked(number) {
   return { path: `v1/indexes/${encodeURIComponent(source())}/search`, body, query, n, k };
 }
 
-async function run(more = false) {
+// typed: by itself, while somebody types, which is one entry in the history. followed: the address says it already.
+async function run({ more = false, typed = false, followed = false } = {}) {
+  isChosen = true;
   clearTimeout(typing);
   running.abort();
   more &&= byId("query").value === hits.query; // else it has been typed on since
@@ -72,6 +74,8 @@ async function run(more = false) {
     settle();
     return;
   }
+  toAddress(fields(), !followed && !(typed && isTyped));
+  isTyped = typed;
   const slow = setTimeout(() => tell(byId("summary"), "Searching."), PATIENCE_MS);
   byId("results").setAttribute("aria-busy", "true");
   const start = performance.now();
@@ -115,6 +119,8 @@ const fromIndex = (hit) => ({ ...hit, label: hit.id });
 const fromRerank = (result) => ({
   score: result.relevance_score,
   label: `passage ${result.index + 1}`,
+  confidence: result.confidence,
+  weak: result.weak,
   text: result.document.text,
   metadata: null,
   matches: result.matches,
@@ -122,13 +128,14 @@ const fromRerank = (result) => ({
 
 function summary(request, stages, roundTrip) {
   if (!hits.length) return request.body.where ? "No hits among the documents of this filter." : "No hits.";
+  const weak = hits.first.weak ? ". The best match is weak: the answer may not be here." : "";
   const way = `${milliseconds(roundTrip)} ms`;
-  if (!stages) return `${count(hits.length, "hit")} of ${count(request.texts.length, "candidate")} in ${way}`;
+  if (!stages) return `${count(hits.length, "hit")} of ${count(request.texts.length, "candidate")} in ${way}${weak}`;
   const looked = (name) => stages.find((stage) => stage.name === name)?.documents;
   const candidates = looked("score words") ?? looked("rank by centroids") ?? looked("score exactly") ?? 0;
   const inside = milliseconds(stages.reduce((sum, stage) => sum + stage.ms, 0));
   const found = `${count(hits.length, "hit")} of ${count(candidates, "candidate")} in ${inside} ms`;
-  return `${found}, ${way} with the way there and back`;
+  return `${found}, ${way} with the way there and back${weak}`;
 }
 
 function drawStages(stages) {
@@ -166,7 +173,8 @@ function wantKey(error) {
   complain("key", error.message);
 }
 
-// The indexes there are, as choices; one that is gone while it is chosen stays until another is.
+// The indexes there are, as choices; one that is gone while it is chosen stays until another is. The first of them
+// is chosen where nobody has chosen anything.
 function offer(indexes) {
   const select = byId("source");
   const names = indexes.map((index) => index.name);
@@ -178,11 +186,52 @@ function offer(indexes) {
     select.value = chosen;
   }
   tell(byId("source-note"), names.length ? "" : "This server has no index yet.");
+  if (!isChosen && names.length) {
+    fill({ index: names[0], q: byId("query").value === EXAMPLE_QUERY ? "" : byId("query").value });
+  }
+  isChosen = true;
+}
+
+// What the address is made of.
+function fields() {
+  const value = (id) => byId(id).value;
+  return { index: source(), q: value("query"), mode: value("mode"), where: value("where"), k: value("k") };
+}
+
+// Puts into the fields what an address says, or what is said of it.
+function fill({ index, q, mode = "late", where = "", k = "10" }) {
+  const select = byId("source");
+  if (!Array.from(select.options).some((option) => option.value === index)) {
+    select.append(make("option", { value: index }, `Index ${index}`));
+  }
+  select.value = index;
+  Object.entries({ query: q, mode, where, k }).forEach(([id, value]) => (byId(id).value = value));
+  byId("mode").value ||= "late"; // it is none that there is
+  showSource();
+}
+
+// Shows what the address says: at the start, and when somebody goes back or on.
+function follow() {
+  clearTimeout(typing);
+  running.abort();
+  const said = fromAddress();
+  const isAsked = Boolean(said?.q.trim());
+  [isChosen, isTyped] = [said !== null, false];
+  if (!isAsked) {
+    hits.clear();
+    byId("more").hidden = byId("stages").hidden = true;
+    settle();
+  }
+  fill(said ?? { index: "", q: EXAMPLE_QUERY });
+  server.look();
+  if (isAsked) run({ followed: true });
 }
 
 function showSource() {
   byId("own").hidden = Boolean(source());
   document.querySelectorAll(".index-only").forEach((field) => (field.hidden = !source()));
+  const rank = "Press Search to rank the passages above by the query.";
+  if (!hits.length) tell(byId("summary"), source() ? `Ask index ${source()} something.` : rank);
 }
 
 function countPassages() {
@@ -192,7 +241,12 @@ function countPassages() {
 function later() {
   clearTimeout(typing);
   running.abort();
-  typing = setTimeout(() => byId("query").value.trim() && run(), TYPING_MS);
+  typing = setTimeout(() => byId("query").value.trim() && run({ typed: true }), TYPING_MS);
+}
+
+// After a change of what is asked; a query that is still to be typed is no fault.
+function again() {
+  if (byId("query").value.trim()) run();
 }
 
 form.addEventListener("submit", (event) => {
@@ -200,18 +254,19 @@ form.addEventListener("submit", (event) => {
   run();
 });
 byId("query").addEventListener("input", later);
-byId("where").addEventListener("change", () => run());
+byId("where").addEventListener("change", again);
 byId("k").addEventListener("input", later);
-byId("mode").addEventListener("change", () => run());
+byId("mode").addEventListener("change", again);
 byId("passages").addEventListener("input", () => {
   countPassages();
   later();
 });
 byId("source").addEventListener("change", () => {
+  isChosen = true;
   showSource();
-  run();
+  again();
 });
-byId("more").addEventListener("click", () => run(true));
+byId("more").addEventListener("click", () => run({ more: true }));
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   keepKey(byId("key").value.trim());
@@ -221,6 +276,26 @@ byId("key-form").addEventListener("submit", (event) => {
   if (byId("problem").textContent) run(); // it was refused for want of a key
 });
 
-showSource();
+// A link of a browser sends no key.
+document.querySelector('[href="metrics"]').addEventListener("click", async (event) => {
+  const elsewhere = event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+  if (elsewhere || (!hasKey() && byId("key-form").hidden)) return;
+  event.preventDefault();
+  try {
+    const figures = new Blob([await askText("metrics")], { type: "text/plain; charset=utf-8" });
+    location.assign(URL.createObjectURL(figures));
+  } catch (error) {
+    if (error.status === 401) wantKey(error);
+    else tell(byId("problem"), error.message);
+  }
+});
+// Its own jump would take the place of what the address says.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("results").focus();
+});
+window.addEventListener("popstate", follow);
+
+byId("passages").value = EXAMPLE_PASSAGES.join("\n\n");
 countPassages();
-server.look();
+follow();
