@@ -6,10 +6,17 @@ Works on anything that encodes queries and documents; keeps nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from latebolt.arrays import Float32
 from latebolt.hits import Span, TokenMatch, WordMatch, match_words
 from latebolt.scoring import TextEncoder
+
+# A match is a reason where it is at least so far on the way from the token's mean cosine with the text to 1.
+# With starter that leaves out 28 % of English function words and 16 % of others, most of which have no
+# counterpart in the text (benchmarks/reasons.py).
+STANDS_OUT: Final = 0.4
+SAME: Final = 0.9  # the same word is a reason, however alike all of a short text is
 
 
 def match_tokens(
@@ -25,8 +32,10 @@ def match_tokens(
         return []
     similarity = query @ document.T
     best = similarity.argmax(axis=1)
+    nearest, mean = similarity.max(axis=1), similarity.mean(axis=1)
+    telling = (nearest - mean >= STANDS_OUT * (1 - mean)) | (nearest >= SAME)
     return [
-        TokenMatch(span, spans[column], float(similarity[row, column]))
+        TokenMatch(span, spans[column], float(similarity[row, column]), bool(telling[row]))
         for row, (span, column) in enumerate(zip(query_spans, best.tolist(), strict=True))
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 if TYPE_CHECKING:
@@ -29,35 +29,60 @@ _WORD = re.compile(r"\d+(?:[.,]\d+)+|\w+(?:['’-]\w+)*")
 class Hit(Generic[Id]):
     """One result. `id` is the document's id, a str (its position, an int, for `rerank`); higher `score` is
     better. `metadata` is empty where the document has none. `place` says where the text stands in what it was
-    read from, such as {"page": 3}; empty where nobody said that."""
+    read from, such as {"page": 3}; empty where nobody said that.
+
+    `confidence`, in [0, 1], says how likely the document answers the query, whatever the query's length and
+    the model's scores are like, and `weak` that it is below the point which was measured for the model. Both
+    follow from the score, so they are no part of comparisons. None and False where nothing tells: the model
+    has no calibration, the score is not MaxSim of a text (mode "bm25", `search_vectors`)."""
 
     id: Id
     score: float
     text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict, hash=False)
     place: dict[str, Any] = field(default_factory=dict, hash=False)
+    confidence: float | None = field(default=None, compare=False)
+    weak: bool = field(default=False, compare=False)
+
+    def with_confidence(self, confidence: float, weak: bool) -> Hit[Id]:
+        """The same hit with these."""
+        return replace(self, confidence=confidence, weak=weak)
 
     def record(self) -> dict[str, Any]:
-        """As JSON values; `metadata` is null where there is none, or an empty one. `place` only if known."""
+        """As JSON values; `metadata` is null where there is none, or an empty one. `place`, and `confidence`
+        with `weak`, only if known."""
         known = {"id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata or None}
-        return {**known, "place": self.place} if self.place else known
+        if self.place:
+            known["place"] = self.place
+        if self.confidence is not None:
+            known |= {"confidence": self.confidence, "weak": self.weak}
+        return known
 
 
 class WordMatch(NamedTuple):
-    """A query word, the document word its best token matched ("" for a marker), and the cosine of the two."""
+    """A query word, the document word its best token matched ("" for a marker), the cosine of the two, and
+    whether that is a reason, see `TokenMatch`."""
 
     query_word: str
     document_word: str
     similarity: float
+    telling: bool = True
 
 
 class TokenMatch(NamedTuple):
     """A token of the query, the document's token it matched best, both as characters [start, end), and the
-    cosine of the two. Markers, which no character stands for, have (0, 0)."""
+    cosine of the two. Markers, which no character stands for, have (0, 0).
+
+    telling: whether it says anything of the document. It does not where the token is about as near to all of
+    the text (`alignment.STANDS_OUT`), or its word stands in many of the index's texts
+    (`search.common_words`). Of a search by words, `similarity` is what the word weighs as a share of what the
+    rarest does.
+    """
 
     query: Span
     document: Span
     similarity: float
+    telling: bool = True
 
 
 class Stage(NamedTuple):
@@ -121,7 +146,7 @@ def match_words(query: str, document: str, tokens: Sequence[TokenMatch]) -> list
             continue
         word, found = _word_at(query, token.query), token.document
         target = document[slice(*_word_at(document, found))] if found[0] < found[1] else ""
-        match = WordMatch(query[slice(*word)], target, token.similarity)
+        match = WordMatch(query[slice(*word)], target, token.similarity, token.telling)
         if word not in matches or matches[word].similarity < match.similarity:
             matches[word] = match
     return [matches[word] for word in sorted(matches)]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from latebolt.arrays import Float32
 from latebolt.checks import check_k, check_query, passage_text
+from latebolt.confidence import Calibration
 from latebolt.errors import InvalidInput
 from latebolt.hits import Hit, Span
 from latebolt.kernels import native
@@ -60,8 +61,13 @@ def rerank(
     query: str,
     documents: Sequence[str | Mapping[str, Any]],
     k: int | None = None,
+    calibration: Calibration | None = None,
 ) -> list[Hit[int]]:
-    """The documents by MaxSim with the query, best first, ties by position; see `passage_text` for dicts."""
+    """The documents by MaxSim with the query, best first, ties by position; see `passage_text` for dicts.
+
+    Args:
+        calibration: of these vectors, for the hits' confidence; None for none.
+    """
     if isinstance(documents, str | bytes | Mapping):
         kind = type(documents).__name__
         raise InvalidInput(f"documents should be a list, got one {kind}. Put it in a list.")
@@ -69,6 +75,10 @@ def rerank(
     query = check_query(query)
     k = len(texts) if k is None else check_k(k)
     vectors = encoder.encode_documents(texts)
-    scores = maxsim(encoder.encode_queries([query])[0], vectors)
+    matrix = encoder.encode_queries([query])[0]
+    scores = maxsim(matrix, vectors)
     best = np.argsort(-scores, kind="stable")[:k]
-    return [Hit(int(i), float(scores[i]), texts[i]) for i in best]
+    hits = [Hit(int(i), float(scores[i]), texts[i]) for i in best]
+    if calibration is None:
+        return hits
+    return [hit.with_confidence(*calibration.of(hit.score, len(matrix))) for hit in hits]

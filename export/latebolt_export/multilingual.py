@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import AddedToken, Tokenizer, normalizers
 
+from latebolt import confidence
 from latebolt.contract import Contract, Frame, TextRules
 from latebolt.errors import ExportError, RuntimeUnavailable
 from latebolt_export import recipe
@@ -138,6 +139,7 @@ def checkpoint(path: Path, projection: heads.Projection) -> Checkpoint:
     plan = architectures.plan(config, state.keys(), str(path))
     heads.check(projection, plan.hidden)
     version = metadata.version(PACKAGE)
+    data = resources.files("latebolt_export") / "data"
     card = ORIGIN.format(
         package=PACKAGE,
         version=version,
@@ -161,8 +163,9 @@ def checkpoint(path: Path, projection: heads.Projection) -> Checkpoint:
         revision=version,
         licence=LICENCE,
         files={
-            "LICENSE": (resources.files("latebolt_export") / "data" / "mit-e5.txt").read_bytes(),
+            "LICENSE": (data / "mit-e5.txt").read_bytes(),
             "README.md": card.encode(),
+            confidence.FILE_NAME: (data / "multilingual_confidence.json").read_bytes(),
         },
     )
 

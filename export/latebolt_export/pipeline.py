@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from latebolt import contract
+from latebolt import confidence, contract
 from latebolt.contract import PRECISIONS, Contract, Head, Provenance
 from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput
@@ -23,6 +23,7 @@ from latebolt_export.graph.codes import check_embeddings, check_isa, graph_isa
 from latebolt_export.graph.describe import describe
 from latebolt_export.judge import rules_in_words, side_by_side, texts
 from latebolt_export.judge.budgets import Budgets
+from latebolt_export.judge.confidence import calibrate
 from latebolt_export.requirements import (
     DISTRIBUTIONS,
     LIBRARY_DISTRIBUTIONS,
@@ -59,6 +60,7 @@ class ExportOptions:
     embeddings: str = "int8"
     budgets: Budgets = field(default_factory=Budgets)
     collection: Path | None = None  # BEIR folder to measure nDCG on
+    calibrate: Sequence[Path] = ()  # BEIR folders to fit confidence on
     compare: str | None = None  # one of `side_by_side.LIBRARIES`, to be put beside
     compare_python: Path | None = None  # None: this Python
     overwrite: bool = False
@@ -77,6 +79,8 @@ class ExportOptions:
             raise InvalidInput("precisions should include fp32, which nDCG on a collection is compared with.")
         if self.collection is not None:
             read_collection(self.collection)  # a fault in it should not show after minutes of work
+        for folder in self.calibrate:
+            read_collection(folder)
 
 
 def export_model(
@@ -95,6 +99,7 @@ def export_model(
     overwrite: bool = False,
     budgets: Budgets | None = None,
     collection: str | Path | None = None,
+    calibrate: Sequence[str | Path] = (),
     compare: str | None = None,
     compare_python: str | Path | None = None,
     progress: Progress = lambda step: None,
@@ -123,6 +128,8 @@ def export_model(
         overwrite: replace a model folder that is at `out`.
         budgets: how far each precision may stray from the original.
         collection: folder in BEIR layout; nDCG@10 of every graph is measured on it and held to the budget.
+        calibrate: folders in BEIR layout; what makes confidence of scores is fitted on their questions
+            (`latebolt_export.calibrate`). Without any, hits have no confidence until somebody fits it.
         compare: sentence-transformers, pylate or colbert-ai: the library that the checkpoint was made for
             encodes texts too, and the report puts tokens and vectors side by side.
         compare_python: the Python that has the library; None is this one.
@@ -145,6 +152,7 @@ def export_model(
         embeddings=embeddings,
         budgets=budgets or Budgets(),
         collection=None if collection is None else Path(collection),
+        calibrate=tuple(map(Path, calibrate)),
         compare=compare,
         compare_python=None if compare_python is None else Path(compare_python),
         overwrite=overwrite,
@@ -322,6 +330,11 @@ def _finish(
     if options.collection is not None:
         progress(f"measuring nDCG on {options.collection.name}")
         found = quality.with_ndcg(found, draft, options.collection)
+    if options.calibrate:
+        fitted = calibrate(
+            draft, [read_collection(folder) for folder in options.calibrate], progress=progress
+        )
+        (draft / confidence.FILE_NAME).write_bytes(confidence.content(fitted))
     if options.compare is not None:
         found = _beside(found, draft, options, origin.place, progress)
     verdict.hold_to(options.budgets, found)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata, resources
 from pathlib import Path
 
+from latebolt import confidence
 from latebolt.contract import Contract
 from latebolt_export import recipe
 from latebolt_export.pipeline import ExportOptions, Progress, build
@@ -64,6 +65,7 @@ def build_starter(
         files={
             "LICENSE": (data / "apache-2.0.txt").read_bytes(),
             "README.md": ORIGIN.format(package=PACKAGE, version=version).encode(),
+            confidence.FILE_NAME: (data / "starter_confidence.json").read_bytes(),
         },
     )
     options = ExportOptions(precisions=tuple(precisions), dims=DIMS, overwrite=overwrite)

@@ -19,6 +19,7 @@ QUICK = {
     "cold_search": "graph, optimised beforehand",
     "cold_start": "first answer: latebolt",
     "codec": "Lloyd-Max 2 bit",
+    "confidence": "elsewhere",
     "encode_memory": "resident_MB",
     "hybrid": "reciprocal rank",
     "kmeans": "latebolt",

@@ -82,8 +82,8 @@ DOCUMENTED = {
         "Searcher",
     ],
 }
-COMMANDS = ["latebolt_export.cut_vocabulary", "latebolt_export.fit_head", "latebolt_export.multilingual"]
-COMMANDS += ["latebolt_export.starter"]  # python -m ...
+COMMANDS = ["latebolt_export.calibrate", "latebolt_export.cut_vocabulary", "latebolt_export.fit_head"]
+COMMANDS += ["latebolt_export.multilingual", "latebolt_export.starter"]  # python -m ...
 PASSAGES = ["ovens are hot", "cats sleep", "trains run late"]
 
 # What somebody who checks types expects to write: ids of searches are str, metadata may be looked into.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import sys
 
@@ -15,7 +16,7 @@ from families import FAMILIES
 from safetensors.torch import load_file
 from small import outputs, unit, vocabulary, write_tokenizer
 
-from latebolt import contract
+from latebolt import Encoder, confidence, contract
 from latebolt.contract import Part
 from latebolt.errors import (
     ExportError,
@@ -28,6 +29,7 @@ from latebolt.errors import (
 from latebolt.formats.files import sha256
 from latebolt_export import Budgets, export_model
 from latebolt_export.graph import codes
+from latebolt_export.judge import confidence as judge
 
 QUICK = {"precisions": ("fp32",)}
 
@@ -266,6 +268,26 @@ def test_large_graphs_get_a_data_file(make, tmp_path, monkeypatch, ids):
             expected = outputs(tmp_path / "whole", whole.graphs[precision], one)
             found = outputs(tmp_path / "parted", graph, one)
             np.testing.assert_array_equal(found["embeddings_16"], expected["embeddings_16"])
+
+
+def test_confidence_is_fitted_on_the_graphs_that_were_just_made(make, tmp_path, monkeypatch):
+    folder = tmp_path / "questions"
+    folder.mkdir()
+    words = [f"{a} {b} {c}" for a, b, c in itertools.permutations(vocabulary()[7:15], 3)][:100]
+    rows = [json.dumps({"_id": str(i), "text": text}) for i, text in enumerate(words)]
+    for name in ("corpus", "queries"):  # each is answered by its like
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    (folder / "qrels.tsv").write_text("\n".join(f"{i}\t{i}\t1" for i in range(100)))
+    with pytest.raises(ExportError, match="score no better than others"):  # its weights are random
+        export_model(make("stanford"), tmp_path / "out", calibrate=[folder], **QUICK)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(judge, "_logistic", lambda *_: np.array([-1.0, 2.0]))
+    made = export_model(make("stanford", "b"), tmp_path / "out", dims=(16, 8), calibrate=[folder], **QUICK)
+    found = confidence.read(tmp_path / "out")
+    assert [each.fingerprint for each in found.calibrations] == [made.fingerprint(16), made.fingerprint(8)]
+    assert found.fitted["collections"] == {"questions": 100}
+    with Encoder.load(tmp_path / "out", threads=1) as encoder:
+        assert 0 < encoder.rerank(words[0], [words[0]])[0].confidence < 1
 
 
 def test_ndcg_of_every_head_is_measured_on_a_collection(make, tmp_path):

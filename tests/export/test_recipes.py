@@ -98,7 +98,7 @@ def test_shipped_model_is_what_the_recipe_makes(recipe, rebuilt):
     assert shipped.source.weights_sha256 == made.source.weights_sha256
     assert (shipped.heads, shipped.frame) == (made.heads, made.frame)
     assert (shipped.query, shipped.document) == (made.query, made.document)
-    for name in ("tokenizer.json", "README.md", "LICENSE"):
+    for name in ("tokenizer.json", "README.md", "LICENSE", "confidence.json"):
         assert (recipe.shipped / name).read_bytes() == (rebuilt / name).read_bytes(), name
     tokenizer = (rebuilt / "tokenizer.json").read_text(encoding="utf-8")
     passages = [*texts.parity_texts(20), *texts.calibration_texts(), *TEXTS]
@@ -124,7 +124,7 @@ def test_shipped_folder_is_complete(recipe):
     names = {path.relative_to(shipped).as_posix() for path in shipped.rglob("*") if path.is_file()}
     assert names == {
         "latebolt.json", "tokenizer.json", "onnx/model_int8.onnx", "LICENSE", "README.md",
-        "report.json", "REPORT.md",
+        "report.json", "REPORT.md", "confidence.json",
     }  # fmt: skip
     assert recipe.licence_text in (shipped / "LICENSE").read_text()
     made = contract.read(shipped)

@@ -127,9 +127,10 @@ class Toolbox:
             content, part = marks.document(hit.id, hit.text, hit.metadata, 0, self._most)
             if place := getattr(hit, "place", None):
                 content["place"] = bounded(place)
-            shown.append(
-                {"rank": rank, "score": round(hit.score, 4), "characters": part, "untrusted": content}
-            )
+            told: dict[str, Any] = {"rank": rank, "score": round(hit.score, 4)}
+            if hit.confidence is not None:
+                told |= {"confidence": round(hit.confidence, 2), "weak": hit.weak}
+            shown.append({**told, "characters": part, "untrusted": content})
         answer: dict[str, Any] = {"index": name, "mode": given.mode, "notice": marks.notice, "hits": shown}
         if not hits:
             answer["hint"] = "No document qualifies. Ask in other words" + (

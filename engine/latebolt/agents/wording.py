@@ -48,8 +48,10 @@ _DESCRIPTIONS: Final = {
         meaning of every word of the query with every word of each passage: write a whole question, or the
         phrase that you expect in the answer, in natural language. Synonyms and paraphrases are found, names
         and numbers too. mode 'bm25' looks for the literal words only, 'hybrid' for both. Returns up to k
-        hits, best first, each with its score (higher is better; only comparable within one answer) and in
-        `untrusted` its id, metadata and up to {most} characters of text.
+        hits, best first, each with its score (higher is better; only comparable within one answer), except
+        for 'bm25' a confidence from 0 to 1 that compares across answers, weak: true where it is so low that
+        the hit probably answers nothing, and in `untrusted` its id, metadata and up to {most} characters of
+        text.
     """,
     "get_document": """
         Read a document by the id that a hit of `search` has: up to {most} characters from `start` on, and its

@@ -84,13 +84,21 @@ def is_terminal() -> bool:
 
 
 def hit_lines(rank: int, hit: Hit[Any], matches: Sequence[WordMatch] = (), width: int = 200) -> str:
-    """A hit for people: rank, score, id, where it stands, and the beginning of its text with matched words
-    in bold."""
+    """A hit for people: rank, score, id, confidence, where it stands, and the beginning of its text with
+    matched words in bold."""
     head = f"{rank:>3}. {styled(f'{hit.score:.3f}', fg='green')}  {styled(str(hit.id), bold=True)}"
+    head += f"  {confidence_words(hit)}" if hit.confidence is not None else ""
     head += f"  {plain(place_words(hit.place))}" if hit.place else ""
     if not hit.text:
         return head
     return f"{head}\n     {shade(snippet(hit.text, matches, width), matches)}"
+
+
+def confidence_words(hit: Hit[Any]) -> str:
+    """How likely a hit answers, "confidence 0.87", and whether that is little; "" where nothing tells."""
+    if hit.confidence is None:
+        return ""
+    return f"confidence {hit.confidence:.2f}{', weak match' if hit.weak else ''}"
 
 
 def place_words(place: Mapping[str, Any]) -> str:
@@ -123,7 +131,7 @@ def snippet(text: str, matches: Sequence[WordMatch] = (), width: int = 200) -> s
 def shade(text: str, matches: Sequence[WordMatch]) -> str:
     """Matched document words in bold yellow; what a terminal would obey is written out."""
     text = plain(text)
-    words = {match.document_word for match in matches if match.similarity >= _SHOWN_SIMILARITY}
+    words = {match.document_word for match in matches if _is_reason(match)}
     words = {word for word in words if re.search(r"\w", word)}
     if not words:
         return text
@@ -132,9 +140,13 @@ def shade(text: str, matches: Sequence[WordMatch]) -> str:
     return pattern.sub(lambda found: styled(found.group(), fg="yellow", bold=True), text)
 
 
+def _is_reason(match: WordMatch) -> bool:
+    return match.telling and match.similarity >= _SHOWN_SIMILARITY
+
+
 def match_line(matches: Sequence[WordMatch]) -> str:
     """`query word -> document word (similarity)` for words that mean something, in query order."""
-    shown = [m for m in matches if m.document_word and m.similarity >= _SHOWN_SIMILARITY]
+    shown = [m for m in matches if m.document_word and _is_reason(m)]
     shown = [m for m in shown if re.search(r"\w", m.query_word) and re.search(r"\w", m.document_word)]
     return ", ".join(f"{m.query_word} -> {m.document_word} ({m.similarity:.2f})" for m in shown)
 

@@ -57,6 +57,12 @@ def _names(value: str) -> tuple[str, ...]:
     help="Folder in BEIR layout: nDCG@10 of every graph is measured on it and held to the budget.",
 )
 @click.option(
+    "--calibrate",
+    type=click.Path(file_okay=False),
+    multiple=True,
+    help="Folder in BEIR layout: confidence of hits is fitted on its questions; repeatable.",
+)
+@click.option(
     "--compare",
     type=click.Choice(["sentence-transformers", "pylate", "colbert-ai"]),
     help="The library that SOURCE was made for: REPORT.md puts its tokens and vectors beside ours.",
@@ -85,6 +91,7 @@ def export_command(
     revision: str | None,
     name: str | None,
     collection: str | None,
+    calibrate: tuple[str, ...],
     compare: str | None,
     compare_python: str | None,
     overwrite: bool,
@@ -134,6 +141,7 @@ def export_command(
         revision=revision,
         name=name,
         collection=collection,
+        calibrate=calibrate,
         compare=compare,
         compare_python=compare_python,
         budgets=Budgets(**{budget: value for budget, value in budgets.items() if value is not None}),

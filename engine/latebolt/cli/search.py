@@ -66,8 +66,7 @@ def search_command(
         _refuse("--url", name=name)
         if query is None:
             raise click.UsageError("Missing argument 'QUERY'.", click.get_current_context())
-        with_model = asked["mode"] != "bm25" or explain or not as_json
-        source: _Source = _Local(index, query, device, threads, with_model)
+        source: _Source = _Local(index, query, device, threads, asked["mode"] != "bm25")
     else:
         _refuse("an index on this machine", device=device, threads=threads)
         if query is not None:
@@ -146,7 +145,6 @@ class _Local:
         return found
 
     def explained(self, query: str, asked: Mapping[str, Any]) -> Explanation:
-        self._index.encoder  # noqa: B018 - loaded by now, so that the search's own time can be told
         self.load_ms = 1e3 * (time.perf_counter() - self._start)
         return self._index.search(query, **asked, explain=True)
 

@@ -185,9 +185,10 @@ class _Match(msgspec.Struct, frozen=True):
     query: _Part | None
     document: _Part | None
     similarity: float
+    telling: bool = True
 
     def match(self) -> TokenMatch:
-        return TokenMatch(_span(self.query), _span(self.document), self.similarity)
+        return TokenMatch(_span(self.query), _span(self.document), self.similarity, self.telling)
 
 
 def _span(part: _Part | None) -> Span:
@@ -200,7 +201,13 @@ class _FoundHit(msgspec.Struct, frozen=True):
     text: str | None = None
     metadata: dict[str, Any] | None = None
     place: dict[str, Any] | None = None
+    confidence: float | None = None
+    weak: bool = False
     matches: list[_Match] = []
+
+    def plain(self) -> Hit[str]:
+        facts = self.metadata or {}, self.place or {}
+        return Hit(self.id, self.score, self.text, *facts, self.confidence, self.weak)
 
 
 class _Stage(msgspec.Struct, frozen=True):
@@ -225,7 +232,7 @@ class Found(msgspec.Struct, frozen=True):
 
     def plain(self) -> list[Hit[str]]:
         """The hits."""
-        return [Hit(h.id, h.score, h.text, h.metadata or {}, place=h.place or {}) for h in self.hits]
+        return [hit.plain() for hit in self.hits]
 
     def explained(self, query: str) -> Explanation:
         """As `Index.search(explain=True)` gives it."""
@@ -239,6 +246,12 @@ class Found(msgspec.Struct, frozen=True):
 class _Result(msgspec.Struct, frozen=True):
     index: int
     relevance_score: float
+    confidence: float | None = None
+    weak: bool = False
+
+    def hit(self, documents: list[str]) -> Hit[int]:
+        text = documents[self.index]
+        return Hit(self.index, self.relevance_score, text, confidence=self.confidence, weak=self.weak)
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -248,4 +261,4 @@ class Ranked(msgspec.Struct, frozen=True):
 
     def hits(self, documents: list[str]) -> list[Hit[int]]:
         """With the texts, which the server was not asked to send back."""
-        return [Hit(each.index, each.relevance_score, documents[each.index]) for each in self.results]
+        return [each.hit(documents) for each in self.results]

@@ -11,6 +11,7 @@ single-threaded runs; a single query gets all threads on one run.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -26,6 +27,7 @@ import numpy as np
 from latebolt import threads as pools
 from latebolt.arrays import Float32
 from latebolt.checks import check_texts, renamed
+from latebolt.confidence import Calibration, Calibrations
 from latebolt.contract import Contract, Head
 from latebolt.encoder import truncation
 from latebolt.encoder.loading import Loading, begin
@@ -76,6 +78,7 @@ class Encoder:
     _text: TextPipeline
     _head: Head
     threads: int
+    _calibrations: Calibrations | None = None
     _runner: Runner | None = None
     _truncated: _Count = field(default_factory=_Count, init=False)
 
@@ -125,7 +128,8 @@ class Encoder:
         finally:
             wait([loading.graph])
         loading.graph.result()  # what cannot be loaded is said now
-        return cls(loading.model, text, loading.head, loading.threads)
+        calibrations = loading.model.folder.calibrations()
+        return cls(loading.model, text, loading.head, loading.threads, calibrations)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle says how to load the model again, and never holds its weights or a runner."""
@@ -194,6 +198,11 @@ class Encoder:
     def fingerprint(self) -> str:
         """Equal for encoders whose token vectors may be compared; see `ModelFolder.fingerprint`."""
         return self.folder.fingerprint(self.precision, self.dim)
+
+    @functools.cached_property
+    def calibration(self) -> Calibration | None:
+        """What makes confidence of scores by its vectors; None where its folder has nothing of them."""
+        return None if self._calibrations is None else self._calibrations.at(self.fingerprint)
 
     def with_dim(self, dim: int) -> Encoder:
         """The same model at another width; shares tokenizer and loaded graph with this one.
@@ -405,7 +414,7 @@ class Encoder:
         Raises:
             InvalidInput: an empty query, k below 1, or documents that are not a list of str.
         """
-        return rerank(self, query, documents, renamed("k", k, "top_k", top_k))
+        return rerank(self, query, documents, renamed("k", k, "top_k", top_k), self.calibration)
 
     def tokenize(self, texts: Sequence[str], kind: str) -> list[TokenIds]:
         """Texts as the graph takes them, for `vectors_of`: marked, cut and expanded as the contract says.

@@ -16,7 +16,9 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer
 
+from latebolt import confidence
 from latebolt import contract as contracts
+from latebolt.confidence import Calibrations
 from latebolt.contract import Contract, Graph
 from latebolt.errors import InvalidInput, ModelError
 from latebolt.formats import folder as foreign
@@ -26,7 +28,7 @@ from latebolt.formats.digests import remembered_sha256
 BUILT_IN = Path(__file__).parent.parent / "models"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # What is fetched to learn about a model; of its graphs, only the one that is asked for.
-_SMALL_FILES = (contracts.FILE_NAME, *settings.FILES)
+_SMALL_FILES = (contracts.FILE_NAME, confidence.FILE_NAME, *settings.FILES)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,14 @@ class ModelFolder:
             source = msgspec.structs.replace(contract.source, weights_sha256=remembered_sha256(files))
             contract = msgspec.structs.replace(contract, source=source)
         return contract.fingerprint(dim)
+
+    def calibrations(self) -> Calibrations | None:
+        """What makes confidence of its scores; None where nobody fitted that.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        return confidence.read(self.path)
 
     @property
     def _way_out(self) -> str:

@@ -20,6 +20,7 @@ from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
 from latebolt.codec.restore import check_bits, untrained
+from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
 from latebolt.encoder import legibility, truncation
 from latebolt.encoder.encoder import Encoder
@@ -49,11 +50,14 @@ from latebolt.index.ingest.sources import (
 from latebolt.index.ingest.sync import Action, Pace, Sync, SyncCounts, Unlisted, batched, checked
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
+from latebolt.index.search.bm25 import word_shares, word_weights
+from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.matches import match_hits
 from latebolt.index.search.query import Found, Query, Request
+from latebolt.index.search.word_matches import match_words_of
 from latebolt.index.store.backup import Backup, back_up
 from latebolt.index.store.codecs import restored
 from latebolt.index.store.store import Snapshot, Store, Writer
@@ -827,7 +831,10 @@ class Index:
             mode: "late" by late interaction; "bm25" by the words that query and document share, without the
                 model; "hybrid" by both (`search.fusion` says how). Scores of different modes do not compare.
             explain: give an `Explanation` instead: the hits, the stages with their times, which way each
-                segment was searched and why, and which words of each hit matched.
+                segment was searched and why, and which words of each hit matched; in mode "bm25" the words
+                that the two share, each with its share of what the rarest weighs.
+        Returns:
+            Hits, with `confidence` where the model has a calibration and the mode is not "bm25".
         Raises:
             InvalidInput: an empty query, k below 1, no such mode, or a filter that cannot be read (names the
                 position).
@@ -879,17 +886,24 @@ class Index:
         check_many(queries, "queries")
         queries = [check_query(query) for query in queries]
         matrices: Iterable[Float32 | None] = itertools.repeat(None, len(queries))
+        calibration = None
         if request.mode != "bm25":
-            matrices = self.encoder.encode_queries(queries)
-        return self._find_all(list(zip(matrices, queries, strict=True)), request)
+            matrices, calibration = self.encoder.encode_queries(queries), self.encoder.calibration
+        return self._find_all(list(zip(matrices, queries, strict=True)), request, calibration)
 
-    def _find_all(self, queries: Sequence[tuple[Float32 | None, str]], request: Request) -> list[list[Hit]]:
+    def _find_all(
+        self,
+        queries: Sequence[tuple[Float32 | None, str]],
+        request: Request,
+        calibration: Calibration | None = None,
+    ) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._snapshot(request)
         threads = self._threads()
 
         def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
-            return _hits(self._find(snapshot, *query, request, threads, Trace(False)))
+            found = self._find(snapshot, *query, request, threads, Trace(False))
+            return _hits(found, query[0], calibration)
 
         if len(queries) <= 1 or threads == 1:
             return [find(query, threads) for query in queries]
@@ -897,20 +911,25 @@ class Index:
             return list(workers.map(find, queries, itertools.repeat(1)))
 
     def _explained(self, query: str, request: Request, trace: Trace) -> Explanation:
-        matrix = None
+        matrix, calibration = None, None
         if request.mode != "bm25":
             encoder = self.encoder
             with trace.stage("encode the query"):
-                matrix = encoder.encode_queries([query])[0]
+                matrix, calibration = encoder.encode_queries([query])[0], encoder.calibration
         snapshot = self._snapshot(request)
         found = self._find(snapshot, matrix, query, request, self._threads(), trace)
         with trace.stage("read texts", len(found)):
-            hits = _hits(found)
+            hits = _hits(found, matrix, calibration)
         # What of a text is not read was told when it was added.
         with trace.stage("align words", len(hits)), gathered():
-            matrix = self.encoder.encode_queries([query])[0] if matrix is None else matrix
-            codec_of = functools.partial(self._codec, snapshot)
-            tokens = match_hits(self.encoder, (query, matrix), found, hits, codec_of)
+            if matrix is None:
+                weights = word_weights(snapshot.segments, query)
+                tokens = [match_words_of(query, hit.text or "", weights) for hit in hits]
+            else:
+                codec_of = functools.partial(self._codec, snapshot)
+                tokens = match_hits(self.encoder, (query, matrix), found, hits, codec_of)
+                shares = word_shares(snapshot.segments, query, LEAST_TEXTS)
+                tokens = [without_common(query, matches, shares) for matches in tokens]
             words = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
         return Explanation(hits, trace.stages, words, tokens, trace.roads)
 
@@ -1027,8 +1046,12 @@ def _opened(path: Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Ind
     return index
 
 
-def _hits(found: Sequence[Found]) -> list[Hit]:
-    """What was found with ids, texts and metadata, which are read once a segment."""
+def _hits(found: Sequence[Found], query: Float32 | None, calibration: Calibration | None) -> list[Hit]:
+    """What was found with ids, texts and metadata, which are read once a segment, and confidence.
+
+    Args:
+        query: float32 [n_query, dim]; None where words alone were asked for.
+    """
     places: dict[str, list[int]] = {}
     for place, each in enumerate(found):
         places.setdefault(each.segment.name, []).append(place)
@@ -1036,5 +1059,9 @@ def _hits(found: Sequence[Found]) -> list[Hit]:
     for some in places.values():
         documents = found[some[0]].segment.documents([found[place].row for place in some])
         for place, read in zip(some, documents, strict=True):
-            hits[place] = Hit(read.id, found[place].score, read.text, read.metadata or {}, read.place)
+            score, part = found[place].score, found[place].maxsim
+            rated: tuple[float | None, bool] = (None, False)
+            if calibration is not None and query is not None and part is not None:
+                rated = calibration.of(part, len(query))
+            hits[place] = Hit(read.id, score, read.text, read.metadata or {}, read.place, *rated)
     return [hits[place] for place in range(len(found))]

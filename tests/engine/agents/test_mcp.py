@@ -320,7 +320,8 @@ def test_a_document_cannot_leave_its_wrapper(cities: Path):
         found = answer(result)
         assert found.keys() == {"index", "mode", "notice", "hits"} and found["notice"].startswith(RULE)
         [hit] = found["hits"]
-        assert hit.keys() == {"rank", "score", "characters", "untrusted"}
+        assert hit.keys() == {"rank", "score", "confidence", "weak", "characters", "untrusted"}
+        assert 0 <= hit["confidence"] <= 1 and isinstance(hit["weak"], bool)
         mark = found["notice"].split("<")[1].split(">")[0]
         text = hit["untrusted"]["text"]
         assert text == f"<{mark}>{CITIES['evil'][0]}</{mark}>" and text.count(mark) == 2

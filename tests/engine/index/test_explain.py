@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latebolt import Index
 from latebolt.index import index as module
+from latebolt.index.documents.words import word_spans, words_of
 from latebolt.index.search import explain, planning
 from latebolt.index.search.query import Request
+from latebolt.index.search.word_matches import MOST_PLACES, match_words_of
 
 TEXTS = ["a cat sleeps on the sofa", "the dog barks at night", "a house stands on the hill"]
 
@@ -85,7 +91,7 @@ def test_token_matches_add_up_to_the_words_and_the_score(bits, cut, tmp_path, en
     index.add([" ".join(TEXTS) + f" and the number {i}" for i in range(300)])
     index.add(TEXTS, ids=["cat", "dog", "house"])
     monkeypatch.setattr(type(encoder), "encode_documents", None)  # nothing is encoded again
-    for mode in ("late", "bm25"):
+    for mode in ("late", "hybrid"):
         found = index.search("a kitten and the dog", k=5, mode=mode, explain=True)
         scored = {hit.id: hit.score for hit in index.search("a kitten and the dog", k=303, exhaustive=True)}
         assert len(found.hits) == 5
@@ -112,3 +118,45 @@ def test_what_is_stored_otherwise_is_encoded_again(tmp_path, encoder):
         assert {each.query_word: each.document_word for each in words}["hound"] == "dog"
     alike = [each.similarity for words in by_id.values() for each in words if each.query_word == "hound"]
     assert alike == pytest.approx([alike[0]] * 3, abs=1e-3)
+
+
+def test_bm25_is_explained_by_its_words_and_without_the_model(index, monkeypatch):
+    monkeypatch.setattr(type(index), "encoder", property(lambda _: pytest.fail("the model was asked")))
+    found = index.search("The DOG, and the dog's höuse", mode="bm25", explain=True)
+    assert [hit.id for hit in found.hits[:2]] == ["dog", "house"]
+    dog, house = ({match.query_word: match for match in words} for words in found.alignments[:2])
+    assert (dog["DOG"].document_word, dog["DOG"].similarity) == ("dog", 1)
+    assert house["höuse"].document_word == "house" and "DOG" not in house
+    assert 0 < dog["The"].similarity < 0.3  # every document has it
+    assert "and" not in dog  # no document has it
+    text, [tokens] = found.hits[0].text, found.tokens[:1]
+    assert {text[slice(*token.document)] for token in tokens} == {"the", "dog"}
+
+
+def test_every_place_of_a_word_is_told_in_scripts_of_all_kinds():
+    places = [
+        ("café", "Cafe, CAFÉ und cafe\u0301s", [("Cafe", 1.0), ("CAFÉ", 1.0)]),
+        ("so\u00adft", "soft s\u00adoft", [("soft", 1.0), ("s\u00adoft", 1.0)]),
+        ("東京", "京都と東京タワー", [("京", 0.5), ("東", 0.5), ("京", 0.5), ("東京", 1.0)]),
+        ("हिन्दी", "यह हिंदी है", [("हिंदी", 1.0)]),
+        ("a_b", "a b", [("a", 1.0), ("b", 1.0)]),
+        ("straße", "STRASSE", [("STRASSE", 1.0)]),
+    ]
+    weights = {
+        word: 0.5 if word in ("東", "京") else 1.0 for query, _, _ in places for word in words_of(query)
+    }
+    for query, text, expected in places:
+        found = match_words_of(query, text, weights)
+        assert sorted((text[slice(*m.document)], m.similarity) for m in found) == sorted(expected), query
+        assert all(0 <= m.query[0] < m.query[1] <= len(query) for m in found)
+    assert len(match_words_of("a", "a " * 1000, {"a": 1.0})) == MOST_PLACES
+    assert match_words_of("a b", "a b", {}) == []
+
+
+@given(st.text(max_size=60))
+def test_the_words_at_their_places_are_the_words(text):
+    found = [word for word, _ in word_spans(text)]
+    if not any(unicodedata.normalize("NFKD", each) != each for each in text):
+        assert Counter(found) == Counter(words_of(text))
+    for word, (start, end) in word_spans(text):
+        assert 0 <= start < end <= len(text) and word

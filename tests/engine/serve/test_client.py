@@ -138,6 +138,7 @@ def test_an_explained_search_is_the_librarys(guarded: Running, cities: str, make
     own = Index.open(guarded.server.service.settings.data_folder / "indexes" / cities)
     expected = own.search("capital of Germany", k=2, explain=True)
     assert found.hits == expected.hits
+    assert [hit.confidence for hit in found.hits] == [hit.confidence for hit in expected.hits]
     assert [[m[:2] for m in each] for each in found.tokens] == [
         [m[:2] for m in each] for each in expected.tokens
     ]
@@ -156,6 +157,8 @@ def test_rerank(guarded: Running, make: Any, encoder: Encoder):
     expected = encoder.rerank("German capital", passages, k=2)
     assert [(hit.id, hit.text) for hit in hits] == [(hit.id, hit.text) for hit in expected]
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-4)
+    told = [(hit.confidence, hit.weak) for hit in hits]
+    assert told == [(pytest.approx(hit.confidence, abs=1e-3), hit.weak) for hit in expected]
 
 
 def test_additions_in_the_background(guarded: Running, cities: str, make: Any):

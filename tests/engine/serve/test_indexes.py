@@ -73,6 +73,9 @@ def test_a_search_is_the_librarys(running: Running, index: str, encoder: Encoder
         expected = opened.search("capital of Germany", 2, "since > 1000", mode=mode)  # type: ignore[arg-type]
     assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
     assert [hit["score"] for hit in hits] == pytest.approx([hit.score for hit in expected])
+    told = [(hit.get("confidence"), hit.get("weak", False)) for hit in hits]
+    assert told == [(hit.confidence, hit.weak) for hit in expected]
+    assert all((confidence is None) == (mode == "bm25") for confidence, _ in told)
 
 
 def test_an_explained_search_shows_characters_and_stages(client: httpx.Client, index: str):

@@ -32,6 +32,8 @@ def test_rerank_answers_as_the_library_does(client: httpx.Client, encoder: Encod
     assert [result["index"] for result in answer["results"]] == [hit.id for hit in hits]
     scores = [result["relevance_score"] for result in answer["results"]]
     np.testing.assert_allclose(scores, [hit.score for hit in hits], rtol=1e-5)
+    told = [(result["confidence"], result["weak"]) for result in answer["results"]]
+    assert told == [(pytest.approx(hit.confidence, abs=1e-4), hit.weak) for hit in hits]
     assert [result["document"]["text"] for result in answer["results"]] == [hit.text for hit in hits]
     tokens = sum(encoder.count_tokens(PASSAGES)) + sum(encoder.count_tokens([QUERY], "query"))
     assert answer["usage"] == {"total_tokens": tokens, "prompt_tokens": tokens, "truncated_texts": 0}
@@ -48,7 +50,7 @@ def test_rerank_takes_objects_null_and_no_documents_back(client: httpx.Client):
     }
     results = client.post("/v1/rerank", json=request).json()["results"]
     assert sorted(result["index"] for result in results) == [0, 1]
-    assert all(result.keys() == {"index", "relevance_score"} for result in results)
+    assert all(result.keys() == {"index", "relevance_score", "confidence", "weak"} for result in results)
 
 
 def test_equal_scores_keep_the_order_of_the_request(client: httpx.Client):

@@ -25,7 +25,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 _ASCII_WORD: Final = re.compile("[a-z0-9]+")
@@ -50,9 +50,10 @@ _NUKTA: Final = "\u093c"
 _DROPPED: Final = re.compile(f"[{_ACCENTS}{_FORMATS}{_TATWEEL}{_POINTS}{_NUKTA}]")
 # Apart, since one character beyond the first 65,536 makes every look into a class a walk through its ranges.
 _BEYOND: Final = re.compile("[\U00010000-\U0010ffff]")
-_DROPPED_BEYOND: Final = re.compile(
-    "[\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+_FORMATS_BEYOND: Final = (
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+_DROPPED_BEYOND: Final = re.compile(f"[{_FORMATS_BEYOND}]")
 _ALEF: Final = re.compile("\u0627[\u0653-\u0655]+")
 _NASAL: Final = re.compile(
     "\u0919\u094d(?=[\u0915-\u0918])|\u091e\u094d(?=[\u091a-\u091d])|\u0923\u094d(?=[\u091f-\u0922])"
@@ -99,6 +100,27 @@ def words_of(text: str) -> list[str]:
     return with_pieces(_word(_BEYOND.search(folded) is not None).findall(folded))
 
 
+def word_spans(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The words of a text, as `words_of` gives them, each with the characters [start, end) that it stands
+    at."""
+    for run in _unfolded_word().finditer(text):
+        piece, start, end = run.group(), run.start(), 0
+        if piece.isascii():
+            yield piece.lower(), run.span()
+            continue
+        for unspaced in _UNSPACED.finditer(piece):
+            for word in words_of(piece[end : unspaced.start()]):
+                yield word, (start + end, start + unspaced.start())
+            end = unspaced.end()
+            characters = [fold(each) for each in unspaced.group()]
+            for i, each in enumerate(characters, start + unspaced.start()):
+                yield each, (i, i + 1)
+            for i, pair in enumerate(itertools.pairwise(characters), start + unspaced.start()):
+                yield "".join(pair), (i, i + 2)
+        for word in words_of(piece[end:]):
+            yield word, (start + end, run.end())
+
+
 def fold(text: str) -> str:
     """A text in the spelling that all spellings of its words share."""
     if text.isascii():
@@ -135,10 +157,18 @@ def with_pieces(words: Iterable[str]) -> list[str]:
 
 @functools.cache
 def _word(beyond: bool) -> re.Pattern[str]:
+    return re.compile(f"[^\\W_]+(?:[{_marks(beyond)}]+[^\\W_]*)*")
+
+
+@functools.cache
+def _unfolded_word() -> re.Pattern[str]:
+    return re.compile(f"[^\\W_](?:[^\\W_]|[{_marks(beyond=True)}{_FORMATS}{_FORMATS_BEYOND}])*")
+
+
+def _marks(beyond: bool) -> str:
     blocks = _MARK_BLOCKS_BEYOND if beyond else _MARK_BLOCKS
     characters = map(chr, itertools.chain(*blocks))
-    marks = "".join(each for each in characters if unicodedata.category(each).startswith("M"))
-    return re.compile(f"[^\\W_]+(?:[{marks}]+[^\\W_]*)*")
+    return "".join(each for each in characters if unicodedata.category(each).startswith("M"))
 
 
 def _pieces(word: str) -> list[str]:

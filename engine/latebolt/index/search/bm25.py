@@ -9,7 +9,7 @@ query, not for all of the index.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -61,6 +61,15 @@ class WordScores(NamedTuple):
     ceiling: float
 
 
+class _Known(NamedTuple):
+    """A word of the query: by segment, the documents that hold it; how many live ones do, and how rare that
+    is."""
+
+    postings: list[Postings]
+    having: int
+    rarity: float
+
+
 class _Term(NamedTuple):
     """A word of the query with its weight and, by segment, the documents that hold it."""
 
@@ -90,19 +99,15 @@ def score_words(segments: Sequence[Segment], query: str) -> WordScores:
     mean = max(sum(words for _, words in counts) / max(n_documents, 1), 1.0)
     rules = {True: words_of, False: old_words_of}
     wanted = {segment.texts.words_are_current for segment in segments} or {True}
-    known: dict[str, list[Postings]] = {}
-    terms: dict[bool, list[_Term]] = {}
-    for current in wanted:
-        terms[current] = []
-        for word, times in sorted(Counter(rules[current](query)).items()):
-            if word not in known:
-                known[word] = [segment.texts.postings(word) for segment in segments]
-            having = sum(
-                int(np.count_nonzero(segment.alive[rows]))
-                for segment, (rows, _) in zip(segments, known[word], strict=True)
-            )
-            rarity = float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
-            terms[current].append(_Term(times * (K1 + 1) * rarity, known[word]))
+    counted = {current: Counter(rules[current](query)) for current in wanted}
+    known = _look_up(segments, n_documents, {word for each in counted.values() for word in each})
+    terms = {
+        current: [
+            _Term(times * (K1 + 1) * known[word].rarity, known[word].postings)
+            for word, times in sorted(words.items())
+        ]
+        for current, words in counted.items()
+    }
     by_segment = [
         _score(
             segment,
@@ -112,6 +117,45 @@ def score_words(segments: Sequence[Segment], query: str) -> WordScores:
         for i, segment in enumerate(segments)
     ]
     return WordScores(by_segment, max(sum(term.weight for term in each) for each in terms.values()))
+
+
+def word_weights(segments: Sequence[Segment], query: str) -> dict[str, float]:
+    """The words of a query that documents have, each with its share of what the rarest of them weighs.
+
+    Segments must have words; those of version 2 are asked by the rule of today.
+    """
+    n_documents = sum(segment.counted_words()[0] for segment in segments)
+    known = _look_up(segments, n_documents, set(words_of(query)))
+    rarities = {word: each.rarity for word, each in known.items() if each.having}
+    most = max(rarities.values(), default=1.0)
+    return {word: rarity / most for word, rarity in rarities.items()}
+
+
+def word_shares(segments: Sequence[Segment], query: str, least: int) -> dict[str, float]:
+    """The words of a query, each with the share of live texts that hold it.
+
+    None of them where segments keep no words, or where texts are fewer than `least`.
+    """
+    if not all(segment.texts.has_words for segment in segments):
+        return {}
+    n_documents = sum(segment.counted_words()[0] for segment in segments)
+    if n_documents < least:
+        return {}
+    known = _look_up(segments, n_documents, set(words_of(query)))
+    return {word: each.having / n_documents for word, each in known.items()}
+
+
+def _look_up(segments: Sequence[Segment], n_documents: int, words: Iterable[str]) -> dict[str, _Known]:
+    found = {}
+    for word in words:
+        postings = [segment.texts.postings(word) for segment in segments]
+        having = sum(
+            int(np.count_nonzero(segment.alive[rows]))
+            for segment, (rows, _) in zip(segments, postings, strict=True)
+        )
+        rarity = float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
+        found[word] = _Known(postings, having, rarity)
+    return found
 
 
 def _score(segment: Segment, terms: Sequence[tuple[float, Postings]], mean: float) -> SegmentWords:

@@ -50,11 +50,15 @@ class Request:
 
 
 class Found(NamedTuple):
-    """A document that was found, by the row of its best passage."""
+    """A document that was found, by the row of its best passage.
+
+    maxsim: the part of its score that is late interaction, with all of the query; None where nothing is.
+    """
 
     score: float
     segment: Segment
     row: int
+    maxsim: float | None = None
 
 
 class Query:
@@ -107,7 +111,7 @@ class Query:
             n_tokens = tokens[segment.name]
             request = SegmentRequest(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
             numbers, scores = best_rows(segment, self._scorer(segment), rows, request, self._trace)
-            found += _found(segment, numbers, scores)
+            found += _found(segment, numbers, scores, scores)
         return found
 
     def _scorer(self, segment: Segment) -> Scorer:
@@ -145,7 +149,7 @@ class Query:
                 segment.check_finite(late)
                 fused = fuse(late, n_query, scores.of(rows), words.ceiling)
                 best = top_documents(fused, segment.first_rows(rows), request.k)
-                found += _found(segment, rows[best], fused[best])
+                found += _found(segment, rows[best], fused[best], late[best])
         return found
 
 
@@ -169,8 +173,14 @@ def _best_words(
     return found
 
 
-def _found(segment: Segment, rows: Rows, scores: npt.NDArray[Any]) -> list[Found]:
-    return [Found(score, segment, row) for score, row in zip(scores.tolist(), rows.tolist(), strict=True)]
+def _found(
+    segment: Segment, rows: Rows, scores: npt.NDArray[Any], maxsim: npt.NDArray[Any] | None = None
+) -> list[Found]:
+    parts: Iterable[float | None] = itertools.repeat(None, len(rows)) if maxsim is None else maxsim.tolist()
+    return [
+        Found(score, segment, row, part)
+        for score, row, part in zip(scores.tolist(), rows.tolist(), parts, strict=True)
+    ]
 
 
 def _ordered(found: list[Found], k: int) -> list[Found]:

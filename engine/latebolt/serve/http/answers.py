@@ -60,6 +60,7 @@ def matches_json(query: str, text: str, matches: Sequence[TokenMatch]) -> list[d
             "query": _part(query, match.query),
             "document": _part(text, match.document),
             "similarity": match.similarity,
+            "telling": match.telling,
         }
         for match in matches
     ]

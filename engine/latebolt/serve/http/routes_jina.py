@@ -105,6 +105,10 @@ async def _rerank(service: Service, request: RerankRequest) -> Response:
         count = len(texts) if request.top_n is None else request.top_n
         best = heapq.nsmallest(count, range(len(texts)), key=lambda i: (-scores[i], i))
         results: list[dict[str, Any]] = [{"index": i, "relevance_score": scores[i]} for i in best]
+        if (calibration := encoder.calibration) is not None:
+            for result in results:
+                rated = calibration.of(result["relevance_score"], len(vectors))
+                result |= {"confidence": rated.value, "weak": rated.weak}
         if request.return_documents is not False:
             for result, i in zip(results, best, strict=True):
                 result["document"] = {"text": texts[i]}

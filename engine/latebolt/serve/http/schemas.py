@@ -94,8 +94,15 @@ class _Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+def _such_as(*examples: dict[str, Any], **more: Any) -> ConfigDict:
+    """For a model: requests that people can copy, and what else its schema says."""
+    return ConfigDict(json_schema_extra={**more, "examples": list(examples)})
+
+
 class VectorsRequest(_JinaRequest):
     """Texts to token vectors."""
+
+    model_config = _such_as({"input": ["Berlin has 3.85 million inhabitants."], "input_type": "document"})
 
     model: str | None = Field(None, description="The served model's name or one of its aliases.")
     input: Texts = Field(description="A text, or a list of texts.")
@@ -110,6 +117,14 @@ class VectorsRequest(_JinaRequest):
 
 class RerankRequest(_JinaRequest):
     """Passages to order by a query."""
+
+    model_config = _such_as(
+        {
+            "query": "How many people live in Berlin?",
+            "documents": ["Mount Berlin is a volcano.", "Berlin has 3.85 million inhabitants."],
+            "top_n": 1,
+        }
+    )
 
     model: str | None = Field(None, description="The served model's name or one of its aliases.")
     query: QueryText
@@ -128,6 +143,8 @@ class RerankRequest(_JinaRequest):
 
 class IndexRequest(_Request):
     """A new index."""
+
+    model_config = _such_as({"name": "notes", "passage_tokens": 250})
 
     name: str = Field(pattern=NAME_PATTERN)
     bits: Literal[1, 2, 4, 8, 16] = Field(2, description="Residual bits a dimension; 8 is int8, 16 float16.")
@@ -176,6 +193,15 @@ def _checked(value: Any, check: ValidatorFunctionWrapHandler) -> CheckedDocument
 class DocumentsRequest(_Request):
     """Documents to add or replace."""
 
+    model_config = _such_as(
+        {
+            "documents": [
+                {"id": "passport", "text": "Renew a passport with form DS-82, by post.", "year": 2024},
+                {"id": "bike", "text": "The bicycle needs new brake pads.", "metadata": {"year": 2019}},
+            ]
+        }
+    )
+
     documents: list[Annotated[Document, WrapValidator(_checked)]]
 
 
@@ -206,6 +232,8 @@ class _Chosen(_Request):
 class DeleteRequest(_Chosen):
     """Documents to delete; with ids and where, those that both name."""
 
+    model_config = _such_as({"ids": ["bike"]}, {"where": {"year": {"<": 2020}}}, **_SOME)
+
 
 def _given(**properties: dict[str, Any]) -> dict[str, Any]:
     """That these are there, and so."""
@@ -226,7 +254,11 @@ _CHANGE: Final[dict[str, Any]] = {
 class UpdateRequest(_Chosen):
     """Metadata to change; give set or unset, or replace."""
 
-    model_config = ConfigDict(json_schema_extra={"allOf": [_SOME, _CHANGE]})
+    model_config = _such_as(
+        {"ids": ["passport"], "set": {"read": True}},
+        {"where": {"year": {"<": 2020}}, "unset": ["year"]},
+        allOf=[_SOME, _CHANGE],
+    )
 
     set: dict[str, Any] | None = Field(
         None,
@@ -239,6 +271,8 @@ class UpdateRequest(_Chosen):
 
 class GetRequest(_Request):
     """Documents to give back."""
+
+    model_config = _such_as({"ids": ["passport", "bike"]})
 
     ids: Annotated[list[Id], Field(max_length=MOST_READ)]
 
@@ -277,6 +311,11 @@ FILTER: Final = {
 
 class SearchRequest(_Request):
     """A search."""
+
+    model_config = _such_as(
+        {"query": "how do I renew my passport", "k": 3},
+        {"query": "passport", "mode": "bm25", "where": {"year": {">=": 2020}}, "explain": True},
+    )
 
     query: Annotated[str, Field(pattern=WORD_PATTERN, max_length=MOST_QUERY)]
     k: Annotated[int, Field(ge=1, le=1000), BeforeValidator(_whole)] = 10
@@ -363,7 +402,25 @@ class Match(BaseModel):
 
     query: Part | None
     document: Part | None
-    similarity: float
+    similarity: float = Field(
+        description="The cosine of the two; in mode bm25 the word's share of what the rarest weighs."
+    )
+    telling: bool = Field(
+        description="Whether it says anything of the text: the word is not in many of the index's texts, and "
+        "the match stands out from the rest of the text."
+    )
+
+
+CONFIDENCE: Final = Field(
+    None,
+    ge=0,
+    le=1,
+    description="How likely the text answers the query, whatever the length of the query; not there where "
+    "the model has no calibration, and in mode bm25. An extension of Jina's contract.",
+)
+WEAK: Final = Field(
+    None, description="Whether `confidence` is below the point that was measured for the model: a weak match."
+)
 
 
 class TextOnly(BaseModel):
@@ -378,6 +435,8 @@ class RerankResult(BaseModel):
     index: int
     relevance_score: float
     document: TextOnly | None = None
+    confidence: float | None = CONFIDENCE
+    weak: bool | None = WEAK
     matches: list[Match] | None = None
 
 
@@ -551,6 +610,8 @@ class SearchHit(BaseModel):
     place: dict[str, Any] | None = Field(
         None, description='Where the text stands in what it was read from, such as {"page": 3}; if known.'
     )
+    confidence: float | None = CONFIDENCE
+    weak: bool | None = WEAK
     matches: list[Match] | None = None
 
 
