@@ -21,8 +21,8 @@ INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Held:
     """A server whose answers at /v1/rerank wait until they may be given."""
 
-    def __init__(self, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.running, self.url = running, httpx.URL(running.url)
+    def __init__(self, running: Running, monkeypatch: pytest.MonkeyPatch, url: str = "") -> None:
+        self.running, self.url = running, httpx.URL(url or running.url)
         self.may_go, self.began, self.left = threading.Event(), threading.Event(), threading.Event()
         service = running.server.service
         tokenize = service.tokenize
@@ -41,8 +41,8 @@ class Held:
     def _wait(self) -> None:
         self.may_go.wait(PATIENCE)
 
-    def ask(self, version: str = "1.1", more: bytes = b"") -> socket.socket:
-        """A connection on which a rerank has begun, and whose sending side is closed."""
+    def ask(self, version: str = "1.1", more: bytes = b"", closes: bool = True) -> socket.socket:
+        """A connection on which a rerank has begun; its sending side is closed unless told otherwise."""
         body = json.dumps({"query": "a", "documents": ["b", "c"]}).encode()
         head = (
             f"POST /v1/rerank HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -52,7 +52,8 @@ class Held:
         connection = socket.create_connection((self.url.host, self.url.port), timeout=PATIENCE)
         connection.sendall(head.encode() + body + more)
         assert self.began.wait(PATIENCE)
-        connection.shutdown(socket.SHUT_WR)
+        if closes:
+            connection.shutdown(socket.SHUT_WR)
         return connection
 
 

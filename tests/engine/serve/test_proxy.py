@@ -109,6 +109,7 @@ def test_a_path_that_should_be_taken_off_is_told(tmp_path: Path):
             refused = running.client.get(path)
             assert (refused.status_code, refused.json()["code"]) == (404, "root_path")
             assert "--root-path-kept" in refused.json()["detail"]
+        assert running.client.get(f"{PATH}more").json()["code"] == "not_found"
         assert running.client.get("/v1/models").status_code == 200
         assert running.client.get("/openapi.json").json()["servers"] == [{"url": PATH}]
 
@@ -140,6 +141,12 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
     return [line for line in map(json.loads, written) if line["event"] == "request"]
 
 
+def line_of(caplog: pytest.LogCaptureFixture, id_: str) -> dict[str, object]:
+    """The line of a request, which is written after its answer."""
+    wait_until(lambda: any(line["request_id"] == id_ for line in lines(caplog)))
+    return next(line for line in lines(caplog) if line["request_id"] == id_)
+
+
 @pytest.fixture
 def logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Running]:
     keys = tmp_path / "keys"
@@ -152,13 +159,12 @@ def logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Running
 
 def test_a_line_says_who_asked_what_of_which_index(logged: Running, caplog: pytest.LogCaptureFixture):
     def ask(method: str, path: str, key: str = "", **request: object) -> dict[str, object]:
-        before = len(lines(caplog))
-        said = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9, 10.0.0.1"}
+        id_ = f"{len(caplog.records)}-{method}"
+        said = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9, 10.0.0.1", "X-Request-ID": id_}
         if key:
             said["Authorization"] = f"Bearer {key}"
         logged.client.request(method, path, headers=said, **request)
-        wait_until(lambda: len(lines(caplog)) > before)
-        line = lines(caplog)[-1]
+        line = line_of(caplog, id_)
         assert line["client"] == "203.0.113.9"
         return {name: line[name] for name in ("status", "route", "index", "key", "code") if name in line}
 
@@ -194,16 +200,16 @@ def test_a_line_says_who_asked_what_of_which_index(logged: Running, caplog: pyte
 
 def test_a_line_without_proxies_has_the_other_end(running: Running, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.INFO, "latebolt.serve"):
-        running.client.get("/health", headers={"X-Forwarded-For": "6.6.6.6"})
-        wait_until(lambda: bool(lines(caplog)))
-    assert lines(caplog)[-1]["client"] == "127.0.0.1"
+        running.client.get("/health", headers={"X-Forwarded-For": "6.6.6.6", "X-Request-ID": "one"})
+        assert line_of(caplog, "one")["client"] == "127.0.0.1"
 
 
 def test_no_log_holds_a_key_or_what_tells_one(logged: Running, caplog: pytest.LogCaptureFixture):
     wrong = "wrong-key-of-a-stranger"
-    for key in (WRITER, READER, wrong):
-        logged.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
-    wait_until(lambda: len(lines(caplog)) == 3)
+    for n, key in enumerate((WRITER, READER, wrong)):
+        said = {"Authorization": f"Bearer {key}", "X-Request-ID": str(n)}
+        logged.client.get("/v1/models", headers=said)
+        line_of(caplog, str(n))
     text = "\n".join(log._JsonLines().format(record) for record in caplog.records)
     for key in (WRITER, READER, wrong):
         digest = hashlib.sha256(key.encode()).hexdigest()
