@@ -96,6 +96,7 @@ class Job(msgspec.Struct, frozen=True):
     Args:
         committed: of its documents, so many are on disk: the first ones, and all when it is "done".
         detail: why it ended as "failed", "cancelled" (by a request, or with its index) or "interrupted".
+        code: of one that failed, the server's word for why, such as "storage_full".
     """
 
     id: str
@@ -108,6 +109,7 @@ class Job(msgspec.Struct, frozen=True):
     truncated: int | None = None
     unread_script: bool | None = None
     committed: int = 0
+    code: str | None = None
 
     @property
     def is_over(self) -> bool:

@@ -291,3 +291,55 @@ def out_of_descriptors(client: httpx.Client) -> float:
     name = "latebolt_out_of_descriptors_seconds_total "
     [line] = [line for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
     return float(line.removeprefix(name))
+
+
+def test_a_full_disk_in_a_job_is_told_as_such(
+    running: Running, index: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    real = os.fsync
+
+    def full_in_the_index(handle: int) -> None:
+        place = str(Path(f"/proc/self/fd/{handle}").readlink())
+        full() if "/indexes/" in place else real(handle)
+
+    monkeypatch.setattr(os, "fsync", full_in_the_index)
+    with caplog.at_level(logging.INFO, "latebolt"):
+        job = running.client.post(f"{index}/documents?background=true", json=DOCUMENTS).json()
+        path = f"/v1/jobs/{job['id']}"
+        wait_until(lambda: running.client.get(path).json()["ended"] is not None)
+        now = running.client.post(f"{index}/documents", json=DOCUMENTS)
+    assert (now.status_code, now.json()["code"]) == (503, "storage_full")
+    ended = running.client.get(path).json()
+    assert (ended["state"], ended["code"]) == ("failed", "storage_full")
+    assert "disk is full" in ended["detail"]
+    [line] = lines_of(caplog, "job failed")
+    assert (line["index"], line["errno"], line["code"]) == ("cities", "ENOSPC", "storage_full")
+    [line] = lines_of(caplog, "error")
+    assert (line["index"], line["errno"], line["code"]) == ("cities", "ENOSPC", "storage_full")
+
+
+def test_a_folder_of_jobs_that_is_gone(tmp_path: Path):
+    with serving(tmp_path) as running:
+        client = running.client
+        client.post("/v1/indexes", json={"name": "cities"})
+        shutil.rmtree(tmp_path / "jobs")
+        for answer in (
+            client.post(f"{PATH}/documents?background=true", json=DOCUMENTS),
+            client.get("/v1/jobs"),
+            client.get(f"/v1/jobs/{'a' * 32}"),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "jobs_missing")
+        assert not (tmp_path / "jobs").exists()
+        assert client.post(f"{PATH}/documents", json=DOCUMENTS).status_code == 200
+        (tmp_path / "jobs").mkdir()
+        job = client.post(f"{PATH}/documents?background=true", json=DOCUMENTS).json()
+        wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done")
+
+
+def test_half_written_records_of_jobs_are_cleared_away_at_the_start(tmp_path: Path):
+    (tmp_path / "jobs").mkdir()
+    left = tmp_path / "jobs" / f"{'a' * 32}.draft"
+    left.write_bytes(b'{"id":')
+    with process(tmp_path) as (_, client):
+        assert client.get("/v1/jobs").json()["data"] == []
+    assert not left.exists()

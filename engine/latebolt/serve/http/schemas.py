@@ -589,6 +589,7 @@ class JobBody(BaseModel):
     created: float
     ended: float | None
     detail: str | None
+    code: str | None = Field(description="Of a job that failed: the code of an answer to the same.")
     truncated: int | None = Field(description="Of a job that is done, as in the answer to an addition.")
     unread_script: bool | None = Field(description="As `truncated`.")
 

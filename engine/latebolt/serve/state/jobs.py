@@ -59,6 +59,7 @@ class Job(msgspec.Struct):
     truncated: int | None = None
     unread_script: bool | None = None
     committed: int = 0
+    code: str | None = None  # of a job that failed, as an answer would have it
 
     def record(self) -> dict[str, Any]:
         """As answers show it."""
@@ -141,12 +142,17 @@ class Jobs:
         """A job.
 
         Raises:
-            Problem: 404.
+            Problem: 404; 503, the folder has gone.
         """
         return self._get(id).record()
 
     def all(self) -> list[dict[str, Any]]:
-        """All jobs that are remembered, newest first."""
+        """All jobs that are remembered, newest first.
+
+        Raises:
+            Problem: 503, the folder has gone.
+        """
+        self._check_folder()
         jobs = [job for path in self._folder.glob("*.json") if (job := self._read(path.stem)) is not None]
         return [job.record() for job in sorted(jobs, key=lambda job: -job.created)]
 
@@ -251,6 +257,7 @@ class Jobs:
         """Whether the jobs of an index are this thread's to run and to end, until the block ends."""
         lock = FileLock(self._path(index, "lock"), timeout=0, thread_local=False)
         try:
+            self._check_folder()  # the lock would make it anew, and all that is missing above it
             lock.acquire()
         except Timeout:
             yield False
@@ -298,8 +305,9 @@ class Jobs:
             else:
                 problem = problem_of(error)
                 if problem.status >= 500:
-                    fields = log.error_fields(error)
-                    log.event("job failed", logging.ERROR, job=job.id, index=job.index, **fields)
+                    fields = {"job": job.id, "index": job.index, "code": problem.code}
+                    log.event("job failed", logging.ERROR, **fields, **log.error_fields(error))
+                job.code = problem.code
                 self._end(job, "failed", problem.detail)
         finally:
             self._running = None
@@ -371,13 +379,17 @@ class Jobs:
         try:
             files.publish(path, content)
         except IndexInaccessible as error:  # what it says of an index is not meant
-            if not self._folder.is_dir():
-                raise folder_missing("jobs", "jobs_missing") from error
+            self._check_folder(error)
             raise (error.__cause__ if isinstance(error.__cause__, OSError) else error) from None
+
+    def _check_folder(self, cause: Exception | None = None) -> None:
+        if not self._folder.is_dir():
+            raise folder_missing("jobs", "jobs_missing") from cause
 
     def _get(self, id: str) -> Job:
         job = self._read(id) if _ID.fullmatch(id) else None
         if job is None:
+            self._check_folder()
             raise Problem(404, "there is no job of that id.", "job_not_found")
         return job
 
