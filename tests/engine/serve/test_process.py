@@ -35,7 +35,7 @@ def test_sigterm_finishes_what_runs_and_ends_with_zero(tmp_path: Path):
         client.post("/v1/indexes", json={"name": "a"})
         running = other.submit(httpx.post, f"{client.base_url}/v1/rerank", json=SLOW, timeout=60)
         job = client.post("/v1/indexes/a/documents?background=true", json=documents("one", "two")).json()
-        time.sleep(0.3)
+        wait_until(lambda: client.get("/metrics.json").json()["in_flight"] >= 1)
         server.send_signal(signal.SIGTERM)
         answer = running.result()
         assert (answer.status_code, len(answer.json()["results"])) == (200, 100)
