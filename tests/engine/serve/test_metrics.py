@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,6 +92,9 @@ def test_what_prometheus_reads_is_well_formed(client: httpx.Client, index: str):
     text = client.get("/metrics").text
     assert faults_of(text) == []
     assert figures(text, "process_resident_memory_bytes")[()] > 1e6
+    if shutil.which("promtool") is not None:
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_series_of_a_deleted_index_go(client: httpx.Client):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -49,7 +50,7 @@ def indented(title: str, word: str) -> str:
 def carry_out(commands: str, folder: Path, **variables: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=folder, env={"PATH": "/usr/local/bin:/usr/bin:/bin", **variables}, capture_output=True, text=True,
+        cwd=folder, env={"PATH": os.environ["PATH"], **variables}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -57,7 +58,7 @@ def carry_out(commands: str, folder: Path, **variables: str) -> str:
 
 needs = {
     name: pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} here")
-    for name in ("bash", "openssl", "curl", "jq", "nginx")
+    for name in ("bash", "openssl", "curl", "jq", "nginx", "promtool")
 }
 
 
@@ -135,6 +136,13 @@ def test_its_configuration_for_prometheus_is_yaml():
     assert scraped["job_name"] == "latebolt"
     [group] = yaml.safe_load(indented("Watch", "groups"))["groups"]
     assert len(group["rules"]) > 5 and all(rule.keys() >= {"alert", "expr"} for rule in group["rules"])
+
+
+@needs["promtool"]
+def test_prometheus_takes_its_rules(tmp_path: Path):
+    _, _, rules = indented("Watch", "scrape_configs").partition("groups:")
+    (tmp_path / "rules.yml").write_text(f"groups:{rules}")
+    assert "SUCCESS" in carry_out("promtool check rules rules.yml", tmp_path)
 
 
 @pytest.fixture
