@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -17,6 +18,7 @@ from store_faults import GROWING, fault_at
 from store_samples import add, content, expected, make_store, quick_folder, tree
 
 from latebolt import Index
+from latebolt.aio import AsyncIndex
 from latebolt.drafts import remove_leftovers
 from latebolt.errors import (
     IndexCorrupt,
@@ -317,3 +319,13 @@ def test_of_an_index_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(files, "sync_folder", lambda path: (synced.append(path), real(path)))
     index.backup(tmp_path / "deep" / "copy")
     assert tmp_path / "deep" in synced, "its name is on disk, too"
+
+
+def test_an_async_index_is_backed_up(tmp_path: Path) -> None:
+    async def back_up_and_ask() -> list[str]:
+        async with await AsyncIndex.open(committed(tmp_path / "i", 2)) as index:
+            assert (await index.backup(tmp_path / "copy")).generation == 2
+            assert (await index.backup(tmp_path / "whole", link=False)).linked == 0
+        return [str(each) for each in check_index(tmp_path / "copy") + check_index(tmp_path / "whole")]
+
+    assert asyncio.run(back_up_and_ask()) == []

@@ -318,6 +318,19 @@ def test_figures_are_those_of_the_server(page: Browser, client: httpx.Client, in
     wait_until(lambda: "cities" in page.texts("#indexes strong"), 10)
 
 
+def test_an_index_that_cannot_be_used_is_told_and_not_offered(page: Browser, running: Running, index: str):
+    folder = running.server.service.settings.data_folder / "indexes" / "strange"
+    folder.mkdir()
+    try:
+        wait_until(lambda: "strange" in page.texts("#indexes strong"))
+        assert "cannot be used: the folder of that name" in page.text("#indexes")
+        offered = page.texts("#source option")
+        assert any("cities" in each for each in offered)
+        assert not any("strange" in each for each in offered)
+    finally:
+        folder.rmdir()
+
+
 def test_a_key_is_asked_for_and_kept_for_the_tab_only(tab: Browser, tmp_path: Path):
     with serving(tmp_path, keys="let-me-in-please read") as running:
         tab.open(running.url)

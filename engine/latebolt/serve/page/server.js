@@ -94,8 +94,10 @@ export class Server {
 
   #indexes(indexes) {
     const items = indexes.map((index) => {
-      const figures = `${count(index.documents, "document")}, ${index.dimensions} × ${index.bits} bit`;
-      const facts = index.state === "ready" ? figures : `cannot be used: ${index.detail}`;
+      const facts =
+        index.state === "ready"
+          ? `${count(index.documents, "document")}, ${index.dimensions} × ${index.bits} bit`
+          : `cannot be used: ${index.detail}`;
       return make("li", {}, make("strong", {}, index.name), " ", make("span", { className: "quiet" }, facts));
     });
     const none = make("p", { className: "quiet" }, "None yet. POST /v1/indexes makes one.");
