@@ -165,7 +165,7 @@ class _Server:
         self._name = name if name is not None else self._only_index(url)
 
     def _only_index(self, url: str) -> str:
-        names = [info.name for info in self._client.list_indexes()]
+        names = [info.name for info in self._client.list_indexes() if info.state == "ready"]
         if len(names) != 1:
             there = f"has {', '.join(names[:20])}" if names else "has none yet"
             raise InvalidInput(f"{url}: which index? Give --index NAME; the server {there}.")

@@ -21,10 +21,13 @@ import pytest
 from servers import Running, process, serving, wait_until
 
 from latebolt import Encoder, Index
+from latebolt.cli import run
 from latebolt.errors import IndexInaccessible, StorageFull
 from latebolt.index.format import files
-from latebolt.serve.problems import problem_of
+from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.state.data_folder import DataFolder, make_folders
+from latebolt.serve.state.indexes import Indexes
+from latebolt.serve.state.jobs import Jobs
 
 DOCUMENTS = {"documents": [{"id": "a", "text": "some text"}]}
 PATH = "/v1/indexes/cities"
@@ -343,3 +346,23 @@ def test_half_written_records_of_jobs_are_cleared_away_at_the_start(tmp_path: Pa
     with process(tmp_path) as (_, client):
         assert client.get("/v1/jobs").json()["data"] == []
     assert not left.exists()
+
+
+def test_claiming_jobs_makes_no_folder_anew(tmp_path: Path, encoder: Encoder):
+    """Which the library of the lock would do, for a folder that goes just then."""
+    jobs = Jobs(tmp_path / "data" / "jobs", Indexes(tmp_path / "data" / "indexes", lambda dim: encoder))
+    with pytest.raises(Problem, match="folder of jobs is gone"), jobs._claimed("cities"):
+        pass
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_search_from_the_shell_finds_the_one_index_that_can_be_used(
+    tmp_path: Path, encoder: Encoder, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("httpx2")
+    with Index.create(tmp_path / "indexes" / "good", encoder) as index:
+        index.add(["Berlin is in Germany."], ["b"])
+    (tmp_path / "indexes" / "foreign").mkdir()
+    with serving(tmp_path) as running:
+        assert run(["search", "--url", running.url, "Germany", "--json"]) == 0
+    assert [hit["id"] for hit in json.loads(capsys.readouterr().out)] == ["b"]
