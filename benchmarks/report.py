@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from harness import HERE, RESULTS
@@ -663,14 +664,47 @@ def write_readme(records: list[dict[str, Any]]) -> None:
             cpu = row.get("cpu", record["machine"]["cpu"])
             where = f"[{day}](benchmarks/REPORT.md#{name}), {cpu}"
             lines.append(f"| {what} | {ours} | {others} | {where} |")
-    path = HERE.parent / "README.md"
+    write_between(HERE.parent / "README.md", "\n".join(lines))
+
+
+def write_between(path: Path, text: str) -> None:
+    """Put a text between a file's two markers."""
     before, rest = path.read_text(encoding="utf-8").split(START)
     after = rest.split(END)[1]
-    path.write_text(before + START + "\n" + "\n".join(lines) + "\n" + END + after, encoding="utf-8")
+    path.write_text(before + START + "\n" + text + "\n" + END + after, encoding="utf-8")
+
+
+def table_operate(rows: list[dict[str, Any]]) -> str:
+    """What happened in an operator's day, what clients saw of it, and what else was to be seen."""
+    told = ("what happens", "seconds", "answered", "refused", "lost", "refused as meant", "refusals")
+    kinds = ("slowest search, s", "slowest addition, s")
+    body = []
+    for row in rows:
+        seconds = f"{row['seconds']:.1f}" if "seconds" in row else ""
+        counts = [f"{row[name]}" if name in row else "" for name in told[2:6]]
+        slowest = [f"{row[name]:.1f}" if name in row else "" for name in kinds]
+        rest = [
+            f"{name}: {value:.2f}" if isinstance(value, float) else f"{name}: {value}"
+            for name, value in row.items()
+            if name not in told + kinds
+        ]
+        body.append([row["what happens"], seconds, *counts, *slowest, "; ".join(rest)])
+    names = ["s until all is well", "answered", "refused", "lost", "refused as meant", *kinds, "also seen"]
+    return "\n".join(_table("", names, body))
+
+
+def write_operations(records: list[dict[str, Any]]) -> None:
+    """Put an operator's day between the markers of the page for operators."""
+    for record in records:
+        if record["benchmark"] == "operate":
+            machine = record["machine"]
+            where = f"Measured {record['date']} on {machine['cpu']}, {machine['cores']} cores."
+            page = HERE.parent / "docs" / "operations.md"
+            write_between(page, f"{where}\n\n{table_operate(record['rows'])}")
 
 
 def main() -> None:
-    """Write REPORT.md and the README's figures."""
+    """Write REPORT.md, the README's figures, and the table of the page for operators."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     text = (
         "# Measurements\n\nMade by `python benchmarks/report.py` from the records under results/: first the "
@@ -682,7 +716,8 @@ def main() -> None:
     path = HERE / "REPORT.md"
     path.write_text(f"{text}\n{tables}\n\n" + "\n".join(section(record) for record in records))
     write_readme(records)
-    print(f"wrote {path} and the README's figures from {len(records)} records")
+    write_operations(records)
+    print(f"wrote {path}, the README's figures and an operator's day from {len(records)} records")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,24 @@ def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
+def test_an_operators_day():
+    """Nothing is refused that should not be, requests are lost with the process that held them alone."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "operate.py"), "--quick"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {
+        row["what happens"]: row for row in map(ast.literal_eval, re.findall(r"^{'what.*", done.stdout, re.M))
+    }
+    assert len(rows) >= 8
+    for what, row in rows.items():
+        assert row.get("refused", 0) == 0, row
+        assert row.get("lost", 0) <= (5 if "SIGKILL" in what else 0), row
+    assert rows["the data folder vanishes and comes back"]["made anew"] is False
+
+
+@pytest.mark.slow
 def test_the_server_keeps_its_word_under_rough_clients():
     done = subprocess.run(
         [sys.executable, str(BENCHMARKS / "serve.py"), "--quick"], capture_output=True, text=True

@@ -22,7 +22,7 @@ from servers import Running, process, serving, wait_until
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
-from latebolt.errors import IndexInaccessible, StorageFull
+from latebolt.errors import IndexInaccessible, IndexNotFound, StorageFull
 from latebolt.index.format import files
 from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.state.data_folder import DataFolder, make_folders
@@ -193,6 +193,24 @@ def test_a_data_folder_that_vanishes_is_told_and_not_made_anew(
             assert client.get("/ready").status_code == 200
             assert client.post(f"{PATH}/documents", json=DOCUMENTS).status_code == 200
             assert len(lines_of(caplog, "data folder back")) == 1
+
+
+@pytest.mark.parametrize(
+    "broken", [FileNotFoundError(errno.ENOENT, "x"), IndexNotFound("x"), ValueError("x")]
+)
+def test_what_fails_because_the_data_folder_goes_is_told_so(tmp_path: Path, broken, monkeypatch):
+    """A request that has begun when it goes meets whatever is missing first."""
+    folder = tmp_path / "data"
+    with serving(folder) as running:
+        running.client.post("/v1/indexes", json={"name": "cities"})
+
+        def goes(*_: object) -> None:
+            vanish(folder, "moved")
+            raise broken
+
+        monkeypatch.setattr(Indexes, "get", goes)
+        answer = running.client.post(f"{PATH}/search", json={"query": "a"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "data_missing")
 
 
 def test_a_folder_that_is_made_again_is_not_taken_for_the_first(tmp_path: Path):

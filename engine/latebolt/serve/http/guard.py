@@ -24,7 +24,7 @@ from latebolt.serve.http.forwarded import Asker, asker
 from latebolt.serve.http.router import Router
 from latebolt.serve.http.unpack import Unpacker
 from latebolt.serve.keys import Right, given
-from latebolt.serve.problems import Problem, no_key, not_ready, overloaded, problem_of, wrong_key
+from latebolt.serve.problems import Problem, no_key, not_ready, overloaded, wrong_key
 from latebolt.serve.settings import INDEX_NAME, is_loopback
 from latebolt.serve.state.service import Service
 
@@ -170,7 +170,7 @@ class _Exchange:
         except _Left:
             raise
         except Exception as error:  # noqa: BLE001 - the one place that answers for whatever went wrong
-            problem = problem_of(error)
+            problem = self._guard.service.problem_of(error)
             if _is_for_operators(error, problem):
                 log.event(
                     "error",

@@ -30,7 +30,15 @@ from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import Lane
 from latebolt.serve.held_bodies import Budget, current_lease
 from latebolt.serve.keys import Keys
-from latebolt.serve.problems import INDEX_STATES, IndexState, Problem, invalid, standing_by
+from latebolt.serve.problems import (
+    INDEX_STATES,
+    IndexState,
+    Problem,
+    data_missing,
+    invalid,
+    problem_of,
+    standing_by,
+)
 from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.data_folder import INDEXES, JOBS, DataFolder
 from latebolt.serve.state.indexes import Indexes
@@ -106,6 +114,14 @@ class Service:
         if not self._ready.is_set():
             return "loading"
         return "ready" if self.batcher.is_whole else "broken"
+
+    def problem_of(self, error: Exception) -> Problem:
+        """The answer to an error. What could not be found or read while the data folder was going is no fault
+        of its own."""
+        problem = problem_of(error)
+        if (problem.status == 500 or problem.code == "index_not_found") and not self._has_data():
+            return data_missing()
+        return problem
 
     def _has_data(self) -> bool:
         """Whether the data folder is there; told once when that changes."""
