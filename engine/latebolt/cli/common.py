@@ -156,6 +156,11 @@ def is_index(name: str) -> bool:
     return (Path(name) / "manifest.json").is_file()
 
 
+def n_documents(n: int) -> str:
+    """1 document, 2 documents."""
+    return "1 document" if n == 1 else f"{n} documents"
+
+
 def human_bytes(n: float) -> str:
     """12.3 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):

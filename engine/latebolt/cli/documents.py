@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option
+from latebolt.cli.common import is_terminal, json_option, n_documents
 from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, plain, print_json, say
 
@@ -69,13 +69,13 @@ def delete_command(
         for each in found:
             say(f"deleted  {plain(each.id)}")
             n += 1
-        note(f"{index}: {_documents(n)} would be deleted")
+        note(f"{index}: {n_documents(n)} would be deleted")
         return
     n = opened.delete(names, where=where)
     if as_json:
         print_json({"deleted": n, "documents": len(opened)})
     else:
-        note(f"{index}: {_documents(n)} deleted, {len(opened)} left")
+        note(f"{index}: {n_documents(n)} deleted, {len(opened)} left")
 
 
 @click.command("update")
@@ -121,7 +121,7 @@ def update_command(
     if as_json:
         print_json({"updated": n, "documents": len(opened)})
     else:
-        note(f"{index}: metadata of {_documents(n)} changed")
+        note(f"{index}: metadata of {n_documents(n)} changed")
 
 
 @click.command("export-docs")
@@ -162,15 +162,11 @@ def export_docs_command(index: str, out: str, where: str | None) -> None:
     total = len(opened) if where is None else None
     with progress_bar(total, "export", "document", is_terminal()) as bar:
         json_lines_to(out, lines(opened.documents(where), bar))
-    note(f"{index}: {_documents(n)} written to {'standard output' if out == '-' else out}")
+    note(f"{index}: {n_documents(n)} written to {'standard output' if out == '-' else out}")
     if textless:
         named = ", ".join(plain(id) for id in textless[:_MOST_NAMED])
         more = f" and {len(textless) - _MOST_NAMED} more" if len(textless) > _MOST_NAMED else ""
-        note(f"{_documents(len(textless))} without a text, which an index cannot be made of: {named}{more}")
-
-
-def _documents(n: int) -> str:
-    return "1 document" if n == 1 else f"{n} documents"
+        note(f"{n_documents(len(textless))} without a text, which an index cannot be made of: {named}{more}")
 
 
 def _ids(ids: str | None, ids_from: str | None, where: str | None) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from latebolt.cli.common import human_bytes, json_option, table
+from latebolt.cli.common import human_bytes, json_option, n_documents, table
 from latebolt.cli.terminal import confirmed, note, plain, print_json, say
 
 
@@ -110,7 +110,7 @@ def drop_command(index: str, yes: bool, dry_run: bool, as_json: bool) -> None:
     path = Path(index)
     check_removable(path)
     record = _record(path)
-    holds = f"{record['documents']} documents, {human_bytes(record['bytes'] or 0)}"
+    holds = f"{n_documents(record['documents'] or 0)}, {human_bytes(record['bytes'] or 0)}"
     what = f"{index}: {record['state'] if record['problem'] else holds}"
     told = {**record, "dropped": not dry_run}
     if dry_run:

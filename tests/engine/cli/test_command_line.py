@@ -333,3 +333,9 @@ def test_exit_codes_are_stated_where_people_look():
     for text in (cli.epilog, (project / "docs" / "command-line.md").read_text(encoding="utf-8")):
         flat = " ".join(text.split())
         assert "not there" in flat and "130" in flat and "misuse" in flat
+
+
+def test_the_page_names_every_command():
+    page = Path(__file__).parents[3] / "docs" / "command-line.md"
+    named = set(re.findall(r"`([a-z][a-z-]+)`", page.read_text(encoding="utf-8").split("```")[0]))
+    assert set(NAMES) == named - {"latebolt"}
