@@ -45,7 +45,7 @@ OPERATIONS = [
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of its own, since indexes of all kinds are left in it."""
-    with serving(tmp_path_factory.mktemp("openapi")) as each:
+    with serving(tmp_path_factory.mktemp("openapi"), aliases="jina-colbert-v2") as each:
         yield each
 
 
