@@ -107,9 +107,12 @@ def test_each_is_one_commit_while_requests_write(running: Running, index: str):
 
 
 def test_the_rights_that_they_need(tmp_path: Path):
-    with serving(tmp_path, keys="reader read\nwriter write") as running:
+    with serving(tmp_path, keys="reader-of-snapshots read\nwriter-of-snapshots write") as running:
         client = running.client
-        read, write = {"Authorization": "Bearer reader"}, {"Authorization": "Bearer writer"}
+        read, write = (
+            {"Authorization": "Bearer reader-of-snapshots"},
+            {"Authorization": "Bearer writer-of-snapshots"},
+        )
         client.post("/v1/indexes", json={"name": "cities"}, headers=write)
         assert client.post(f"{PATH}/snapshot", headers=read).status_code == 403
         made = client.post(f"{PATH}/snapshot", headers=write).json()
