@@ -86,6 +86,33 @@ def create_index(
     return Call("POST", "/v1/indexes", answers.IndexInfo, _body(fields), may_repeat=False)
 
 
+def fitting(
+    info: answers.IndexInfo,
+    bits: int | None,
+    dimensions: int | None,
+    passage_tokens: int | None,
+    passage_overlap: int | None,
+) -> answers.IndexInfo:
+    """An index that has the settings that are given; None fits every index.
+
+    Raises:
+        InvalidInput: it has another one.
+    """
+    if passage_overlap is not None and passage_tokens is not None:
+        passage_overlap = min(passage_overlap, passage_tokens - 1)  # as the server makes it
+    asked = {
+        "bits": bits,
+        "dimensions": dimensions,
+        "passage_tokens": passage_tokens,
+        "passage_overlap": passage_overlap,
+    }
+    for name, value in asked.items():
+        has = getattr(info, name)
+        if value is not None and value != has:
+            raise InvalidInput(f"{info.name}: has {name} {has}; {name}={value} fits only a new index.")
+    return info
+
+
 def index_info(name: str) -> Call[answers.IndexInfo]:
     """An index in figures."""
     return Call("GET", _index(name), answers.IndexInfo)

@@ -95,6 +95,32 @@ class Client:
         """Make an empty index; see `latebolt.Index.create`."""
         return self._ask(calls.create_index(name, bits, dimensions, passage_tokens, passage_overlap))
 
+    def open_or_create_index(
+        self,
+        name: str,
+        bits: int | None = None,
+        dimensions: int | None = None,
+        passage_tokens: int | None = None,
+        passage_overlap: int | None = None,
+    ) -> IndexInfo:
+        """The index of that name, made where there is none; see `latebolt.Index.open_or_create`.
+
+        Raises:
+            InvalidInput: it has another setting than the one that is given.
+        """
+        asked = (bits, dimensions, passage_tokens, passage_overlap)
+        try:
+            return calls.fitting(self.index_info(name), *asked)
+        except ServerError as error:
+            if error.code != "index_not_found":
+                raise
+        try:
+            return self.create_index(name, 2 if bits is None else bits, *asked[1:])
+        except ServerError as error:
+            if error.code != "index_exists":
+                raise
+        return calls.fitting(self.index_info(name), *asked)  # made by somebody else since we asked
+
     def index_info(self, name: str) -> IndexInfo:
         """An index in figures."""
         return self._ask(calls.index_info(name))

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,34 @@ def cities(guarded: Running) -> Iterator[str]:
         client.add_documents("cities", CITIES)
         yield "cities"
         client.delete_index("cities")
+
+
+def test_an_index_is_opened_or_made(guarded: Running, make: Any):
+    settings = {"passage_tokens": 40, "passage_overlap": 60}
+    with make(guarded.url, KEY) as client:
+        for documents in (0, 1):
+            info = client.open_or_create_index("kept", **settings)
+            assert (info.documents, info.bits, info.passage_tokens, info.passage_overlap) == (
+                documents, 2, 40, 39
+            )  # fmt: skip
+            client.add_documents("kept", CITIES[:1])
+        with pytest.raises(InvalidInput, match="kept: has bits 2; bits=4 fits only a new index"):
+            client.open_or_create_index("kept", bits=4)
+        with pytest.raises(InvalidInput, match="kept: has dimensions 128; dimensions=64"):
+            client.open_or_create_index("kept", dimensions=64)
+        with make(guarded.url, READER) as reader:
+            assert reader.open_or_create_index("kept").documents == 1
+            with pytest.raises(ServerError, match="403"):
+                reader.open_or_create_index("new")
+        client.delete_index("kept")
+
+
+def test_many_open_or_make_one_index(guarded: Running):
+    with Client(guarded.url, KEY) as client, ThreadPoolExecutor(8) as pool:
+        for n in range(5):
+            found = list(pool.map(client.open_or_create_index, [f"race-{n}"] * 8))
+            assert {info.name for info in found} == {f"race-{n}"}
+            client.delete_index(f"race-{n}")
 
 
 def test_an_index_from_its_making_to_its_end(guarded: Running, make: Any):
