@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
 from latebolt import Encoder, Index
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import IndexLocked, InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, check_documents
 from latebolt.index.format import layout
@@ -118,6 +120,32 @@ def test_the_index_is_not_held_between_commits(index: Index):
         others += index.add(["something else"], [f"other{len(others)}"])
         work.commit()
     assert len(index) == N + len(others)
+
+
+def test_nor_while_its_codec_is_learnt(index: Index, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 50)
+    learn, times = ResidualCodec.train, []
+
+    def noted(*arguments: Any, **named: Any) -> ResidualCodec:
+        with writer_lock(index.path):  # refused to a thread that holds the index
+            times.append(1)
+        return learn(*arguments, **named)
+
+    index.add_vectors(["old"], [np.eye(128, dtype=np.float32)[:3]])  # waits for its codec
+    monkeypatch.setattr(ResidualCodec, "train", noted)
+    finish(index.long_addition(documents(), "x"))
+    assert times == [1] and index.info()["centroids"] and len(index) == N + 1
+
+
+def test_a_codec_that_another_has_learnt_meanwhile_stays(index: Index, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 1)
+    work = index.long_addition(documents(), "x")
+    assert work.encode()
+    index.add(["one two three", "four five six seven"], ["a", "b"])
+    centroids = index.info()["centroids"]
+    work.commit()
+    assert index.info()["centroids"] >= centroids > 0  # its own are at most appended
+    assert finish(work) == [20, 24] and len(index) == N + 2
 
 
 def test_a_commit_that_finds_another_writer_may_come_again(index: Index):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from latebolt.codec.base import Codec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, with_ids
 from latebolt.index.ingest.sources import Batch, VectorSource
@@ -26,10 +27,11 @@ class Addition:
 
     Args:
         codec: of the index; None while it has too few tokens for its residual codec.
+        learnt: see `CodecTrainer`.
     """
 
-    def __init__(self, writer: Writer, codec: Codec | None) -> None:
-        self._writer, self._trainer = writer, CodecTrainer(writer, codec)
+    def __init__(self, writer: Writer, codec: Codec | None, learnt: ResidualCodec | None = None) -> None:
+        self._writer, self._trainer = writer, CodecTrainer(writer, codec, learnt)
         self._draft: SegmentWriter | None = None
         self._positions: dict[str, int] = {}  # of the ids of this addition
 

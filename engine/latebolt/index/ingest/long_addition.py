@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from latebolt.checks import CheckedTexts
 from latebolt.codec.base import Codec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, gathered
@@ -18,7 +19,7 @@ from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.documents.passages import kept_cutting
 from latebolt.index.ingest.addition import Addition, refuse_repeated
 from latebolt.index.ingest.sources import Batch, EncodedTexts, rows_of
-from latebolt.index.ingest.train import encode_sample
+from latebolt.index.ingest.train import learn_ahead
 from latebolt.index.store.store import Snapshot, Store
 from latebolt.progress import progress_bar
 
@@ -74,6 +75,7 @@ class LongAddition:
         self._units = self._rows.units
         self._source = EncodedTexts(encoder, self._rows, progress_bar(None, "index", "text", False))
         self._row = self._end = self._documents = 0
+        self._learnt: ResidualCodec | None = None
 
     def encode(self, wanted: Callable[[], None] = lambda: None) -> bool:
         """Encode the documents of the next commit. Nobody else waits for it.
@@ -88,7 +90,7 @@ class LongAddition:
             return False
         with gathered():
             if self._row == 0:  # the codec is learnt of all that is to come
-                encode_sample(self._codec(), self._units, self._source, self._store.manifest.dim)
+                self._learnt = learn_ahead(self._codec(), self._store.snapshot(), self._units, self._source)
             self._end, self._documents = self._next_commit()
             characters = 0
             for start in range(self._row, self._end, _AHEAD_ROWS):
@@ -111,7 +113,8 @@ class LongAddition:
         """
         with gathered(), self._store.writer() as writer:
             wanted()
-            addition, rows = Addition(writer, self._codec()), range(self._row, self._end)
+            addition = Addition(writer, self._codec(), self._learnt)
+            rows = range(self._row, self._end)
             addition.learn(
                 [unit for unit in self._units if self._row == 0 or unit.start in rows], self._source
             )

@@ -20,6 +20,7 @@ from latebolt.codec.restore import untrained
 from latebolt.index.ingest.sources import VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
+from latebolt.index.store.store import Snapshot
 from latebolt.index.store.writer import Writer
 
 # Below this an index keeps float16: fewer tokens do not say where centroids belong.
@@ -46,10 +47,12 @@ class CodecTrainer:
 
     Args:
         codec: for new documents; None while the index has too few tokens for its residual codec.
+        learnt: by `learn_ahead`, for an index that still has none.
     """
 
-    def __init__(self, writer: Writer, codec: Codec | None) -> None:
+    def __init__(self, writer: Writer, codec: Codec | None, learnt: ResidualCodec | None = None) -> None:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
+        self._learnt = learnt
         self._part = bool(writer.manifest.settings.get(PART_SETTING))
         self.unquantised = False  # new documents wait for centroids of their own
 
@@ -75,12 +78,9 @@ class CodecTrainer:
         draws = _Draws(units, source, self._dim, goes_on)
         if self._codec is None:
             finish()
-            old = self._unquantised_vectors()
-            draws.draw(SAMPLE_TOKENS - len(old))
-            expected = self._n_waiting + draws.expected
-            if expected >= TRAIN_TOKENS:
-                sample = np.concatenate([old, *draws.parts])
-                self._adopt(ResidualCodec.train(sample, self._writer.manifest.bits, expected))
+            learnt = self._learnt or _first_codec(self._writer.segments, draws, self._writer.manifest.bits)
+            if learnt is not None:
+                self._adopt(learnt)
             return
         draws.draw(CHECK_TOKENS)
         share = _outlying_share(self._codec, draws)
@@ -121,28 +121,12 @@ class CodecTrainer:
         total = sum(s.n_tokens for s in self._writer.segments) + n_coming
         return MOST_CENTROIDS * default_n_centroids(total) - len(self._codec.centroids)
 
-    def _unquantised_segments(self) -> list[Segment]:
-        return [segment for segment in self._writer.segments if segment.codec is None]
-
-    def _unquantised_blocks(self) -> Iterator[Block]:
-        for segment in self._unquantised_segments():
-            check_columns(segment, untrained(self._dim, 16))
-            yield from segment.blocks()
-
     @property
     def _n_waiting(self) -> int:
-        """Tokens of the unquantised segments."""
-        return sum(segment.n_tokens for segment in self._unquantised_segments())
+        return _n_waiting(self._writer.segments)
 
     def _unquantised_vectors(self) -> Float32:
-        """Token vectors of the unquantised segments; about SAMPLE_TOKENS of them where there are more."""
-        plain, rng = untrained(self._dim, 16), np.random.default_rng(0)
-        share = SAMPLE_TOKENS / max(self._n_waiting, 1)
-        parts = [np.zeros((0, self._dim), np.float32)]
-        for block in self._unquantised_blocks():
-            values = plain.decode(block.columns)
-            parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
-        return np.concatenate(parts)
+        return _unquantised_vectors(self._writer.segments, self._dim)
 
     def _adopt(self, codec: ResidualCodec) -> None:
         """Make it the index's codec, and turn the unquantised segments into its codes."""
@@ -151,30 +135,74 @@ class CodecTrainer:
         self._codec = codec
 
     def _encode_waiting(self, codec: ResidualCodec, name: str | None) -> None:
-        waiting = self._unquantised_segments()
+        waiting = _unquantised(self._writer.segments)
         if waiting:
             plain = untrained(codec.dim, 16)
             segment = self._writer.new_segment(columns_of(codec), codec=name)
-            for block in self._unquantised_blocks():
+            for block in _unquantised_blocks(waiting, codec.dim):
                 segment.append_encoded(block, codec.encode(plain.decode(block.columns)))
             segment.finish()
             self._writer.drop_segments([old.name for old in waiting])
 
 
-def encode_sample(codec: Codec | None, units: Sequence[range], source: VectorSource, dim: int) -> None:
-    """Have encoded, where nobody waits for the index, what `CodecTrainer.prepare` is then going to look at.
+def learn_ahead(
+    codec: Codec | None, snapshot: Snapshot, units: Sequence[range], source: VectorSource
+) -> ResidualCodec | None:
+    """Do, where nobody waits for the index, what `CodecTrainer.prepare` is then spared.
+
+    What it is going to look at is encoded, and the first codec of an index is learnt.
 
     Args:
         codec: that new documents have by now.
+        snapshot: the last commit.
+    Returns:
+        The first codec; None where there is one, or too few tokens for it.
     """
     if codec is not None and not isinstance(codec, ResidualCodec):
-        return
-    draws = _Draws(units, source, dim)
-    if codec is not None:
-        draws.draw(CHECK_TOKENS)
-        if _outlying_share(codec, draws) < OUTLYING_SHARE:
-            return
-    draws.draw(SAMPLE_TOKENS)
+        return None
+    draws = _Draws(units, source, snapshot.dim)
+    if codec is None:
+        return _first_codec(snapshot.segments, draws, snapshot.bits)
+    draws.draw(CHECK_TOKENS)
+    if _outlying_share(codec, draws) >= OUTLYING_SHARE:
+        draws.draw(SAMPLE_TOKENS)
+    return None
+
+
+def _first_codec(segments: Sequence[Segment], draws: _Draws, bits: int) -> ResidualCodec | None:
+    """The codec of an index that has none, learnt of what it holds and what is drawn; None of too little."""
+    old = _unquantised_vectors(segments, draws.dim)
+    draws.draw(SAMPLE_TOKENS - len(old))
+    expected = _n_waiting(segments) + draws.expected
+    if expected < TRAIN_TOKENS:
+        return None
+    return ResidualCodec.train(np.concatenate([old, *draws.parts]), bits, expected)
+
+
+def _unquantised(segments: Sequence[Segment]) -> list[Segment]:
+    return [segment for segment in segments if segment.codec is None]
+
+
+def _unquantised_blocks(segments: Sequence[Segment], dim: int) -> Iterator[Block]:
+    for segment in _unquantised(segments):
+        check_columns(segment, untrained(dim, 16))
+        yield from segment.blocks()
+
+
+def _n_waiting(segments: Sequence[Segment]) -> int:
+    """Tokens of the unquantised segments."""
+    return sum(segment.n_tokens for segment in _unquantised(segments))
+
+
+def _unquantised_vectors(segments: Sequence[Segment], dim: int) -> Float32:
+    """Token vectors of the unquantised segments; about SAMPLE_TOKENS of them where there are more."""
+    plain, rng = untrained(dim, 16), np.random.default_rng(0)
+    share = SAMPLE_TOKENS / max(_n_waiting(segments), 1)
+    parts = [np.zeros((0, dim), np.float32)]
+    for block in _unquantised_blocks(segments, dim):
+        values = plain.decode(block.columns)
+        parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
+    return np.concatenate(parts)
 
 
 def _outlying_share(codec: ResidualCodec, draws: _Draws) -> float:
@@ -187,6 +215,7 @@ class _Draws:
 
     def __init__(self, units: Sequence[range], source: VectorSource, dim: int, goes_on: bool = False) -> None:
         self._units, self._source, self._goes_on = units, source, goes_on
+        self.dim = dim
         self._order = np.random.default_rng(0).permutation(len(self._units))
         self._seen = 0
         self.n_tokens = 0
