@@ -29,6 +29,7 @@ QUICK = {
     "multilingual": "multilingual int8",
     "qdrant": "Qdrant, mean, binary",
     "quality": "languages",
+    "reasons": "function words: left out",
     "search": "latebolt 2 bit, exhaustive",
     "second_run": "6 of 40 files changed",
     "storage": "Qdrant float32",
