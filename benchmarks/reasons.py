@@ -1,4 +1,4 @@
-"""Which matches are no reasons? Of the tokens of questions, those that are left out, by kind of word and rule.
+"""Which matches are no reasons? Of the tokens of questions, those left out, by kind of word and by rule.
 
 Each question is asked of an index of 400 passages and its first hit explained. A match is left out where the
 token's word stands in a fifth of the passages ("common"), or where it does not stand out from the rest of the
@@ -34,12 +34,12 @@ ENGLISH = (
 )
 JAPANESE = (
     "は が の を に で と も か へ や から まで より な た だ です ます でし まし し て い る れ さ れる せる "
-    "その この どの 何 いつ どこ 誰 だれ なに なん という とは には では ある いる する した された している "
-    "ですか"
+    "その この どの 何 いつ どこ 誰 だれ なに なん という とは には では ある いる する した された "
+    "している ですか"
 )
 CHINESE = (
-    "的 是 在 了 和 與 及 之 於 為 何 什麼 什 麼 哪 哪個 哪裡 哪些 誰 多少 幾 嗎 被 有 這 那 個 由 以 請問 請 "
-    "何時 如何 怎麼 何者 而 其 對 到 從 中 下列 為何 因 所 將 也 都 就"
+    "的 是 在 了 和 與 及 之 於 為 何 什麼 什 麼 哪 哪個 哪裡 哪些 誰 多少 幾 嗎 被 有 這 那 個 由 以 請問 "
+    "請 何時 如何 怎麼 何者 而 其 對 到 從 中 下列 為何 因 所 將 也 都 就"
 )
 ASKED = {
     "starter": {"squad": ENGLISH},

@@ -30,7 +30,9 @@ def without_common(
     found = []
     for match in matches:
         start, end = match.query
-        inside = [share for (first, last), share in words if first < end and start < last]
-        is_common = bool(inside) and min(inside) >= COMMON
+        # In scripts without spaces a token may be several words, and pairs of characters reach over its ends.
+        inside = [share for (first, last), share in words if start <= first and last <= end]
+        around = [share for (first, last), share in words if first <= start and end <= last]
+        is_common = min(inside or around, default=0.0) >= COMMON
         found.append(match._replace(telling=False) if is_common else match)
     return found
