@@ -1,10 +1,10 @@
 """Which matches are no reasons? Of the tokens of questions, those left out, by kind of word and by rule.
 
 Each question is asked of an index of 400 passages and its first hit explained. A match is left out where the
-token's word stands in a fifth of the passages ("common"), or where it does not stand out from the rest of the
-text ("diffuse"). What is a function word is said by a list here, which the rules know nothing of: articles,
-particles, prepositions, pronouns, auxiliaries, and words that ask. "in the text": other words that the hit
-itself holds, whose loss is felt. Needs the collections at LATEBOLT_DATA.
+token's word stands in a fifth of the passages, a single Chinese or Japanese character in half ("common"), or
+where it does not stand out from the rest of the text. What is a function word is said by a list here, which
+the rules know nothing of: articles, particles, prepositions, pronouns, auxiliaries, and words that ask. "in the
+text": other words that the hit itself holds, whose loss is felt. Needs the collections at LATEBOLT_DATA.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ ENGLISH = (
     "i me my s"
 )
 JAPANESE = (
-    "は が の を に で と も か へ や から まで より な た だ です ます でし まし し て い る れ さ れる せる "
-    "その この どの 何 いつ どこ 誰 だれ なに なん という とは には では ある いる する した された "
+    "は が の を に で と も か へ や から まで より な た だ です ます でし まし し て い る れ さ れる "
+    "せる その この どの 何 いつ どこ 誰 だれ なに なん という とは には では ある いる する した された "
     "している ですか"
 )
 CHINESE = (

@@ -6,14 +6,18 @@ import json
 import unicodedata
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt import Index
+from latebolt.alignment import match_tokens
+from latebolt.hits import TokenMatch
 from latebolt.index import index as module
 from latebolt.index.documents.words import word_spans, words_of
 from latebolt.index.search import explain, planning
+from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.query import Request
 from latebolt.index.search.word_matches import MOST_PLACES, match_words_of
 
@@ -160,3 +164,42 @@ def test_the_words_at_their_places_are_the_words(text):
         assert Counter(found) == Counter(words_of(text))
     for word, (start, end) in word_spans(text):
         assert 0 <= start < end <= len(text) and word
+
+
+def test_matches_of_common_words_are_not_telling_in_any_script():
+    def told(query: str, tokens: list[str], shares: dict[str, float]) -> dict[str, bool]:
+        spans = [(query.index(token), query.index(token) + len(token)) for token in tokens]
+        matches = [TokenMatch(span, (0, 1), 0.9) for span in spans]
+        found = without_common(query, [*matches, TokenMatch((0, 0), (0, 0), 0.9)], shares)
+        assert found[-1].telling  # a marker's
+        return {token: match.telling for token, match in zip(tokens, found, strict=False)}
+
+    common = {"of": 0.2, "the": 0.9, "mullers": 0.1}
+    english = told("of the Müllers?", ["of", "the", "Mü", "llers", "?"], common)
+    assert english == {"of": False, "the": False, "Mü": True, "llers": True, "?": True}
+    shares = {"東": 0.6, "京": 0.7, "東京": 0.1, "の": 0.97, "国": 0.4}
+    japanese = told("東京の国", ["東京", "の", "国"], shares)
+    assert japanese == {"東京": True, "の": False, "国": True}  # what its characters are alone says little
+    assert told("东 x", ["东", "x"], {}) == {"东": True, "x": True}
+
+
+def test_what_is_common_is_asked_of_indexes_that_have_enough_texts(tmp_path, encoder):
+    few, many = (Index.create(tmp_path / name, encoder) for name in ("few", "many"))
+    texts = [f"The house of number {i} is in the north of the town." for i in range(LEAST_TEXTS)]
+    few.add(texts[:20])
+    many.add(texts)
+    query = "the house of number 7"
+    for index, common in ((few, set()), (many, {"the", "house", "of", "number"})):
+        [words, *_] = index.search(query, 1, explain=True).alignments
+        assert {each.query_word for each in words} == {"the", "house", "of", "number", "7"}
+        found = {each.query_word for each in words if not each.telling}
+        assert common <= found and "7" not in found and (common or "house" not in found)
+
+
+def test_a_match_stands_out_or_is_no_reason():
+    query = np.eye(3, 4, dtype=np.float32)
+    document = np.array([[1, 0, 0, 0], [0, 0.5, 0, 0.75**0.5], [0, 0.45, 0.2, 0.87]], np.float32)
+    same, near, far = match_tokens(query, [(0, 1)] * 3, document, [(0, 1), (2, 3), (4, 5)])
+    assert (same.telling, near.telling, far.telling) == (True, False, False)
+    [alone] = match_tokens(query[:1], [(0, 1)], document[:1], [(0, 1)])
+    assert alone.telling  # all of the text is the word itself

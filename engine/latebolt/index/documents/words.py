@@ -121,6 +121,11 @@ def word_spans(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
             yield word, (start + end, run.end())
 
 
+def is_character(word: str) -> bool:
+    """Whether a word is one character of a script that is written without spaces."""
+    return len(word) == 1 and _UNSPACED.fullmatch(word) is not None
+
+
 def fold(text: str) -> str:
     """A text in the spelling that all spellings of its words share."""
     if text.isascii():

@@ -1,9 +1,10 @@
 """Which words of a query stand in so many texts of an index that matching them is no reason. Pure.
 
-Measured instead of listed, so that it holds in every language and for every collection: of the tokens of
-English questions about 400 passages (squad), two thirds of the function words stand in a fifth of the
-passages or more, and 3 % of all others; of Japanese ones (jsquad) 86 %, and 17 % of the characters of others
-(benchmarks/reasons.py).
+Measured instead of listed, so that it holds in every language and for every collection. Of the tokens of
+English questions (squad, 400 passages) two thirds of the function words stand in a fifth of the passages or
+more, and 3 % of others. A single character says less than a word, so that of scripts without spaces it has to
+stand in half of the passages: 76 % of Japanese function words do (jsquad), 67 % of Chinese ones (drcd), and 6
+and 9 % of other tokens (benchmarks/reasons.py).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from latebolt.hits import TokenMatch
-from latebolt.index.documents.words import word_spans
+from latebolt.index.documents.words import is_character, word_spans
 
-COMMON: Final = 0.2  # of the texts
+COMMON, COMMON_CHARACTER = 0.2, 0.5  # of the texts
 LEAST_TEXTS: Final = 50  # in fewer, a word of what they are all about looks the same
 
 
@@ -26,13 +27,17 @@ def without_common(
     Args:
         shares: word -> the share of the texts that hold it; see `bm25.word_shares`.
     """
-    words = [(span, shares.get(word, 0.0)) for word, span in word_spans(query)]
+    words = [(span, _is_common(word, shares.get(word, 0.0))) for word, span in word_spans(query)]
     found = []
     for match in matches:
         start, end = match.query
         # In scripts without spaces a token may be several words, and pairs of characters reach over its ends.
-        inside = [share for (first, last), share in words if start <= first and last <= end]
-        around = [share for (first, last), share in words if first <= start and end <= last]
-        is_common = min(inside or around, default=0.0) >= COMMON
+        inside = [common for (first, last), common in words if start <= first and last <= end]
+        around = [common for (first, last), common in words if first <= start and end <= last]
+        is_common = start < end and bool(inside or around) and all(inside or around)
         found.append(match._replace(telling=False) if is_common else match)
     return found
+
+
+def _is_common(word: str, share: float) -> bool:
+    return share >= (COMMON_CHARACTER if is_character(word) else COMMON)
