@@ -3,8 +3,8 @@
 Each question is asked of an index of 400 passages and its first hit explained. A match is left out where the
 token's word stands in a fifth of the passages, a single Chinese or Japanese character in half ("common"), or
 where it does not stand out from the rest of the text. What is a function word is said by a list here, which
-the rules know nothing of: articles, particles, prepositions, pronouns, auxiliaries, and words that ask. "in the
-text": other words that the hit itself holds, whose loss is felt. Needs the collections at LATEBOLT_DATA.
+the rules know nothing of: articles, particles, prepositions, pronouns, auxiliaries, and words that ask. "in
+the text": other words that the hit itself holds, whose loss is felt. Needs the collections at LATEBOLT_DATA.
 """
 
 from __future__ import annotations
