@@ -2,9 +2,9 @@
 
 Measured instead of listed, so that it holds in every language and for every collection. Of the tokens of
 English questions (squad, 400 passages) two thirds of the function words stand in a fifth of the passages or
-more, and 3 % of others. A single character says less than a word, so that of scripts without spaces it has to
-stand in half of the passages: 85 % of Japanese function words are common by that (jsquad), 66 % of Chinese ones
-(drcd), and 8 and 10 % of other tokens (benchmarks/reasons.py).
+more, and 3 % of others. A single character says less than a word, so that of scripts without spaces it has
+to stand in half of the passages: 85 % of Japanese function words are common by that (jsquad), 66 % of
+Chinese ones (drcd), and 8 and 10 % of other tokens (benchmarks/reasons.py).
 """
 
 from __future__ import annotations
