@@ -32,7 +32,7 @@ import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
 from latebolt.encoder import model_folder
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, LateboltError
 from latebolt.serve import hangup, log, metrics
 from latebolt.serve.hangup import HangUp
 from latebolt.serve.http.app import make_app
@@ -120,6 +120,15 @@ def _takes_over(ownership: Ownership, settings: Settings) -> bool:
     """Whether the folder is ours to write to; when it comes to be, what was left there is cleared away."""
     if not ownership.is_held and ownership.take():
         _tidy(settings)
+    return ownership.is_held
+
+
+def _follows(ownership: Ownership, settings: Settings) -> bool:
+    """`_takes_over` of a server that runs: what cannot be cleared away is told, and stops no writing."""
+    try:
+        return _takes_over(ownership, settings)
+    except (LateboltError, OSError) as error:
+        log.event("leftovers stay", logging.ERROR, **log.error_fields(error))
     return ownership.is_held
 
 
@@ -221,7 +230,7 @@ def _serve_alone(
     server.hangs_up = is_end
 
     def wait_for_turn() -> None:
-        while not _takes_over(ownership, settings):
+        while not _follows(ownership, settings):
             time.sleep(_TURN_SECONDS)
         server.service.may_write()
 
@@ -339,7 +348,7 @@ def _supervise(
         return Worker(process, ours)
 
     def look() -> None:
-        if not ownership.is_held and _takes_over(ownership, settings):
+        if not ownership.is_held and _follows(ownership, settings):
             workers.tell(WRITE)
 
     patience = _LEISURE_SECONDS + 2 * settings.shutdown + 5

@@ -6,7 +6,9 @@ What is counted are answers other than 200, and connections that were refused or
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,6 +30,7 @@ from latebolt.errors import InvalidInput
 from latebolt.serve import process as process_module
 from latebolt.serve.keys import Keys
 from latebolt.serve.listening import given_socket
+from latebolt.serve.ownership import Ownership
 from latebolt.serve.process import make_server
 from latebolt.serve.settings import Settings
 from latebolt.serve.state.data_folder import make_folders
@@ -222,6 +225,33 @@ def test_a_write_that_cannot_wait_is_told_why(tmp_path: Path, workers: str):
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 0
         wait_until(lambda: two.post("/v1/indexes/a/documents", json=added("x")).status_code == 200)
+
+
+def test_leftovers_that_cannot_be_cleared_away_keep_nobody_from_following(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(_: Settings) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(process_module, "_tidy", refuse)
+    settings = Settings(data=str(tmp_path))
+    with Ownership(tmp_path) as second, caplog.at_level(logging.INFO, "latebolt"):
+        with Ownership(tmp_path) as first:
+            assert first.take()
+            assert process_module._follows(second, settings) is False and not caplog.records
+        assert process_module._follows(second, settings) is True
+        assert [record.getMessage() for record in caplog.records] == ["leftovers stay"]
+        with pytest.raises(OSError, match="no space"), Ownership(tmp_path / "other") as third:
+            process_module._takes_over(third, settings)  # at its start a server says so and ends
+
+
+def test_a_folder_that_has_gone_is_not_made_anew_by_who_waits_for_it(tmp_path: Path):
+    folder = tmp_path / "data"
+    with Ownership(folder) as waiting:
+        folder.rmdir()
+        assert waiting.take() is False and not folder.exists()
+        folder.mkdir()
+        assert waiting.take() is True
 
 
 # A socket that outlives the server
