@@ -42,7 +42,7 @@ CHINESE = (
     "請 何時 如何 怎麼 何者 而 其 對 到 從 中 下列 為何 因 所 將 也 都 就"
 )
 ASKED = {
-    "starter": {"squad": ENGLISH},
+    "starter": {"squad": ENGLISH, "pubmedqa": ENGLISH},
     "multilingual": {"squad": ENGLISH, "jsquad": JAPANESE, "drcd": CHINESE},
 }
 QUESTIONS = 200
