@@ -434,9 +434,10 @@ def tokenized(some: list[str], encoder: str) -> list[Any]:
 
 def wide_operations(n_tokens: int) -> float:
     """Additions and multiplications in the wide encoder's weighted products; attention's own left out."""
-    from export import DIM, HIDDEN, INNER
+    from export import DIM, WHOLE
 
-    return 2.0 * n_tokens * (WIDE_LAYERS * HIDDEN * (4 * HIDDEN + 2 * INNER) + HIDDEN * DIM)
+    hidden, inner = WHOLE.hidden, WHOLE.inner
+    return 2.0 * n_tokens * (WIDE_LAYERS * hidden * (4 * hidden + 2 * inner) + hidden * DIM)
 
 
 def run_child(name: str, threads: int, n: int, rounds: int, encoder: str) -> None:

@@ -28,7 +28,7 @@ SHARED = Path(os.environ.get("LATEBOLT_SHARED", HERE.parents[1] / "shared"))
 MULTILINGUAL = SHARED / "tokenizers" / "xlm-roberta" / "tokenizer.json"
 ENGLISH = HERE.parent / "engine" / "latebolt" / "models" / "starter" / "tokenizer.json"
 COLLECTIONS = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
-HIDDEN, INNER, DIM = 1024, 4096, 128
+DIM = 128
 DIMS = (128, 96, 64)
 PACKAGES = ("torch", "onnx")
 
@@ -37,12 +37,15 @@ class Shape(NamedTuple):
     """Size of a checkpoint, tokens of the long document, and the tokenizer's file."""
 
     layers: int
+    hidden: int
+    inner: int
     vocabulary: int
     tokens: int
     tokenizer: Path
 
 
-WHOLE, SMALL = Shape(24, 250_004, 8192, MULTILINGUAL), Shape(2, 30_600, 1024, ENGLISH)
+WHOLE = Shape(24, 1024, 4096, 250_004, 8192, MULTILINGUAL)
+SMALL = Shape(2, 256, 512, 30_600, 1024, ENGLISH)
 
 
 def main() -> None:
@@ -128,7 +131,7 @@ def small(folder: Path, quick: bool) -> list[dict[str, Any]]:
     ):
         importlib.import_module(f"latebolt_export.{name}")
     imports, start = peak_mb(), time.perf_counter()
-    build_starter(folder / "small", precisions=("fp32",) if quick else ("fp32", "fp16", "int8"))
+    build_starter(folder / "small", precisions=("fp32", "int8") if quick else ("fp32", "fp16", "int8"))
     weights = sum(file.stat().st_size for file in weights_folder().glob("*.safetensors")) / 1e6
     row = {"part": "small", "seconds": time.perf_counter() - start, "checkpoint_mb": weights}
     row |= {"imports_mb": imports, "peak_mb": peak_mb()}
@@ -179,8 +182,10 @@ def ndcg(folder: Path, quick: bool) -> list[dict[str, Any]]:
     from latebolt.evaluate import late_run, measure, read_collection
     from latebolt_export.starter import build_starter
 
-    build_starter(folder / "starter", precisions=("fp32", "int8"))
-    encoders = {p: Encoder.load(folder / "starter", p, max(DIMS)) for p in ("fp32", "int8")}
+    built = folder / "small"  # which the part before has made
+    if not built.exists():
+        build_starter(built, precisions=("fp32", "int8"))
+    encoders = {p: Encoder.load(built, p, max(DIMS)) for p in ("fp32", "int8")}
 
     def narrow(vectors: TokenVectors, dim: int) -> TokenVectors:
         values = vectors.values[:, :dim]
@@ -213,6 +218,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
     from tokenizers import Tokenizer
 
     folder.mkdir()
+    hidden = shape.hidden
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int, scale: float = 0.02) -> torch.Tensor:
@@ -222,28 +228,30 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         return {f"{name}.weight": normal(rows, width, scale=scale), f"{name}.bias": normal(rows)}
 
     def norm(name: str) -> dict[str, torch.Tensor]:
-        return {f"{name}.weight": 1 + normal(HIDDEN), f"{name}.bias": normal(HIDDEN)}
+        return {f"{name}.weight": 1 + normal(hidden), f"{name}.bias": normal(hidden)}
 
     state = {
-        "roberta.embeddings.word_embeddings.weight": normal(shape.vocabulary, HIDDEN),
-        "roberta.embeddings.token_type_embeddings.weight": normal(1, HIDDEN),
-        "linear.weight": normal(DIM, HIDDEN),
+        "roberta.embeddings.word_embeddings.weight": normal(shape.vocabulary, hidden),
+        "roberta.embeddings.token_type_embeddings.weight": normal(1, hidden),
+        "linear.weight": normal(DIM, hidden),
         **norm("roberta.emb_ln"),
-        **linear("roberta.pooler.dense", HIDDEN, HIDDEN),
+        **linear("roberta.pooler.dense", hidden, hidden),
     }
     for number in range(shape.layers):
         layer = f"roberta.encoder.layers.{number}"
-        state |= linear(f"{layer}.mixer.Wqkv", 3 * HIDDEN, HIDDEN, 0.04)
-        state |= linear(f"{layer}.mixer.out_proj", HIDDEN, HIDDEN)
-        state |= linear(f"{layer}.mlp.fc1", INNER, HIDDEN) | linear(f"{layer}.mlp.fc2", HIDDEN, INNER)
+        state |= linear(f"{layer}.mixer.Wqkv", 3 * hidden, hidden, 0.04)
+        state |= linear(f"{layer}.mixer.out_proj", hidden, hidden)
+        state |= linear(f"{layer}.mlp.fc1", shape.inner, hidden) | linear(
+            f"{layer}.mlp.fc2", hidden, shape.inner
+        )
         state |= norm(f"{layer}.norm1") | norm(f"{layer}.norm2")
     save_file(state, folder / "model.safetensors")
     config = {
         "vocab_size": shape.vocabulary,
-        "hidden_size": HIDDEN,
+        "hidden_size": hidden,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": 16,
-        "intermediate_size": INNER,
+        "intermediate_size": shape.inner,
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-5,
         "type_vocab_size": 1,

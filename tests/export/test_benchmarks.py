@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -16,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from latebolt_export import multilingual, starter
-from quick_benchmarks import BENCHMARKS, benchmark, run_quick
+from quick_benchmarks import benchmark, run_quick
 
 
 def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
@@ -37,20 +35,18 @@ def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_export_takes_a_few_times_the_memory_of_its_weights(tmp_path):
+def test_quick_export_takes_a_few_times_the_memory_of_its_weights(tmp_path):
     """Over the libraries, which alone are nearly four times as large as this model."""
     if not importlib.util.find_spec(starter.MODULE):
         pytest.skip(f"needs the weights of {starter.PACKAGE}")
-    command = [sys.executable, BENCHMARKS / "export.py", "--part", "small", "--folder", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (row,) = json.loads(done.stdout.splitlines()[-1])
+    assert "cosine_mean" in run_quick("export", "--folder", tmp_path / "parts")
+    (row,) = json.loads((tmp_path / "parts" / "small.json").read_text())
     assert 1 < row["times"] < 4, row
 
 
 # Each with a word that only a row of its own has.
 QUICK = {
     "encode": "torch fp32",
-    "export": "cosine_mean",
     "frameworks": "latebolt.adapters.ragatouille",
     "head": "nDCG@10, dim 64",
 }
