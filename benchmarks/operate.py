@@ -52,6 +52,7 @@ http {{
         location / {{
             proxy_pass http://latebolt; proxy_http_version 1.1; proxy_set_header Connection "";
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_read_timeout 65s;
+            client_max_body_size 32m;
         }}
     }}
 }}
@@ -98,7 +99,13 @@ class Proxy:
         named = {"user": user, "folder": self._folder, "port": self.port, "upstream": port}
         file.write_text(NGINX.format(**named))
         command = [self.program, "-c", str(file), "-e", str(self._folder / "error.log")]
+        before = self._workers() if begun else set()
         subprocess.run([*command, "-s", "reload"] if begun else command, check=True)
+        wait_until(lambda: not before & self._workers(), "nginx, whose old workers still ask the old server")
+
+    def _workers(self) -> set[int]:
+        first = int((self._folder / "nginx.pid").read_text())
+        return {int(each) for each in Path(f"/proc/{first}/task/{first}/children").read_text().split()}
 
     def stop(self) -> None:
         """End nginx."""

@@ -200,3 +200,25 @@ def test_an_id_that_comes_twice_is_refused_before_anything_is_committed(index: I
     with pytest.raises(InvalidInput, match=r"ids\[24\] is 'd0', and so is ids\[0\]"):
         index.long_addition(twice, "x")
     assert finish(index.long_addition([], "y")) == [] and len(index) == 0
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_it_can_be_given_up_every_few_texts_while_it_samples_too(
+    index: Index, monkeypatch: pytest.MonkeyPatch, learnt: bool
+):
+    """A sample may be all of a long addition: whoever waits, for its end or for the encoder, has a turn."""
+    if learnt:
+        monkeypatch.setattr(train, "TRAIN_TOKENS", 100)
+        index.add([" ".join(f"other{i}{k}" for k in range(8)) for i in range(40)])
+        assert index.info()["centroids"]
+    monkeypatch.setattr(long_addition, "_AHEAD_ROWS", 3)
+    seen, steps = encoded(monkeypatch), [0]
+
+    def wanted() -> None:
+        steps.append(len(seen))
+        if len(steps) > 3:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        index.long_addition(documents(200), "a").encode(wanted)
+    assert max(np.diff(steps)) == 3 and len(seen) < 10

@@ -14,6 +14,7 @@ from latebolt.errors import IndexCorrupt
 from latebolt.index.format import layout, mmap_array, proof
 from latebolt.index.ingest import train
 from latebolt.index.store import inverted_lists
+from latebolt.index.store.segment import Segment
 
 N, TOKENS, DIM = 60, 8, 64
 
@@ -165,3 +166,20 @@ def test_scores_that_are_no_numbers_name_the_file(tmp_path, rng, query, bits, va
     with pytest.raises(IndexCorrupt, match="finite") as caught:
         Index.open(tmp_path / "index").search_vectors(query, 3)
     assert caught.value.path == file
+
+
+def test_a_thread_that_is_overtaken_by_another_proves_what_it_looked_at(
+    path: Path, query: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    """The first searches of a commit may be two at once: of what one has looked at, the other may be done."""
+    index = Index.open(path)
+    [segment] = index._store.snapshot().segments
+    looks = [segment._unproved]
+    assert looks[0] is not None
+
+    def overtaken(self: Segment) -> object:
+        return looks.pop() if looks else None
+
+    monkeypatch.setattr(Segment, "_unproved", property(overtaken, lambda *_: None), raising=False)
+    assert len(segment.column("cell")) == N * TOKENS and not looks
+    assert len(index.search_vectors(query, k=3)) == 3

@@ -22,6 +22,7 @@ from latebolt.index.ingest.sources import Batch, EncodedTexts, rows_of
 from latebolt.index.ingest.train import learn_ahead
 from latebolt.index.store.store import Snapshot, Store
 from latebolt.progress import progress_bar
+from latebolt.values import TokenVectors
 
 # Of a commit: it ends with the document that reaches one of these. That is some seconds of encoding, whose
 # vectors memory holds (50 MB at 128 dimensions), and some tenths of a second with the index in hand.
@@ -29,7 +30,9 @@ COMMIT_DOCUMENTS: Final = 512
 COMMIT_CHARACTERS: Final = 400_000
 # What a single document may have beyond that is encoded while the index is held, as it has no end in memory.
 _AHEAD_CHARACTERS: Final = 4 * COMMIT_CHARACTERS
-_AHEAD_ROWS: Final = 64  # encoded between two looks at whether the addition is still wanted
+# Encoded between two looks at whether the addition is still wanted; with a shared encoder other texts have
+# their turns between them too.
+_AHEAD_ROWS: Final = 32
 # The index's setting that holds the name and the progress of its last long addition.
 _SETTING: Final = "addition"
 
@@ -88,15 +91,15 @@ class LongAddition:
         wanted()
         if self._row == len(self._rows):
             return False
+        source = _InSteps(self._source, wanted)
         with gathered():
             if self._row == 0:  # the codec is learnt of all that is to come
-                self._learnt = learn_ahead(self._codec(), self._store.snapshot(), self._units, self._source)
+                self._learnt = learn_ahead(self._codec(), self._store.snapshot(), self._units, source)
             self._end, self._documents = self._next_commit()
             characters = 0
             for start in range(self._row, self._end, _AHEAD_ROWS):
-                wanted()
                 rows = range(start, min(start + _AHEAD_ROWS, self._end))
-                self._source.ahead(rows)
+                source.ahead(rows)
                 characters += sum(self._length(row) for row in rows)
                 if characters > _AHEAD_CHARACTERS:
                     break
@@ -141,6 +144,32 @@ class LongAddition:
 
     def _length(self, row: int) -> int:
         return len(self._rows.documents[row].text or "")
+
+
+class _InSteps:
+    """A source whose texts are encoded ahead of time a few at a time.
+
+    Args:
+        wanted: called before each step.
+    """
+
+    def __init__(self, source: EncodedTexts, wanted: Callable[[], None]) -> None:
+        self._source, self._wanted = source, wanted
+
+    def ahead(self, rows: Sequence[int]) -> None:
+        """See `EncodedTexts`."""
+        for start in range(0, len(rows), _AHEAD_ROWS):
+            self._wanted()
+            self._source.ahead(rows[start : start + _AHEAD_ROWS])
+
+    def sample(self, rows: Sequence[int]) -> TokenVectors:
+        """See `VectorSource`."""
+        self.ahead(rows)
+        return self._source.sample(rows)
+
+    def vectors(self, rows: range) -> TokenVectors:
+        """See `VectorSource`."""
+        return self._source.vectors(rows)
 
 
 def progress_of(snapshot: Snapshot, name: str) -> Progress:

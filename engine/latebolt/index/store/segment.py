@@ -148,9 +148,10 @@ class Segment:
             IndexCorrupt: a token has a centroid that its codec does not have.
         """
         file = f"{name}.npy"
-        if self._unproved is not None and file == layout.CELLS:
+        unproved = self._unproved  # looked at once: another thread may be done with it
+        if unproved is not None and file == layout.CELLS:
             assert self._n_centroids is not None
-            prove_cells(self.folder / file, self._unproved, self._n_centroids)
+            prove_cells(self.folder / file, unproved, self._n_centroids)
             self._unproved = None
         return self._arrays[file]
 
