@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -332,3 +333,9 @@ def test_only_the_command_line_prints():
         if "cli" not in path.parts:
             for node in ast.walk(ast.parse(path.read_text())):
                 assert not (isinstance(node, ast.Name) and node.id == "print"), path
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports a file by its name alone: of two in one suite it leaves one out, with an error."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, n in names.items() if n > 1] == []

@@ -319,7 +319,6 @@ def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path, capfd):
     for arguments, message in (
         ((str(tmp_path / "c.parquet"), vectors), "no column 'text'; it has body, key"),
         ((str(tmp_path / "bad.jsonl"), vectors), """bad.jsonl, the line '{"text": "b"}': has no "id"."""),
-        ((str(tmp_path / "nothing"), vectors), "there is no such file"),
         ((str(tmp_path / "lines"), str(tmp_path / "c.parquet"), vectors), "two folders"),
         (("--index", str(index), "--dim", "64", str(tmp_path / "lines"), parts), "dim: is decided by"),
         (("--id-column", "key", str(tmp_path / "lines"), parts), "--id-column is for Parquet"),
@@ -327,6 +326,8 @@ def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path, capfd):
         assert command_line(["encode", *ray_options, *arguments]) == 2
         told = capfd.readouterr().err
         assert message in last_line(told) and "Traceback" not in told
+    assert command_line(["encode", *ray_options, str(tmp_path / "nothing"), vectors]) == 1
+    assert "there is no such file" in last_line(capfd.readouterr().err)
 
 
 def test_the_command_line_without_a_cluster(tmp_path):

@@ -27,7 +27,7 @@ def test_the_folder_is_complete_and_small():
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     names = {path.relative_to(SHIPPED).as_posix() for path in files}
     assert names == {
-        "latebolt.json", "tokenizer.json", "onnx/model_int8.onnx", "LICENSE", "README.md",
+        "latebolt.json", "confidence.json", "tokenizer.json", "onnx/model_int8.onnx", "LICENSE", "README.md",
         "report.json", "REPORT.md",
     }  # fmt: skip
     assert sum(path.stat().st_size for path in files) < 64_000_000
