@@ -4,9 +4,10 @@ TEST_ARGS ?=
 INTO = $(PYTHON) tests/environments.py
 # Hundreds of tests start a process; each would compile anew what it imports of the libraries.
 unexport PYTHONDONTWRITEBYTECODE
-# Files of tests run beside each other, one a core: every test has folders, ports and processes of its own.
-# tests/conftest.py says which begin first.
-BESIDE ?= -n auto --dist loadfile --no-loadscope-reorder
+# Files of tests run beside each other, one more than there are cores, since many wait for servers and clusters: every
+# test has folders, ports and processes of its own. tests/conftest.py says which begin first.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+BESIDE ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint clean
 

@@ -68,9 +68,10 @@ def test_misuse_says_what_is_wrong(make, tmp_path, run, options, expected):
 
 
 def test_what_is_not_there_is_told_before_any_work(make, tmp_path, run):
+    checkpoint = make("stanford")
     for arguments, said in (
-        ((make("stanford"), tmp_path / "out", "--collection", "nowhere"), "nowhere: there is no such folder"),
-        ((make("stanford"), tmp_path / "out", "--calibrate", "nowhere"), "nowhere: there is no such folder"),
+        ((checkpoint, tmp_path / "out", "--collection", "nowhere"), "nowhere: there is no such folder"),
+        ((checkpoint, tmp_path / "out", "--calibrate", "nowhere"), "nowhere: there is no such folder"),
         ((tmp_path / "nowhere", tmp_path / "out"), "nowhere: there is no such checkpoint folder"),
     ):
         _, err = run(*arguments, code=1)
