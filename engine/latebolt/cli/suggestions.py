@@ -110,10 +110,15 @@ def of_option(error: click.NoSuchOption, words: Sequence[str], commands: Collect
             return error
         said = f"No such option {option!r} of latebolt itself. Options of {command} stand behind it."
         return click.UsageError(said, context)
+    there = _options(context.command)
     ours = _OPTIONS_ELSEWHERE.get(option)
-    if ours not in _options(context.command):
+    # The beginning of an option's name means it, however near the letters of another are.
+    begun = sorted(name for name in there if len(option) > len("--x") and name.startswith(option))
+    meant = [ours] if ours in there else begun
+    if not meant:
         return error
-    return click.UsageError(f"No such option {option!r}. Did you mean {ours!r}?", context)
+    named = " or ".join(repr(name) for name in meant)
+    return click.UsageError(f"No such option {option!r}. Did you mean {named}?", context)
 
 
 def _options(command: click.Command | None) -> set[str]:

@@ -160,6 +160,8 @@ def said(capsys: pytest.CaptureFixture[str], command: str) -> tuple[int, str]:
         ("my.index", "Did you mean latebolt info my.index?"),
         ("--json info my.index", "option '--json' of latebolt itself. Options of info stand behind it."),
         ("search my.index q --top-k 3", "No such option '--top-k'. Did you mean '-k'?"),
+        ("cost --documents 9 --tokens 5", "No such option '--tokens'. Did you mean '--tokens-per-document'?"),
+        ("index i f --passage 9", "Did you mean '--passage-overlap' or '--passage-tokens'?"),
         ("search my.index q --filter a=1", "Did you mean '--where'?"),
         ("drop my.index -f", "Did you mean '--yes'?"),
         ("list --top-k 3", "No such option '--top-k'."),

@@ -21,8 +21,8 @@ LEAST_LEVEL: Final = 32
 # the level.
 FIRST_ROUND: Final = 256
 PER_HIT: Final = 4
-# Up to so many query tokens, whose best documents stand far behind by centroids, the first round is twice it
-# and nearly always needed.
+# For up to so many query tokens, whose best documents stand far behind by centroids, the first round is twice
+# as large: the second half is nearly always needed.
 FEW_TOKENS: Final = 16
 # From so many query tokens on, the later half of the first round may already show that the best stay.
 MANY: Final = 8
