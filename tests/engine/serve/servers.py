@@ -107,6 +107,12 @@ class Lines:
         return [line for line in lines if line["event"] == event]
 
 
+def cpu_seconds(running: subprocess.Popen[str]) -> float:
+    """Seconds of processors that a process has used so far: other work of the machine is not in it, as it is in a
+    wait."""
+    return time.clock_gettime(~running.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
+
+
 def is_ready(client: httpx.Client) -> bool:
     """Whether /ready says so."""
     try:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import Running, process, serving, wait_until
+from servers import Running, cpu_seconds, process, serving, wait_until
 
 from latebolt.checks import clean_text
 from latebolt.serve.held_bodies import FREE, Budget, Full, Lease
@@ -296,17 +296,18 @@ def test_health_is_answered_beside_a_large_body(tmp_path: Path):
     body, answers = json.dumps({"documents": documents}).encode(), []
     assert len(body) > 28_000_000
     with (
-        process(tmp_path) as (_, client),
+        process(tmp_path) as (server, client),
         httpx.Client(base_url=client.base_url, timeout=client.timeout) as other,
     ):
         send = threading.Thread(
             target=lambda: answers.append(post(client, body, "/v1/indexes/none/documents"))
         )
         send.start()
-        waits = []
+        work = []
         while send.is_alive():
-            start = time.perf_counter()
+            start = cpu_seconds(server)
             assert other.get("/health").status_code == 200
-            waits.append(time.perf_counter() - start)
+            work.append(cpu_seconds(server) - start)
         assert answers[0].status_code == 404
-    assert max(waits) < 0.3  # under 0.05 where nothing else runs, which a test cannot ask for
+    # By the server's own work between a question and its answer: how long that takes is the machine's affair.
+    assert max(work) < 0.1
