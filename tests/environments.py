@@ -1,6 +1,7 @@
 """Makes an environment and installs into it, by uv: seconds, where pip takes minutes.
 
     python tests/environments.py .venv -e '.[cpu]'
+    python tests/environments.py --python python3.13 .venv-3.13 -e '.[cpu]'    # of another interpreter
 
 uv does not read pip's configuration, and a company's mirror, a folder of wheels or a cap on versions may
 stand only there: what it says is handed over. Where it says what uv is not told here, or uv is not to be had
@@ -86,17 +87,17 @@ def for_uv(settings: Mapping[str, str]) -> Settings:
     return Settings(options, variables, sorted(settings.keys() - known))
 
 
-def install(folder: Path, arguments: Sequence[str]) -> None:
-    """Installs into the environment at a folder, which is made if there is none."""
+def install(folder: Path, arguments: Sequence[str], python: str = sys.executable) -> None:
+    """Installs into the environment at a folder, which is made with `python` if there is none."""
     try:
-        _with_uv(folder, arguments)
+        _with_uv(folder, arguments, python)
     except (OSError, ValueError, subprocess.CalledProcessError) as problem:
         sys.stderr.write(f"{folder}: pip installs, which takes longer: {problem}\n")
-        _run(sys.executable, "-m", "venv", folder)
+        _run(python, "-m", "venv", folder)
         _run(folder / "bin/python", *PIP, "install", *QUIET, *arguments)
 
 
-def _with_uv(folder: Path, arguments: Sequence[str]) -> None:
+def _with_uv(folder: Path, arguments: Sequence[str], python: str) -> None:
     uv = UV / "bin/uv"
     if not uv.exists():
         _run(sys.executable, "-m", "venv", UV)
@@ -107,7 +108,7 @@ def _with_uv(folder: Path, arguments: Sequence[str]) -> None:
         raise ValueError(f"pip's configuration has {', '.join(settings.unknown)}")
     environment = {**settings.variables, **os.environ}
     if not (folder / "bin/python").exists():
-        _run(uv, "venv", "--quiet", "--python", sys.executable, folder, environment=environment)
+        _run(uv, "venv", "--quiet", "--python", python, folder, environment=environment)
     into = ("pip", "install", "--quiet", "--python", folder / "bin/python")
     # pip itself is for who installs more by hand.
     _run(uv, *into, *AS_PIP, *OWN_FILES, *settings.options, "pip", *arguments, environment=environment)
@@ -118,4 +119,7 @@ def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> 
 
 
 if __name__ == "__main__":
-    install(Path(sys.argv[1]), sys.argv[2:])
+    given = sys.argv[1:]
+    chosen = {"python": given[1]} if given[0] == "--python" else {}
+    folder, *arguments = given[2:] if chosen else given
+    install(Path(folder), arguments, **chosen)

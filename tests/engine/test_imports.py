@@ -21,6 +21,7 @@ COMMANDS = [
     "rerank",
     "encode",
     "adopt",
+    "bundle",
     "info",
     "check",
     "compact",

@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         "threads",
         "errors",
     },
+    "bundle": {"confidence", "contract", "drafts", "encoder", "formats", "progress", "errors"},
     "sync": {"checks", "corpus", "drafts", "errors", "index"},
     "evaluate": {
         "hits",
@@ -116,6 +117,7 @@ ALLOWED: dict[str, set[str]] = {
     "agents": {"aio", "checks", "encoder", "hits", "index", "serve", "errors"},
     "cli": {
         "agents",
+        "bundle",
         "hits",
         "client",
         "sync",

@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"latebolt": ROOT / "engine" / "latebolt", "latebolt_export": ROOT / "export" / "latebolt_export"}
 # Code, markers of types, and data; notes for developers stay in the repository.
-CODE, DATA = {".py", ".typed", ".html", ".css", ".js", ".svg"}, {".onnx", ".json", ".safetensors", ".npy"}
+CODE, DATA = (
+    {".py", ".typed", ".html", ".css", ".js", ".svg", ".sh"},
+    {".onnx", ".json", ".safetensors", ".npy"},
+)
 TEXTS = {".md", ".txt"}
 MOST_BYTES = 95_000_000
 

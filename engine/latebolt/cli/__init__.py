@@ -24,6 +24,7 @@ from latebolt.errors import InvalidInput, LateboltError
 _COMMANDS = {
     "demo": "demo",
     "export": "export",
+    "bundle": "bundle",
     "index": "index",
     "watch": "watch",
     "search": "search",

@@ -33,6 +33,8 @@ _ELSEWHERE: Final = {
     "set": "update",
     "dump": "export-docs",
     "convert": "export",
+    "pack": "bundle",
+    "package": "bundle",
     "server": "serve",
     "start": "serve",
     "agents": "mcp",

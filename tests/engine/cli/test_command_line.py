@@ -277,6 +277,7 @@ def test_shells_are_told_how_to_complete(shell: str, sign: str):
 # A thing that each command is asked for and that is not there: an index, a model, a file, a folder.
 MISSING = {
     "export": ["export ./gone out"],
+    "bundle": ["bundle out.tar --model ./gone", "bundle out.tar --wheel gone.whl"],
     "index": ["index new gone", "index new gone.txt", "index new a.txt --model ./gone"],
     "watch": ["watch new gone"],
     "search": ["search gone query"],

@@ -108,8 +108,8 @@ class Lines:
 
 
 def cpu_seconds(running: subprocess.Popen[str]) -> float:
-    """Seconds of processors that a process has used so far: other work of the machine is not in it, as it is in a
-    wait."""
+    """Seconds of processors that a process has used so far: other work of the machine is not in it, as it is
+    in a wait."""
     return time.clock_gettime(~running.pid << 3 | 2)  # what clock_getcpuclockid(3) gives
 
 
