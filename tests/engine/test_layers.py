@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "cpus": set(),
     "threads": {"cpus"},
     "corpus": {"checks", "errors"},
-    "kernels": {"arrays", "caches", "errors", "threads"},
+    "kernels": {"arrays", "caches", "cpus", "drafts", "errors", "progress", "threads"},
     "codec": {"arrays", "kernels", "errors"},
     "scoring": {"arrays", "checks", "confidence", "hits", "kernels", "values", "errors"},
     "alignment": {"arrays", "hits", "scoring"},
@@ -146,15 +146,22 @@ ALLOWED: dict[str, set[str]] = {
 ROOMS: dict[str, dict[str, set[str]]] = {
     "latebolt.kernels": {
         "shapes": set(),
-        "isa": set(),
+        "targets": set(),
         "reference": {"shapes"},
-        "vector": {"isa", "shapes"},
-        "programs": {"vector", "isa", "shapes"},
-        "native": {"isa", "shapes"},  # and `programs` by name, in a process that has to compile
-        "maxsim": {"native", "isa", "shapes"},
-        "centroids": {"maxsim", "native", "shapes"},
+        "names": {"shapes"},
+        "vector": {"targets", "shapes"},
+        "programs": {"vector", "targets", "shapes"},
+        "compiler": {"targets"},  # and `programs` by name, in a process that has to compile
+        "compiled": {"compiler"},
+        "ahead": {"compiler", "names", "targets", "shapes"},
+        "host": {"ahead", "compiler", "targets"},
+        "isa": {"host"},
+        "native": {"ahead", "compiled", "isa", "shapes"},
+        "maxsim": {"native", "isa", "names", "targets", "shapes"},
+        "centroids": {"maxsim", "native", "names", "shapes"},
         "lists": {"maxsim", "native", "shapes"},
         "residual": {"maxsim", "native", "shapes"},
+        "build": {"ahead", "targets"},
     },
     "latebolt.corpus": {
         "open": set(),

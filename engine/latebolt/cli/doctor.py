@@ -21,7 +21,7 @@ from latebolt.cli.terminal import print_json, say, styled
 def doctor_command(warm: bool, model: str, as_json: bool) -> int:
     """Print machine, instruction set, kernels, ONNX Runtime, threads, model and caches.
 
-    Exit code 1 where the model cannot be used.
+    Exit code 1 where the kernels or the model cannot be used.
 
     \b
     latebolt doctor
@@ -35,50 +35,28 @@ def doctor_command(warm: bool, model: str, as_json: bool) -> int:
             say(styled(section, bold=True))
             for name, value in values.items():
                 say(f"  {name:<22}{value}")
-    return 1 if "problem" in report["model"] else 0
+    return 1 if "problem" in {**report["kernels"], **report["model"]} else 0
 
 
 def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     """Sections of name -> value. A part that fails says why instead of stopping the rest."""
-    import llvmlite.binding as llvm
-
-    from latebolt import __version__, caches
+    from latebolt import __version__
     from latebolt.cpus import available_cpus
-    from latebolt.kernels import isa, native
-    from latebolt.kernels.maxsim import residual_kernels
+    from latebolt.errors import LateboltError
 
-    cached = native.cache_folder() / native.cache_key(isa.active())
     report: dict[str, dict[str, Any]] = {
         "machine": {
             "latebolt": __version__,
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
-            "cpu (LLVM)": llvm.get_host_cpu_name(),
             "cpus of this process": available_cpus(),
         },
-        "kernels": {
-            "instruction set": isa.active() + (" (forced)" if os.environ.get("LATEBOLT_ISA") else ""),
-            "available": ", ".join(isa.available()),
-            "cache": str(cached),
-        },
+        "kernels": {},
     }
-    names = ["maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists"]
-    names += [f"score_table:{dim}{short}" for dim in (128, 96, 64) for short in ("", "x1")]
-    shapes = [(dim, bits) for dim in (128, 96, 64) for bits in (1, 2, 4)]
-    names += [name for dim, bits in shapes for name in residual_kernels(dim, bits)]
-    names += [f"encode_residual:{dim}x{bits}" for dim, bits in shapes]
-    names += [f"{name}:{dim}" for name in ("maxsim_bytes", "nearest_centroid") for dim in (128, 96, 64)]
-    names += ["maxsim_centroids:16", "maxsim_centroids:32"]
-    if warm:
-        for name in names:
-            start = time.perf_counter()
-            _, was_cached = native.object_code(name, isa.active())
-            took = f"{1e3 * (time.perf_counter() - start):.0f} ms"
-            report["kernels"][name] = f"{'from the cache' if was_cached else 'compiled'} in {took}"
-    else:
-        for name in names:
-            is_there = caches.read(cached / native.file_name(name)) is not None
-            report["kernels"][name] = "compiled" if is_there else "not compiled yet (--warm)"
+    try:
+        _kernels(report["kernels"], warm)
+    except LateboltError as error:
+        report["kernels"]["problem"] = str(error)
     report["onnxruntime"] = _onnxruntime()
     report["model"] = _model(model)
     report["process"] = {
@@ -87,6 +65,37 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
         "peak memory": f"{resident_mb():.0f} MB",
     }
     return report
+
+
+def _kernels(section: dict[str, Any], warm: bool) -> None:
+    from latebolt import caches
+    from latebolt.kernels import compiled, isa, names, native, targets
+    from latebolt.kernels.ahead import loaded
+
+    active, library = isa.active(), loaded.library()
+    section["instruction set"] = active + (" (forced)" if os.environ.get("LATEBOLT_ISA") else "")
+    section["available"] = ", ".join(isa.available())
+    section["in use"] = native.describe()
+    needed = names.kernels_of((128, 96, 64), targets.WIDTH[active], most_query_tokens=32)
+    if library is not None:
+        section["library"] = f"{library.path}, {library.about.size / 1e6:.1f} MB"
+        section["widths"] = ", ".join(map(str, library.about.dims))
+        carried = [name for name in needed if library.kernel(name, active) is not None]
+        section |= dict.fromkeys(carried, "in the library")
+        needed = [name for name in needed if name not in carried]
+    if not needed:
+        return
+    cached = compiled.cache_folder() / compiled.cache_key(active)
+    section["cache"] = str(cached)
+    for name in needed:
+        if warm:
+            start = time.perf_counter()
+            _, was_cached = compiled.object_code(name, active)
+            took = f"{1e3 * (time.perf_counter() - start):.0f} ms"
+            section[name] = f"{'from the cache' if was_cached else 'compiled'} in {took}"
+        else:
+            is_there = caches.read(cached / compiled.file_name(name, active)) is not None
+            section[name] = "compiled" if is_there else "not compiled yet (--warm)"
 
 
 def _onnxruntime() -> dict[str, Any]:

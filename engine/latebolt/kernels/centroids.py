@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
-from latebolt.kernels import native
+from latebolt.kernels import names, native
 from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, byte_lanes, lanes, run_rows
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, LEVEL_MOST, LEVEL_ZERO
 
@@ -87,8 +87,7 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 class CentroidScores(NamedTuple):
     """Query . centroid as bytes: dot = low + step * byte.
 
-    table uint8 [n_centroids, 16, or n_query rounded up to 32]; padded columns are 0. What a pass over tokens
-    costs is reading rows: those of 16 bytes take two thirds of the time of 32.
+    table uint8 [n_centroids, columns], see `names.centroid_columns`; padded columns are 0.
     """
 
     table: npt.NDArray[np.uint8]
@@ -113,7 +112,7 @@ def centroid_scores(
     step = max(high - low, 1e-9) / 255
     dots = np.ascontiguousarray(dots, np.float32)
     n_padded = dots.shape[1]
-    table = np.zeros((len(dots), 16 if n_padded <= 16 else -(-n_padded // 32) * 32), np.uint8)
+    table = np.zeros((len(dots), names.centroid_columns(n_padded)), np.uint8)
     scales = np.zeros(n_padded, np.float32)
     scales[:n_query] = 1 / step
     least = np.array([low - step / 2], np.float32)  # rounds, as bytes are cut off

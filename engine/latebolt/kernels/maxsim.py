@@ -15,13 +15,13 @@ import numpy.typing as npt
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.errors import InvalidInput
-from latebolt.kernels import isa, native
+from latebolt.kernels import isa, names, native
 from latebolt.kernels.shapes import CODE_TILE, LEVEL_ZERO, MAX_QUERY_TOKENS, TILE, VECTORS, code_tile
+from latebolt.kernels.targets import WIDTH
 
 _FLOAT_PRODUCTS_A_NS, BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
 _NS_A_CODE = 6  # of reading and unpacking a token's codes
 _BYTES_A_NS = 12  # that a thread reads of what is in no cache of its own
-FEW = 4  # query tokens that share a vector at least
 
 
 class ResidualArrays(NamedTuple):
@@ -62,18 +62,12 @@ def query_lanes(query: npt.ArrayLike, dim: int) -> tuple[Float32, int]:
 
 def lanes(vectors: int = VECTORS) -> int:
     """Query tokens a block of so many vectors holds."""
-    return isa.WIDTH[isa.active()] * vectors
+    return WIDTH[isa.active()] * vectors
 
 
 def _vectors(n_padded: int) -> int:
     """Vectors that a block of a padded query has: one where all of it fits in one."""
     return 1 if n_padded == lanes(1) else VECTORS
-
-
-def _shaped(name: str, n_padded: int) -> str:
-    """The kernel of that name for a padded query."""
-    separator = "x" if ":" in name else ":"
-    return f"{name}{separator}1" if _vectors(n_padded) == 1 else name
 
 
 def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple[Float32, int]:
@@ -93,32 +87,6 @@ def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple
     padded = np.zeros((-(-len(matrix) // block) * block, dim), np.float32)
     padded[: len(matrix)] = matrix
     return padded, len(matrix)
-
-
-def _parts(n_query: int, dim: int) -> int:
-    """How many lanes a token of a short query gets, each with a share of the dimensions: 4, 2 or 1.
-
-    Fewer query tokens than 4 a vector save nothing more: what is left is unpacking the document's codes.
-    """
-    if not n_query:
-        return 1  # no vector at all
-    width = lanes(1)
-    for parts in (4, 2):
-        if max(n_query, FEW) <= width // parts and dim % (4 * parts) == 0:
-            return parts
-    return 1
-
-
-def _residual_kernel(dim: int, bits: int, n_padded: int, parts: int) -> str:
-    """The kernel's name for a padded query whose tokens have so many lanes."""
-    name = _shaped(f"maxsim_residual:{dim}x{bits}", n_padded)
-    return name if parts == 1 else f"{name}x{parts}"
-
-
-def residual_kernels(dim: int, bits: int) -> list[str]:
-    """Names of the kernels that queries of any length ask for on this machine."""
-    short = {_residual_kernel(dim, bits, lanes(1), _parts(n, dim)) for n in range(1, lanes(1) + 1)}
-    return [_residual_kernel(dim, bits, lanes(), 1), *sorted(short)]
 
 
 class QuantisedQuery(NamedTuple):
@@ -287,7 +255,7 @@ def residual_query(
     """
     padded, n_query = _padded_query(query, centroids.shape[1], narrow=True)
     table = score_table(padded, centroids, n_threads)
-    parts = _parts(n_query, centroids.shape[1])
+    parts = names.residual_parts(n_query, centroids.shape[1], lanes(1))
     return ResidualQuery(quantise_query(padded * spread, parts), table, n_query)
 
 
@@ -299,7 +267,7 @@ def score_table(padded: Float32, rows: Float32, n_threads: int | None = None) ->
     blocks = padded.reshape(-1, lanes(_vectors(len(padded))), padded.shape[1])
     query = np.ascontiguousarray(blocks.transpose(0, 2, 1))
     out = np.empty((len(rows), len(padded)), np.float32)
-    kernel = native.kernel(_shaped(f"score_table:{rows.shape[1]}", len(padded)))
+    kernel = native.kernel(names.score_table(rows.shape[1], _vectors(len(padded))))
 
     def work(first: int, last: int) -> None:
         kernel(address(query), len(blocks), address(rows), address(out), first, last)
@@ -337,8 +305,9 @@ def maxsim_residual(
         address(store.codes), address(store.cells), int(store.cells.dtype == np.uint32), address(store.norms),
         address(store.factors), address(store.levels),
     )  # fmt: skip
-    n_tile = code_tile(_vectors(table.shape[1]))
+    vectors = _vectors(table.shape[1])
+    n_tile = code_tile(vectors)
     scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
-    kernel = native.kernel(_residual_kernel(dim, bits, table.shape[1], parts))
+    kernel = native.kernel(names.residual_kernel(dim, bits, vectors, parts))
     cost = _NS_A_CODE + table.shape[1] // parts * dim / BYTE_PRODUCTS_A_NS
     return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)

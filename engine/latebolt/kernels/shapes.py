@@ -1,7 +1,7 @@
 """What compiled kernels and their callers have to agree on: arguments, blocks, tiles and sizes of tables.
 
 Without numba, which a warm start must not import. Most of it is compiled into kernels, so any change of this
-file makes another cache of machine code (`native.cache_key`).
+file makes another cache of machine code (`compiled.cache_key`) and every library built ahead outdated.
 """
 
 from __future__ import annotations

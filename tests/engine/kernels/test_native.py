@@ -16,49 +16,50 @@ from pathlib import Path
 import pytest
 
 from latebolt.errors import InvalidInput
-from latebolt.kernels import isa, native
+from latebolt.kernels import compiled, compiler, isa, native
 from latebolt.kernels.shapes import N_ARGUMENTS
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path))
+    monkeypatch.setenv("LATEBOLT_KERNELS", "jit")
     return tmp_path
 
 
 def test_compiled_once_then_read(cache):
-    first, was_cached = native.object_code("maxsim_float32", isa.active())
+    first, was_cached = compiled.object_code("maxsim_float32", isa.active())
     assert not was_cached
-    second, was_cached = native.object_code("maxsim_float32", isa.active())
+    second, was_cached = compiled.object_code("maxsim_float32", isa.active())
     assert was_cached and second == first
 
 
 def test_damaged_machine_code_is_never_loaded(cache):
-    native.object_code("maxsim_float32", isa.active())
+    compiled.object_code("maxsim_float32", isa.active())
     [path] = cache.rglob("*.o")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    _, was_cached = native.object_code("maxsim_float32", isa.active())
+    _, was_cached = compiled.object_code("maxsim_float32", isa.active())
     assert not was_cached
-    _, was_cached = native.object_code("maxsim_float32", isa.active())
+    _, was_cached = compiled.object_code("maxsim_float32", isa.active())
     assert was_cached
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file"))
-    code, was_cached = native.object_code("maxsim_float32", isa.active())
+    code, was_cached = compiled.object_code("maxsim_float32", isa.active())
     assert code and not was_cached
 
 
 def test_that_it_cannot_be_written_is_told_once(tmp_path, monkeypatch, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LATEBOLT_CACHE", str(tmp_path / "file" / "cache"))
-    monkeypatch.setattr(native, "compile_object", lambda *_: b"code")
+    monkeypatch.setattr(compiler, "compile_object", lambda *_: b"code")
     with caplog.at_level("INFO", "latebolt"):
         for name in sorted(N_ARGUMENTS):
-            native.object_code(name, isa.active())
+            compiled.object_code(name, isa.active())
     [told] = caplog.messages
     assert str(tmp_path) in told and "LATEBOLT_CACHE" in told and len(N_ARGUMENTS) > 4
 
@@ -68,14 +69,14 @@ def test_machine_code_that_others_could_have_written_is_never_loaded(cache, plac
     if not hasattr(os, "geteuid"):
         pytest.skip("no owners of files on this system")
     name, planted = "byte_table", b"other machine code"
-    native.object_code(name, isa.active())
+    compiled.object_code(name, isa.active())
     [path] = cache.rglob("*.o")
-    path.write_bytes(hashlib.blake2b(planted, digest_size=native._DIGEST).digest() + planted)
-    assert native.object_code(name, isa.active()) == (planted, True)  # no checksum protects from intent
+    path.write_bytes(hashlib.blake2b(planted, digest_size=compiled._DIGEST).digest() + planted)
+    assert compiled.object_code(name, isa.active()) == (planted, True)  # no checksum protects from intent
     {".o": path, "key": path.parent, "kernels": path.parent.parent, "root": cache}[place].chmod(0o777)
-    code, was_cached = native.object_code(name, isa.active())
+    code, was_cached = compiled.object_code(name, isa.active())
     assert code != planted and not was_cached
-    assert native.object_code(name, isa.active()) == (code, True)
+    assert compiled.object_code(name, isa.active()) == (code, True)
 
 
 @pytest.fixture
@@ -83,14 +84,14 @@ def slow_compile(cache, monkeypatch):
     """Compiling takes half a second in a thread that holds the lock; gives that thread."""
     begun = threading.Event()
     native.kernel("byte_table")
-    real = native.compile_object
+    real = compiler.compile_object
 
     def compile_object(name, isa_name):
         begun.set()
         time.sleep(0.5)
         return real(name, isa_name)
 
-    monkeypatch.setattr(native, "compile_object", compile_object)
+    monkeypatch.setattr(compiler, "compile_object", compile_object)
     monkeypatch.setattr(native, "_loaded", dict(native._loaded))
     native._loaded.pop(("fill_lists", isa.active()), None)
     thread = threading.Thread(target=native.kernel, args=("fill_lists",))
@@ -118,33 +119,33 @@ def test_a_child_forked_during_a_compile_loads_and_compiles(slow_compile, in_chi
 def test_the_cache_knows_every_module_that_kernels_are_made_from():
     """One left out could change, and old machine code would go on running."""
     script = (
-        "import sys, latebolt.kernels.native, latebolt.kernels.programs.build\n"
+        "import sys, latebolt.kernels.compiler, latebolt.kernels.programs.build\n"
         "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('latebolt.kernels.')))"
     )
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     used = set(map(Path, made.stdout.split()))
-    assert len(used) > 10 and used == set(native.sources())
+    assert len(used) > 10 and used == set(compiler.sources())
 
 
 def test_a_changed_source_makes_another_cache(tmp_path, monkeypatch):
     copies = [
-        Path(shutil.copy(path, tmp_path / f"{i}{path.name}")) for i, path in enumerate(native.sources())
+        Path(shutil.copy(path, tmp_path / f"{i}{path.name}")) for i, path in enumerate(compiler.sources())
     ]
-    monkeypatch.setattr(native, "sources", lambda: copies)
-    keys = {native.cache_key.__wrapped__("avx2")}
+    monkeypatch.setattr(compiler, "sources", lambda: copies)
+    keys = {compiled.cache_key.__wrapped__("avx2")}
     for path in copies:
         path.write_text(path.read_text() + "# changed")
-        keys.add(native.cache_key.__wrapped__("avx2"))
+        keys.add(compiled.cache_key.__wrapped__("avx2"))
     assert len(keys) == len(copies) + 1
 
 
 def test_each_instruction_set_has_a_cache_of_its_own():
-    assert len({native.cache_key(name) for name in isa.NEEDS}) == len(isa.NEEDS)
+    assert len({compiled.cache_key(name) for name in isa.NEEDS}) == len(isa.NEEDS)
 
 
 @pytest.mark.parametrize("name", ["maxsim_float32", "maxsim_float16"])
 def test_arm_code_of_float_kernels_can_be_made_here(name):
-    assert "fmla" in native.assembly(name, "neon_dot")
+    assert "fmla" in compiler.assembly(name, "neon_dot")
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,14 @@ def test_arm_code_of_float_kernels_can_be_made_here(name):
 def test_residual_code_uses_the_byte_dot_product(isa_name, instruction):
     if isa_name != "neon_dot" and isa_name not in isa.available():
         pytest.skip(f"no {isa_name} on this machine")
-    text = native.assembly("maxsim_residual:128x2", isa_name)
+    text = compiler.assembly("maxsim_residual:128x2", isa_name)
     assert text.count(instruction) >= 8  # 4 document tokens x 2 registers of query tokens
     assert ("tbl" if isa_name == "neon_dot" else "pshufb") in text
 
 
 @pytest.mark.skipif("avx512_vnni" not in isa.available(), reason="no AVX-512 on this machine")
 def test_the_tile_keeps_its_sums_in_512_bit_registers():
-    text = native.assembly("maxsim_float32", "avx512_vnni")
+    text = compiler.assembly("maxsim_float32", "avx512_vnni")
     assert text.count("vfmadd231ps") >= 12 and "zmm" in text
 
 
@@ -175,7 +176,7 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch):
 
 
 def test_numba_is_known_by_the_name_of_its_metadata(tmp_path, monkeypatch):
-    assert native._numba_version() == metadata.version("numba")
+    assert compiled._numba_version() == metadata.version("numba")
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -184,4 +185,4 @@ def test_numba_is_known_by_the_name_of_its_metadata(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 9.9.9\n")
         # Two of them, as an upgrade that was interrupted leaves them: then what is in there decides.
-        assert native._numba_version() == (version or "9.9.9")
+        assert compiled._numba_version() == (version or "9.9.9")

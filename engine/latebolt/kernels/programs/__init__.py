@@ -1,4 +1,4 @@
-"""The kernels themselves, written for numba over addresses; compiled by `native.py`.
+"""The kernels themselves, written for numba over addresses; compiled by `compiler.py`.
 
 What a kernel must compute is defined in `reference.py`; its docstring names its arguments in their order, the
 range first..last-1 that one call works on at the end. Where it says no more, that is a range of documents,

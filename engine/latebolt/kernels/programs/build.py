@@ -1,6 +1,6 @@
 """Finds the program of a kernel's name and makes it for an instruction set and a shape.
 
-The only module of this package that `native` asks.
+The only module of this package that `compiler` asks.
 """
 
 from __future__ import annotations

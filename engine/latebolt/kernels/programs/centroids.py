@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latebolt.kernels.isa import WIDTH
 from latebolt.kernels.programs.parts import load_cell, load_f32, load_i64, load_u8, load_u32, store_i64
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, CODE_TILE, TILE, VECTORS
+from latebolt.kernels.targets import WIDTH
 from latebolt.kernels.vector.byte_tiles import argmax_parts
 from latebolt.kernels.vector.conversions import to_bytes
 from latebolt.kernels.vector.float_tiles import products_f32

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from latebolt.kernels.isa import WIDTH
 from latebolt.kernels.programs.parts import inline, load_f32, load_i64, store_i64, sum_lanes_of
 from latebolt.kernels.shapes import CODE_TILE, TILE, VECTORS
+from latebolt.kernels.targets import WIDTH
 from latebolt.kernels.vector.byte_tiles import tile_u8
 from latebolt.kernels.vector.conversions import widen_f16
 from latebolt.kernels.vector.float_tiles import tile_f32

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latebolt.kernels.isa import WIDTH
 from latebolt.kernels.programs.parts import load_cell, load_f32, load_i64, load_u8, store_i64, sum_lanes_of
 from latebolt.kernels.shapes import VECTORS, code_tile
+from latebolt.kernels.targets import WIDTH
 from latebolt.kernels.vector.byte_tiles import tile_u8
 from latebolt.kernels.vector.instructions import LINE
 from latebolt.kernels.vector.memory import fetch, fill_f32, store_f32

@@ -10,7 +10,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from latebolt.kernels import isa as isas
+from latebolt.kernels import targets
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
@@ -39,10 +39,10 @@ def declare(builder: ir.IRBuilder, name: str, result: Any, arguments: list[Any])
     """The LLVM intrinsic of that name, declared once a module.
 
     numba makes machine code for this CPU before we get to see the IR. Another CPU's intrinsic would end the
-    process there, so it goes in as a stand-in that is renamed afterwards (`native.compile_ir`).
+    process there, so it goes in as a stand-in that is renamed afterwards (`compiler.compile_ir`).
     """
-    if name.startswith("llvm.aarch64") and not isas.host_is_arm():
-        name = isas.STAND_IN + name
+    if name.startswith("llvm.aarch64") and not targets.host_is_arm():
+        name = targets.STAND_IN + name
         llvm.add_symbol(name, 1)  # never called; only has to be found
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)

@@ -1,0 +1,94 @@
+"""What the CPU of this machine can do and its system allows, in LLVM's words.
+
+The library of compiled kernels reads the CPU's registers where there is one; else LLVM is asked, which is
+there to compile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+from latebolt.errors import RuntimeUnavailable
+from latebolt.kernels import compiler, targets
+from latebolt.kernels.ahead import loaded
+from latebolt.kernels.ahead.registers import Leaf, Registers
+
+# AT_HWCAP of Linux on ARM (asm/hwcap.h): bits of what it has.
+_AT_HWCAP = 16
+_ARM = {"neon": 1, "dotprod": 20}
+
+# Where x86 says what it has: leaf of `cpuid`, register, bit; Intel's and AMD's manuals have the same.
+_ALWAYS: dict[str, tuple[Leaf, int, int]] = {
+    "bmi": ("7", 1, 3),
+    "bmi2": ("7", 1, 8),
+    "lzcnt": ("80000001", 2, 5),
+    "movbe": ("1", 2, 22),
+}
+_WITH_AVX: dict[str, tuple[Leaf, int, int]] = {
+    "fma": ("1", 2, 12),
+    "f16c": ("1", 2, 29),
+    "avx2": ("7", 1, 5),
+    "avxvnni": ("7.1", 0, 4),
+}
+_WITH_AVX512: dict[str, tuple[Leaf, int, int]] = {
+    "avx512f": ("7", 1, 16),
+    "avx512dq": ("7", 1, 17),
+    "avx512cd": ("7", 1, 28),
+    "avx512bw": ("7", 1, 30),
+    "avx512vl": ("7", 1, 31),
+    "avx512vnni": ("7", 2, 11),
+}
+_OSXSAVE: tuple[Leaf, int, int] = ("1", 2, 27)
+_AVX: tuple[Leaf, int, int] = ("1", 2, 28)
+_YMM, _ZMM = 0x6, 0xE0  # of XCR0: what of the wide registers the system keeps for a process
+
+
+@functools.cache
+def features() -> frozenset[str]:
+    """Features of this machine: of x86-64 and 64-bit ARM those that kernels need, or all that LLVM knows.
+
+    Raises:
+        RuntimeUnavailable: there is no library of kernels and llvmlite is not installed.
+    """
+    library = loaded.library()
+    if library is None:
+        try:
+            return llvm_features()
+        except RuntimeUnavailable as error:
+            raise RuntimeUnavailable(f"{loaded.why_not()}; {error}") from error
+    if targets.host_is_arm():
+        return arm_features(_auxiliary(_AT_HWCAP))
+    return x86_features(library.registers())
+
+
+def llvm_features() -> frozenset[str]:
+    """Features LLVM reports for this machine."""
+    return frozenset(name for name, present in compiler.llvm().get_host_cpu_features().items() if present)
+
+
+def arm_features(capabilities: int) -> frozenset[str]:
+    """What a word of Linux's AT_HWCAP says."""
+    return frozenset(name for name, bit in _ARM.items() if capabilities >> bit & 1)
+
+
+def x86_features(registers: Registers) -> frozenset[str]:
+    """What `cpuid` says, of wide registers only if the system keeps them for each process."""
+
+    def has(place: tuple[Leaf, int, int]) -> bool:
+        leaf, register, bit = place
+        return bool(registers.leaves[leaf][register] >> bit & 1)
+
+    found = {name for name, place in _ALWAYS.items() if has(place)}
+    if has(_OSXSAVE) and has(_AVX) and registers.xcr0 & _YMM == _YMM:
+        found |= {name for name, place in _WITH_AVX.items() if has(place)}
+        if registers.xcr0 & _ZMM == _ZMM:
+            found |= {name for name, place in _WITH_AVX512.items() if has(place)}
+    return frozenset(found)
+
+
+def _auxiliary(kind: int) -> int:
+    """A word that Linux gives every process."""
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return int(getauxval(kind))

@@ -1,0 +1,77 @@
+"""The kernels there are: how one is called for a shape, and which of them queries and indexes ask for.
+
+A name is a family of `shapes.N_ARGUMENTS`, and behind a colon the shape that the kernel is compiled for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from latebolt.kernels.shapes import MAX_QUERY_TOKENS, VECTORS
+
+BITS = (1, 2, 4)  # of residual codes
+PLAIN = ("maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists")
+
+FEW = 4  # query tokens that share a vector at least
+_WIDE = 512  # columns up to which tables of bytes grow by 32
+
+
+def score_table(dim: int, vectors: int) -> str:
+    """The kernel for blocks of so many vectors of query lanes."""
+    return f"score_table:{dim}" + _short(vectors)
+
+
+def residual_kernel(dim: int, bits: int, vectors: int, parts: int) -> str:
+    """The kernel for blocks of so many vectors, whose query tokens have `parts` lanes each."""
+    return f"maxsim_residual:{dim}x{bits}{_short(vectors)}" + (f"x{parts}" if parts > 1 else "")
+
+
+def _short(vectors: int) -> str:
+    return "" if vectors == VECTORS else f"x{vectors}"
+
+
+def residual_parts(n_query: int, dim: int, width: int) -> int:
+    """How many lanes a token of a short query gets, each with a share of the dimensions: 4, 2 or 1.
+
+    Fewer query tokens than 4 a vector save nothing more: what is left is unpacking the document's codes.
+
+    Args:
+        width: float32 lanes of a vector.
+    """
+    if not n_query:
+        return 1  # no vector at all
+    for parts in (4, 2):
+        if max(n_query, FEW) <= width // parts and dim % (4 * parts) == 0:
+            return parts
+    return 1
+
+
+def residual_kernels(dim: int, bits: int, width: int) -> list[str]:
+    """Names of the kernels that queries of any length ask for."""
+    short = {residual_kernel(dim, bits, 1, residual_parts(n, dim, width)) for n in range(1, width + 1)}
+    return [residual_kernel(dim, bits, VECTORS, 1), *sorted(short)]
+
+
+def centroid_columns(n_query: int) -> int:
+    """Columns of a query's table of bytes: 16, steps of 32, and four widths for each doubling above 512.
+
+    What a pass over tokens costs is reading rows: those of 16 bytes take two thirds of the time of 32. Each
+    width has a kernel of its own, so that there are not too many.
+    """
+    if n_query <= 16:
+        return 16
+    step = 32 if n_query <= _WIDE else 1 << ((n_query - 1).bit_length() - 3)
+    return -(-n_query // step) * step
+
+
+def kernels_of(dims: Iterable[int], width: int, most_query_tokens: int = MAX_QUERY_TOKENS) -> list[str]:
+    """Names of all that indexes of such dims and queries of so many tokens ask for, at `width` float32 lanes
+    a vector."""
+    names = list(PLAIN)
+    for dim in dims:
+        names += [score_table(dim, vectors) for vectors in (VECTORS, 1)]
+        names += [f"maxsim_bytes:{dim}", f"nearest_centroid:{dim}"]
+        for bits in BITS:
+            names += [*residual_kernels(dim, bits, width), f"encode_residual:{dim}x{bits}"]
+    columns = sorted({centroid_columns(n) for n in range(1, most_query_tokens + 1)})
+    return [*names, *(f"maxsim_centroids:{n}" for n in columns)]
