@@ -114,7 +114,7 @@ def build(
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refused(error, place) from error
-    kernels = objects.wanted(architecture, dims)
+    kernels, sources = objects.wanted(architecture, dims), manifest.sources_digest()
     with tempfile.TemporaryDirectory(prefix="latebolt-kernels-") as scratch:
         folder = Path(scratch)
         with progress_bar(len(kernels), platform, "kernel", show_progress) as bar:
@@ -123,10 +123,12 @@ def build(
         library = folder / manifest.LIBRARY
         link.link(folder.glob("*.o"), architecture, library)
         code = library.read_bytes()
+    if manifest.sources_digest() != sources:
+        raise LateboltError(f"{platform}: the kernels' sources were changed meanwhile. Run it again.")
     about = manifest.Manifest(
         version=manifest.VERSION,
         platform=platform,
-        sources=manifest.sources_digest(),
+        sources=sources,
         library=manifest.digest(code),
         size=len(code),
         dims=tuple(dims),

@@ -37,8 +37,8 @@ _TARGETS = {
     "portable": Target("generic", ""),
 }
 
-# numba only ever compiles for the architecture it runs on. Of code for another it makes what a CPU of this one
-# with registers as wide would run: x86-64 with conversions of float16, which would else be calls.
+# numba only ever compiles for the architecture it runs on. Of code for another it makes what a CPU of this
+# one with registers as wide would run: x86-64 with conversions of float16, which would else be calls.
 FOREIGN = Target("x86-64", "+f16c,+prefer-128-bit")
 
 
