@@ -260,7 +260,7 @@ def unchanged_rows(n: int, rounds: int, threads: int) -> list[dict[str, Any]]:
 def main() -> None:
     """Each size, first and second run; then the small files."""
     given = arguments(__doc__, gb=0.0)
-    sizes = (0.02,) if given.quick else (given.gb,) if given.gb else SIZES
+    sizes = (0.004,) if given.quick else (given.gb,) if given.gb else SIZES
     n, rounds = (40, 1) if given.quick else (UNCHANGED, 5)
     rows: list[dict[str, Any]] = []
     for size in sizes:

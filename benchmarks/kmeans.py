@@ -57,7 +57,7 @@ def rows_of(threads: int, n: int, k: int) -> list[dict[str, object]]:
 def main() -> None:
     """1.4 M tokens to 8,192 centroids, with 1 and 2 threads."""
     given = arguments(__doc__, tokens=1_400_000, centroids=8192)
-    n, k = (20_000, 256) if given.quick else (given.tokens, given.centroids)
+    n, k = (5_000, 128) if given.quick else (given.tokens, given.centroids)
     if given.child:
         print(json.dumps(rows_of(given.threads, given.tokens, given.centroids)))
         return

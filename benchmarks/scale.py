@@ -47,7 +47,7 @@ def main() -> None:
         print(json.dumps([stage(given)]))
         return
     rows = []
-    sizes = "2000,5000" if given.quick else given.sizes
+    sizes = "600,1500" if given.quick else given.sizes
     for size in sizes.split(","):
         common = ["--documents", size, "--work", given.work, "--encode-up-to", str(given.encode_up_to)]
         common += ["--queries", str(given.queries), *(["--quick"] if given.quick else [])]
@@ -83,7 +83,7 @@ def extrapolated(rows: list[dict[str, Any]], n: int) -> dict[str, Any]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 and 5,000 passages; keeps no record")
+    parser.add_argument("--quick", action="store_true", help="600 and 1,500 passages; keeps no record")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="rows of other sizes are kept")
     parser.add_argument("--work", default="scale-work", help="a folder for vectors and indexes")
     parser.add_argument("--encode-up-to", type=int, default=100_000)

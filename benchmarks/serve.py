@@ -240,7 +240,7 @@ class Embedded:
     def _rate(self, callers: int, act: Callable[[Texts], int]) -> float:
         def repeat(seed: int) -> int:
             texts, done = Texts(self._path, seed), 0
-            while time.perf_counter() < end:
+            while not done or time.perf_counter() < end:
                 done += act(texts)
             return done
 
@@ -374,7 +374,7 @@ def roads(root: Path, held: dict[str, list[str]], texts: Path, threads: int, sca
                 times[name].append(1e3 * (time.perf_counter() - start))
             assert len(answers) == 1, "both answer alike"
         rates: dict[str, list[float]] = {name: [] for name in programs}
-        for turn in range(4):
+        for turn in range(scale.turns):
             for name in programs if turn % 2 else reversed(programs):
                 task = {"kind": "steady", "work": "search", "clients": row["clients"], "texts": str(texts)}
                 task |= {"repeated": 0, "seed": turn, "seconds": scale.seconds, "most_s": scale.most}
@@ -447,18 +447,19 @@ class Scale:
     embedded: float  # seconds
     queries: int  # of the overhead
     documents: int
+    turns: int  # of each of the two roads
     patience: float  # see `mixed`
 
 
-FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 5.0)
-QUICK = Scale((1, 16), 0.5, 3.0, 0.3, 40, 100, 1.0)
+FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 4, 5.0)
+QUICK = Scale((3,), 0.2, 30.0, 0.1, 12, 40, 1, 0.7)
 
 
 def main() -> None:
     """Every load in turn."""
     given = arguments(__doc__, mixed=600.0, only="")
     scale = QUICK if given.quick else FULL
-    seconds = min(given.mixed, 5.0) if given.quick else given.mixed
+    seconds = min(given.mixed, 4.0) if given.quick else given.mixed
     rows: list[dict[str, Any]] = []
     parts = given.only.split(",") if given.only else ["off", "on", "beside", "roads", "mixed"]
     with tempfile.TemporaryDirectory() as temporary:

@@ -122,7 +122,7 @@ def test_several_processes(tmp_path: Path):
 
         def fresh(method: str, path: str, body: object = None) -> httpx.Response:
             """A connection of its own, so that either process may get it."""
-            return httpx.request(method, f"{client.base_url}{path}", json=body, timeout=30)
+            return httpx.request(method, f"{client.base_url}{path}", json=body, timeout=30, verify=False)
 
         wait_until(lambda: "latebolt_ready 2.0" in fresh("GET", "/metrics").text)
         fresh("POST", "/v1/indexes", {"name": "going"})

@@ -241,7 +241,7 @@ def test_a_worker_that_is_replaced_makes_no_data_folder_anew(tmp_path: Path):
     with process(folder, "--workers", "2") as (server, client):
 
         def ready() -> httpx.Response:
-            return httpx.get(f"{client.base_url}/ready", timeout=30)  # of either process
+            return httpx.get(f"{client.base_url}/ready", timeout=30, verify=False)  # of either process
 
         wait_until(lambda: "latebolt_ready 2.0" in client.get("/metrics").text)
         folder.rename(tmp_path / "moved")
