@@ -23,13 +23,14 @@ from typing import Final, Literal
 
 import platformdirs
 
+from latebolt import system
+
 logger = logging.getLogger(__name__)
 
 Kind = Literal["kernels", "digests", "eval"]
 _TRUSTED: Final = ("kernels", "digests")  # the kinds that are read through `read`
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _OURS_ALONE: Final = 0o700
-_HAS_OWNERS: Final = hasattr(os, "geteuid")  # Windows keeps a user's cache folder to that user by itself
 
 
 def cache_folder(kind: Kind) -> Path:
@@ -53,9 +54,8 @@ def read(path: Path) -> bytes | None:
             if folder is None:
                 return None
             # Opened once, judged and read by its descriptor: what a name means may change meanwhile.
-            name, place = (path.name, folder) if _HAS_OWNERS else (str(path), None)
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            with os.fdopen(os.open(name, flags, dir_fd=place), "rb") as file:
+            name, place = (path.name, folder) if system.HAS_OWNERS else (str(path), None)
+            with os.fdopen(os.open(name, system.READ_FLAGS, dir_fd=place), "rb") as file:
                 if not _private(os.fstat(file.fileno()), stat.S_ISREG):
                     _warn(path)
                     return None
@@ -74,7 +74,7 @@ def write(path: Path, content: bytes) -> None:
     with _opened(path.parent) as folder:
         if folder is None:
             raise PermissionError(f"{path.parent} can be written by others")
-        if not _HAS_OWNERS:
+        if not system.HAS_OWNERS:
             _write_by_name(path, content)
             return
         draft = f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.draft"
@@ -92,7 +92,7 @@ def write(path: Path, content: bytes) -> None:
 def _write_by_name(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".draft", delete=False) as file:
         file.write(content)
-    Path(file.name).replace(path)
+    system.replace(Path(file.name), path)
 
 
 def make_folder(path: Path) -> None:
@@ -115,7 +115,7 @@ def make_folder(path: Path) -> None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
     """A descriptor of a folder of the cache that only we and root can write; None if there is no such."""
-    if not _HAS_OWNERS:
+    if not system.HAS_OWNERS:
         yield -1
         return
     root = _root()
@@ -126,7 +126,7 @@ def _opened(path: Path) -> Iterator[int | None]:
         for place in (root, *reversed([p for p in (path, *path.parents) if root in p.parents])):
             # Each opened from the one before: no folder on the way can be exchanged after it was judged.
             inner = os.open(
-                place if descriptor is None else place.name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor
+                place if descriptor is None else place.name, system.FOLDER_FLAGS, dir_fd=descriptor
             )
             if descriptor is not None:
                 os.close(descriptor)
@@ -143,22 +143,22 @@ def _opened(path: Path) -> Iterator[int | None]:
 
 def _private(status: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
     """Whether only we and root can write a file, or change what a folder has of ours."""
-    if not _HAS_OWNERS:
+    if not system.HAS_OWNERS:
         return True
     mode = status.st_mode
     # In a folder like /tmp others can add names, but not exchange those of ours; what they add is not ours.
     sticky = stat.S_ISDIR(mode) and bool(mode & stat.S_ISVTX)
-    return is_kind(mode) and status.st_uid in (0, os.geteuid()) and (sticky or not mode & _OTHERS_WRITE)
+    return is_kind(mode) and status.st_uid in (0, system.user_id()) and (sticky or not mode & _OTHERS_WRITE)
 
 
 def _closed(descriptor: int, place: Path) -> bool:
     """Whether a folder of ours that others could write is now closed to them, and what they may have put
     into it gone."""
     status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid():
+    if status.st_uid != system.user_id():
         return False
     try:
-        os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
+        system.restrict(descriptor, stat.S_IMODE(status.st_mode) & ~_OTHERS_WRITE)
     except OSError:
         return False
     if os.fstat(descriptor).st_mode & _OTHERS_WRITE:  # some file systems agree and do nothing

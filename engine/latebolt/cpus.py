@@ -7,14 +7,15 @@ used its share, so threads beyond the quota make everything wait.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from latebolt import system
 
 
 def available_cpus() -> int:
     """CPUs this process may keep busy, at least 1; a quota of 2.5 counts as 2."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = system.processors()
     quota = _quota()
     return allowed if quota is None else max(1, min(allowed, int(quota)))
 

@@ -2,7 +2,7 @@
 
 Everything is made under a fresh name of our own in the same folder and renamed at the end; nothing that
 somebody else made is ever removed, whatever it is called. A folder's draft is locked while its maker lives,
-so that what a killed one left is told from what is being made.
+so that what a killed one left is told from what is being made; on a system without such locks it stays.
 """
 
 from __future__ import annotations
@@ -21,12 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NoReturn
 
+from latebolt import system
 from latebolt.errors import LateboltError, StorageFull
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing tells a dead maker from a living one, so what one left stays
-    fcntl = None  # type: ignore[assignment]
 
 _PREFIX: Final = ".latebolt-draft-"
 _OURS: Final = re.compile(re.escape(_PREFIX) + "[0-9a-f]{32}")
@@ -73,7 +69,7 @@ def file_for(path: Path) -> Iterator[BinaryIO]:
     try:
         with draft.open("xb") as file:
             yield file
-        draft.replace(target)
+        system.replace(draft, target)
     except LateboltError:  # StorageFull is an OSError too
         raise
     except OSError as error:
@@ -118,7 +114,7 @@ def remove_leftovers(folder: Path) -> list[str]:
     made, are left alone. Never fails.
     """
     done = []
-    for draft in _drafts(folder) if fcntl is not None else []:
+    for draft in _drafts(folder) if system.HAS_FILE_LOCKS else []:
         with contextlib.suppress(OSError), _held(draft, exclusive=True):  # fails where its maker lives
             if line := _remove_leftover(draft):
                 done.append(line)
@@ -173,7 +169,7 @@ def _held(draft: Path, exclusive: bool) -> Iterator[None]:
         OSError: it is gone, or the disk has no locks.
     """
     with (draft / _RECORD).open("r+b") as file:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        system.lock(file, exclusive, wait=False)
         yield
 
 
@@ -198,11 +194,9 @@ def _begin(target: Path, stack: contextlib.ExitStack) -> Path:
         draft.mkdir()
         with contextlib.suppress(FileNotFoundError):  # taken for a dead maker's before it could be locked
             file = stack.enter_context((draft / _RECORD).open("xb"))
-            if fcntl is None:
-                return draft
             with contextlib.suppress(OSError):  # a disk without locks: then nobody can take it for dead
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_nlink:
+                system.lock(file)
+            if not system.HAS_FILE_LOCKS or os.fstat(file.fileno()).st_nlink:
                 return draft
     raise LateboltError(f"{target}: somebody else removes what is made beside it.")
 
@@ -216,7 +210,7 @@ def _end(target: Path, draft: Path) -> None:
 
 def _refuse_second(target: Path, own: Path, started: int) -> None:
     """Raise BeingMade if somebody who began earlier is making the same target."""
-    for draft in _drafts(target.parent) if fcntl is not None else []:
+    for draft in _drafts(target.parent) if system.HAS_FILE_LOCKS else []:
         other = _record(draft)
         if draft == own or other.get("target") != target.name:
             continue
@@ -278,7 +272,7 @@ def signals_raise() -> Iterator[None]:
     before = {}
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):  # Windows knows no SIGHUP
-            number = getattr(signal, name, None)
+            number = system.signal_number(name)
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
                 before[number] = signal.signal(number, stop)
     try:

@@ -8,7 +8,6 @@ what nobody has begun, so that a kernel of less than a millisecond never waits f
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from latebolt import system
 from latebolt.cpus import available_cpus
 
 T = TypeVar("T")
@@ -35,8 +35,7 @@ def _forget_pools() -> None:
     _lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+system.after_fork(_forget_pools)
 
 
 def _pool(kind: str, workers: int) -> ThreadPoolExecutor:

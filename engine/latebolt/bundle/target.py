@@ -115,9 +115,9 @@ def _here() -> str:
     """This machine; of a system that is not Linux, a common device."""
     libc, version = platform.libc_ver()
     machine = platform.machine()
-    if sys.platform == "linux" and libc == "glibc":
+    if platform.system() == "Linux" and libc == "glibc":
         return f"manylinux_{version.replace('.', '_')}_{machine}"
-    if sys.platform == "linux":
+    if platform.system() == "Linux":
         return f"musllinux_1_2_{machine}"
     raise InvalidInput(
         "bundles are for Linux, which this machine does not run: name the device's --platform, such as "

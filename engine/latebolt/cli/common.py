@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from latebolt import system
 from latebolt.cli.terminal import is_dumb, plain, styled
 
 if TYPE_CHECKING:
@@ -171,13 +173,6 @@ def human_bytes(n: float) -> str:
 
 
 def resident_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    import resource
-
-    # getrusage also counts the parent at the moment of the fork; Linux knows this program's own peak.
-    status = Path("/proc/self/status")
-    if status.exists():
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) * 1024 / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    """Largest resident memory of this process so far, in MB; nan where the system does not tell."""
+    peak = system.peak_memory()
+    return math.nan if peak is None else peak / 1e6

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
-SIGNAL: Final = getattr(signal, "SIGHUP", None)  # Windows has none
+from latebolt import system
+
+SIGNAL: Final = system.signal_number("SIGHUP")  # Windows has none
 _STREAMS: Final = (0, 1, 2)
 
 
@@ -38,7 +40,7 @@ def hear(act: Callable[[], None]) -> None:
 
     if SIGNAL is not None:
         signal.signal(SIGNAL, handle)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (SIGNAL,))
+        system.block(SIGNAL, False)
 
 
 @contextlib.contextmanager
@@ -47,8 +49,8 @@ def held_up() -> Iterator[None]:
     if SIGNAL is None:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (SIGNAL,))
+    waited = system.block(SIGNAL, True)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        system.block(SIGNAL, waited)

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from latebolt import system
+
 _ATOMIC: Final = getattr(select, "PIPE_BUF", 512)  # bytes of which a pipe that has room takes all
 _MOST_KEPT: Final = 1 << 20
 _PATIENCE: Final = 1.0
@@ -34,7 +36,7 @@ class PatientLines(logging.Handler):
     ) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self._has_room = _room_of(descriptor)
+        self._has_room = system.room_of(descriptor)
         self._lost_record = lost
         self._most_kept = most_kept
         self._waiting: deque[bytes] = deque()
@@ -91,12 +93,3 @@ class PatientLines(logging.Handler):
                 self._kept += len(rest)
             if rest is line:
                 return
-
-
-def _room_of(descriptor: int) -> Callable[[float], bool]:
-    """Whether a line can be written, after so many seconds at most; always, where the system cannot say."""
-    if not hasattr(select, "poll"):
-        return lambda _: True
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
-    return lambda patience: bool(poll.poll(1e3 * patience))

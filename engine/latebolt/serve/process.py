@@ -31,6 +31,7 @@ from typing import Any, Final
 import uvicorn
 from prometheus_client.multiprocess import mark_process_dead
 
+from latebolt import system
 from latebolt.encoder import model_folder
 from latebolt.errors import InvalidInput, LateboltError
 from latebolt.serve import hangup, log, metrics
@@ -45,6 +46,7 @@ from latebolt.serve.state.service import Service
 from latebolt.serve.workers import ACCEPTS, FAILED, LEAVE, WRITE, Worker, Workers
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_RENEW: Final = system.signal_number("SIGUSR2")  # Windows has none
 _SWITCH_SECONDS: Final = 0.0005
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than the common load balancers keep theirs
 _LOOK_SECONDS: Final = (
@@ -236,11 +238,11 @@ def _serve_alone(
 
     if not ownership.is_held:
         threading.Thread(target=wait_for_turn, name="latebolt-turn", daemon=True).start()
-    if hasattr(signal, "SIGUSR2"):
+    if _RENEW is not None:
         way_out = (
             "there is one process only. Start with --workers 2, or hand the socket over: docs/operations.md"
         )
-        signal.signal(signal.SIGUSR2, lambda *_: log.event("no renewal", logging.WARNING, why=way_out))
+        signal.signal(_RENEW, lambda *_: log.event("no renewal", logging.WARNING, why=way_out))
     return _serve(server, listener)
 
 
@@ -297,8 +299,8 @@ def make_server(
 def _work(settings: Settings, listener: socket.socket, pipe: Connection, writes: bool) -> None:
     """A process of several."""
     log.set_up(settings.log_level)
-    if hasattr(signal, "SIGUSR2"):
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of a whole group of processes, the parent answers it
+    if _RENEW is not None:
+        signal.signal(_RENEW, signal.SIG_IGN)  # of a whole group of processes, the parent answers it
 
     def follow(server: Server) -> None:
         with contextlib.suppress(EOFError, OSError):  # of a parent that was killed, and cannot say so
@@ -308,7 +310,7 @@ def _work(settings: Settings, listener: socket.socket, pipe: Connection, writes:
                     server.service.may_write()
                 elif message == LEAVE:
                     server.leave(_LEISURE_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
+        system.end_this_process()
 
     def accepts() -> None:
         with contextlib.suppress(OSError):
@@ -331,8 +333,8 @@ def _supervise(
     stopping, renewing = threading.Event(), threading.Event()
     for sig in _SIGNALS:
         signal.signal(sig, lambda *_: stopping.set())
-    if hasattr(signal, "SIGUSR2"):
-        signal.signal(signal.SIGUSR2, lambda *_: renewing.set())
+    if _RENEW is not None:
+        signal.signal(_RENEW, lambda *_: renewing.set())
     metrics_folder = tempfile.mkdtemp(prefix="latebolt-metrics-")
     os.environ[metrics.MULTIPROCESS] = metrics_folder
     context = multiprocessing.get_context("spawn")

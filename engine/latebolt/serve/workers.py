@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from signal import Signals
 from typing import Final
 
+from latebolt import system
 from latebolt.serve import log
 
 FAILED: Final = 3  # exit code of a process whose model cannot be loaded
@@ -94,12 +95,11 @@ class Workers:
         for worker in self._all:
             worker.tell(message)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: Signals) -> None:
         """Send a signal to all."""
         for worker in self._all:
             if worker.process.pid is not None:
-                with contextlib.suppress(ProcessLookupError):  # it is just being replaced
-                    os.kill(worker.process.pid, number)
+                system.send(worker.process.pid, number)  # it may be just being replaced
 
     def stop(self) -> None:
         """End all, and wait for it."""

@@ -1,28 +1,23 @@
 """The process of `apart`: reads the files that it is asked for until its input ends. It is run, not imported.
 
 It limits itself before it reads anything: address space once, processor time and time for each file, after
-which the system ends it, whatever it is doing.
+which the system ends it, whatever it is doing. Where a system has no such limits, the clock of `apart`
+ends it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
-import signal
 import sys
 from pathlib import Path
 
 import msgspec
 
+from latebolt import system
 from latebolt.corpus.readers.apart import Answer, Request, framed
 from latebolt.corpus.readers.extract import MOST_TEXT
 from latebolt.errors import LateboltError
-
-try:
-    import resource
-except ImportError:  # Windows has none of it; there the other process's clock is what limits
-    resource = None  # type: ignore[assignment]
 
 
 def main(memory: int, processor: int, seconds: float) -> None:
@@ -31,39 +26,24 @@ def main(memory: int, processor: int, seconds: float) -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # what a library prints is no answer
-    if resource is not None:
-        # Nothing is written to disk, neither by a library nor as the picture of a crash.
-        for what, most in (
-            (resource.RLIMIT_AS, memory),
-            (resource.RLIMIT_CORE, 0),
-            (resource.RLIMIT_FSIZE, 0),
-        ):
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # a system may refuse, or have a lower limit already
-                resource.setrlimit(what, (most, most))
+    # Nothing is written to disk, neither by a library nor as the picture of a crash.
+    for what, most in (("RLIMIT_AS", memory), ("RLIMIT_CORE", 0), ("RLIMIT_FSIZE", 0)):
+        system.limit(what, most)
     while header := incoming.read(8):
         request = msgspec.msgpack.decode(incoming.read(int.from_bytes(header)), type=Request)
         limit_next_file(processor, seconds)
         answer = answer_to(request)
         outgoing.write(framed(msgspec.msgpack.encode(answer)))
         outgoing.flush()
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        system.alarm(0)
         if answer.ends:
             return
 
 
 def limit_next_file(processor: int, seconds: float) -> None:
     """From now on, so many seconds of processor time and so many seconds."""
-    if resource is not None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = int(used.ru_utime + used.ru_stime) + 1 + processor
-        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds + 1)  # in case nobody is left who could end this process
+    system.limit_processor_time(processor)
+    system.alarm(seconds + 1)  # in case nobody is left who could end this process
 
 
 def answer_to(request: Request) -> Answer:

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from latebolt import system
 from latebolt.errors import IndexInaccessible, LateboltError, StorageFull
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
@@ -149,7 +150,7 @@ def publish(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+        system.replace(draft, path)
         sync_folder(path.parent)
 
 
@@ -198,14 +199,8 @@ def link(source: Path, target: Path) -> bool:
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
-    if os.name == "nt":  # Windows cannot open folders; NTFS journals names by itself
-        return
     with writing(path):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        system.sync_folder(path)
 
 
 def make_folder(path: Path) -> None:

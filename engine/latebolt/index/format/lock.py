@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from latebolt import system
 from latebolt.errors import IndexLocked, IndexNotFound
 from latebolt.index.format import files, layout
 from latebolt.index.format.files import writing
@@ -58,8 +59,7 @@ class _Turn:
 
 # By folder. A forked child begins with none: the threads that held them are its parent's.
 _turns: dict[str, deque[weakref.ref[_Turn]]] = {}
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)
+system.after_fork(_turns.clear)
 
 
 @contextlib.contextmanager

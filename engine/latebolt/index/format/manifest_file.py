@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from latebolt import system
 from latebolt.errors import IndexNotFound
 from latebolt.index.format import layout
 from latebolt.index.format.layout import Manifest
@@ -39,8 +40,7 @@ def read_head(path: Path, manifest: str) -> bytes:
     """The first bytes of the manifest, whose name the caller has put together: every search asks for them."""
     with _explained(path):
         try:
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(manifest, flags)
+            descriptor = os.open(manifest, system.READ_FLAGS)
             try:
                 return os.read(descriptor, layout.MANIFEST_HEAD_BYTES)
             finally:

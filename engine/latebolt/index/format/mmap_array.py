@@ -18,6 +18,7 @@ from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 
+from latebolt import system
 from latebolt.errors import IndexCorrupt, IndexInaccessible, LateboltError
 from latebolt.index.format import layout
 from latebolt.index.format.layout import FileRecord
@@ -58,8 +59,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         # A pipe in its place would keep us waiting.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(path, flags), "rb", buffering=0) as file:
+        with os.fdopen(os.open(path, system.READ_FLAGS), "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise IndexCorrupt(path, "content", "a file", "something else", RESTORE)
             yield file

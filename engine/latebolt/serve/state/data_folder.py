@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from latebolt import system
+
 INDEXES: Final = "indexes"
 JOBS: Final = "jobs"
 
@@ -66,11 +68,11 @@ class DataFolder:
 
     def _hold(self) -> None:
         """Keep the folders open, so that no other one gets their numbers, not even when they are removed."""
-        if os.name == "nt":  # which opens no folders, and lets none be removed that is in use
+        if not system.OPENS_FOLDERS:  # there none can be removed that is in use
             return
         with contextlib.ExitStack() as stack:
             for each in self._watched:
-                handle = os.open(each, os.O_RDONLY)
+                handle = os.open(each, system.FOLDER_FLAGS)
                 stack.callback(os.close, handle)
                 self._held.append(handle)
             stack.pop_all()

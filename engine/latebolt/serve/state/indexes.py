@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from latebolt import system
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, gathered
-from latebolt.errors import IndexCorrupt, IndexExists, IndexLocked, IndexNotFound, LateboltError
+from latebolt.errors import IndexCorrupt, IndexExists, IndexLocked, IndexNotFound, InvalidInput, LateboltError
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files, layout
@@ -76,8 +77,10 @@ class Indexes:
         Raises:
             IndexExists: there is one of that name.
             Problem: 409, there is one that cannot be used, or something else; 503, the data folder is gone.
-            InvalidInput: passage_tokens does not fit the model.
+            InvalidInput: passage_tokens does not fit the model, or the system keeps the name for a device.
         """
+        if not system.takes_name(name):
+            raise InvalidInput(f'"{name}" is the name of a device on this system. Choose another one.')
         path, overlap = self._path(name), passage_overlap
         if overlap is not None:
             overlap = None if passage_tokens is None else min(overlap, passage_tokens - 1)
