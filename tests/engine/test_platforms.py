@@ -65,7 +65,7 @@ NOT_EVERYWHERE = {
     "mmap": {"PROT_READ", "MAP_SHARED", "MAP_PRIVATE", "MADV_WILLNEED"},
 }
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "syslog", "posix", "msvcrt", "winreg"}
-# Asking which system it is, instead of what it can do.
+# Asking which system it is, instead of what it can do; as a part of some name they decide nothing.
 WHICH = {("os", "name"), ("sys", "platform")}
 # What may know that systems differ.
 ALLOWED = {"system.py"}
@@ -90,7 +90,8 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
             name = node.attr
             owner = node.value.id if isinstance(node.value, ast.Name) else ""
             found = name in NOT_EVERYWHERE.get(owner, ()) or name == "add_signal_handler"
-            if (found or (owner, name) in WHICH) and not is_guarded(node, name):
+            decides = (owner, name) in WHICH and isinstance(parents.get(node), ast.Compare | ast.Attribute)
+            if (found or decides) and not is_guarded(node, name):
                 yield node.lineno, f"{owner}.{name}"
         elif isinstance(node, ast.Import):
             yield from ((node.lineno, each.name) for each in node.names if each.name in MODULES)
@@ -138,6 +139,7 @@ def test_text_files_name_their_encoding():
         ("import fcntl", ["fcntl"]),
         ("from signal import SIGUSR1, SIGTERM", ["signal: SIGUSR1"]),
         ("if sys.platform == 'win32': pass", ["sys.platform"]),
+        ("a = sys.platform.startswith('linux'), f'{sys.platform}-x'", ["sys.platform"]),
         ("loop.add_signal_handler(1, f)", ["loop.add_signal_handler"]),
         ("if hangup.SIGNAL is not None:\n    loop.add_signal_handler(1, f)", []),
         ("import os\nos.replace(a, b)\nos.getpid()", []),

@@ -61,8 +61,8 @@ def link(objects: Iterable[Path], architecture: Architecture, into: Path) -> Non
     objects = sorted(objects)  # the same library from the same objects
     folder = into.parent
     shown, list_ = folder / "shown.map", folder / "objects.list"
-    shown.write_text(_SHOWN)
-    list_.write_text("".join(f'"{path}"\n' for path in objects))
+    shown.write_text(_SHOWN, encoding="utf-8")
+    list_.write_text("".join(f'"{path}"\n' for path in objects), encoding="utf-8")
     command = [
         *linker(architecture), *_HOW, *_SAFE, "-m", _MACHINES[architecture], f"--version-script={shown}",
         "-o", str(into), f"@{list_}",
