@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BESIDE ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint clean
+.PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint wheels clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
@@ -77,8 +77,8 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(INTO) .venv-pylate-1.2 'pylate==1.2.0'
 	touch $@
 
-.venv/.ready: pyproject.toml
-	$(INTO) .venv -e '.[cpu]'
+.venv/.ready: pyproject.toml setup.py
+	$(INTO) .venv -e '.[cpu,jit]'
 	touch $@
 
 .venv/.dev: .venv/.ready
@@ -97,5 +97,22 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(INTO) .venv-frameworks -e '.[cpu,dev,dev-transformers5]'
 	touch $@
 
+# What is released: a wheel a platform with its kernels compiled, one for all others, and the sources. Some 15
+# minutes of two cores, nearly all of it compiling; JOBS says how many processes do.
+JOBS = $(shell getconf _NPROCESSORS_ONLN)
+wheels: .venv-wheels/.ready
+	rm -rf dist build
+	.venv-wheels/bin/python -m latebolt.kernels.build --platform both --jobs $(JOBS)
+	for each in linux-x86_64 linux-aarch64 any; do \
+	    LATEBOLT_WHEEL=$$each .venv-wheels/bin/python -m build --wheel || exit 1; \
+	done
+	.venv-wheels/bin/python -m build --sdist
+	.venv-wheels/bin/twine check --strict dist/*
+	.venv-wheels/bin/python tests/check_wheels.py dist
+
+.venv-wheels/.ready: pyproject.toml setup.py
+	$(INTO) .venv-wheels -e '.[jit,build]' build twine
+	touch $@
+
 clean:
-	rm -rf .venv .venv-uv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-wheels .venv-uv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,14 +1,24 @@
-"""What a user installs: the wheel has every file of both packages and nothing else, and stays small."""
+"""What a user installs: the wheel has every file of both packages and nothing else, and stays small; one that
+carries compiled kernels is of their platform and requires no compiler."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import check_wheels
+from latebolt.kernels import names, targets
+from latebolt.kernels.ahead import manifest
+from latebolt.kernels.build import DIMS, PLATFORMS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"latebolt": ROOT / "engine" / "latebolt", "latebolt_export": ROOT / "export" / "latebolt_export"}
@@ -21,20 +31,107 @@ TEXTS = {".md", ".txt"}
 MOST_BYTES = 95_000_000
 
 
+BUILT = "kernels/ahead/built"
+
+
+def copy_of_the_tree(folder: Path, *without: str) -> None:
+    """What wheels are made of, without libraries of kernels that were built here."""
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    leave = shutil.ignore_patterns("__pycache__", "*.egg-info", "built", *without)
+    for name in ("engine", "export"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
+
+
+def build(folder: Path, carried: str, what: str = "wheel") -> subprocess.CompletedProcess[str]:
+    """Build in a tree, as pip does."""
+    (folder / "dist").mkdir(exist_ok=True)
+    code = f"import setuptools.build_meta as b; b.build_{what}('dist')"
+    environment = {**os.environ, "LATEBOLT_WHEEL": carried}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("engine", "export"):
-        shutil.copytree(
-            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
-        )
-    (folder / "dist").mkdir()
-    build = "import setuptools.build_meta as b; b.build_wheel('dist')"
-    subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
+    copy_of_the_tree(folder)
+    build(folder, "any").check_returncode()
     [made] = (folder / "dist").glob("*.whl")
     return made
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The sources without models, and a library a platform: some bytes, which nobody loads here."""
+    copy_of_the_tree(tmp_path, "models", "latebolt_export")
+    for name in PLATFORMS:
+        folder = tmp_path / "engine" / "latebolt" / BUILT / name
+        folder.mkdir(parents=True)
+        code = name.encode() * 1000
+        (folder / manifest.LIBRARY).write_bytes(code)
+        kernels = sum(
+            len(names.kernels_of(DIMS, targets.WIDTH[isa]))
+            for isa in targets.INSTRUCTION_SETS[PLATFORMS[name]]
+        )
+        about = {
+            "platform": name, "sources": manifest.sources_digest(), "size": len(code),
+            "library": manifest.digest(code), "kernels": kernels,
+        }  # fmt: skip
+        (folder / manifest.MANIFEST).write_text(json.dumps(about))
+    return tmp_path
+
+
+def requirements(wheel: Path) -> set[str]:
+    """Names of what a wheel requires whoever installs it."""
+    with zipfile.ZipFile(wheel) as archive:
+        [described] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        lines = archive.read(described).decode().splitlines()
+    named = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    return {re.split(r"[^\w-]", line)[0] for line in named if "extra ==" not in line}
+
+
+def test_a_wheel_carries_one_platforms_kernels_or_requires_what_compiles_them(tree, wheel):
+    """Built one after the other in one tree, as `make wheels` does, and checked as there."""
+    for carried in (*PLATFORMS, "any"):
+        made = build(tree, carried)
+        assert made.returncode == 0, made.stderr
+    dist = tree / "dist"
+    assert check_wheels.main(dist) == 0
+    found = {path.stem.rpartition("-")[2]: path for path in dist.iterdir()}
+    assert found.keys() == {
+        "manylinux_2_17_x86_64.manylinux2014_x86_64", "manylinux_2_17_aarch64.manylinux2014_aarch64", "any",
+    }  # fmt: skip
+    everywhere = requirements(wheel)
+    assert requirements(found["any"]) == everywhere > {"numba", "llvmlite", "numpy"}
+    for name in found.keys() - {"any"}:
+        assert requirements(found[name]) == everywhere - {"numba", "llvmlite"}
+        assert "-py3-none-" in found[name].name
+    (dist / found["any"].name).rename(dist / found["any"].name.replace("any", "manylinux_2_17_x86_64"))
+    assert check_wheels.main(dist) == 1
+
+
+def test_a_library_of_other_sources_goes_into_no_wheel(tree):
+    path = tree / "engine" / "latebolt" / BUILT / "linux-aarch64" / manifest.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sources": "0" * 24}))
+    refused = build(tree, "linux-aarch64")
+    assert (
+        refused.returncode
+        and "made from other sources. Run `python -m latebolt.kernels.build" in refused.stderr
+    )
+    assert "should be linux-x86_64" in build(tree, "linux-sparc").stderr
+    path.unlink()
+    assert "has no library of kernels" in build(tree, "linux-aarch64").stderr
+
+
+def test_the_sources_carry_no_library(tree):
+    assert build(tree, "", "sdist").returncode == 0
+    [packed] = (tree / "dist").glob("*.tar.gz")
+    with tarfile.open(packed) as archive:
+        inside = archive.getnames()
+    assert not [name for name in inside if "built" in name]
+    assert {"setup.py", "pyproject.toml"} <= {name.partition("/")[2] for name in inside}
 
 
 def test_the_wheel_has_the_packages_files_and_no_others(wheel: Path):
@@ -45,7 +142,7 @@ def test_the_wheel_has_the_packages_files_and_no_others(wheel: Path):
         f"{package}/{path.relative_to(folder).as_posix()}"
         for package, folder in PACKAGES.items()
         for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "built"} & set(path.parts)
     }
     assert packed == expected
     assert {Path(name).suffix for name in packed} - {""} <= CODE | DATA | TEXTS

@@ -15,7 +15,7 @@ from latebolt.bundle.wheel_file import metadata_of
 from latebolt.errors import InputNotFound, InvalidInput
 
 _SOURCE: Final = Path(latebolt.__file__).parents[2]
-_BUILT_OF: Final = ("pyproject.toml", "README.md", "LICENSE", "engine", "export")
+_BUILT_OF: Final = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "engine", "export")
 _BUILD_BACKEND: Final = ("setuptools", 77)
 # What belongs to making models and to working on latebolt, never to a device; and the other ONNX Runtime.
 _NOT_FOR_DEVICES: Final = ("export", "optimum", "gpu", "all", "ray")
@@ -56,7 +56,7 @@ def find(given: str | None, target: Target, folder: Path) -> OwnWheel:
     if given is not None:
         return _read(Path(given), target)
     if _is_source(_SOURCE):
-        return _read(_built(folder), target)
+        return _read(_built(folder, _carried(target)), target)
     known = importlib.metadata.metadata("latebolt")
     return OwnWheel(known["Version"], None, frozenset(known.get_all("Provides-Extra") or ()))
 
@@ -74,7 +74,15 @@ def _is_source(folder: Path) -> bool:
     return project.get("name") == "latebolt" and all((folder / name).exists() for name in _BUILT_OF)
 
 
-def _built(folder: Path) -> Path:
+def _carried(target: Target) -> str:
+    """What the wheel carries of compiled kernels, in setup.py's words: the target's, if they were built."""
+    libc, _, _, machine = target.platform.split("_", 3)
+    name = f"linux-{machine}"
+    built = _SOURCE / "engine" / "latebolt" / "kernels" / "ahead" / "built" / name
+    return name if libc == "manylinux" and built.is_dir() else "any"
+
+
+def _built(folder: Path, carried: str) -> Path:
     """Build of a copy: setuptools leaves its notes in the tree that it builds."""
     copy, dist = folder / "source", folder / "dist"
     copy.mkdir()
@@ -86,7 +94,7 @@ def _built(folder: Path) -> Path:
         else:
             shutil.copyfile(source, copy / name)
     dist.mkdir()
-    return pip.build_wheel(copy, dist, isolated=not _has_backend())
+    return pip.build_wheel(copy, dist, isolated=not _has_backend(), carried=carried)
 
 
 def _has_backend() -> bool:

@@ -132,18 +132,19 @@ class Sources:
             _run(target, "download", *_QUIET, *options, *self._options, *target.pip_options, step=step)
 
 
-def build_wheel(source: Path, folder: Path, isolated: bool) -> Path:
+def build_wheel(source: Path, folder: Path, isolated: bool, carried: str) -> Path:
     """The wheel of a source tree, the same bytes each time.
+
+    Args:
+        carried: platform whose compiled kernels go in, or "any"; see setup.py.
 
     Raises:
         LateboltError: it cannot be built.
     """
     options = () if isolated else ("--no-build-isolation",)
     command = [*_PIP, "wheel", *_QUIET, "--no-deps", *options, "--wheel-dir", str(folder), str(source)]
-    epoch = str(_EPOCH)
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "SOURCE_DATE_EPOCH": epoch}
-    )
+    given = {"SOURCE_DATE_EPOCH": str(_EPOCH), "LATEBOLT_WHEEL": carried}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **given})
     made = list(folder.glob("*.whl"))
     if done.returncode or len(made) != 1:
         raise LateboltError(
