@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from latebolt.arrays import Float32
+from latebolt.arrays import Float32, Int64
+from latebolt.codec.sample import Sample
 from latebolt.kernels.centroids import centroid_levels, nearest
 
 ITERATIONS = 6
@@ -24,7 +24,9 @@ def default_n_centroids(n_tokens: int) -> int:
     return min(max(1 << wanted, 16), 65536)
 
 
-def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = ITERATIONS) -> Float32:
+def spherical_kmeans(
+    values: Float32 | Sample, k: int, seed: int = 0, iterations: int = ITERATIONS
+) -> Float32:
     """Unit-length centroids that maximise the sum of dot products with their points.
 
     Args:
@@ -34,27 +36,31 @@ def spherical_kmeans(values: Float32, k: int, seed: int = 0, iterations: int = I
         float32 [at most k, dim].
     Source: Dhillon and Modha, "Concept decompositions for large sparse text data", 2001.
     """
-    rng = np.random.default_rng(seed)
-    if len(values) > k * SAMPLE_PER_CENTROID:
-        values = values[np.sort(rng.choice(len(values), k * SAMPLE_PER_CENTROID, replace=False))]
-    k = min(k, len(values))
-    centroids = values[np.sort(rng.choice(len(values), k, replace=False))].copy()
+    sample, rng = Sample.of(values), np.random.default_rng(seed)
+    rows = np.arange(len(sample))
+    if len(rows) > k * SAMPLE_PER_CENTROID:
+        rows = np.sort(rng.choice(len(rows), k * SAMPLE_PER_CENTROID, replace=False))
+    k = min(k, len(rows))
+    centroids = sample.take(rows[np.sort(rng.choice(len(rows), k, replace=False))])
     for _ in range(iterations):
-        cell = nearest(values, centroid_levels(centroids))
-        sums = _sums(values, cell, k)
+        sums, counts = _sums(sample, rows, centroids)
         # A centroid nobody chose starts again from a random point.
-        empty = np.flatnonzero(np.bincount(cell, minlength=k) == 0)
-        sums[empty] = values[rng.choice(len(values), len(empty))]
+        empty = np.flatnonzero(counts == 0)
+        sums[empty] = sample.take(rows[rng.choice(len(rows), len(empty))])
         centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
     return np.unique(centroids.astype(np.float32), axis=0)
 
 
-def _sums(values: Float32, cell: npt.NDArray[np.int64], k: int) -> Float32:
-    """Float32 [k, dim]: the sum of each cell's points, block by block so that no sorted copy is made."""
-    sums = np.zeros((k, values.shape[1]), np.float32)
-    for start in range(0, len(values), BLOCK):
-        part = cell[start : start + BLOCK]
-        order = np.argsort(part, kind="stable")
-        used, first = np.unique(part[order], return_index=True)
-        sums[used] += np.add.reduceat(values[start : start + BLOCK][order], first, axis=0)
-    return sums
+def _sums(sample: Sample, rows: Int64, centroids: Float32) -> tuple[Float32, Int64]:
+    """Float32 [k, dim]: the sum of the rows nearest to each centroid, and int64 [k], how many they are; block
+    by block, so that no copy is made of all."""
+    sums = np.zeros(centroids.shape, np.float32)
+    counts = np.zeros(len(centroids), np.int64)
+    prepared = centroid_levels(centroids)
+    for block in sample.blocks(BLOCK, rows):
+        cell = nearest(block, prepared)
+        order = np.argsort(cell, kind="stable")
+        used, first = np.unique(cell[order], return_index=True)
+        sums[used] += np.add.reduceat(block[order], first, axis=0)
+        counts += np.bincount(cell, minlength=len(centroids))
+    return sums, counts

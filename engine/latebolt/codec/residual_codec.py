@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.arrays import Float32, Int64
+from latebolt.arrays import Bool, Float32, Int64
 from latebolt.codec.base import Columns, ColumnSpec, bytes_of
 from latebolt.codec.kmeans import BLOCK, default_n_centroids, spherical_kmeans
+from latebolt.codec.sample import Sample
 from latebolt.errors import InvalidInput
 from latebolt.kernels.centroids import (
     CentroidScores,
@@ -90,7 +91,7 @@ class ResidualCodec:
     @classmethod
     def train(
         cls,
-        sample: Float32,
+        sample: Float32 | Sample,
         bits: int,
         n_tokens: int | None = None,
         n_centroids: int | None = None,
@@ -111,13 +112,15 @@ class ResidualCodec:
         """
         if bits not in (1, 2, 4):
             raise InvalidInput(f"residual bits should be 1, 2 or 4, got {bits}.")
+        sample = Sample.of(sample)
         if len(sample) == 0 or sample.shape[1] % 8:
             raise InvalidInput(f"the sample should be [n >= 1, a multiple of 8], got shape {sample.shape}.")
         k = n_centroids or default_n_centroids(n_tokens or len(sample))
         # A centroid a point would leave no residual to learn from.
         centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed)
         rng = np.random.default_rng(seed)
-        some = sample if len(sample) <= _FIT_TOKENS else sample[rng.choice(len(sample), _FIT_TOKENS, False)]
+        n = len(sample)
+        some = sample.take(np.arange(n) if n <= _FIT_TOKENS else rng.choice(n, _FIT_TOKENS, False))
         cells = nearest(some, centroid_levels(centroids))
         residual = some - centroids[cells]
         far = float(np.quantile(np.linalg.norm(residual, axis=1), 1 - FAR_SHARE))
@@ -134,7 +137,7 @@ class ResidualCodec:
         factors = choose_factors(found.pairs, residual, seed)
         return cls(centroids, levels, spread, factors, bits, 1 / step, far)
 
-    def outlying(self, values: Float32) -> npt.NDArray[np.bool_]:
+    def outlying(self, values: Float32) -> Bool:
         """Bool [n]: vectors farther from every centroid than nearly all of those the codec learnt from."""
         return self._distance(values) > self.far
 
@@ -146,20 +149,22 @@ class ResidualCodec:
             parts.append(np.linalg.norm(block - self.centroids[nearest(block, self._prepared)], axis=1))
         return np.concatenate(parts)
 
-    def extended(self, outliers: Float32, n_centroids: int, seed: int = 0) -> ResidualCodec:
+    def extended(self, outliers: Float32 | Sample, n_centroids: int, seed: int = 0) -> ResidualCodec:
         """This codec with centroids for outlying vectors appended; it reads what this one wrote.
 
         Args:
             outliers: float32 [n >= 1, dim], unit length.
             n_centroids: at most so many new ones, and at most one for four outliers.
         """
-        new = spherical_kmeans(outliers, min(n_centroids, max(1, len(outliers) // 4)), seed)
+        sample = Sample.of(outliers)
+        new = spherical_kmeans(sample, min(n_centroids, max(1, len(sample) // 4)), seed)
         centroids = np.concatenate([self.centroids, new])
         codec = ResidualCodec(
             centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far
         )
+        found = [codec._distance(block) for block in sample.blocks(BLOCK)]
         # What stays far after learning is the nature of these vectors, and no reason to learn them again.
-        codec.far = max(self.far, float(np.quantile(codec._distance(outliers), 1 - FAR_SHARE)))
+        codec.far = max(self.far, float(np.quantile(np.concatenate(found), 1 - FAR_SHARE)))
         return codec
 
     def reads(self, other: ResidualCodec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts
 from latebolt.codec.base import Codec
 from latebolt.codec.residual_codec import ResidualCodec
@@ -162,7 +163,7 @@ class _InSteps:
             self._wanted()
             self._source.ahead(rows[start : start + _AHEAD_ROWS])
 
-    def sample(self, rows: Sequence[int]) -> TokenVectors:
+    def sample(self, rows: Sequence[int]) -> list[Float32]:
         """See `VectorSource`."""
         self.ahead(rows)
         return self._source.sample(rows)

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
@@ -229,8 +230,12 @@ def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ..
 class VectorSource(Protocol):
     """Token vectors of a batch's documents."""
 
-    def sample(self, rows: Sequence[int]) -> TokenVectors:
-        """Of some documents, ahead of time; whole units of the batch, and no document twice."""
+    def sample(self, rows: Sequence[int]) -> list[Float32]:
+        """Of some documents, ahead of time; whole units of the batch, and no document twice.
+
+        Returns:
+            Float32 [n_tokens, dim] of each; views of what is held here anyway.
+        """
 
     def vectors(self, rows: range) -> TokenVectors:
         """Of the documents rows.start..rows.stop-1; each is asked for once."""
@@ -254,22 +259,20 @@ class EncodedTexts:
         if missing:
             self._encode(missing)
 
-    def sample(self, rows: Sequence[int]) -> TokenVectors:
+    def sample(self, rows: Sequence[int]) -> list[Float32]:
         """See `VectorSource`."""
         self.ahead(rows)
-        return self._joined([self._seen[row] for row in rows])
+        return [self._seen[row][0] for row in rows]
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `VectorSource`."""
         self.ahead(rows)
-        given = self._joined([self._seen.pop(row) for row in rows])
-        self.n_truncated += 0 if given.truncated is None else int(given.truncated.sum())
-        return given
-
-    def _joined(self, each: Sequence[tuple[npt.NDArray[np.float32], bool]]) -> TokenVectors:
-        return TokenVectors.from_matrices(
+        each = [self._seen.pop(row) for row in rows]
+        given = TokenVectors.from_matrices(
             [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
+        self.n_truncated += 0 if given.truncated is None else int(given.truncated.sum())
+        return given
 
     def _encode(self, rows: Sequence[int]) -> None:
         """Encode these rows, and all others in their windows."""
@@ -302,11 +305,9 @@ class GivenVectors:
     def __init__(self, token_vectors: TokenVectors) -> None:
         self._token_vectors = token_vectors
 
-    def sample(self, rows: Sequence[int]) -> TokenVectors:
+    def sample(self, rows: Sequence[int]) -> list[Float32]:
         """See `VectorSource`."""
-        given = self._token_vectors
-        cut = None if given.truncated is None else given.truncated[list(rows)]
-        return TokenVectors.from_matrices([given[i] for i in rows], given.dim, cut)
+        return [self._token_vectors[row] for row in rows]
 
     def vectors(self, rows: range) -> TokenVectors:
         """See `VectorSource`."""

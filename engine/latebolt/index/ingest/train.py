@@ -14,9 +14,10 @@ import numpy as np
 
 from latebolt.arrays import Float32
 from latebolt.codec.base import Codec
-from latebolt.codec.kmeans import default_n_centroids
+from latebolt.codec.kmeans import BLOCK, default_n_centroids
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
+from latebolt.codec.sample import Sample
 from latebolt.index.ingest.sources import VectorSource
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
@@ -93,8 +94,8 @@ class CodecTrainer:
             finish()
         if learn:
             draws.draw(SAMPLE_TOKENS)
-            values = np.concatenate([self._unquantised_vectors(), *draws.parts])
-            outliers = values[self._codec.outlying(values)]
+            sample = Sample([*self._unquantised_vectors(), *draws.parts], self._dim)
+            outliers = sample.where(self._codec.outlying)
             self._adopt(self._codec.extended(outliers, min(room, default_n_centroids(expected))))
         self.unquantised = unquantised
 
@@ -104,11 +105,11 @@ class CodecTrainer:
             self._codec is None or isinstance(self._codec, ResidualCodec)
         ):
             return
-        vectors, codec = self._unquantised_vectors(), self._codec
+        vectors, codec = Sample(self._unquantised_vectors(), self._dim), self._codec
         if codec is None:
             self._adopt(ResidualCodec.train(vectors, self._writer.manifest.bits, self._n_waiting))
             return
-        outliers = vectors[codec.outlying(vectors)]
+        outliers = vectors.where(codec.outlying)
         if (room := self._room(0)) > 0 and len(outliers):
             expected = self._n_waiting * len(outliers) // len(vectors)
             self._adopt(codec.extended(outliers, min(room, default_n_centroids(expected))))
@@ -125,7 +126,7 @@ class CodecTrainer:
     def _n_waiting(self) -> int:
         return _n_waiting(self._writer.segments)
 
-    def _unquantised_vectors(self) -> Float32:
+    def _unquantised_vectors(self) -> list[Float32]:
         return _unquantised_vectors(self._writer.segments, self._dim)
 
     def _adopt(self, codec: ResidualCodec) -> None:
@@ -172,11 +173,11 @@ def learn_ahead(
 def _first_codec(segments: Sequence[Segment], draws: _Draws, bits: int) -> ResidualCodec | None:
     """The codec of an index that has none, learnt of what it holds and what is drawn; None of too little."""
     old = _unquantised_vectors(segments, draws.dim)
-    draws.draw(SAMPLE_TOKENS - len(old))
+    draws.draw(SAMPLE_TOKENS - sum(map(len, old)))
     expected = _n_waiting(segments) + draws.expected
     if expected < TRAIN_TOKENS:
         return None
-    return ResidualCodec.train(np.concatenate([old, *draws.parts]), bits, expected)
+    return ResidualCodec.train(Sample([*old, *draws.parts], draws.dim), bits, expected)
 
 
 def _unquantised(segments: Sequence[Segment]) -> list[Segment]:
@@ -194,20 +195,24 @@ def _n_waiting(segments: Sequence[Segment]) -> int:
     return sum(segment.n_tokens for segment in _unquantised(segments))
 
 
-def _unquantised_vectors(segments: Sequence[Segment], dim: int) -> Float32:
-    """Token vectors of the unquantised segments; about SAMPLE_TOKENS of them where there are more."""
+def _unquantised_vectors(segments: Sequence[Segment], dim: int) -> list[Float32]:
+    """Token vectors of the unquantised segments, block by block; about SAMPLE_TOKENS of them where there are
+    more."""
     plain, rng = untrained(dim, 16), np.random.default_rng(0)
     share = SAMPLE_TOKENS / max(_n_waiting(segments), 1)
-    parts = [np.zeros((0, dim), np.float32)]
+    parts = []
     for block in _unquantised_blocks(segments, dim):
         values = plain.decode(block.columns)
         parts.append(values if share >= 1 else values[rng.random(len(values)) < share])
-    return np.concatenate(parts)
+    return parts
 
 
 def _outlying_share(codec: ResidualCodec, draws: _Draws) -> float:
     """Of the tokens drawn, those that are unlike what the codec has learnt."""
-    return float(codec.outlying(draws.values).mean()) if draws.n_tokens else 0.0
+    if not draws.n_tokens:
+        return 0.0
+    blocks = Sample(draws.parts, draws.dim).blocks(BLOCK)
+    return sum(int(codec.outlying(block).sum()) for block in blocks) / draws.n_tokens
 
 
 class _Draws:
@@ -219,20 +224,15 @@ class _Draws:
         self._order = np.random.default_rng(0).permutation(len(self._units))
         self._seen = 0
         self.n_tokens = 0
-        self.parts: list[Float32] = [np.zeros((0, dim), np.float32)]
+        self.parts: list[Float32] = []
 
     def draw(self, n_tokens: int) -> None:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
         while self._seen < len(self._units) and (self.n_tokens < n_tokens or not self._seen):
             drawn = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
             vectors = self._source.sample([row for unit in drawn for row in self._units[unit]])
-            self.parts.append(vectors.values)
-            self._seen, self.n_tokens = self._seen + len(drawn), self.n_tokens + vectors.n_tokens
-
-    @property
-    def values(self) -> Float32:
-        """All that was drawn."""
-        return np.concatenate(self.parts)
+            self.parts += vectors
+            self._seen, self.n_tokens = self._seen + len(drawn), self.n_tokens + sum(map(len, vectors))
 
     @property
     def expected(self) -> int:
