@@ -44,6 +44,7 @@ from latebolt.kernels.shapes import LEVEL_MOST, LEVEL_ZERO, N_FACTORS, N_LEVELS
 FAR_SHARE = 0.02
 KIND = "residual-2"  # what a store records; "residual" had one factor for centroid and residual
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
+_ROWS = 1024  # that a function of each is called with at a time
 _FACTOR_POINTS = 8192  # pairs of factors looked at to choose N_FACTORS
 
 
@@ -119,21 +120,26 @@ class ResidualCodec:
         # A centroid a point would leave no residual to learn from.
         centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed)
         rng = np.random.default_rng(seed)
-        n = len(sample)
-        some = sample.take(np.arange(n) if n <= _FIT_TOKENS else rng.choice(n, _FIT_TOKENS, False))
+        chosen = np.arange(len(sample))
+        if len(sample) > _FIT_TOKENS:
+            chosen = rng.choice(len(sample), _FIT_TOKENS, False)
+        # An array of these takes as much as a model; so few are held at a time, and values are taken again.
+        some = sample.take(chosen)
         cells = nearest(some, centroid_levels(centroids))
-        residual = some - centroids[cells]
-        far = float(np.quantile(np.linalg.norm(residual, axis=1), 1 - FAR_SHARE))
+        residual = _minus(some, centroids[cells])
+        del some
+        far = float(np.quantile(_by_rows(residual, _lengths), 1 - FAR_SHARE))
         spread = np.maximum(residual.std(axis=0), 1e-6)
         scaled = residual / spread
-        width = np.maximum(np.sqrt((scaled**2).mean(axis=1, keepdims=True)), 1e-6)
-        weights = (place or lloyd_max)((scaled / width).ravel(), 2**bits)
+        scaled /= np.maximum(_by_rows(scaled, _root_mean_squares), 1e-6)[:, None]
+        weights = (place or lloyd_max)(scaled.ravel(), 2**bits)
+        del scaled
         weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
         step = max(float(np.abs(weights).max()) / (LEVEL_MOST - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
         spread = (spread * step).astype(np.float32)
         steps_from_zero = levels.astype(np.float32) - LEVEL_ZERO
-        found = encode_residual(some, cells, centroids, spread, steps_from_zero, 1 / step)
+        found = encode_residual(sample.take(chosen), cells, centroids, spread, steps_from_zero, 1 / step)
         factors = choose_factors(found.pairs, residual, seed)
         return cls(centroids, levels, spread, factors, bits, 1 / step, far)
 
@@ -261,7 +267,7 @@ def choose_factors(pairs: Float32, residuals: Float32, seed: int = 0) -> Float32
     """
     rng = np.random.default_rng(seed)
     # An error of the second factor moves a vector by so much less as its residual is shorter than a centroid.
-    unit = np.array([1.0, max(float(np.linalg.norm(residuals, axis=1).mean()), 1e-6)], np.float32)
+    unit = np.array([1.0, max(float(_by_rows(residuals, _lengths).mean()), 1e-6)], np.float32)
     unit[1] /= max(float(np.abs(pairs[:, 1]).mean()), 1e-6)
     points = pairs[rng.permutation(len(pairs))[:_FACTOR_POINTS]] * unit
     centres = points[np.arange(N_FACTORS) % len(points)]
@@ -271,6 +277,29 @@ def choose_factors(pairs: Float32, residuals: Float32, seed: int = 0) -> Float32
         sums = np.stack([np.bincount(nearest_, points[:, i], N_FACTORS) for i in (0, 1)], axis=1)
         centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
     return np.ascontiguousarray(centres / unit, np.float32)
+
+
+def _minus(values: Float32, others: Float32) -> Float32:
+    """values - others, in the memory of `others`."""
+    return np.subtract(values, others, out=others)
+
+
+def _by_rows(values: Float32, function: Callable[[Float32], Float32]) -> Float32:
+    """float32 [n]: a function of each row, of some at a time, as it takes room for what it is called with."""
+    found = np.empty(len(values), np.float32)
+    for start in range(0, len(values), _ROWS):
+        found[start : start + _ROWS] = function(values[start : start + _ROWS])
+    return found
+
+
+def _lengths(values: Float32) -> Float32:
+    lengths: Float32 = np.linalg.norm(values, axis=1)
+    return lengths
+
+
+def _root_mean_squares(values: Float32) -> Float32:
+    roots: Float32 = np.sqrt((values**2).mean(axis=1))
+    return roots
 
 
 def lloyd_max(values: Float32, levels: int, iterations: int = 30) -> Float32:
