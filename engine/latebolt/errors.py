@@ -16,6 +16,7 @@ LateboltError
 │   ├── IndexLocked                        another process is writing
 │   └── ModelMismatch (ValueError)         the index was made with another model
 ├── StorageFull       (OSError)            the disk is full; the last commit is intact
+├── OutOfMemory       (MemoryError)        there is not, or would not be, enough memory
 └── ServerError                            a server that was asked refused, or gave no answer
     ├── RequestInvalid (InvalidInput)      it says that the request does not fit
     └── ServerUnreachable                  it cannot be reached, or took too long
@@ -133,6 +134,10 @@ class StorageFull(LateboltError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class OutOfMemory(LateboltError, MemoryError):
+    """There is not, or would not be, enough memory; what was there before is intact."""
 
 
 class ServerError(LateboltError):

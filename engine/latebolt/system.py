@@ -37,6 +37,7 @@ FOLDER_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 # For os.open of a file that is read as it is, where a pipe in its place must not keep us waiting.
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
+_M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
 _HELD: Final = 0.05  # seconds between two tries to replace a file that somebody reads
 _TRIES: Final = 40
 # Names that are devices on Windows whatever stands behind a dot, in every folder.
@@ -124,6 +125,38 @@ def limit(name: str, most: int) -> None:
     if resource is not None and hasattr(resource, name):
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(getattr(resource, name), (most, most))
+
+
+def lowest_limit(*names: str) -> int | None:
+    """The least of this process's limits such as "RLIMIT_AS", in their units; None where none is set."""
+    if resource is None:
+        return None
+    known = [getattr(resource, name) for name in names if hasattr(resource, name)]
+    limits = [resource.getrlimit(which)[0] for which in known]
+    return min((most for most in limits if most != resource.RLIM_INFINITY), default=None)
+
+
+def own_mapping(n_bytes: int) -> None:
+    """Let every piece of memory of so many bytes and more be a mapping of its own, given back when freed.
+
+    glibc raises the bound to what was freed last, up to 32 MB, and keeps such pieces; the holes between them
+    stay resident. Nothing with other C libraries.
+    """
+    _glibc("mallopt", _M_MMAP_THRESHOLD, n_bytes)
+
+
+def give_back_memory() -> None:
+    """Return to the system what was freed; glibc keeps it otherwise, as it may be asked for again."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(function: str, *numbers: int) -> None:
+    """Call a function of glibc's; nothing happens where there is another C library."""
+    if sys.platform == "linux":
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), function)(*numbers)
 
 
 def limit_processor_time(seconds: int) -> None:

@@ -42,6 +42,7 @@ DOCUMENTED = {
         "LateboltError",
         "ModelError",
         "ModelMismatch",
+        "OutOfMemory",
         "RequestInvalid",
         "RuntimeUnavailable",
         "ServerError",

@@ -164,7 +164,9 @@ def run(arguments: list[str] | None = None) -> int:
         note(f"latebolt: {error}")
         return 1
     except MemoryError:
-        note("latebolt: there is not enough memory. Take less at a time.")
+        from latebolt.encoder.session import WAYS_TO_NEED_LESS
+
+        note(f"latebolt: there is not enough memory; the last commit of an index stands. {WAYS_TO_NEED_LESS}")
         return 1
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of ours. Python would complain

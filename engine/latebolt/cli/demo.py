@@ -81,8 +81,10 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     latebolt demo
     latebolt demo --model multilingual --index many-languages
     """
-    from latebolt import Encoder
+    from latebolt import Encoder, memory
     from latebolt.alignment import align
+
+    memory.do_with_little()  # it is for trying out, beside whatever else runs on somebody's laptop
 
     def tell(text: str = "") -> None:
         if not as_json:
@@ -122,6 +124,7 @@ def demo_command(folder: str, model: str, bits: str, threads: int | None, as_jso
     )
     report["index"] = info
 
+    encoder.encode_queries(["warm up"])  # the session of queries made room for that of documents
     answers = []
     for question in QUESTIONS + QUESTIONS_ELSEWHERE * elsewhere:
         start = time.perf_counter()

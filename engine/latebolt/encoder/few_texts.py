@@ -38,6 +38,11 @@ def expected() -> Iterator[None]:
         _expected.reset(token)
 
 
+def are_expected() -> bool:
+    """Whether what is loaded now is for a few texts."""
+    return _expected.get()
+
+
 class _Model(msgspec.Struct):
     type: str
     unk_id: int

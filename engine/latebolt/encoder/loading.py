@@ -10,12 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from latebolt import memory
 from latebolt.contract import Head
 from latebolt.cpus import available_cpus
-from latebolt.encoder import model_folder
+from latebolt.encoder import few_texts, model_folder
 from latebolt.encoder.model import Model
-from latebolt.encoder.session import Session
-from latebolt.errors import InvalidInput
+from latebolt.encoder.model_folder import ModelFolder
+from latebolt.encoder.session import WAYS_TO_NEED_LESS, Session
+from latebolt.errors import InvalidInput, OutOfMemory
 from latebolt.onnx_runtime import onnxruntime
 
 
@@ -45,6 +47,7 @@ def begin(
         ModelError: no such model, precision or head.
         InvalidInput: threads is no number of threads.
         RuntimeUnavailable: no ONNX Runtime.
+        OutOfMemory: the process may not have as much memory as the model takes.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
@@ -52,9 +55,39 @@ def begin(
     head = folder.contract.head(dim)
     order = ("int8", "fp32", "fp16") if device[0] == "cpu" else ("fp16", "fp32", "int8")
     fastest = next(name for name in order if name in folder.contract.graphs)
+    _check_memory(folder, precision or fastest)
     model, n_threads = Model(folder, precision or fastest, device), threads or available_cpus()
     onnxruntime()  # whose import needs the GIL, too
     worker = ThreadPoolExecutor(1, thread_name_prefix="latebolt-load")
     graph = worker.submit(model.session, head, n_threads)
     worker.shutdown(wait=False)
     return Loading(model, head, n_threads, graph)
+
+
+def _check_memory(folder: ModelFolder, precision: str) -> None:
+    """Refuse a model for which this process can never have enough memory.
+
+    Asked beforehand, because its tokenizer would end the process instead of raising an error.
+
+    Raises:
+        OutOfMemory: see above.
+        ModelError: a file is missing.
+    """
+    limit = memory.ceiling()
+    if limit is None:
+        return
+    _, graph = folder.graph_file(precision)
+    n_graph = sum((folder.path / part.file).stat().st_size for part in graph.parts)
+    # For a few texts there is a tokenizer that takes a fraction.
+    n_tokenizer = 0 if few_texts.are_expected() else _tokenizer_bytes(folder)
+    need = memory.least_bytes(n_tokenizer, n_graph)
+    if need > limit:
+        raise OutOfMemory(
+            f'model "{folder.name}" needs at least {need / 1e6:.0f} MB, and this process may have '
+            f"{limit / 1e6:.0f} MB (control group or ulimit). {WAYS_TO_NEED_LESS}"
+        )
+
+
+def _tokenizer_bytes(folder: ModelFolder) -> int:
+    path = folder.path / "tokenizer.json"
+    return path.stat().st_size if path.is_file() else 0

@@ -10,6 +10,7 @@ import os
 import threading
 from typing import Final
 
+from latebolt import memory
 from latebolt.contract import Head
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
@@ -77,7 +78,8 @@ class Model:
 
     def bulk_session(self, head: Head, threads: int, n_texts: int) -> Session:
         """The session for so many texts side by side: once there have been enough, of one thread
-        a run; before, that of `threads`. Vectors are the same from either.
+        a run; before, that of `threads`. Vectors are the same from either. Where memory is small, the
+        session of bulk work takes the place of others.
 
         Raises:
             See `session`.
@@ -86,6 +88,10 @@ class Model:
         with self._lock:
             self._bulk_texts += n_texts
             few = 1 not in self.sessions and self._bulk_texts < _TEXTS_BEFORE_BULK
+            if not few and 1 not in self.sessions and memory.is_small():
+                # Each session holds all weights; one that is asked for again is loaded again, in a moment.
+                self.sessions.clear()
+                self._views.clear()
         return self.session(head, threads if few else 1)
 
     def close(self) -> None:

@@ -122,6 +122,7 @@ def find(name: str | Path) -> ModelFolder:
             PyLate or next-plaid with ONNX graphs), or a hub id `org/name` (downloaded through huggingface_hub
             into its cache; `HF_HUB_OFFLINE` is honoured).
     Raises:
+        RuntimeUnavailable: a hub id, and huggingface_hub is not installed.
         ModelError: there is no such model, or its folder is not sound.
         InvalidInput: the name is empty.
     """
@@ -146,19 +147,16 @@ def find(name: str | Path) -> ModelFolder:
     return ModelFolder(str(path), path, contracts.read(path))
 
 
-def _huggingface_hub() -> Any:
+def _huggingface_hub(hub_id: str) -> Any:
     # Read when it is imported: without it, its requests tell the hub what else is installed.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import huggingface_hub
-
-    return huggingface_hub
+    return hub.library(hub_id)
 
 
 def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None) -> Path:
+    library = _huggingface_hub(hub_id)
     try:
-        return Path(
-            _huggingface_hub().snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns))
-        )
+        return Path(library.snapshot_download(hub_id, revision=revision, allow_patterns=list(patterns)))
     except hub.faults() as error:
         raise ModelError(
             f'model "{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. '
@@ -168,7 +166,8 @@ def _download(hub_id: str, patterns: Sequence[str], revision: str | None = None)
 
 def _hub_listing(hub_id: str, snapshot: Path) -> list[str]:
     """Files of a repository at a snapshot's commit; those fetched earlier where the hub cannot be asked."""
+    library = _huggingface_hub(hub_id)
     try:
-        return list(_huggingface_hub().HfApi().list_repo_files(hub_id, revision=snapshot.name))
+        return list(library.HfApi().list_repo_files(hub_id, revision=snapshot.name))
     except hub.faults():
         return graphs.listing(snapshot)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from latebolt.arrays import Int64
 from latebolt.contract import Graph, Head
-from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
+from latebolt.errors import InvalidInput, ModelError, OutOfMemory, RuntimeUnavailable
 from latebolt.onnx_runtime import onnxruntime
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,27 @@ _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a sing
 # Runs longer than this give their memory back, or one long document would set the size for good.
 _LONG_TOKENS = 1024
 _LEAST_NORM = np.float32(1e-12)
+
+_TOO_LITTLE = "there is not enough memory"
+# What to do about it, in messages.
+WAYS_TO_NEED_LESS = (
+    "Give the process more, or let it need less: threads=1 (--threads 1), shorter texts (passage_tokens of "
+    'the index), the model "starter" instead of a larger one.'
+)
+# How ONNX Runtime, and the C++ library through it, say that they got no memory or no thread.
+_ALLOCATION_FAILED = (
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+    "out of memory",
+    "pthread_create",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of ONNX Runtime's or NumPy's means that there was not enough memory."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _ALLOCATION_FAILED)
 
 
 def resolve_device(device: str) -> tuple[str, int]:
@@ -77,6 +98,8 @@ class Session:
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory(f"{file}: {_TOO_LITTLE} to load it. {WAYS_TO_NEED_LESS}") from error
             reason = str(error).strip().splitlines()[0]
             raise ModelError(
                 f"{file}: ONNX Runtime cannot load it ({reason}). Export or download it again."
@@ -150,6 +173,7 @@ class Session:
             float32 [n, dim], unit length.
         Raises:
             ModelError: the graph's output is not as wide as its folder says.
+            OutOfMemory: there is not enough for a text of so many tokens.
         """
         mask = np.ones((1, len(ids)), np.int64)
         mask[0, attended:] = 0
@@ -157,10 +181,17 @@ class Session:
         if self._takes_types:
             feeds[_TYPES] = np.zeros_like(mask)
         options = self._shrink if len(ids) > _LONG_TOKENS else None
-        if self._device[0] == "cpu":
-            values = self._session.run([self._output], feeds, options)[0]
-        else:
-            values = self._run_bound(feeds, options)
+        try:
+            if self._device[0] == "cpu":
+                values = self._session.run([self._output], feeds, options)[0]
+            else:
+                values = self._run_bound(feeds, options)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{self._file}: {_TOO_LITTLE} for a text of {len(ids)} tokens. {WAYS_TO_NEED_LESS}"
+            ) from error
         return self._finish(values[0], len(ids))
 
     def _run_bound(self, feeds: dict[str, Int64], options: Any) -> npt.NDArray[np.floating]:

@@ -1,13 +1,32 @@
 """What can go wrong between us and the model hub, and how to say it in a few words.
 
-Only looks at exceptions; whoever asks the hub catches them. Nothing here talks to it.
+Only looks at exceptions; whoever asks the hub catches them, with the library that `library` gives.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any
+
+from latebolt.errors import RuntimeUnavailable
 
 _MOST = 120  # characters of a library's own message that are passed on
+
+
+def library(hub_id: str) -> Any:
+    """The module huggingface_hub, which only hub ids need.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f'"{hub_id}": no folder of that name is here, and models of the hub need huggingface_hub, which '
+            "is not installed. Run \"pip install 'latebolt[hub]'\", or give the folder of the model."
+        ) from error
+    return huggingface_hub
 
 
 def faults() -> tuple[type[Exception], ...]:

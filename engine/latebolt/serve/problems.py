@@ -249,6 +249,12 @@ _TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
         "model_mismatch",
         "the index was made with another model than the one served here.",
     ),
+    (
+        errors.OutOfMemory,
+        503,
+        "out_of_memory",
+        "the server has not enough memory for it; send less at a time.",
+    ),
     (errors.StorageFull, 503, "storage_full", "the server's disk is full; nothing has changed."),
     (
         errors.IndexNewer,

@@ -84,14 +84,15 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _fetch(hub_id: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, constants, snapshot_download
+    library = hub.library(hub_id)
+    from huggingface_hub import constants
 
     try:
         weights: tuple[str, ...] = SAFE + PICKLED
         tokenizers: tuple[str, ...] = TOKENIZERS
         if not constants.HF_HUB_OFFLINE:
             # One commit for the listing and the files; and not both forms of the same weights.
-            info = HfApi().model_info(hub_id, revision=revision)
+            info = library.HfApi().model_info(hub_id, revision=revision)
             revision = info.sha
             names = [file.rfilename for file in info.siblings or ()]
             safe = any(name.endswith(".safetensors") and "_Dense/" not in name for name in names)
@@ -101,7 +102,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
             if any(Path(name).name == vocabulary.FILE_NAME for name in names):
                 tokenizers = ()
         wanted = [*SMALL, *tokenizers, *weights]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        return Path(library.snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     except hub.faults() as error:
         raise ExportError(
             f'"{hub_id}": no folder of that name here, and the hub {hub.reason(error)}. Check the '

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import errors
 
 from latebolt import Encoder
-from latebolt.errors import ModelError
+from latebolt.errors import ModelError, RuntimeUnavailable
 from latebolt.formats import hub
 
 
@@ -51,4 +52,10 @@ def test_a_hub_that_cannot_be_reached_is_named(monkeypatch):
         Encoder.load("org/name")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError, match="the hub is switched off by HF_HUB_OFFLINE"):
+        Encoder.load("org/name")
+
+
+def test_without_the_library_the_way_out_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # an import of it then fails
+    with pytest.raises(RuntimeUnavailable, match=r'^"org/name": .*pip install \'latebolt\[hub\]\''):
         Encoder.load("org/name")

@@ -22,7 +22,7 @@ from servers import Running, process, serving, wait_until
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
-from latebolt.errors import IndexInaccessible, IndexNotFound, StorageFull
+from latebolt.errors import IndexInaccessible, IndexNotFound, OutOfMemory, StorageFull
 from latebolt.index.format import files
 from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.state.data_folder import DataFolder, make_folders
@@ -66,6 +66,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, number: int, below: Path) -> None:
         (OSError(errno.ENOSPC, "x"), 503, "storage_full"),
         (OSError(errno.EDQUOT, "x"), 503, "storage_full"),
         (StorageFull("x"), 503, "storage_full"),
+        (OutOfMemory("x"), 503, "out_of_memory"),
         (IndexInaccessible("x", errno.EROFS, writing=True), 409, "index_read_only"),
         (IndexInaccessible("x", errno.EACCES, writing=True), 409, "index_read_only"),
         (IndexInaccessible("x", errno.EACCES, writing=False), 500, "index_unreadable"),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from latebolt import system
 from latebolt.arrays import Float32
 from latebolt.codec.base import Codec
 from latebolt.codec.kmeans import BLOCK, default_n_centroids
@@ -177,6 +178,7 @@ def _first_codec(segments: Sequence[Segment], draws: _Draws, bits: int) -> Resid
     expected = _n_waiting(segments) + draws.expected
     if expected < TRAIN_TOKENS:
         return None
+    system.give_back_memory()  # of encoding so far: learning is where an addition takes most
     return ResidualCodec.train(Sample([*old, *draws.parts], draws.dim), bits, expected)
 
 
