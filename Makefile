@@ -101,7 +101,7 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 # minutes of two cores, nearly all of it compiling; JOBS says how many processes do.
 JOBS = $(shell getconf _NPROCESSORS_ONLN)
 wheels: .venv-wheels/.ready
-	rm -rf dist build
+	rm -rf dist build/any build/linux-*
 	.venv-wheels/bin/python -m latebolt.kernels.build --platform both --jobs $(JOBS)
 	for each in linux-x86_64 linux-aarch64 any; do \
 	    LATEBOLT_WHEEL=$$each .venv-wheels/bin/python -m build --wheel || exit 1; \

@@ -15,6 +15,7 @@ from quick_benchmarks import BENCHMARKS, benchmark, run_quick
 
 # Each with a word that only a row of its own has.
 QUICK = {
+    "ahead": "gather_lists",
     "bulk": "second, nothing changed",
     "cold_search": "graph, optimised beforehand",
     "cold_start": "first answer: latebolt",

@@ -22,6 +22,7 @@ from latebolt.drafts import file_for, refused
 from latebolt.errors import LateboltError
 from latebolt.kernels import targets
 from latebolt.kernels.ahead import link, loaded, manifest, objects
+from latebolt.kernels.ahead.manifest import Manifest
 from latebolt.kernels.targets import Architecture
 from latebolt.progress import progress_bar
 
@@ -103,11 +104,10 @@ def build(
         What the command prints of it: where it is, kernels, bytes, seconds.
     Raises:
         RuntimeUnavailable: numba, llvmlite or a linker is not installed; LateboltError: a folder cannot be
-        written, or the linker refuses.
+        written, the linker refuses, or the kernels' sources were changed meanwhile.
     """
     start, cpu = time.perf_counter(), sum(os.times()[:4])
-    architecture = PLATFORMS[platform]
-    place = out / platform
+    architecture, place = PLATFORMS[platform], out / platform
     # What would hinder it in the end is told before minutes of compiling.
     link.linker(architecture)
     try:
@@ -116,24 +116,45 @@ def build(
         raise refused(error, place) from error
     kernels, sources = objects.wanted(architecture, dims), manifest.sources_digest()
     with tempfile.TemporaryDirectory(prefix="latebolt-kernels-") as scratch:
-        folder = Path(scratch)
         with progress_bar(len(kernels), platform, "kernel", show_progress) as bar:
-            for some in objects.compile_all(kernels, architecture, folder, jobs):
+            for some in objects.compile_all(kernels, architecture, Path(scratch), jobs):
                 bar.step(some)
-        library = folder / manifest.LIBRARY
-        link.link(folder.glob("*.o"), architecture, library)
-        code = library.read_bytes()
-    if manifest.sources_digest() != sources:
-        raise LateboltError(f"{platform}: the kernels' sources were changed meanwhile. Run it again.")
-    about = manifest.Manifest(
+        if manifest.sources_digest() != sources:
+            raise LateboltError(f"{platform}: the kernels' sources were changed meanwhile. Run it again.")
+        about = put_together(Path(scratch), platform, place, dims, len(kernels))
+    return {
+        "platform": platform,
+        "library": str(place / manifest.LIBRARY),
+        "kernels": about.kernels,
+        "bytes": about.size,
+        "dims": list(dims),
+        "instruction_sets": list(about.instruction_sets),
+        "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(sum(os.times()[:4]) - cpu, 1),
+    }
+
+
+def put_together(folder: Path, platform: str, place: Path, dims: Sequence[int], kernels: int) -> Manifest:
+    """A library of the object files in a folder, which is ours to write in, and its manifest.
+
+    Args:
+        place: gets both; dims and kernels: what the manifest says of it.
+    Raises:
+        RuntimeUnavailable: there is no linker; LateboltError: it refuses, or `place` cannot be written.
+    """
+    architecture = PLATFORMS[platform]
+    library = folder / manifest.LIBRARY
+    link.link(folder.glob("*.o"), architecture, library)
+    code = library.read_bytes()
+    about = Manifest(
         version=manifest.VERSION,
         platform=platform,
-        sources=sources,
+        sources=manifest.sources_digest(),
         library=manifest.digest(code),
         size=len(code),
         dims=tuple(dims),
         instruction_sets=targets.INSTRUCTION_SETS[architecture],
-        kernels=len(kernels),
+        kernels=kernels,
         made_with={
             **{name: metadata.version(name) for name in ("numba", "llvmlite")},
             "linker": link.version(architecture),
@@ -142,16 +163,7 @@ def build(
     _write(place / manifest.LIBRARY, code)
     # Last: of an old library and a new manifest, or the reverse, none is loaded.
     _write(place / manifest.MANIFEST, msgspec.json.format(msgspec.json.encode(about)) + b"\n")
-    return {
-        "platform": platform,
-        "library": str(place / manifest.LIBRARY),
-        "kernels": len(kernels),
-        "bytes": len(code),
-        "dims": list(dims),
-        "instruction_sets": list(about.instruction_sets),
-        "seconds": round(time.perf_counter() - start, 1),
-        "processor_seconds": round(sum(os.times()[:4]) - cpu, 1),
-    }
+    return about
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -116,24 +116,14 @@ class Made:
         for name, isa_name in self.kernels:
             code, _ = compiled.object_code(name, isa_name)
             (scratch / f"{compiler.symbol(name, isa_name)}.o").write_bytes(code)
-        self.architecture = "aarch64" if targets.host_is_arm() else "x86_64"
+        platform = manifest.this_platform()
+        self.architecture = build.PLATFORMS[platform]
         if self.architecture == "x86_64":
-            (scratch / "registers.o").write_bytes(objects._registers())
+            objects.write_registers(scratch)
         try:
-            link.link(scratch.glob("*.o"), self.architecture, folder / manifest.LIBRARY)
+            self.about = build.put_together(scratch, platform, folder, (DIM,), len(self.kernels))
         except RuntimeUnavailable as error:
             pytest.skip(str(error))
-        code = (folder / manifest.LIBRARY).read_bytes()
-        self.write(
-            manifest.Manifest(
-                manifest.VERSION, manifest.this_platform(), manifest.sources_digest(), manifest.digest(code),
-                len(code), (DIM,), tuple(isa.available()), len(self.kernels), {},
-            )
-        )  # fmt: skip
-
-    def write(self, about: manifest.Manifest) -> None:
-        self.about = about
-        (self.folder / manifest.MANIFEST).write_bytes(msgspec.json.encode(about))
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +303,7 @@ def test_a_library_that_does_not_fit_is_left_alone_and_told_once(copy, way, monk
     elif way == "gone":
         copy.library.unlink()
     elif way == "no JSON":
-        copy.manifest.write_bytes(copy.manifest.read_bytes()[:-1])
+        copy.manifest.write_bytes(copy.manifest.read_bytes()[:-9])
     else:
         copy.change(**{
             "other sources": {"sources": "0" * 24}, "other platform": {"platform": "linux-riscv64"},
@@ -411,6 +401,17 @@ def test_the_command_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     (tmp_path / "no.o").write_bytes(b"no object")
     with pytest.raises(LateboltError, match="linker ended with"):
         link.link([tmp_path / "no.o"], build.PLATFORMS[manifest.this_platform()], tmp_path / "out.so")
+
+
+def test_a_child_has_the_library_of_its_parent(made, monkeypatch, in_child):
+    use(monkeypatch, made.folder)
+    native.kernel("byte_table")
+
+    def work() -> bool:
+        native.kernel("byte_table")
+        return loaded.library().kernel("fill_lists", isa.active()) is not None and outputs() is not None
+
+    assert in_child(work)
 
 
 def test_every_query_has_a_kernel():

@@ -43,7 +43,7 @@ def compile_all(
         RuntimeUnavailable: numba or llvmlite is not installed, or this is an ARM that should make x86-64's.
     """
     if architecture == "x86_64":
-        (folder / "registers.o").write_bytes(_registers())
+        write_registers(folder)
     tasks = [kernels[i : i + _AT_ONCE] for i in range(0, len(kernels), _AT_ONCE)]
     if jobs == 1:
         for some in tasks:
@@ -74,7 +74,12 @@ def _compile(kernels: Sequence[Wanted], architecture: Architecture, folder: Path
     return len(kernels)
 
 
-def _registers() -> bytes:
+def write_registers(folder: Path) -> None:
+    """Write the object file of `registers.CODE`, which every library for x86-64 has.
+
+    Raises:
+        RuntimeUnavailable: llvmlite is not installed, or this is an ARM.
+    """
     if targets.host_is_arm():
         raise RuntimeUnavailable(
             "the library for x86-64 has instructions that llvmlite assembles on x86-64 alone. Build it on "
@@ -84,4 +89,4 @@ def _registers() -> bytes:
     compiler.llvm().initialize_native_asmparser()
     module = compiler.llvm().parse_assembly(registers.CODE)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
-    return bytes(machine.emit_object(module))
+    (folder / "registers.o").write_bytes(bytes(machine.emit_object(module)))
