@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BESIDE ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-engine test-export test-frameworks record-differential lint wheels clean
+.PHONY: demo test test-fast test-engine test-export test-frameworks test-pythons record-differential lint wheels clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
@@ -48,6 +48,13 @@ test-engine: .venv/.dev
 test-export: .venv-export/.ready .venv-frameworks/.ready
 	LATEBOLT_SENTENCE_TRANSFORMERS=$(CURDIR)/.venv-frameworks/bin/python \
 	.venv-export/bin/pytest tests/export tests/frameworks tests/differential $(BESIDE) $(TEST_ARGS)
+
+# Kernels, codec, index and command line on every Python 3.12 to 3.14 that is found; ends with a table. Of one:
+# make test-pythons PYTHONS=3.14. Where Debian's packages are to be had, python tests/debian_python.py 3.14 forky
+# brings one that the system has not.
+PYTHONS =
+test-pythons:
+	$(PYTHON) tests/pythons.py $(PYTHONS) $(if $(TEST_ARGS),-- $(TEST_ARGS))
 
 # What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
@@ -115,4 +122,4 @@ wheels: .venv-wheels/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-wheels .venv-uv .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-wheels .venv-uv .venv-python-* .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
