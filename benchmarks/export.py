@@ -256,7 +256,7 @@ def write_checkpoint(folder: Path, shape: Shape) -> None:
         "layer_norm_eps": 1e-5,
         "type_vocab_size": 1,
         "pad_token_id": 1,
-        "max_position_embeddings": 8194,
+        "max_position_embeddings": shape.tokens + 2,
         "position_embedding_type": "rotary",
         "rotary_emb_base": 10000.0,
     }

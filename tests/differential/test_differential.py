@@ -16,6 +16,7 @@ from differential.asking import ask, need_sentence_transformers_6
 from latebolt import Encoder
 from latebolt.adapters.sentence_transformers import MultiVectorEncoder
 from latebolt_export import export_model
+from later import needs
 
 MANY = 14  # models a library; the exporter's whole way is gone with the first
 
@@ -77,6 +78,6 @@ def test_a_graph_beside_the_librarys_own_files(sound, tmp_path):
     same(place, encoder.encode_queries(comparing.TEXTS), encoder.encode_documents(comparing.TEXTS))
 
 
+@needs("colbert", "latebolt[dev-frameworks]")
 def test_what_colbert_ai_saves(tmp_path):
-    pytest.importorskip("colbert", reason="needs latebolt[dev-frameworks]")
     check(save("with_colbert_ai", sys.executable, tmp_path, random.randrange(1000, 10**6), MANY // 2))

@@ -19,6 +19,7 @@ from latebolt_export.judge import rules_in_words, side_by_side
 from latebolt_export.judge.parity import GraphParity, HeadParity, Report
 from latebolt_export.judge.report import markdown
 from latebolt_export.judge.side_by_side import Library
+from later import needs
 
 QUICK = {"precisions": ("fp32",)}
 
@@ -139,8 +140,8 @@ def test_counts_and_differences_are_put_side_by_side():
     )
 
 
+@needs("colbert", "latebolt[dev-frameworks]")
 def test_the_stanford_library_beside_an_export(make, tmp_path):
-    pytest.importorskip("colbert", reason="needs latebolt[dev-frameworks]")
     steps = []
     export_model(make("stanford"), tmp_path / "out", **QUICK, compare="colbert-ai", progress=steps.append)
     beside = json.loads((tmp_path / "out" / "report.json").read_text())["beside"]

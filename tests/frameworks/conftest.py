@@ -1,18 +1,25 @@
-"""The Stanford library's four extensions are compiled as one: nearly all of that is torch's headers.
+"""The Stanford library's four extensions are compiled as one, with the few headers of torch's that they need.
 
-Each takes half a minute alone, once an environment; its sources and what is called stay the library's own.
+With all headers each takes half a minute, once an environment; sources and calls stay the library's own.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch.utils import cpp_extension
+import pytest
+
+# For processes that are started, too. On a busy machine threads of OpenMP wait for each other by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+HEADERS = Path(__file__).parent / "headers"
+os.environ["CPATH"] = os.pathsep.join(filter(None, [str(HEADERS), os.environ.get("CPATH")]))
 
 SOURCES = {
     "segmented_maxsim_cpp": "modeling/segmented_maxsim.cpp",
@@ -21,7 +28,6 @@ SOURCES = {
     "decompress_residuals_cpp": "search/decompress_residuals.cpp",
 }
 TOGETHER = Path(__file__).parents[2] / "build" / "colbert_extensions.cpp"
-load_one = cpp_extension.load
 
 
 def together(root: Path) -> str:
@@ -37,7 +43,7 @@ def together(root: Path) -> str:
 
 
 @functools.cache
-def library(*flags: str) -> str:
+def library(load_one: Callable[..., Any], *flags: str) -> str:
     """The path of what all are compiled into."""
     found = importlib.util.find_spec("colbert")
     assert found is not None and found.origin is not None
@@ -48,17 +54,23 @@ def library(*flags: str) -> str:
     return str(load_one("colbert_extensions", [str(TOGETHER)], extra_cflags=[*flags], is_python_module=False))
 
 
-def load(name: str, sources: list[str], **more: Any) -> ModuleType:
-    """`torch.utils.cpp_extension.load`, but for those of `SOURCES`."""
+def load(load_one: Callable[..., Any], name: str, sources: list[str], **more: Any) -> ModuleType:
+    """`load_one`, which is `torch.utils.cpp_extension.load`, but for those of `SOURCES`."""
     if name not in SOURCES:
         return load_one(name, sources, **more)
     [source] = sources
     assert source.endswith(SOURCES[name])
-    spec = importlib.util.spec_from_file_location(name, library(*more["extra_cflags"]))
+    spec = importlib.util.spec_from_file_location(name, library(load_one, *more["extra_cflags"]))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-cpp_extension.load = load  # before anything imports the library, which takes the function's name
+@pytest.fixture(scope="session", autouse=True)
+def colbert_extensions() -> None:
+    """Before anything imports the library, whose modules take the function's name."""
+    if importlib.util.find_spec("colbert") is not None:
+        from torch.utils import cpp_extension
+
+        cpp_extension.load = functools.partial(load, cpp_extension.load)

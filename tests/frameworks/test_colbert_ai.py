@@ -10,12 +10,12 @@ import pytest
 import torch
 from tiny_colbert import DIM, DOCUMENT, QUERY, export, make_checkpoint, passages
 
-colbert = pytest.importorskip("colbert", reason="needs latebolt[dev-frameworks]")
-from colbert import data as their_data  # noqa: E402
-from colbert import infra as theirs  # noqa: E402
+from latebolt import Index
+from latebolt.adapters import stanford as ours
+from later import Later, needs
 
-from latebolt import Index  # noqa: E402
-from latebolt.adapters import stanford as ours  # noqa: E402
+colbert, their_data, theirs = Later("colbert"), Later("colbert.data"), Later("colbert.infra")
+pytestmark = needs("colbert", "latebolt[dev-frameworks]")
 
 QUERIES = ["hello world", "what is it?", "a", "", "many words " * 12]
 DOCUMENTS = ["hello, world!", "abc.", "", "?!", "a much longer text, with words " * 9, "x y z"]

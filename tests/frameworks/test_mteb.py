@@ -6,22 +6,27 @@ import inspect
 import os
 import statistics
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import mteb
 import numpy as np
 import pytest
-from datasets import Dataset
-from mteb.abstasks.retrieval import AbsTaskRetrieval
-from mteb.abstasks.task_metadata import TaskMetadata
-from mteb.cache import ResultCache
-from mteb.models import EncoderProtocol, SearchProtocol
 
 from latebolt import Encoder
-from latebolt.adapters.mteb import LateboltModel
 from latebolt.errors import InvalidInput
 from latebolt.evaluate import Collection, late_run, measure, read_collection
+from later import Later, needs
 
+if TYPE_CHECKING:
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    from latebolt.adapters.mteb import LateboltModel
+
+pytestmark = needs("mteb", "latebolt[dev-frameworks]")
+mteb, models, caches, datasets = map(Later, ("mteb", "mteb.models", "mteb.cache", "datasets"))
+adapter = Later("latebolt.adapters.mteb")
+LONGEST = 300  # characters of a document: each is encoded a dozen times
 PROJECT = Path(__file__).parents[2]
 
 
@@ -39,15 +44,22 @@ def calls() -> Collection:
             text = (getattr(module, name).__doc__ or "").strip()
             first, _, rest = text.partition("\n\n")
             # No text twice: mteb breaks ties in its reciprocal rank in another way than in its nDCG.
-            if rest.strip() and callable(getattr(module, name)) and rest not in documents.values():
-                documents[f"{module.__name__}.{name}"] = rest
+            if rest.strip() and callable(getattr(module, name)) and rest[:LONGEST] not in documents.values():
+                documents[f"{module.__name__}.{name}"] = rest[:LONGEST]
                 queries[f"q-{name}"] = first
     qrels = {query: {name: 1} for query, name in zip(queries, documents, strict=True)}
     return Collection("calls", documents, queries, qrels)
 
 
+def listed(rows: Iterable[dict[str, str]]) -> Any:
+    """mteb's kind of table."""
+    return datasets.Dataset.from_list(list(rows))
+
+
 def task_of(collection: Collection, top_ranked: dict[str, list[str]] | None = None) -> AbsTaskRetrieval:
     """A task of MTEB that needs no download."""
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from mteb.abstasks.task_metadata import TaskMetadata
 
     class Task(AbsTaskRetrieval):
         metadata = TaskMetadata(
@@ -64,8 +76,8 @@ def task_of(collection: Collection, top_ranked: dict[str, list[str]] | None = No
 
         def load_data(self, **_):
             self.dataset = {"default": {"test": {
-                "corpus": Dataset.from_list([{"id": k, "text": v} for k, v in collection.documents.items()]),
-                "queries": Dataset.from_list([{"id": k, "text": v} for k, v in collection.queries.items()]),
+                "corpus": listed({"id": k, "text": v} for k, v in collection.documents.items()),
+                "queries": listed({"id": k, "text": v} for k, v in collection.queries.items()),
                 "relevant_docs": {q: dict(grades) for q, grades in collection.qrels.items()},
                 "top_ranked": top_ranked,
             }}}  # fmt: skip
@@ -86,6 +98,12 @@ def ours(encoder: Encoder, collection: Collection) -> tuple[dict, dict[str, floa
     return run, measure(run, collection.qrels)
 
 
+@pytest.fixture(scope="module")
+def expected(encoder: Encoder, calls: Collection) -> tuple[dict, dict[str, float]]:
+    """The run and the figures of our own evaluation."""
+    return ours(encoder, calls)
+
+
 def searched(model: LateboltModel, collection: Collection, top_k: int, **more) -> dict[str, dict[str, float]]:
     task = task_of(collection)
     task.load_data()
@@ -96,73 +114,72 @@ def searched(model: LateboltModel, collection: Collection, top_k: int, **more) -
 
 
 def test_mteb_takes_it_for_a_late_interaction_model(encoder):
-    model = LateboltModel(encoder.with_dim(64), bits=2)
-    assert isinstance(model, SearchProtocol) and not isinstance(model, EncoderProtocol)
+    model = adapter.LateboltModel(encoder.with_dim(64), bits=2)
+    assert isinstance(model, models.SearchProtocol) and not isinstance(model, models.EncoderProtocol)
     meta = model.mteb_model_meta
     assert meta.model_type == ["late-interaction"] and meta.similarity_fn_name.value == "MaxSim"
     assert (meta.name, meta.embed_dim) == ("latebolt/starter", 64)
     assert meta.experiment_kwargs["bits"] == 2
-    assert LateboltModel(encoder).mteb_model_meta.revision == encoder.fingerprint
-    assert LateboltModel(encoder, name="me/mine").mteb_model_meta.name == "me/mine"
+    assert adapter.LateboltModel(encoder).mteb_model_meta.revision == encoder.fingerprint
+    assert adapter.LateboltModel(encoder, name="me/mine").mteb_model_meta.name == "me/mine"
 
 
-def test_ndcg_is_that_of_our_own_evaluation(encoder, calls):
+def test_ndcg_is_that_of_our_own_evaluation(encoder, calls, expected):
     assert len(calls.documents) > 40
-    _, expected = ours(encoder, calls)
-    found = evaluated(LateboltModel(encoder), task_of(calls))
-    assert 0.3 < expected["nDCG@10"] < 0.98  # neither everything nor nothing is found
-    assert found["ndcg_at_10"] == pytest.approx(expected["nDCG@10"], abs=1e-5)
-    assert found["mrr_at_10"] == pytest.approx(expected["RR@10"], abs=1e-5)
-    assert found["recall_at_100"] == pytest.approx(expected["R@100"], abs=1e-5)
+    _, figures = expected
+    found = evaluated(adapter.LateboltModel(encoder), task_of(calls))
+    assert 0.3 < figures["nDCG@10"] < 0.98  # neither everything nor nothing is found
+    assert found["ndcg_at_10"] == pytest.approx(figures["nDCG@10"], abs=1e-5)
+    assert found["mrr_at_10"] == pytest.approx(figures["RR@10"], abs=1e-5)
+    assert found["recall_at_100"] == pytest.approx(figures["R@100"], abs=1e-5)
     assert found["main_score"] == found["ndcg_at_10"]
 
 
-def test_scores_do_not_depend_on_how_the_corpus_is_cut(encoder, calls, monkeypatch):
-    run, _ = ours(encoder, calls)
+def test_scores_do_not_depend_on_how_the_corpus_is_cut(encoder, calls, expected, monkeypatch):
+    run, _ = expected
     for chunk in (1000, 7):
         monkeypatch.setattr("latebolt.adapters.mteb._CHUNK", chunk)
-        found = searched(LateboltModel(encoder), calls, 5)
+        found = searched(adapter.LateboltModel(encoder), calls, 5)
         for query, documents in run.items():
             best = dict(list(documents.items())[:5])
             assert list(found[query]) == list(best)
             np.testing.assert_allclose(list(found[query].values()), list(best.values()), rtol=1e-6)
 
 
-def test_a_reranking_task_scores_what_it_names(encoder, calls):
+def test_a_reranking_task_scores_what_it_names(encoder, calls, expected):
     names = list(calls.documents)
     top = {q: [names[(7 * n + i) % len(names)] for i in range(12)] for n, q in enumerate(calls.queries)}
     for query, candidates in top.items():
         candidates.extend(calls.qrels[query])
-    run, _ = ours(encoder, calls)
+    run, whole = expected
     full = {q: dict(documents) for q, documents in run.items()}
     among = {q: {d: s for d, s in full[q].items() if d in set(top[q])} for q in full}
-    expected = measure(among, calls.qrels)["nDCG@10"]
-    found = evaluated(LateboltModel(encoder), task_of(calls, top))
-    assert found["ndcg_at_10"] == pytest.approx(expected, abs=1e-5)
-    assert found["ndcg_at_10"] > evaluated(LateboltModel(encoder), task_of(calls))["ndcg_at_10"]
-    for model in (LateboltModel(encoder), LateboltModel(encoder, bits=4)):
+    found = evaluated(adapter.LateboltModel(encoder), task_of(calls, top))
+    assert found["ndcg_at_10"] == pytest.approx(measure(among, calls.qrels)["nDCG@10"], abs=1e-5)
+    assert found["ndcg_at_10"] > whole["nDCG@10"]  # which mteb finds, too
+    for model in (adapter.LateboltModel(encoder), adapter.LateboltModel(encoder, bits=4)):
         scores = searched(model, calls, 100, top_ranked=top)
         assert {q: set(documents) for q, documents in scores.items()} == {q: set(d) for q, d in top.items()}
 
 
 def test_a_document_that_is_not_there_is_named(encoder, calls):
     top = {query: ["no.such"] for query in calls.queries}
-    for model in (LateboltModel(encoder), LateboltModel(encoder, bits=8)):
+    for model in (adapter.LateboltModel(encoder), adapter.LateboltModel(encoder, bits=8)):
         with pytest.raises(InvalidInput, match=r"top_ranked.*'no\.such'"):
             searched(model, calls, 5, top_ranked=top)
     with pytest.raises(InvalidInput, match=r"index\(corpus"):
-        LateboltModel(encoder).search(
+        adapter.LateboltModel(encoder).search(
             None, task_metadata=None, hf_split="", hf_subset="", top_k=1, encode_kwargs={}
         )
     with pytest.raises(InvalidInput, match="bits"):
-        LateboltModel(encoder, mode="hybrid")
+        adapter.LateboltModel(encoder, mode="hybrid")
 
 
 @pytest.mark.parametrize("settings", [{"bits": 2}, {"bits": 4, "mode": "hybrid"}, {"bits": 16}], ids=str)
 def test_an_index_is_measured_as_it_searches(encoder, calls, tmp_path, settings):
     from latebolt import Index
 
-    model = LateboltModel(encoder, exhaustive=True, **settings)
+    model = adapter.LateboltModel(encoder, exhaustive=True, **settings)
     found = searched(model, calls, 10)
     index = Index.create(tmp_path / "i", encoder, bits=settings["bits"])
     index.add(list(calls.documents.values()), ids=list(calls.documents))
@@ -176,9 +193,9 @@ def test_titles_and_instructions_are_read_as_mteb_joins_them(encoder):
     task = task_of(one)
     task.load_data()
     shared = {"task_metadata": task.metadata, "hf_split": "test", "hf_subset": "default", "encode_kwargs": {}}
-    model = LateboltModel(encoder)
-    model.index(Dataset.from_list([{"id": "a", "title": "A title", "text": "the text"}]), **shared)
-    queries = Dataset.from_list([{"id": "q", "text": "the query", "instruction": "find it"}])
+    model = adapter.LateboltModel(encoder)
+    model.index(listed([{"id": "a", "title": "A title", "text": "the text"}]), **shared)
+    queries = listed([{"id": "q", "text": "the query", "instruction": "find it"}])
     score = model.search(queries, top_k=1, **shared)["q"]["a"]
     assert score == pytest.approx(encoder.rerank("the query find it", ["A title the text"])[0].score)
 
@@ -187,8 +204,8 @@ def test_results_are_filed_by_model_and_settings(encoder, calls, tmp_path):
     small = Collection(
         "small", *(dict(list(part.items())[:5]) for part in (calls.documents, calls.queries, calls.qrels))
     )
-    cache = ResultCache(tmp_path)
-    for model in (LateboltModel(encoder), LateboltModel(encoder, bits=2)):
+    cache = caches.ResultCache(tmp_path)
+    for model in (adapter.LateboltModel(encoder), adapter.LateboltModel(encoder, bits=2)):
         mteb.evaluate(model, task_of(small), cache=cache, show_progress_bar=False)
     files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("LateboltLocal.json")]
     assert len(files) == 2 and all("latebolt__starter" in file for file in files)
@@ -208,7 +225,7 @@ def test_a_real_collection(encoder):
     some = Collection("squad", {n: t for n, t in whole.documents.items() if n in names}, queries, qrels)
     _, expected = ours(encoder, some)
     assert len(some.documents) > 400
-    found = evaluated(LateboltModel(encoder), task_of(some))
+    found = evaluated(adapter.LateboltModel(encoder), task_of(some))
     assert found["ndcg_at_10"] == pytest.approx(expected["nDCG@10"], abs=1e-5)
-    quantised = evaluated(LateboltModel(encoder, bits=2), task_of(some))
+    quantised = evaluated(adapter.LateboltModel(encoder, bits=2), task_of(some))
     assert quantised["ndcg_at_10"] == pytest.approx(expected["nDCG@10"], abs=0.02)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 from tiny_colbert import export, make_checkpoint, passages
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    ragatouille = pytest.importorskip("ragatouille", reason="needs latebolt[dev-frameworks]")
-
-from langchain_core.documents import Document
-
 from latebolt.adapters.ragatouille import RAGPretrainedModel, sentence_splitter
+from later import Later, needs
+
+ragatouille = Later("ragatouille")
+pytestmark = [
+    needs("ragatouille", "latebolt[dev-frameworks]"),
+    pytest.mark.filterwarnings(r"ignore:\s*\*+\s*RAGatouille"),  # on its next release, at every import
+]
 
 TEXTS = passages(8)
 # Queries are the beginnings of texts: theirs takes 1.35 tokens a word, and cuts what has more.
@@ -102,6 +101,8 @@ def test_a_missing_index(pair):
 
 
 def test_langchain(pair):
+    from langchain_core.documents import Document
+
     def documents():
         return [Document(page_content=text, metadata={"i": i}) for i, text in enumerate(TEXTS)]
 

@@ -37,9 +37,9 @@ class Encoder(nn.Module):
         self.plan = plan
         self.words = _Words(plan.vocabulary, plan.hidden)
         if plan.position_rows:
-            self.positions = nn.Embedding(plan.position_rows, plan.hidden)
+            self.positions = _Table(plan.position_rows, plan.hidden)
         if plan.types:
-            self.types = nn.Embedding(1, plan.hidden)
+            self.types = _Table(1, plan.hidden)
         self.norm = nn.LayerNorm(plan.hidden, plan.eps)
         self.layers = nn.ModuleList(_Layer(plan, i) for i in range(len(plan.kinds)))
         self.final_norm = nn.LayerNorm(plan.hidden, plan.eps) if plan.pre_norm else nn.Identity()
@@ -84,12 +84,17 @@ class Encoder(nn.Module):
         return functional.embedding(real.cumsum(1) * real + self.plan.pad, self.shifts)
 
 
-class _Words(nn.Module):
-    """The word table, kept in the checkpoint's own dtype: half of a large model's float32 size."""
+class _Table(nn.Module):
+    """Rows that are still to be filled. nn.Embedding draws random ones, which without memory ("meta") loads
+    the whole of torch's compiler: two seconds."""
 
-    def __init__(self, vocabulary: int, hidden: int) -> None:
+    def __init__(self, rows: int, hidden: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocabulary, hidden), requires_grad=False)
+        self.weight = nn.Parameter(torch.empty(rows, hidden), requires_grad=False)
+
+
+class _Words(_Table):
+    """The word table, kept in the checkpoint's own dtype: half of a large model's float32 size."""
 
     def forward(self, input_ids: Tensor) -> Tensor:
         rows = functional.embedding(input_ids, self.weight)
