@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from latebolt_export.torch.module import TokenEmbedder
 
-# On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then. Set here
-# for the processes that tests start as well.
+# On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then. Set
+# here for the processes that tests start as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
