@@ -3,6 +3,7 @@ command line that copies an index there. The server is a stand-in, see `qdrant_s
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
 from latebolt.adapters.qdrant_edge import Shard
 from latebolt.adapters.qdrant_points import point_id
 from latebolt.adapters.qdrant_push import push
+from latebolt.cli import run
 from latebolt.errors import LateboltError, ModelMismatch
 
 TEXTS = ["ZipFile.extractall unpacks an archive", "str.split cuts a string at whitespace", "a socket listens"]
@@ -41,8 +45,11 @@ def client(server):
 
 
 def latebolt(*arguments: str, env=None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "latebolt", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    """The command line in this process: another would import the client for a second and a half."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), patch.dict(os.environ, env or {}):
+        code = run([*arguments])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.mark.parametrize("first_stage", [None, "mean", "pooled"])
@@ -213,7 +220,7 @@ def test_push_goes_on_after_it_was_stopped(server, tmp_path, rng, sent, code):
     assert ("run the same command again to go on" in told) == (sent == signal.SIGINT)
     there = server.engine.count("big").count
     assert 0 < there < 120
-    done = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    done = json.loads(latebolt(*command[3:]).stdout)
     assert (done["kept"], done["sent"]) == (there, 120 - there)
     assert server.engine.count("big").count == 120
 
