@@ -6,6 +6,8 @@ rare word's occurrences lie in several cells, among other words. Queries are wor
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from latebolt import Index, TokenVectors
@@ -31,12 +33,13 @@ class WordCorpus:
         words = self._unit(N_WORDS) + 0.7 * themes[self._theme_of]
         self._words = words / np.linalg.norm(words, axis=1, keepdims=True)
         self._markers = self._unit(2)
-        chance = 1 / np.arange(3, N_WORDS + 3)
+        chance = np.cumsum(1 / np.arange(3, N_WORDS + 3))
+        chance /= chance[-1]
         counts = rng.integers(*lengths, n_documents)
         parts = []
         for n in counts:
             theme = rng.integers(0, 40)
-            words = rng.choice(N_WORDS, int(n), p=chance / chance.sum())
+            words = chance.searchsorted(rng.random(int(n)), side="right")
             context = self._unit(1) + themes[theme]
             own = self._words[words] + 0.35 * context + 0.6 * self._unit(int(n))
             around = self._markers + 0.5 * context + 0.2 * self._unit(2)
@@ -46,6 +49,12 @@ class WordCorpus:
     def vectors(self, start: int = 0, stop: int | None = None) -> TokenVectors:
         """Those of some documents."""
         return TokenVectors.from_matrices(self.matrices[start:stop])
+
+    def again(self) -> WordCorpus:
+        """The same documents, asked the same from the beginning."""
+        other = copy.copy(self)
+        other._rng = copy.deepcopy(self._rng)
+        return other
 
     def queries(self, n_words: int, n: int) -> list[np.ndarray]:
         """n queries of so many words, mostly rare ones."""
