@@ -84,9 +84,10 @@ def test_a_copy_has_every_document_and_finds_what_the_index_finds(make, index, e
         np.testing.assert_allclose([h.score for h in hits], [h.score for h in ours], atol=0.05)
 
 
-def test_encoding_again_gives_better_vectors_than_the_codes(tmp_path, encoder, rng):
+def test_encoding_again_gives_better_vectors_than_the_codes(tmp_path, encoder, rng, monkeypatch):
+    monkeypatch.setattr("latebolt.index.ingest.train.TRAIN_TOKENS", 1000)
     words = " ".join(TEXTS).replace(":", "").split()
-    texts = [" ".join(rng.choice(words, 14)) for _ in range(600)]
+    texts = [" ".join(rng.choice(words, 14)) for _ in range(120)]
     index = Index.create(tmp_path / "one", encoder, bits=1)
     index.add(texts)
     assert index.info()["centroids"]
@@ -95,8 +96,8 @@ def test_encoding_again_gives_better_vectors_than_the_codes(tmp_path, encoder, r
     errors = {}
     for vectors in ("texts", "codes"):
         target = Collection.create(QdrantClient(":memory:"), "docs", like=index)
-        assert push(index, target, vectors).from_texts == (600 if vectors == "texts" else 0)
-        hits = target.search_vectors(query, k=600, exhaustive=True)
+        assert push(index, target, vectors).from_texts == (120 if vectors == "texts" else 0)
+        hits = target.search_vectors(query, k=120, exhaustive=True)
         errors[vectors] = max(abs(hit.score - exact[str(hit.id)]) for hit in hits)
     assert errors["texts"] < 1e-3 and errors["codes"] > 0.05
 

@@ -1,4 +1,7 @@
-"""The command line as a person uses it: a process, its output, its exit code, and its messages."""
+"""The command line as a person uses it: its output, its exit code, and its messages.
+
+Of a process where a start, a signal or a pipe matters.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
+from in_process import latebolt, until_it_works
 from latebolt import Index, TokenVectors
 from latebolt.kernels import native
 
@@ -20,7 +23,8 @@ TEXTS = {
 }
 
 
-def latebolt(*arguments: str, stdin: str | None = None, cwd=None) -> subprocess.CompletedProcess:
+def started(*arguments: str, stdin: str | None = None, cwd=None) -> subprocess.CompletedProcess:
+    """In a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "latebolt", *arguments], capture_output=True, text=True, input=stdin, cwd=cwd
     )
@@ -43,26 +47,26 @@ def index(tmp_path, notes):
 
 
 def test_index_search_info_check_compact(index, tmp_path):
-    done = latebolt("search", str(index), "how do I unpack an archive", "--explain")
+    done = started("search", str(index), "how do I unpack an archive", "--explain")
     assert done.returncode == 0 and "notes/zip.txt" in done.stdout.splitlines()[0]
     assert "->" in done.stdout and "score exactly: " in done.stderr and "loading: " in done.stderr
-    found = json.loads(latebolt("search", str(index), "unpack", "-k", "1", "--explain", "--json").stdout)
+    found = json.loads(started("search", str(index), "unpack", "-k", "1", "--explain", "--json").stdout)
     assert found["hits"][0]["matches"][0]["query_word"] == "unpack" and found["load_ms"] > 0
     assert found["stages"][0]["name"] == "encode the query"
-    done = latebolt("search", str(index), "extractall", "--mode", "bm25", "--json")
+    done = started("search", str(index), "extractall", "--mode", "bm25", "--json")
     assert [hit["id"] for hit in json.loads(done.stdout)] == ["notes/zip.txt"]
-    assert latebolt("search", str(index), "unzip", "--mode", "hybrid").stdout.count("notes/") == 2
-    hits = json.loads(latebolt("search", str(index), "cut a string", "-k", "1", "--json").stdout)
+    assert started("search", str(index), "unzip", "--mode", "hybrid").stdout.count("notes/") == 2
+    hits = json.loads(started("search", str(index), "cut a string", "-k", "1", "--json").stdout)
     assert [hit["id"] for hit in hits] == ["notes/split.md"] and hits[0]["metadata"] == {
         "file": "notes/split.md"
     }
-    assert latebolt("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
-    info = json.loads(latebolt("info", str(index), "--json").stdout)
+    assert started("search", str(index), "x", "--where", 'file = "nothing"').stdout == ""
+    info = json.loads(started("info", str(index), "--json").stdout)
     assert info["documents"] == 2 and info["model"] == "starter"
-    assert "documents" in latebolt("info", str(index)).stdout
-    assert latebolt("check", str(index)).returncode == 0
-    assert latebolt("compact", str(index)).returncode == 0
-    assert latebolt("index", str(index), "-", stdin="a new line\nanother one\n").returncode == 0
+    assert "documents" in started("info", str(index)).stdout
+    assert started("check", str(index)).returncode == 0
+    assert started("compact", str(index)).returncode == 0
+    assert started("index", str(index), "-", stdin="a new line\nanother one\n").returncode == 0
 
 
 def test_long_files_are_found_by_their_passages(tmp_path):
@@ -141,7 +145,7 @@ def test_rerank_and_encode(tmp_path):
 
 
 def test_help_and_version_teach():
-    assert "demo" in latebolt("--help").stdout and "latebolt, version" in latebolt("--version").stdout
+    assert "demo" in started("--help").stdout and "latebolt, version" in started("--version").stdout
     for command in (
         "demo",
         "export",
@@ -158,7 +162,7 @@ def test_help_and_version_teach():
 
 
 def test_doctor():
-    report = json.loads(latebolt("doctor", "--json").stdout)
+    report = json.loads(started("doctor", "--json").stdout)
     assert (
         report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
     )
@@ -166,7 +170,7 @@ def test_doctor():
 
 
 def test_doctor_names_the_kernels_that_searches_ask_for(tmp_path, rng, monkeypatch, pruned):
-    known = {name for name in json.loads(latebolt("doctor", "--json").stdout)["kernels"] if ":" in name}
+    known = {name for name in json.loads(started("doctor", "--json").stdout)["kernels"] if ":" in name}
     asked, real = set(), native.kernel
     monkeypatch.setattr(native, "kernel", lambda name: asked.add(name) or real(name))
     index = Index.create(tmp_path / "i", None, dim=64)
@@ -247,8 +251,7 @@ def test_stopping_while_indexing_leaves_the_last_commit(index, tmp_path, number)
     running = subprocess.Popen(
         [sys.executable, "-m", "latebolt", "index", str(index), str(big)], stderr=subprocess.PIPE, text=True
     )
-    time.sleep(4)
-    assert running.poll() is None, "it was too fast to be interrupted"
+    until_it_works(running)
     running.send_signal(number)
     message = running.communicate(timeout=60)[1]
     if number == signal.SIGINT:
@@ -264,7 +267,7 @@ def test_two_writers_at_once(index, tmp_path):
 
     (tmp_path / "new.txt").write_text("a new text")
     with Store.open(index).writer():
-        done = latebolt("index", str(index), str(tmp_path / "new.txt"))
+        done = started("index", str(index), str(tmp_path / "new.txt"))
     assert done.returncode == 1 and "another writer" in done.stderr
     assert latebolt("index", str(index), str(tmp_path / "new.txt")).returncode == 0
 

@@ -1,4 +1,4 @@
-"""`latebolt demo` and what a person does after it: on a part of the real corpus, in real processes, within bounds.
+"""`latebolt demo` and what a person does after it: on a part of the real corpus, in real processes.
 
 The whole of it takes half a minute of two processors; the release's workflow runs it from the wheel.
 """
@@ -17,7 +17,6 @@ from latebolt.cli import demo as demo_texts
 from latebolt.cli.demo import demo_command
 from latebolt.corpus.documents import Document
 from latebolt.corpus.stdlib import read_stdlib
-
 
 ASKED_ABOUT = ("zipfile", "str.", "subprocess", "gzip", "shutil", "csv")
 ON_A_PART = f"""

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+from in_process import latebolt
 
 TEXTS = ["the cat sleeps", "a dog barks", "the sun shines", "rain falls"]
 QUERIES = ["sleeping cat", "barking dog", "sunshine", "rainy weather"]
-
-
-def latebolt(*arguments: str, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "latebolt", *arguments], capture_output=True, text=True, cwd=cwd
-    )
 
 
 @pytest.fixture

@@ -9,17 +9,12 @@ import subprocess
 import sys
 
 import pytest
+from in_process import latebolt
 
 from latebolt.corpus.documents import read_documents
 from latebolt.corpus.files import skipped_message
 from latebolt.corpus.open import decode
 from latebolt.errors import InvalidInput
-
-
-def latebolt(*arguments: str, stdin: str | None = None, cwd=None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "latebolt", *arguments], capture_output=True, text=True, input=stdin, cwd=cwd
-    )
 
 
 def make_odd(folder):

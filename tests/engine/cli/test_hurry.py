@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
+from in_process import latebolt, until_it_works
 
 from latebolt import Encoder
 from latebolt.errors import InvalidInput
@@ -28,6 +29,9 @@ def folder(tmp_path_factory):
 
 
 def shell(command: str, cwd, **environment: str) -> subprocess.CompletedProcess:
+    """A command that asks nothing of the shell or its environment needs neither."""
+    if not environment and not any(each in command for each in "$<>|&;"):
+        return latebolt(*shlex.split(command), cwd=cwd)
     return subprocess.run(
         ["bash", "-c", command if command.startswith("$") else f"$LATEBOLT {command}"],
         capture_output=True, text=True, cwd=cwd, timeout=120, stdin=subprocess.DEVNULL,
@@ -96,8 +100,7 @@ def test_ctrl_c_leaves_nothing(folder, tmp_path):
         [sys.executable, "-m", "latebolt", "index", "new", "big.txt"],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
-    time.sleep(5)
-    assert running.poll() is None, "it was too fast to be interrupted"
+    until_it_works(running)
     running.send_signal(signal.SIGINT)
     message = running.communicate(timeout=60)[1]
     assert running.returncode == 130 and "interrupted" in message and "Traceback" not in message

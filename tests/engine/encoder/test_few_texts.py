@@ -57,23 +57,25 @@ def same(found, wanted) -> None:
         assert ours.special_tokens_mask == theirs.special_tokens_mask
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_text_has_the_tokens_of_the_whole_tokenizer(content, parsed, whole, text):
+LOTS = 20  # each of a few texts whose languages are far apart, so that none has the pieces of another
+
+
+@pytest.mark.parametrize("texts", [TEXTS[lot::LOTS] for lot in range(LOTS)])
+def test_texts_have_the_tokens_of_the_whole_tokenizer(content, parsed, whole, texts):
     few = FewTexts(content, parsed)
-    same([few.encode(text, add_special_tokens=False)], [whole.encode(text, add_special_tokens=False)])
     same(
-        few.encode_batch([text], add_special_tokens=False),
-        whole.encode_batch([text], add_special_tokens=False),
+        few.encode_batch(texts, add_special_tokens=False),
+        whole.encode_batch(texts, add_special_tokens=False),
     )
-    [fast], [wanted] = (
-        few.encode_batch_fast([text], add_special_tokens=False),
-        whole.encode_batch_fast([text], add_special_tokens=False),
-    )
-    assert fast.ids == wanted.ids
+    fast = few.encode_batch_fast(texts, add_special_tokens=False)
+    wanted = whole.encode_batch_fast(texts, add_special_tokens=False)
+    assert [each.ids for each in fast] == [each.ids for each in wanted]
+    for text in texts:
+        same([few.encode(text, add_special_tokens=False)], [whole.encode(text, add_special_tokens=False)])
     assert few._whole is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     texts=st.lists(
         st.one_of(
@@ -147,6 +149,14 @@ def test_threads_share_one(content, whole):
     same([found[i][0] for i in range(len(texts))], wanted)
 
 
+@pytest.fixture(scope="module")
+def shorter(content) -> bytes:
+    """A vocabulary that is just large enough to be taken in parts."""
+    return changed(
+        content, lambda each: each["model"].update(vocab=each["model"]["vocab"][: few_texts._LEAST_PIECES])
+    )
+
+
 def changed(content: bytes, change) -> bytes:
     parsed = json.loads(content)
     change(parsed)
@@ -165,8 +175,9 @@ def changed(content: bytes, change) -> bytes:
         lambda each: each.update(normalizer=None),
     ],
 )
-def test_other_tokenizers_are_loaded_whole(content, change):
-    assert isinstance(made(changed(content, change)), Tokenizer)
+def test_other_tokenizers_are_loaded_whole(shorter, change):
+    assert isinstance(made(shorter), FewTexts)
+    assert isinstance(made(changed(shorter, change)), Tokenizer)
 
 
 def test_it_is_only_made_where_few_texts_are_expected(content):
@@ -186,7 +197,7 @@ def test_what_is_no_tokenizer_is_told_as_ever(tmp_path, damage):
 def test_a_search_finds_the_same(tmp_path):
     texts = [*READ_BY_MULTILINGUAL.values()]
     with Index.create(tmp_path / "i", Encoder.load("multilingual")) as index:
-        index.add(texts)
+        index.add(texts[::3])
         wanted = [index.search(text, explain=True) for text in texts[:3]]
     for text, each in zip(texts, wanted, strict=False):
         with few_texts.expected(), Index.open(tmp_path / "i") as index:

@@ -16,6 +16,7 @@ from latebolt.alignment import match_tokens
 from latebolt.hits import TokenMatch
 from latebolt.index import index as module
 from latebolt.index.documents.words import word_spans, words_of
+from latebolt.index.ingest import train
 from latebolt.index.search import explain, planning
 from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.query import Request
@@ -91,13 +92,15 @@ def test_segments_add_up_in_a_stage(index):
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
 @pytest.mark.parametrize("cut", [None, 24])
 def test_token_matches_add_up_to_the_words_and_the_score(bits, cut, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 1000)
     index = Index.create(tmp_path / "i", encoder, bits=bits, passage_tokens=cut)
-    index.add([" ".join(TEXTS) + f" and the number {i}" for i in range(300)])
+    index.add([" ".join(TEXTS) + f" and the number {i}" for i in range(60)])
+    assert (index.info()["centroids"] is None) == (bits > 4)
     index.add(TEXTS, ids=["cat", "dog", "house"])
     monkeypatch.setattr(type(encoder), "encode_documents", None)  # nothing is encoded again
     for mode in ("late", "hybrid"):
         found = index.search("a kitten and the dog", k=5, mode=mode, explain=True)
-        scored = {hit.id: hit.score for hit in index.search("a kitten and the dog", k=303, exhaustive=True)}
+        scored = {hit.id: hit.score for hit in index.search("a kitten and the dog", k=63, exhaustive=True)}
         assert len(found.hits) == 5
         for hit, tokens, words in zip(found.hits, found.tokens, found.alignments, strict=True):
             if mode == "late" or cut is None:  # by words another passage may be best

@@ -118,7 +118,7 @@ def test_what_is_held_of_a_stream_is_bounded_by_its_texts_too(index, monkeypatch
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_stream(tmp_path):
-    """Texts of 40 kB of which the model sees little: a list of them would take 160 MB."""
+    """Texts of 40 kB of which the model sees little: a list of them would take 60 MB."""
     code = """
         import sys
         from latebolt import Encoder, Index
@@ -137,4 +137,4 @@ def test_memory_does_not_grow_with_the_stream(tmp_path):
         arguments = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / str(n)), str(n)]
         return float(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 
-    assert peak(4000) < peak(200) + 60
+    assert peak(1600) < peak(100) + 35

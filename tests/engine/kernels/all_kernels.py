@@ -29,7 +29,8 @@ from latebolt.kernels.shapes import CENTROID_PARTS
 
 rng = np.random.default_rng(0)
 offsets = np.array([0, 0, 3, 20, 29])
-for dim in (48, 64):
+# Each width of codes once: the active instruction set's own tests go through them all.
+for dim, widths in ((48, (1, 4)), (64, (2,))):
     query = rng.standard_normal((40, dim)).astype(np.float32)
     values = rng.standard_normal((29, dim)).astype(np.float32)
     expected = maxsim_reference(query, values, offsets)
@@ -46,7 +47,7 @@ for dim in (48, 64):
     spread = (rng.random(dim) / 50).astype(np.float32)
     scale = np.abs(query * spread).max(axis=1) / np.float32(127)
     quantised = np.rint(query * spread / scale[:, None]).astype(np.int8)
-    for bits in (1, 2, 4):
+    for bits in widths:
         levels = np.zeros(16, np.uint8)
         levels[: 2**bits] = np.sort(rng.integers(0, 128, 2**bits))
         store = ResidualArrays(

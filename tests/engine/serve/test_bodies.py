@@ -248,7 +248,9 @@ def test_a_lease_is_given_back_by_its_last_user():
 
 
 def test_more_bodies_than_may_be_held_are_refused_and_small_ones_are_not(tmp_path: Path):
-    large = json.dumps({"query": "a", "documents": ["many words " * 40] * 500}).encode()
+    # Some of it takes its time, and most only room: a word without end is one token.
+    texts = ["many words " * 40] * 150 + ["x" * 440] * 350
+    large = json.dumps({"query": "a", "documents": texts}).encode()
     with serving(tmp_path, held_bytes=300_000, max_body_bytes=300_000, cache_mb=0, timeout=120) as running:
         budget = running.server.service.budget
         answers: list[httpx.Response] = []

@@ -17,6 +17,7 @@ from servers import Running, serving, wait_until
 from latebolt.serve import log, metrics
 
 SLOW = {"query": "a", "documents": ["many words " * 120] * 250}  # seconds of work
+SECONDS = {"query": "a", "documents": ["many words " * 120] * 60}  # less of it, where all is waited for
 QUICK = {"query": "a", "documents": ["b"]}
 READER, WRITER, OTHER = "a-reader-of-a-test", "a-writer-of-a-test", "a-newer-key-of-a-test"
 
@@ -85,7 +86,9 @@ def test_a_full_server_says_when_to_come_again_and_is_healthy(tmp_path: Path):
         serving(tmp_path, queue_requests=2, cache_mb=0, timeout=200) as running,
         ThreadPoolExecutor(2) as others,
     ):
-        slow = [others.submit(httpx.post, f"{running.url}/v1/rerank", json=SLOW, timeout=200) for _ in "ab"]
+        slow = [
+            others.submit(httpx.post, f"{running.url}/v1/rerank", json=SECONDS, timeout=200) for _ in "ab"
+        ]
         wait_until(lambda: running.client.get("/metrics.json").json()["in_flight"] == 2)
         refused = running.client.post("/v1/rerank", json=QUICK)
         assert refused.json()["code"] == "overloaded"

@@ -94,6 +94,7 @@ class Load:
                 if client is not kept:
                     client.close()
                 self.answered[n] += 1
+                self._ended.wait(0.03)  # what is asked in between tells nothing more
 
 
 def added(name: str) -> dict[str, Any]:
