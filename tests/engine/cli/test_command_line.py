@@ -20,8 +20,8 @@ from pathlib import Path
 
 import click
 import pytest
-from in_process import latebolt
 
+from in_process import latebolt
 from latebolt import Encoder, Index
 from latebolt.cli import _COMMANDS, cli, run
 from latebolt.cli.suggestions import _ELSEWHERE

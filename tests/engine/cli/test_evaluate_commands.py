@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from in_process import latebolt
 
 TEXTS = ["the cat sleeps", "a dog barks", "the sun shines", "rain falls"]

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from in_process import latebolt
 
+from in_process import latebolt
 from latebolt.corpus.documents import read_documents
 from latebolt.corpus.files import skipped_message
 from latebolt.corpus.open import decode

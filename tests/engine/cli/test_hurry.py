@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
-from in_process import latebolt, until_it_works
 
+from in_process import latebolt, until_it_works
 from latebolt import Encoder
 from latebolt.errors import InvalidInput
 

@@ -30,8 +30,8 @@ LONG = " ".join(f"Sentence {i} of a long text.\n" for i in range(40))
 
 
 class Counting:
-    """An encoder's `encode_documents` that remembers what it was given, and what came of it: a test that does the
-    same hundreds of times encodes once."""
+    """An encoder's `encode_documents` that remembers what it was given, and what came of it: a test that does
+    the same hundreds of times encodes once."""
 
     def __init__(self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.texts: list[str] = []
