@@ -108,9 +108,10 @@ else
     set -- "$python" -m pip
     "$@" --version >/dev/null 2>&1 || fail "$python has no pip. Leave out --no-venv, or install pip."
 fi
+# All that is needed is listed; what packages require beside that and latebolt never has them use is not there.
 # pip's own configuration may name an index or bounds, and none of that is wanted here.
 PIP_CONFIG_FILE=/dev/null PIP_NO_INDEX=1 PIP_FIND_LINKS= PIP_CONSTRAINT= PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    "$@" install --no-index --find-links "$here/wheels" --only-binary=:all: --require-hashes \
+    "$@" install --no-deps --no-index --find-links "$here/wheels" --only-binary=:all: --require-hashes \
     --requirement "$here/requirements.txt"
 if [ -d "$here/models" ]; then cp -R "$here/models" "$into/models"; fi
 made=

@@ -18,7 +18,7 @@ _SOURCE: Final = Path(latebolt.__file__).parents[2]
 _BUILT_OF: Final = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "engine", "export")
 _BUILD_BACKEND: Final = ("setuptools", 77)
 # What belongs to making models and to working on latebolt, never to a device; and the other ONNX Runtime.
-_NOT_FOR_DEVICES: Final = ("export", "optimum", "gpu", "all", "ray")
+_NOT_FOR_DEVICES: Final = ("export", "optimum", "gpu", "all", "ray", "build")
 
 
 class OwnWheel(NamedTuple):

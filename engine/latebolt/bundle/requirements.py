@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+# What a package requires and latebolt never has it use: of tokenizers, only `from_pretrained` imports the
+# hub's client, which brings ten others. Who asks for latebolt's extra `hub` gets it all the same.
+_UNUSED = {"tokenizers": frozenset({"huggingface-hub"})}
 # What a device never needs, and what would double the size of everything else.
 _NEVER = frozenset({"torch", "transformers", "optimum", "optimum-onnx", "latebolt-export"})
 
@@ -82,12 +85,11 @@ def needed(
             if (name, extra) in seen:
                 continue
             seen.add((name, extra))
-            asked = (Requirement(line) for line in wheel.requires)
-            todo += [
-                each
-                for each in asked
-                if each.marker is None or each.marker.evaluate({**markers, "extra": extra})
-            ]
+            for each in map(Requirement, wheel.requires):
+                if canonicalize_name(each.name) in _UNUSED.get(name, ()):
+                    continue
+                if each.marker is None or each.marker.evaluate({**markers, "extra": extra}):
+                    todo.append(each)
     return sorted({name for name, _ in seen}), sorted(missing)
 
 

@@ -107,7 +107,7 @@ FOLDER/bin/latebolt demo
 licence: {contents.model.licence or "not told"}). By hand, into an environment of your own:
 
 ```sh
-pip install --no-index --find-links wheels --require-hashes -r requirements.txt
+pip install --no-deps --no-index --find-links wheels --require-hashes -r requirements.txt
 ```
 
 `manifest.json` has the SHA-256 of every file; install.sh looks at them first.

@@ -80,12 +80,16 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("never", "here_only", "there_only", "there_also", "server", "torch"):
         requires = ["there_also"] if name == "there_only" else []
         a_wheel(folder, name, Requires_Dist=requires)
+    a_wheel(folder, "huggingface_hub")
+    a_wheel(folder, "tokenizers", Requires_Dist=["huggingface_hub>=1"])
     (folder / "own").mkdir()
     a_wheel(
         folder / "own", "latebolt", "9.9",
-        Provides_Extra=["cpu", "serve", "heavy", "export", "bad"],
+        Provides_Extra=["cpu", "serve", "heavy", "export", "bad", "hub"],
         Requires_Dist=[
             "left<3",
+            "tokenizers",
+            'huggingface_hub; extra == "hub"',
             'never; sys_platform == "win32"',
             f'here_only; python_version == "{HERE}"',
             f'there_only; python_version == "{THERE}" and platform_machine == "aarch64"',
@@ -150,6 +154,7 @@ def test_what_the_device_needs_is_in_it_and_no_more(unpacked: Path):
         "server-1.0-py3-none-any.whl",
         "there_also-1.0-py3-none-any.whl",
         "there_only-1.0-py3-none-any.whl",
+        "tokenizers-1.0-py3-none-any.whl",
     ]
     asked = (unpacked / "requirements.txt").read_text().splitlines()
     assert asked[0].startswith("latebolt[cpu,serve]==9.9 --hash=sha256:") and len(asked) == len(wheels)
@@ -205,11 +210,14 @@ def test_a_dry_run_tells_sizes_and_writes_nothing(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     out = tmp_path / "out.tar"
-    assert run(["bundle", str(out), *options(index), "--dry-run", "--json"]) == 0
+    assert run(["bundle", str(out), *options(index), "--extras", "hub", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["path"] is None and not list(tmp_path.iterdir())
     packages = {each["name"]: each["bytes"] for each in told["packages"]}
-    assert packages.keys() == {"latebolt", "left", "runtime", "there-only", "there-also"}
+    assert packages.keys() == {
+        *("latebolt", "left", "runtime", "tokenizers", "there-only", "there-also"),
+        "huggingface-hub",
+    }
     files = {path.name: path.stat().st_size for path in index.rglob("*.whl")}
     assert all(each["bytes"] == files[each["wheel"]] for each in told["packages"])
     assert told["bytes"]["wheels"] == sum(packages.values())
@@ -261,7 +269,7 @@ def test_what_pip_says_becomes_one_line(said: str, kind: type[Exception], messag
         (["--find-links", "gone"], "gone: there is no such folder"),
         (
             ["--extras", "export"],
-            'the extra "export" is not for devices. For bundles there are bad, cpu, heavy, serve',
+            'the extra "export" is not for devices. For bundles there are bad, cpu, heavy, hub, serve',
         ),
         (["--extras", "fly"], 'the extra "fly" is not known'),
         (["--model", "gone"], "gone: there is no such model folder"),
