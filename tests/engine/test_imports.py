@@ -29,6 +29,7 @@ COMMANDS = [
     "eval",
     "cost",
     "doctor",
+    "trim",
     "serve",
     "mcp",
 ]

@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "onnx_runtime": {"errors"},
     "progress": set(),
     "cgroups": set(),
+    "unread": set(),
     "cpus": {"cgroups", "system"},
     "memory": {"cgroups", "system"},
     "threads": {"system", "cpus"},
@@ -66,6 +67,7 @@ ALLOWED: dict[str, set[str]] = {
         "encoder",
         "codec",
         "kernels",
+        "memory",
         "values",
         "progress",
         "threads",
@@ -122,6 +124,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "agents": {"aio", "checks", "encoder", "hits", "index", "serve", "errors"},
     "cli": {
+        "unread",
         "system",
         "agents",
         "bundle",

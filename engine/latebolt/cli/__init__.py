@@ -48,6 +48,7 @@ _COMMANDS = {
     "eval": "evaluate",
     "cost": "cost",
     "doctor": "doctor",
+    "trim": "trim",
 }
 
 

@@ -128,19 +128,20 @@ class ResidualCodec:
         cells = nearest(some, centroid_levels(centroids))
         residual = _minus(some, centroids[cells])
         del some
-        far = float(np.quantile(_by_rows(residual, _lengths), 1 - FAR_SHARE))
+        lengths = _by_rows(residual, _lengths)
+        far = float(np.quantile(lengths, 1 - FAR_SHARE))
         spread = np.maximum(residual.std(axis=0), 1e-6)
-        scaled = residual / spread
+        scaled = np.divide(residual, spread, out=residual)
         scaled /= np.maximum(_by_rows(scaled, _root_mean_squares), 1e-6)[:, None]
         weights = (place or lloyd_max)(scaled.ravel(), 2**bits)
-        del scaled
+        del scaled, residual
         weights = np.concatenate([weights, np.repeat(weights[-1:], 2**bits - len(weights))])
         step = max(float(np.abs(weights).max()) / (LEVEL_MOST - LEVEL_ZERO), 1e-6)
         levels = (np.rint(weights / step) + LEVEL_ZERO).astype(np.uint8)
         spread = (spread * step).astype(np.float32)
         steps_from_zero = levels.astype(np.float32) - LEVEL_ZERO
         found = encode_residual(sample.take(chosen), cells, centroids, spread, steps_from_zero, 1 / step)
-        factors = choose_factors(found.pairs, residual, seed)
+        factors = choose_factors(found.pairs, float(lengths.mean()), seed)
         return cls(centroids, levels, spread, factors, bits, 1 / step, far)
 
     def outlying(self, values: Float32) -> Bool:
@@ -257,17 +258,18 @@ class ResidualScorer:
         return maxsim_centroids(self.centroids, columns["cell"], offsets, rows, self.threads)
 
 
-def choose_factors(pairs: Float32, residuals: Float32, seed: int = 0) -> Float32:
+def choose_factors(pairs: Float32, length: float, seed: int = 0) -> Float32:
     """The N_FACTORS pairs of factors that come nearest to many (k-means).
 
     Args:
-        pairs: float32 [n >= 1, 2], the best ones of some vectors; residuals: float32 [n, dim] of these.
+        pairs: float32 [n >= 1, 2], the best ones of some vectors.
+        length: of their residuals, on average.
     Returns:
         float32 [N_FACTORS, 2].
     """
     rng = np.random.default_rng(seed)
     # An error of the second factor moves a vector by so much less as its residual is shorter than a centroid.
-    unit = np.array([1.0, max(float(_by_rows(residuals, _lengths).mean()), 1e-6)], np.float32)
+    unit = np.array([1.0, max(length, 1e-6)], np.float32)
     unit[1] /= max(float(np.abs(pairs[:, 1]).mean()), 1e-6)
     points = pairs[rng.permutation(len(pairs))[:_FACTOR_POINTS]] * unit
     centres = points[np.arange(N_FACTORS) % len(points)]

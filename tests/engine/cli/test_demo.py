@@ -17,6 +17,7 @@ from latebolt.cli import demo as demo_texts
 from latebolt.cli.demo import demo_command
 from latebolt.corpus.documents import Document
 from latebolt.corpus.stdlib import read_stdlib
+from latebolt.kernels.ahead import loaded
 
 ASKED_ABOUT = ("zipfile", "str.", "subprocess", "gzip", "shutil", "csv")
 ON_A_PART = f"""
@@ -58,6 +59,13 @@ def test_the_demo_answers(demo):
     assert first[0].startswith("zipfile") and "split" in first[1]
     assert any("process" in hit["text"] for hit in report["answers"][2]["hits"])
     assert report["rerank"]["hits"][0]["id"] in (0, 3, 6)  # the passages with Berlin's population
+
+
+def test_the_demo_does_with_little_memory(demo):
+    """Under 400 MB with kernels from a wheel; a compiler, which a clone loads, takes 60 MB more."""
+    _, report = demo
+    most = 400 if loaded.library() is not None else 470
+    assert report["peak_memory_mb"] < most
 
 
 def test_a_second_run_reuses_the_index(demo):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from latebolt import memory
 from latebolt.codec.base import Codec
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
@@ -18,8 +19,9 @@ from latebolt.index.store.codecs import columns_of
 from latebolt.index.store.segment_writer import SegmentWriter
 from latebolt.index.store.writer import Writer
 
-# Documents encoded and written at a time; bounds the memory of an add.
+# Documents encoded and written at a time; bounds the memory of an add. Fewer where memory is small.
 CHUNK_DOCUMENTS = 512
+FEW_DOCUMENTS = 128
 
 
 class Addition:
@@ -69,8 +71,9 @@ class Addition:
             between: see `add`.
         """
         codec = self._trainer.codec
-        for start in range(whole.start, whole.stop, CHUNK_DOCUMENTS):
-            rows = range(start, min(start + CHUNK_DOCUMENTS, whole.stop))
+        size = FEW_DOCUMENTS if memory.is_small() else CHUNK_DOCUMENTS
+        for start in range(whole.start, whole.stop, size):
+            rows = range(start, min(start + size, whole.stop))
             vectors = source.vectors(rows)
             self._segment().append(
                 batch.documents[rows.start : rows.stop],
