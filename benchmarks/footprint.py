@@ -55,18 +55,27 @@ def install(folder: Path, *words: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *words], check=True)
 
 
-def built_wheel(folder: Path) -> Path:
-    """Our wheel, of a copy of the tree: setuptools leaves its notes in what it builds."""
+def built_wheel(folder: Path, with_library: bool) -> Path:
+    """Our wheel, of a copy of the tree: setuptools leaves its notes in what it builds.
+
+    Args:
+        with_library: of compiled kernels, as wheels of releases have one; made where the tree has none.
+    """
     copy = folder / "source"
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("engine", "export"):
         shutil.copytree(ROOT / name, copy / name, ignore=left_out)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, copy)
+    environment = {**os.environ, "PYTHONPATH": str(copy / "engine")}
+    if with_library and not list((copy / "engine").rglob("kernels.so")):
+        subprocess.run([sys.executable, "-m", "latebolt.kernels.build"], env=environment, check=True)
+    if not with_library:
+        environment["LATEBOLT_WHEEL"] = "any"
     build = "import setuptools.build_meta as b; b.build_wheel('dist')"
     (copy / "dist").mkdir()
-    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", build], cwd=copy, env=environment, check=True, capture_output=True)
     [made] = (copy / "dist").glob("*.whl")
     return made
 
@@ -94,9 +103,10 @@ def row(kind: str, folder: Path) -> dict[str, Any]:
     return {"kind": kind, "MB": sum(sizes.values()) / 1e6, **megabytes, "packages": listed}
 
 
-def run_in(folder: Path, *words: str) -> None:
-    """Python with that folder and the standard library alone, where a compiler may be missing."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+def run_in(folder: Path, kernels: str, *words: str) -> None:
+    """Python with that folder and the standard library alone; kernels: "ahead" for none compiled here."""
+    own = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "LATEBOLT_KERNELS": kernels}
+    environment = {**os.environ, **own}
     subprocess.run([sys.executable, "-S", *words], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -105,9 +115,9 @@ def main() -> None:
     given = arguments(__doc__)
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        wheel = built_wheel(work)
-        has_library = bool(list((work / "source").rglob("kernels.so")))
-        jit = () if has_library else BEFORE  # a wheel without compiled kernels compiles them where it runs
+        wheel = built_wheel(work, with_library=not given.quick)
+        jit = BEFORE if given.quick else ()  # a wheel without compiled kernels compiles them where it runs
+        kernels = "" if given.quick else "ahead"
         rows = []
         if not given.quick:
             install(work / "before", f"{wheel}[cpu]", *BEFORE, "huggingface_hub")
@@ -117,13 +127,13 @@ def main() -> None:
         lean = work / "lean"
         install(lean, "--no-deps", str(wheel), *LEAN, *jit)
         rows.append(row("lean", lean))
-        run_in(lean, "-c", SEARCH)
-        run_in(lean, "-m", "latebolt", "trim", "--yes")
+        run_in(lean, kernels, "-c", SEARCH)
+        run_in(lean, kernels, "-m", "latebolt", "trim", "--yes")
         rows.append(row("trimmed", lean))
-        run_in(lean, "-c", SEARCH)
+        run_in(lean, kernels, "-c", SEARCH)
         shutil.rmtree(lean / "latebolt" / "models" / "multilingual")
         rows.append(row("one model", lean))
-        run_in(lean, "-c", SEARCH)
+        run_in(lean, kernels, "-c", SEARCH)
     record("footprint", rows, quick=given.quick)
 
 

@@ -166,6 +166,34 @@ def test_the_figures_of_the_readme_are_those_of_the_records(tmp_path, monkeypatc
     assert not re.search(r"\d ms\b", before + after)
 
 
+def test_footprint_counts_the_files_that_are_there(tmp_path, monkeypatch):
+    """Of what packages name as theirs; bytecode, and what was trimmed, are not counted."""
+    about = tmp_path / "some-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: some\nVersion: 1.0\n")
+    (tmp_path / "some.py").write_bytes(b"12345")
+    (tmp_path / "some.pyc").write_bytes(b"1234567")
+    (about / "RECORD").write_text("some.py,,5\nsome.pyc,,7\ngone.so,,99\n")
+    assert benchmark("footprint", monkeypatch).packages(tmp_path) == {"some": 5}
+
+
+def test_the_least_cap_of_memory_caps_is_found_by_halving(tmp_path, monkeypatch):
+    module, tried = benchmark("memory_caps", monkeypatch), []
+
+    def attempt(job, model, cap, folder, threads):
+        tried.append(cap)
+        return ("works" if cap >= 300 else "says why"), 0.0
+
+    monkeypatch.setattr(module, "attempt", attempt)
+    assert module.least_cap("index", "starter", tmp_path, 2) == 320 and len(tried) < 8
+
+
+@pytest.mark.slow
+def test_memory_caps_of_one_job(tmp_path, monkeypatch):
+    outcome, peak = benchmark("memory_caps", monkeypatch).attempt("encode", "starter", 512, tmp_path, 2)
+    assert outcome == "works" and 30 < peak < 400
+
+
 def test_every_benchmark_is_run_by_a_test():
     """Those of the exporter stand in tests/export/test_benchmarks.py."""
     tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_benchmarks.py"))

@@ -3,6 +3,7 @@ carries compiled kernels is of their platform and requires no compiler."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import check_wheels
+from latebolt import unread
 from latebolt.kernels import names, targets
 from latebolt.kernels.ahead import manifest
 from latebolt.kernels.build import DIMS, PLATFORMS
@@ -29,6 +31,21 @@ CODE, DATA = (
 )
 TEXTS = {".md", ".txt"}
 MOST_BYTES = 95_000_000
+MODELS = "latebolt/models/"
+# What these take where it is there, and do without: types, and compilers that a wheel with kernels replaces.
+BESIDE = ("typing_extensions", "cython_runtime", "numba", "llvmlite")
+# What an installation without dependencies names beside latebolt: what encoding, indexing and searching load.
+LEAN = (
+    "numpy",
+    "onnxruntime",
+    "tokenizers",
+    "msgspec",
+    "click",
+    "tqdm",
+    "filelock",
+    "platformdirs",
+    "pathspec",
+)
 
 
 BUILT = "kernels/ahead/built"
@@ -153,6 +170,42 @@ def test_the_wheel_holds_both_models_and_stays_small(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
         models = {name.split("/")[2] for name in archive.namelist() if name.startswith("latebolt/models/")}
     assert models == {"starter", "multilingual"} and wheel.stat().st_size < MOST_BYTES
+
+
+def test_nothing_large_is_in_the_wheel_twice_and_code_stays_small(wheel: Path):
+    """Bytes on disk once it is installed: models, and all else, a library of compiled kernels included."""
+    with zipfile.ZipFile(wheel) as archive:
+        large = [each for each in archive.infolist() if each.file_size > 100_000]
+        assert len({(each.CRC, each.file_size) for each in large}) == len(large)
+        models = sum(each.file_size for each in archive.infolist() if MODELS in each.filename)
+        others = sum(each.file_size for each in archive.infolist()) - models
+    assert models < 88_000_000 and others < 9_000_000
+
+
+def test_what_a_search_needs_takes_220_mb_at_most(wheel: Path):
+    """The packages that a lean installation has, after `latebolt trim`, and the wheel with both models."""
+    gone = set(unread.find())
+    files = [Path(str(file.locate())) for name in LEAN for file in importlib.metadata.files(name) or ()]
+    kept = [path for path in files if path not in gone and path.suffix != ".pyc" and path.is_file()]
+    with zipfile.ZipFile(wheel) as archive:
+        own = sum(each.file_size for each in archive.infolist())
+    assert own + sum(path.stat().st_size for path in kept) < 220_000_000
+
+
+def test_a_search_loads_no_package_but_the_lean_ones(tmp_path: Path):
+    """So an installation without the others works."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.md").write_text("Bread is baked in an oven.")
+    code = f"""
+import sys
+from latebolt.cli import run
+assert run(["index", {str(tmp_path / "i")!r}, {str(tmp_path / "notes")!r}]) == 0
+assert run(["search", {str(tmp_path / "i")!r}, "baking"]) == 0
+print(*{{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_module_names))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = {name for name in done.stdout.splitlines()[-1].split() if not name.startswith("_")}
+    assert "tokenizers" in loaded and loaded <= {*LEAN, *BESIDE, "latebolt"}, loaded
 
 
 def test_what_the_wheel_unpacks_runs_by_itself(wheel: Path, tmp_path: Path):
