@@ -147,6 +147,9 @@ def test_the_sources_carry_no_library(tree):
     [packed] = (tree / "dist").glob("*.tar.gz")
     with tarfile.open(packed) as archive:
         inside = archive.getnames()
+        [described] = [name for name in inside if name.count("/") == 1 and name.endswith("/PKG-INFO")]
+        about = archive.extractfile(described)
+        assert about is not None and re.search(rb"(?m)^Requires-Dist: numba[^;]*$", about.read())
     assert not [name for name in inside if "built" in name]
     assert {"setup.py", "pyproject.toml"} <= {name.partition("/")[2] for name in inside}
 

@@ -20,7 +20,6 @@ from latebolt.kernels import targets
 from latebolt.kernels.targets import Architecture
 
 _MACHINES: dict[Architecture, str] = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}
-_SHOWN = "{ global: latebolt_*; local: *; };"
 _HOW = ("-shared", "--strip-all", "--hash-style=gnu", "--build-id=none", "--gc-sections")
 _SAFE = ("-z", "noexecstack", "-z", "relro", "-z", "now")
 
@@ -60,12 +59,10 @@ def link(objects: Iterable[Path], architecture: Architecture, into: Path) -> Non
     """
     objects = sorted(objects)  # the same library from the same objects
     folder = into.parent
-    shown, list_ = folder / "shown.map", folder / "objects.list"
-    shown.write_text(_SHOWN, encoding="utf-8")
+    list_ = folder / "objects.list"
     list_.write_text("".join(f'"{path}"\n' for path in objects), encoding="utf-8")
     command = [
-        *linker(architecture), *_HOW, *_SAFE, "-m", _MACHINES[architecture], f"--version-script={shown}",
-        "-o", str(into), f"@{list_}",
+        *linker(architecture), *_HOW, *_SAFE, "-m", _MACHINES[architecture], "-o", str(into), f"@{list_}",
     ]  # fmt: skip
     # What the linker keeps for a next time goes where all of this goes.
     kept = {name: str(folder) for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
