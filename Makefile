@@ -104,8 +104,8 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(INTO) .venv-frameworks -e '.[cpu,dev,dev-transformers5]'
 	touch $@
 
-# What is released: a wheel a platform with its kernels compiled, one for all others, and the sources. Some 15
-# minutes of two cores, nearly all of it compiling; JOBS says how many processes do.
+# What is released: a wheel a platform with its kernels compiled, one for all others, and the sources. Some ten
+# minutes of one core for compiling, and packing; JOBS says how many processes compile.
 JOBS = $(shell getconf _NPROCESSORS_ONLN)
 wheels: .venv-wheels/.ready
 	rm -rf dist build/any build/linux-*

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from latebolt.bundle import archive, make, model_files, pip, requirements, words
+from latebolt.bundle import archive, make, model_files, own_wheel, pip, requirements, words
 from latebolt.bundle.requirements import Wheel
 from latebolt.bundle.target import Target
 from latebolt.cli import run
@@ -187,6 +187,36 @@ def test_the_model_goes_with_the_graph_that_is_used(unpacked: Path, model: Path)
 def test_a_built_in_model_is_in_the_wheel():
     chosen = model_files.choose("starter", None, "aarch64")
     assert chosen.folder is None and (chosen.bytes, chosen.precision) == (0, "int8")
+
+
+@pytest.mark.parametrize(
+    ("platform", "carried"),
+    [
+        ("manylinux_2_28_aarch64", "linux-aarch64"),
+        ("manylinux_2_17_x86_64", "any"),  # which nobody has built here
+        ("musllinux_1_2_aarch64", "any"),  # whose wheels are called otherwise
+    ],
+)
+def test_a_wheel_of_the_tree_carries_the_kernels_built_for_the_device(
+    tmp_path, monkeypatch, platform, carried
+):
+    """Never those of the machine that bundles, whatever was built there."""
+    tree, empty = tmp_path / "tree", tmp_path / "empty"
+    (tree / "engine" / "latebolt" / "kernels" / "ahead" / "built" / "linux-aarch64").mkdir(parents=True)
+    for name in own_wheel._BUILT_OF:
+        if not (tree / name).exists():
+            (tree / name).write_text('[project]\nname = "latebolt"\n')
+    asked = []
+
+    def build_wheel(source: Path, folder: Path, isolated: bool, carried: str) -> Path:
+        asked.append(carried)
+        return a_wheel(folder, "latebolt", "0.1.0")
+
+    monkeypatch.setattr(own_wheel, "_SOURCE", tree)
+    monkeypatch.setattr(pip, "build_wheel", build_wheel)
+    empty.mkdir()
+    own_wheel.find(None, Target(platform, "3.11"), empty)
+    assert asked == [carried]
 
 
 def test_the_same_bytes_each_time(bundle: Path, unpacked: Path, tmp_path: Path):
