@@ -64,7 +64,7 @@ def take_away() -> None:
                 delattr(owner, name)
     for name in _MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
-    shutil._use_fd_functions = False  # type: ignore[attr-defined] # it takes folders by descriptors where it can
+    shutil.rmtree = _remove_tree  # type: ignore[assignment] # Python's takes folders by descriptors where it can
     real_open = os.open
 
     def open_(path: Any, flags: int, *rest: Any, **more: Any) -> int:
@@ -78,6 +78,20 @@ def take_away() -> None:
     os.open = open_  # type: ignore[assignment]
     for name in ("replace", "rename", "unlink", "remove", "rmdir"):
         setattr(os, name, _refusing(getattr(os, name)))
+
+
+def _remove_tree(path: Any, ignore_errors: bool = False) -> None:
+    """As `shutil.rmtree` does by names."""
+    try:
+        for folder, folders, files in os.walk(path, topdown=False):
+            for name in files:
+                os.unlink(f"{folder}/{name}")  # noqa: PTH108
+            for name in folders:
+                os.rmdir(f"{folder}/{name}")  # noqa: PTH106
+        os.rmdir(path)  # noqa: PTH106
+    except OSError:
+        if not ignore_errors:
+            raise
 
 
 def _lock_by_size() -> None:
