@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -103,10 +104,18 @@ def asked(monkeypatch):
     return seen
 
 
+BUILT = {}
+
+
 def make(path, vectors):
-    index = Index.create(path, None, dim=64)
-    index.add_vectors(None, vectors, metadata=[{"part": i % 30} for i in range(len(vectors))])
-    return index
+    """A copy of an index that is built once with lists, and once without."""
+    built = BUILT.get(inverted_lists.LEAST_TOKENS)
+    if built is None:
+        built = BUILT[inverted_lists.LEAST_TOKENS] = path.with_name("built")
+        with Index.create(built, None, dim=64) as index:
+            index.add_vectors(None, vectors, metadata=[{"part": i % 30} for i in range(len(vectors))])
+    shutil.copytree(built, path)
+    return Index.open(path)
 
 
 def lists_of(index):
