@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BESIDE ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-engine test-export test-frameworks test-pythons record-differential lint wheels clean
+.PHONY: demo test test-fast test-engine test-export test-frameworks test-pythons test-bundle record-differential lint wheels clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
@@ -55,6 +55,10 @@ test-export: .venv-export/.ready .venv-frameworks/.ready
 PYTHONS =
 test-pythons:
 	$(PYTHON) tests/pythons.py $(PYTHONS) $(if $(TEST_ARGS),-- $(TEST_ARGS))
+
+# A bundle for this machine out of the package index: installed without a network and searched. Minutes.
+test-bundle: .venv/.dev
+	.venv/bin/python tests/bundle_here.py
 
 # What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
