@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
@@ -96,3 +97,22 @@ def test_quick(name):
     if not importlib.util.find_spec(starter.MODULE):
         pytest.skip(f"needs the weights of {starter.PACKAGE}")
     assert QUICK[name] in run_quick(name)
+
+
+@pytest.mark.parametrize(("block", "level"), [(32, 4), (32, 1), (128, 4)])
+def test_the_four_bits_of_small_graphs_are_those_that_the_runtime_multiplies(monkeypatch, block, level):
+    """A matrix whose inner size is no multiple of a block: what is added to fill it up counts for nothing."""
+    weight = np.random.default_rng(0).standard_normal((80, 24)).astype(np.float32)
+    codes, steps = benchmark("small_graphs", monkeypatch).four_bits(weight, block)
+    tensors = [numpy_helper.from_array(codes, "codes"), numpy_helper.from_array(steps, "steps")]
+    node = helper.make_node(
+        "MatMulNBits", ["x", "codes", "steps"], ["y"], domain="com.microsoft",
+        K=80, N=24, bits=4, block_size=block, accuracy_level=level,
+    )  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None]) for name in "xy"]
+    graph = helper.make_graph([node], "one", ends[:1], ends[1:], tensors)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    [product] = onnxruntime.InferenceSession(model).run(None, {"x": np.eye(80, dtype=np.float32)})
+    error = np.abs(product - weight)
+    assert error.max() < np.abs(steps).max() and 0 < error.mean() < 0.2 * np.abs(weight).mean()

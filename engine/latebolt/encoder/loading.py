@@ -56,6 +56,8 @@ def begin(
     order = ("int8", "fp32", "fp16") if device[0] == "cpu" else ("fp16", "fp32", "int8")
     fastest = next(name for name in order if name in folder.contract.graphs)
     _check_memory(folder, precision or fastest)
+    if memory.is_small():
+        memory.do_with_little()
     model, n_threads = Model(folder, precision or fastest, device), threads or available_cpus()
     onnxruntime()  # whose import needs the GIL, too
     worker = ThreadPoolExecutor(1, thread_name_prefix="latebolt-load")
