@@ -55,19 +55,27 @@ def encode(folder: Path, model: str, threads: int) -> int:
     return 0
 
 
+def command(*words: object) -> int:
+    """A command as its users start it; gives its exit code."""
+    import atexit
+
+    from latebolt.cli import main
+
+    # A search leaves its process without coming back.
+    atexit.register(lambda: print(json.dumps({"peak_MB": status_mb("VmHWM")}), flush=True))
+    main([str(word) for word in words])
+    return 0
+
+
 def index(folder: Path, model: str, threads: int) -> int:
     """`latebolt index` of the notes."""
-    from latebolt.cli import run
-
     made = folder / f"{model}-made"
-    return run(["index", str(made), str(folder / "notes"), "--model", model, "--threads", str(threads)])
+    return command("index", made, folder / "notes", "--model", model, "--threads", threads)
 
 
 def search(folder: Path, model: str, threads: int) -> int:
     """`latebolt search` of an index of the notes."""
-    from latebolt.cli import run
-
-    return run(["search", str(folder / model), "how do I read a zip file", "--threads", str(threads)])
+    return command("search", folder / model, "how do I read a zip file", "--threads", threads)
 
 
 def serve(folder: Path, model: str, threads: int) -> int:
@@ -114,7 +122,7 @@ def run_child(job: str, model: str, cap: int, folder: Path, threads: int) -> Non
 
         resource.setrlimit(resource.RLIMIT_DATA, (cap << 20, cap << 20))
     code = JOBS[job](folder, model, threads)
-    if job != "serve":
+    if job == "encode":
         print(json.dumps({"peak_MB": status_mb("VmHWM")}), flush=True)
     sys.exit(code)
 

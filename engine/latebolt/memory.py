@@ -19,7 +19,7 @@ SMALL: Final = 1024 * MIB
 _BASE: Final = 100 * MIB
 # What a byte of a tokenizer.json and of a graph takes once it is loaded. XLM-RoBERTa's 4.5 MB become 165 MB,
 # BERT's 0.5 MB 9 MB. Graphs are held once, and again where weights are laid out for their kernels.
-_A_TOKENIZER_BYTE: Final = 20
+_A_TOKENIZER_BYTE: Final = 36
 _A_GRAPH_BYTE: Final = 1
 # Arrays of more than so many bytes are given back to the system one by one, see `do_with_little`.
 _LARGE: Final = 1 * MIB

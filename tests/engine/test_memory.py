@@ -107,8 +107,8 @@ CAPPED = """
 import resource, sys
 n = int(sys.argv[1]) << 20
 resource.setrlimit(resource.RLIMIT_DATA, (n, n))
-from latebolt.cli import run
-sys.exit(run(sys.argv[2:]))
+from latebolt.cli import main
+main(sys.argv[2:])
 """
 
 
@@ -128,6 +128,6 @@ def test_a_small_cap_is_enough_or_says_what_is_needed(tmp_path):
     assert made.returncode == 0, made.stderr
     found = capped(512, "search", tmp_path / "index", "renew a passport", "--threads", "2")
     assert found.returncode == 0 and "passport" in found.stdout, found.stderr
-    refused = capped(160, "index", tmp_path / "other", notes, "--model", "multilingual")
+    refused = capped(256, "index", tmp_path / "other", notes, "--model", "multilingual")
     assert refused.returncode == 1 and "needs at least" in refused.stderr, refused.stderr
     assert not (tmp_path / "other").exists()

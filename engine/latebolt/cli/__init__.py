@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from latebolt import __version__
+from latebolt import __version__, memory
 from latebolt.cli.terminal import note, prepare, show_misuse
 from latebolt.errors import InvalidInput, LateboltError
 
@@ -116,6 +116,9 @@ def main(arguments: list[str] | None = None) -> None:
         # The threads of NumPy's OpenBLAS wait for work by spinning 26 ms at first, on the cores that load the
         # model meanwhile. 2^4 clock ticks are enough.
         os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    if memory.is_small():
+        # OpenBLAS reserves some 30 MB for each of its threads; what it multiplies here is little.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     code = run(arguments)
     if is_short and not (sys.gettrace() or sys.getprofile()):  # a profiler has something to say yet
         _leave(code)
