@@ -50,7 +50,7 @@ def build(encoder: Path, head: Path) -> MultiVectorEncoder:
 
 
 def main(encoder: Path, head: Path, collection: Path, out: Path) -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     build(encoder, head).save_pretrained(str(out / "model"), create_model_card=False)
     saved = MultiVectorEncoder(str(out / "model"), device="cpu")
     told = json.loads(collection.read_text())

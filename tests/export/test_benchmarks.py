@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+import platformdirs
 import pytest
 import torch
+from built import built, need, parts_of_the_export
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from latebolt_export import multilingual, starter
 from quick_benchmarks import benchmark, run_quick
+
+ASSETS = Path(platformdirs.user_cache_dir("latebolt", appauthor=False)) / "benchmarks" / "encode"
 
 
 def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
-    if not importlib.util.find_spec(starter.MODULE):
-        pytest.skip(f"needs the weights of {starter.PACKAGE}")
+    need("starter")
     encode = benchmark("encode", monkeypatch)
     encode.export_plainly(tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
@@ -35,28 +38,38 @@ def test_peers_read_a_plain_graph_of_the_same_weights(tmp_path, monkeypatch):
     np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.fixture
+def give(tmp_path_factory):
+    """give(model, folder): the benchmark of encoders, which keeps its exports on the machine, has it."""
+
+    def given(name, folder):
+        if not (ASSETS / folder / "latebolt.json").exists():
+            shutil.copytree(built(name, tmp_path_factory), ASSETS / folder, dirs_exist_ok=True)
+
+    return given
+
+
 @pytest.mark.slow
-def test_quick_export_takes_a_few_times_the_memory_of_its_weights(tmp_path):
+def test_quick_export_takes_a_few_times_the_memory_of_its_weights(tmp_path_factory):
     """Over the libraries, which alone are nearly four times as large as this model."""
-    if not importlib.util.find_spec(starter.MODULE):
-        pytest.skip(f"needs the weights of {starter.PACKAGE}")
-    assert "cosine_mean" in run_quick("export", "--folder", tmp_path / "parts")
-    (row,) = json.loads((tmp_path / "parts" / "small.json").read_text())
+    need("starter")
+    parts = parts_of_the_export(tmp_path_factory)
+    assert "cosine_mean" in run_quick("export", "--folder", parts)
+    (row,) = json.loads((parts / "small.json").read_text())
     assert 1 < row["times"] < 4, row
 
 
-# Each with a word that only a row of its own has.
+# Each with a word that only a row of its own has, and the options that it is run with.
 QUICK = {
-    "encode": "torch fp32",
-    "frameworks": "latebolt.adapters.ragatouille",
-    "head": "nDCG@10, dim 64",
+    "encode": ("torch fp32", "--threads", 1),
+    "frameworks": ("latebolt.adapters.ragatouille", "--threads", 1),
+    "head": ("nDCG@10, dim 64",),
 }
 
 
 @pytest.mark.slow
 def test_quick_vocabulary():
-    if not importlib.util.find_spec(multilingual.PACKAGE):
-        pytest.skip(f"needs the weights of {multilingual.PACKAGE}")
+    need("multilingual")
     assert "more_tokens_percent" in run_quick("vocabulary")
 
 
@@ -84,19 +97,21 @@ def test_the_report_puts_languages_into_bands(monkeypatch):
 
 
 @pytest.mark.slow
-def test_quick_encoding_of_many_languages():
-    if not importlib.util.find_spec(multilingual.PACKAGE):
-        pytest.skip(f"needs the weights of {multilingual.PACKAGE}")
-    rows = run_quick("encode", "--encoder", "multilingual")
+def test_quick_encoding_of_many_languages(give):
+    need("multilingual")
+    give("multilingual", "multilingual")
+    rows = run_quick("encode", "--encoder", "multilingual", "--threads", 1)
     assert "multilingual, 384 wide" in rows and "x torch fp32" in rows
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
-def test_quick(name):
-    if not importlib.util.find_spec(starter.MODULE):
-        pytest.skip(f"needs the weights of {starter.PACKAGE}")
-    assert QUICK[name] in run_quick(name)
+def test_quick(name, give):
+    need("starter")
+    if name == "encode":
+        give("starter", "model")
+    said, *options = QUICK[name]
+    assert said in run_quick(name, *options)
 
 
 @pytest.mark.parametrize(("block", "level"), [(32, 4), (32, 1), (128, 4)])

@@ -59,6 +59,16 @@ def test_past_a_budget_is_an_error(precision, head, message):
         hold_to(Budgets(), report(precision, head))
 
 
+def test_documents_of_other_lengths_are_ranked_by_their_maxsim():
+    documents = [[[1, 0]], [[0, 1], [0.6, 0.8]], [[0.8, 0.6]]]
+    query = [[1, 0], [0, 1]]  # its MaxSim: 1, 1.6, 1.4
+    expected = [np.array(each, np.float32) for each in (*documents, query)]
+    assert compare(expected, expected, 1).rank_agreement == 1
+    changed = [*expected]
+    changed[1] = np.array([[0, 1], [0, 1]], np.float32)  # 1, 1, 1.4: only one of three pairs as before
+    assert compare(expected, changed, 1).rank_agreement == pytest.approx(1 / 3)
+
+
 def test_budgets_may_be_loosened_but_not_to_nonsense():
     hold_to(Budgets(int8_mean_cosine=0.9), report("int8", HeadParity(0, 0.95, 0, 0)))
     with pytest.raises(InvalidInput, match=r"fp16_min_cosine should be in -1\.\.1, got 2"):

@@ -30,8 +30,17 @@ from latebolt.formats.files import sha256
 from latebolt_export import Budgets, export_model
 from latebolt_export.graph import codes
 from latebolt_export.judge import confidence as judge
+from latebolt_export.judge import parity, texts
 
 QUICK = {"precisions": ("fp32",)}
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    """Few texts to calibrate and to compare with, where the figures are not what is looked at."""
+    some = texts.calibration_texts()[::4]
+    monkeypatch.setattr(texts, "calibration_texts", lambda: some)
+    monkeypatch.setattr(parity, "TEXTS", 12)
 
 
 def test_stanford_in_every_precision(make, tmp_path, hidden_states, head, ids):
@@ -76,6 +85,7 @@ def test_every_family_from_checkpoint_to_vectors(name, tmp_path, head):
         assert (found["int8"] * expected).sum(1).mean() > 0.95
 
 
+@pytest.mark.usefixtures("brief")
 def test_contract_tells_the_truth_about_its_files(make, tmp_path):
     made = export_model(make("stanford"), tmp_path / "out", precisions=("fp32", "int8"))
     assert set(made.graphs) == {"fp32", "int8"}
@@ -89,6 +99,7 @@ def test_contract_tells_the_truth_about_its_files(make, tmp_path):
     assert made.source.tools.keys() >= {"torch", "onnxruntime"}
 
 
+@pytest.mark.usefixtures("brief")
 def test_weights_digest_is_the_same_for_every_precision_and_differs_between_heads(make, tmp_path):
     source = make("stanford")
     digests = [
@@ -115,6 +126,7 @@ def test_pylate_with_two_dense_layers(make, tmp_path, hidden_states, ids):
     assert np.abs(found - expected).max() < 1e-5
 
 
+@pytest.mark.usefixtures("brief")
 def test_an_existing_folder_is_replaced_only_when_asked_and_only_a_model(make, tmp_path):
     source, out = make("stanford"), tmp_path / "out"
     export_model(source, out, **QUICK, name="first")
@@ -134,6 +146,7 @@ def failing(error):
     return raise_it
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -206,6 +219,7 @@ def test_a_disk_that_fills_while_a_graph_is_written_leaves_nothing(make, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+@pytest.mark.usefixtures("brief")
 def test_int8_for_one_instruction_set_is_recorded(make, tmp_path):
     source = make("stanford")
     for isa, recorded in (("auto", ""), ("avx512_vnni", "avx512_vnni"), ("avx2", "avx2")):
@@ -215,6 +229,7 @@ def test_int8_for_one_instruction_set_is_recorded(make, tmp_path):
         export_model(source, tmp_path / "x", isa="mips")
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("embeddings", ["int8", "int4"])
 def test_the_report_says_how_the_word_table_is_kept(make, tmp_path, embeddings):
     export_model(make("stanford"), tmp_path / "out", precisions=["int8"], embeddings=embeddings)
@@ -255,6 +270,7 @@ def test_matmuls_stay_float_until_the_budget_is_kept(make, tmp_path):
     assert "Left in float32: " in (tmp_path / "finer" / "REPORT.md").read_text()
 
 
+@pytest.mark.usefixtures("brief")
 def test_large_graphs_get_a_data_file(make, tmp_path, monkeypatch, ids):
     source = make("stanford")
     whole = export_model(source, tmp_path / "whole")
