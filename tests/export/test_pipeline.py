@@ -37,7 +37,7 @@ QUICK = {"precisions": ("fp32",)}
 
 @pytest.fixture
 def brief(monkeypatch):
-    """Few texts to calibrate and to compare with, where the figures are not what is looked at."""
+    """Few texts to calibrate and to compare with, where the report's figures are not what is looked at."""
     some = texts.calibration_texts()[::4]
     monkeypatch.setattr(texts, "calibration_texts", lambda: some)
     monkeypatch.setattr(parity, "TEXTS", 12)
@@ -65,6 +65,7 @@ def test_stanford_in_every_precision(make, tmp_path, hidden_states, head, ids):
             assert (found["int8"] * expected).sum(1).mean() > 0.99
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_from_checkpoint_to_vectors(name, tmp_path, head):
     family = FAMILIES[name]()
@@ -190,6 +191,7 @@ def test_what_a_killed_export_left_is_cleared_away_and_said(make, tmp_path):
     assert contract.read(out) and not left.exists()
 
 
+@pytest.mark.usefixtures("brief")
 def test_past_a_budget_nothing_is_left(make, tmp_path):
     with pytest.raises(ExportError, match=r"int8 dim 16: .*Worst MatMuls: /encoder"):
         export_model(
@@ -256,6 +258,7 @@ def test_a_word_table_that_cannot_have_int4_leaves_nothing(make, tmp_path, monke
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("brief")
 def test_matmuls_stay_float_until_the_budget_is_kept(make, tmp_path):
     source = make("stanford")
     plain = export_model(source, tmp_path / "plain", precisions=("int8",))
@@ -306,6 +309,7 @@ def test_confidence_is_fitted_on_the_graphs_that_were_just_made(make, tmp_path, 
         assert 0 < encoder.rerank(words[0], [words[0]])[0].confidence < 1
 
 
+@pytest.mark.usefixtures("brief")
 def test_ndcg_of_every_head_is_measured_on_a_collection(make, tmp_path):
     pytest.importorskip("ir_measures", reason="nDCG needs pip install 'latebolt[eval]'")
     folder = tmp_path / "letters"
