@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BESIDE ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast test-engine test-export test-frameworks test-pythons test-bundle record-differential lint wheels clean
+.PHONY: demo test test-fast test-engine test-export test-frameworks test-pythons test-bundle test-arm record-differential lint wheels clean
 
 demo: .venv/.ready
 	.venv/bin/latebolt demo
@@ -63,6 +63,11 @@ test-bundle: .venv/.dev
 # What wants transformers 5, which the Stanford library cannot have; elsewhere these tests are skipped.
 test-frameworks: .venv-frameworks/.ready
 	.venv-frameworks/bin/pytest tests/frameworks/test_multi_vector_encoder.py $(TEST_ARGS)
+
+# The engine's tests on an emulated ARM machine, which is fetched from Debian and PyPI into .arm (600 MB). The last line
+# says how many passed, or why there can be no such machine here.
+test-arm: .venv/.dev
+	$(PYTHON) tests/arm/run.py
 
 # The table of docs/beside-libraries.md: models drawn at random, saved by each library, beside the library. PyLate
 # brings gigabytes of its own, so it is asked only here: two versions, two environments. A try with three models each:
@@ -126,4 +131,4 @@ wheels: .venv-wheels/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-wheels .venv-uv .venv-python-* .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .arm .venv-wheels .venv-uv .venv-python-* .venv-export .venv-frameworks .venv-pylate .venv-pylate-1.2 latebolt-demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,7 +97,40 @@ def install(folder: Path, arguments: Sequence[str], python: str = sys.executable
         _run(folder / "bin/python", *PIP, "install", *QUIET, *arguments)
 
 
+def install_elsewhere(folder: Path, machine: str, python: str, arguments: Sequence[str]) -> None:
+    """Puts wheels of another machine into a folder; by uv alone, which resolves for that machine.
+
+    Args:
+        machine: uv's name of it, such as "aarch64-manylinux_2_36"; python: its version.
+    Raises:
+        OSError, ValueError, subprocess.CalledProcessError: uv is not to be had, is not told all that pip's
+            configuration says, or finds no wheel of something.
+    """
+    uv, settings = _uv()
+    there = (
+        "--target",
+        folder,
+        "--python-platform",
+        machine,
+        "--python-version",
+        python,
+        "--only-binary",
+        ":all:",
+    )
+    _install_by(uv, settings, [*there, *arguments])
+
+
 def _with_uv(folder: Path, arguments: Sequence[str], python: str) -> None:
+    uv, settings = _uv()
+    if not (folder / "bin/python").exists():
+        environment = {**settings.variables, **os.environ}
+        _run(uv, "venv", "--quiet", "--python", python, folder, environment=environment)
+    # pip itself is for who installs more by hand.
+    _install_by(uv, settings, ["--python", folder / "bin/python", "pip", *arguments])
+
+
+def _uv() -> tuple[Path, Settings]:
+    """uv, fetched if it is not there, and what pip's configuration is for it."""
     uv = UV / "bin/uv"
     if not uv.exists():
         _run(sys.executable, "-m", "venv", UV)
@@ -106,12 +139,12 @@ def _with_uv(folder: Path, arguments: Sequence[str], python: str) -> None:
     settings = for_uv(pip_settings(listed.stdout))
     if settings.unknown:
         raise ValueError(f"pip's configuration has {', '.join(settings.unknown)}")
-    environment = {**settings.variables, **os.environ}
-    if not (folder / "bin/python").exists():
-        _run(uv, "venv", "--quiet", "--python", python, folder, environment=environment)
-    into = ("pip", "install", "--quiet", "--python", folder / "bin/python")
-    # pip itself is for who installs more by hand.
-    _run(uv, *into, *AS_PIP, *OWN_FILES, *settings.options, "pip", *arguments, environment=environment)
+    return uv, settings
+
+
+def _install_by(uv: Path, settings: Settings, arguments: Sequence[str | Path]) -> None:
+    command = (uv, "pip", "install", "--quiet", *AS_PIP, *OWN_FILES, *settings.options, *arguments)
+    _run(*command, environment={**settings.variables, **os.environ})
 
 
 def _run(*command: str | Path, environment: Mapping[str, str] | None = None) -> None:

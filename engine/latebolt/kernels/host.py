@@ -1,7 +1,7 @@
 """What the CPU of this machine can do and its system allows, in LLVM's words.
 
-The library of compiled kernels reads the CPU's registers where there is one; else LLVM is asked, which is
-there to compile.
+On Linux on ARM the system says it to each process. On x86-64 the library of compiled kernels reads the CPU's
+registers where there is one; else LLVM is asked, which is there to compile.
 """
 
 from __future__ import annotations
@@ -49,16 +49,18 @@ def features() -> frozenset[str]:
     """Features of this machine: of x86-64 and 64-bit ARM those that kernels need, or all that LLVM knows.
 
     Raises:
-        RuntimeUnavailable: there is no library of kernels and llvmlite is not installed.
+        RuntimeUnavailable: LLVM would have to say, and llvmlite is not installed.
     """
+    capabilities = _auxiliary(_AT_HWCAP) if targets.host_is_arm() else None
+    if capabilities is not None:
+        # Not LLVM: it reads /proc/cpuinfo, and the dot product is not among the words it knows there.
+        return arm_features(capabilities)
     library = loaded.library()
     if library is None:
         try:
             return llvm_features()
         except RuntimeUnavailable as error:
             raise RuntimeUnavailable(f"{loaded.why_not()}; {error}") from error
-    if targets.host_is_arm():
-        return arm_features(_auxiliary(_AT_HWCAP))
     return x86_features(library.registers())
 
 
@@ -87,8 +89,11 @@ def x86_features(registers: Registers) -> frozenset[str]:
     return frozenset(found)
 
 
-def _auxiliary(kind: int) -> int:
-    """A word that Linux gives every process."""
-    getauxval = ctypes.CDLL(None).getauxval
+def _auxiliary(kind: int) -> int | None:
+    """A word that Linux gives every process; None on other systems."""
+    try:
+        getauxval = ctypes.CDLL(None).getauxval
+    except (AttributeError, TypeError, OSError):
+        return None
     getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
     return int(getauxval(kind))

@@ -21,6 +21,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "avx_vnni": frozenset({*_AVX2, "avxvnni"}),
     "avx2": frozenset(_AVX2),
     "neon_dot": frozenset({"neon", "dotprod"}),
+    "neon": frozenset({"neon"}),
     "portable": frozenset(),
 }
 

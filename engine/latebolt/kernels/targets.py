@@ -14,10 +14,10 @@ Architecture = Literal["x86_64", "aarch64"]
 # Best first.
 INSTRUCTION_SETS: dict[Architecture, tuple[str, ...]] = {
     "x86_64": ("avx512_vnni", "avx_vnni", "avx2", "portable"),
-    "aarch64": ("neon_dot", "portable"),
+    "aarch64": ("neon_dot", "neon", "portable"),
 }
 # float32 lanes of one vector register
-WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "portable": 4}
+WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "neon": 4, "portable": 4}
 STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.instructions.declare
 
 
@@ -34,6 +34,7 @@ _TARGETS = {
     "avx_vnni": Target("x86-64-v3", "+avxvnni"),
     "avx2": Target("x86-64-v3", ""),
     "neon_dot": Target("generic", "+neon,+dotprod"),
+    "neon": Target("generic", "+neon"),
     "portable": Target("generic", ""),
 }
 

@@ -11,7 +11,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from latebolt.kernels.vector.instructions import FLOAT, I8, I16, I32, I64, const, declare, loop, splat
+from latebolt.kernels.vector.instructions import (
+    FLOAT,
+    I8,
+    I16,
+    I32,
+    I64,
+    const,
+    declare,
+    loop,
+    shuffle,
+    splat,
+)
 from latebolt.kernels.vector.lanes import interleave, repeat, sum_parts
 from latebolt.kernels.vector.maxima import fold_max
 
@@ -180,6 +191,16 @@ def dot4(builder: ir.IRBuilder, total: Any, document: Any, query: Any, width: in
             declare(builder, name, sums, [sums, document.type, document.type]), [total, document, query]
         )
     # 127 * 127 * 2 fits 16 bits, so pairs are summed there before they are widened.
+    if isa == "neon":
+        eight, shorts = ir.VectorType(I8, 8), ir.VectorType(I16, 8)
+        multiply = declare(builder, "llvm.aarch64.neon.smull.v8i16", shorts, [eight] * 2)
+        halves = [
+            builder.call(multiply, [shuffle(builder, each, each, order) for each in (document, query)])
+            for order in (list(range(8)), list(range(8, 16)))
+        ]
+        pairs = builder.call(declare(builder, "llvm.aarch64.neon.addp.v8i16", shorts, [shorts] * 2), halves)
+        widened = declare(builder, "llvm.aarch64.neon.saddlp.v4i32.v8i16", sums, [shorts])
+        return builder.add(total, builder.call(widened, [pairs]))
     shorts = ir.VectorType(I16, 4 * width)
     products = builder.mul(builder.zext(document, shorts), builder.sext(query, shorts))
     none = ir.Constant(shorts, ir.Undefined)

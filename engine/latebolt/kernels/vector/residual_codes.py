@@ -57,7 +57,7 @@ def look_up(builder: ir.IRBuilder, table: Any, code: Any, size: int, bits: int, 
     vector = ir.VectorType(I8, wide)
     lanes = ir.Constant(ir.VectorType(I32, wide), [i if i < size else 0 for i in range(wide)])
     code = builder.shuffle_vector(code, ir.Constant(code.type, ir.Undefined), lanes)
-    if isa == "neon_dot":
+    if isa in ("neon_dot", "neon"):
         halves = [code] if wide == 16 else [_part(builder, code, 0), _part(builder, code, 16)]
         name = "llvm.aarch64.neon.tbl1.v16i8"
         shuffle = declare(builder, name, ir.VectorType(I8, 16), [ir.VectorType(I8, 16)] * 2)
