@@ -126,9 +126,9 @@ def make(folder: Path) -> None:
 
 def _fingerprint() -> str:
     """Of all that decides what is in the folder."""
-    digest = hashlib.sha256()
-    for path in (Path(__file__), Path(environments.__file__), PROJECT / "pyproject.toml"):
-        digest.update(path.read_bytes() + b"\0")
+    digest = hashlib.sha256("\n".join(_requirements()).encode())
+    for path in (Path(__file__), Path(environments.__file__)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import environments
-from environments import for_uv, install, pip_settings
+from environments import Settings, for_uv, install, install_elsewhere, pip_settings
 
 LISTED = """\
 :env:.find-links='/wheels'
@@ -64,3 +64,18 @@ def test_pip_installs_where_uv_may_not_or_does_not(listed, tmp_path, monkeypatch
     ]
     assert (tmp_path / "asked").exists() == ("no-binary" not in listed)
     assert "pip installs" in capfd.readouterr().err
+
+
+def test_wheels_of_another_machine_are_chosen_for_it(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        environments, "_uv", lambda: (tmp_path / "uv", Settings(["--no-index"], {"A": "b"}, []))
+    )
+    monkeypatch.setattr(
+        environments, "_run", lambda *command, environment=None: ran.append((command, environment))
+    )
+    install_elsewhere(tmp_path / "site", "aarch64-manylinux_2_36", "3.11", ["numpy"])
+    [(command, environment)] = ran
+    line = " ".join(map(str, command))
+    assert "--python-platform aarch64-manylinux_2_36 --python-version 3.11 --only-binary :all: numpy" in line
+    assert f"--target {tmp_path / 'site'}" in line and "--no-index" in line and environment["A"] == "b"
