@@ -534,6 +534,21 @@ def table_bulk(rows: list[dict[str, Any]]) -> str:
     return "\n".join([title, "", *_table("`latebolt index`", numbers, lines)])
 
 
+def table_arm(rows: list[dict[str, Any]]) -> str:
+    """Instructions a token on ARM: a line a kernel and shape, a column a CPU and instruction set."""
+    columns = list(dict.fromkeys((row["cpu"], row["instruction set"]) for row in rows))
+    found: dict[tuple[Any, ...], dict[tuple[str, str], float]] = {}
+    for row in rows:
+        shape = tuple(row.get(name, "") for name in ("kernel", "dim", "bits", "query tokens"))
+        found.setdefault(shape, {})[row["cpu"], row["instruction set"]] = row["instructions a token"]
+    lines = (
+        [*map(str, shape), *(f"{counts[each]:,.0f}" if each in counts else "" for each in columns)]
+        for shape, counts in found.items()
+    )
+    names = ["dim", "bits", "query tokens", *(f"{cpu}, {name}" for cpu, name in columns)]
+    return "## Instructions a token on ARM\n\n" + "\n".join(_table("kernel", names, lines))
+
+
 TABLES = {
     "quality": table_quality,
     "multilingual": table_multilingual,
@@ -554,6 +569,7 @@ TABLES = {
     "qdrant": table_qdrant,
     "second_run": table_second_run,
     "bulk": table_bulk,
+    "arm_instructions": table_arm,
 }
 START, END = "<!-- figures: written by benchmarks/report.py -->", "<!-- end of figures -->"
 BANDS = (-math.inf, 1, 3, 6, 10, math.inf)  # per cent

@@ -194,6 +194,28 @@ def test_memory_caps_of_one_job(tmp_path, monkeypatch):
     assert outcome == "works" and 30 < peak < 400
 
 
+def test_kernels_whose_instructions_are_counted_run(monkeypatch):
+    """Here; the counting itself is of an ARM machine, see tests/arm/run.py."""
+    arm = benchmark("arm_instructions", monkeypatch)
+    families = set()
+    for about, call in arm.kernels((64,)):
+        assert call(60) is not None
+        families.add(about["kernel"])
+    assert len(families) == 7
+
+
+def test_instructions_are_shown_by_shape_and_machine(monkeypatch):
+    report = benchmark("report", monkeypatch)
+    row = {"kernel": "maxsim_bytes", "dim": 64, "query tokens": 32}
+    table = report.table_arm(
+        [
+            {**row, "cpu": "cortex-a57", "instruction set": name, "instructions a token": count}
+            for name, count in (("portable", 1404.4), ("neon", 700.2))
+        ]
+    )
+    assert table.splitlines()[-1] == "| maxsim_bytes | 64 |  | 32 | 1,404 | 700 |"
+
+
 def test_every_benchmark_is_run_by_a_test():
     """Those of the exporter stand in tests/export/test_benchmarks.py."""
     tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_benchmarks.py"))
