@@ -31,14 +31,14 @@ TEXTS = (
 )
 BITS = (1, 2, 4, 8, 16)
 DIM = 64
-N_DOCUMENTS, N_LATER = 300, 100
+N_DOCUMENTS, N_LATER = 700, 100  # more tokens than a codec is learnt from
 K = 10
 
 
 def write_inputs(path: Path) -> None:
     """Vectors of documents around a few dozen centres, as real ones lie, and of queries near some of them."""
     rng = np.random.default_rng(20261129)
-    lengths = rng.integers(1, 20, N_DOCUMENTS + N_LATER)
+    lengths = rng.integers(5, 25, N_DOCUMENTS + N_LATER)
     centres = _unit(rng.standard_normal((40, DIM)))
     tokens = _unit(
         centres[rng.integers(0, 40, lengths.sum())] + 0.1 * rng.standard_normal((lengths.sum(), DIM))

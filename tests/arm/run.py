@@ -32,14 +32,12 @@ DIMS = ("48", "64", "96", "128")
 NUMBERS = (
     "tests/arm/test_kernels.py",
     "tests/engine/kernels/test_maxsim.py::test_every_instruction_set_of_this_machine",
-    "tests/engine/kernels/test_maxsim.py::test_residual_integers_are_exact",
-    "tests/engine/kernels/test_centroids.py",
-    "tests/engine/kernels/test_lists.py",
 )
 EVERYTHING = (
     *NUMBERS,
     "tests/arm/test_across.py",
     "tests/arm/test_command_line.py",
+    "tests/engine/kernels/test_lists.py",
     "tests/engine/codec",
     "tests/engine/index/test_storage.py",
     "tests/engine/index/test_old_versions.py",
