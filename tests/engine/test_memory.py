@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from latebolt import Encoder, memory, system
+from latebolt import Encoder, cli, memory, system
 from latebolt.encoder.session import is_out_of_memory
 
 MIB = memory.MIB
@@ -87,6 +87,7 @@ def test_bulk_work_takes_the_place_of_other_sessions_where_there_is_little(monke
         MemoryError(),
         RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"),
         RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 4194304"),
+        RuntimeError("can't start new thread"),
         RuntimeError("pthread_create failed, error code: 11 error msg: Resource temporarily unavailable"),
     ],
 )
@@ -131,3 +132,25 @@ def test_a_small_cap_is_enough_or_says_what_is_needed(tmp_path):
     refused = capped(256, "index", tmp_path / "other", notes, "--model", "multilingual")
     assert refused.returncode == 1 and "needs at least" in refused.stderr, refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_the_command_line_says_so_in_one_line(monkeypatch, capsys, error):
+    """Whatever part of a command it is that gets no memory, or no thread, whose stack is memory."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    assert cli.run(["search"]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("latebolt: there is not enough memory") and "--threads 1" in line
+
+
+def test_an_error_that_has_nothing_to_do_with_memory_is_no_such_line(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        cli.run(["search"])

@@ -167,9 +167,11 @@ def run(arguments: list[str] | None = None) -> int:
     except LateboltError as error:
         note(f"latebolt: {error}")
         return 1
-    except MemoryError:
-        from latebolt.encoder.session import WAYS_TO_NEED_LESS
+    except (MemoryError, RuntimeError) as error:
+        from latebolt.encoder.session import WAYS_TO_NEED_LESS, is_out_of_memory
 
+        if not is_out_of_memory(error):
+            raise
         note(f"latebolt: there is not enough memory; the last commit of an index stands. {WAYS_TO_NEED_LESS}")
         return 1
     except BrokenPipeError:

@@ -40,6 +40,7 @@ _ALLOCATION_FAILED = (
     "failed to allocate memory",
     "out of memory",
     "pthread_create",
+    "can't start new thread",
 )
 
 
