@@ -291,6 +291,27 @@ def test_arm_is_known_by_the_auxiliary_vector():
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "sets"),
+    [(1 << 1 | 1 << 20, ["neon_dot", "neon", "portable"]), (1 << 1, ["neon", "portable"])],
+)
+def test_an_arm_cpu_is_known_without_llvm_and_library(monkeypatch, capabilities, sets):
+    """LLVM 22 knows no dot product of Linux on ARM: kernels of twice the instructions would be chosen."""
+    monkeypatch.setattr(targets, "host_is_arm", lambda: True)
+    monkeypatch.setattr(host, "_auxiliary", lambda kind: capabilities if kind == 16 else 0)
+    monkeypatch.setattr(host, "llvm_features", lambda: pytest.fail("LLVM was asked"))
+    monkeypatch.setattr(host, "features", host.features.__wrapped__)
+    assert isa.available() == sets
+
+
+def test_another_system_on_arm_is_known_as_llvm_knows_it(monkeypatch):
+    monkeypatch.setattr(targets, "host_is_arm", lambda: True)
+    monkeypatch.setattr(host.ctypes, "CDLL", lambda name: object())  # as macOS' C library: no such function
+    monkeypatch.setattr(host.loaded, "library", lambda: None)
+    monkeypatch.setattr(host, "llvm_features", lambda: frozenset({"neon", "dotprod"}))
+    assert host.features.__wrapped__() == {"neon", "dotprod"}
+
+
+@pytest.mark.parametrize(
     "way", ("damaged", "cut", "gone", "other sources", "other platform", "newer", "no JSON")
 )
 def test_a_library_that_does_not_fit_is_left_alone_and_told_once(copy, way, monkeypatch, caplog):
