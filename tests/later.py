@@ -13,12 +13,17 @@ import pytest
 
 
 class Later:
-    """A module, or a package, of this name; what it is asked for is looked up in the module itself."""
+    """A module, or a package, of this name; what it is asked for is looked up in the module itself.
+
+    But for names that begin with "_": pytest asks every object of a file for such while it collects.
+    """
 
     def __init__(self, name: str) -> None:
         self.__name = name
 
     def __getattr__(self, asked: str) -> Any:
+        if asked.startswith("_"):
+            raise AttributeError(asked)
         return getattr(importlib.import_module(self.__name), asked)
 
 
