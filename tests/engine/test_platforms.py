@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import functools
 import math
 import os
 import signal
@@ -71,9 +72,14 @@ WHICH = {("os", "name"), ("sys", "platform")}
 ALLOWED = {"system.py"}
 
 
+@functools.cache  # two tests look at the same files
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def uses(source: str) -> Iterator[tuple[int, str]]:
     """Line and name of what not every system has, outside of a test whether it is there."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
     def is_guarded(node: ast.AST, name: str) -> bool:
@@ -104,7 +110,7 @@ def uses(source: str) -> Iterator[tuple[int, str]]:
 
 def without_encoding(source: str) -> Iterator[int]:
     """Lines where text is read or written in whatever encoding a system takes for usual."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             given = {keyword.arg for keyword in node.keywords}
             n_before = {"read_text": 0, "write_text": 1}.get(node.func.attr)

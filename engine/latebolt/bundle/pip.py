@@ -213,6 +213,11 @@ def _failure(said: str, target: Target) -> LateboltError:
         )
     if found := _NOT_FOUND.search(said):
         asked = found[1].strip()
+        if re.match(r"latebolt\b", asked):
+            return InvalidInput(
+                f"{asked}: the index has no such wheel for {target.platform}. Name the file of one with --wheel, "
+                "or run latebolt from its source tree, which is then built."
+            )
         return InvalidInput(
             f"{asked}: no wheel for {target.platform} and Python {target.python} was found. Choose a newer "
             "--platform or another --python, another version with --constraint, or add a folder that has one "

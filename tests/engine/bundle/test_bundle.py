@@ -275,6 +275,10 @@ def test_a_package_without_a_wheel_is_named_with_the_way_out(index: Path, capsys
             InvalidInput, "left<3,>=2: no wheel for",
         ),
         (
+            "ERROR: No matching distribution found for latebolt[cpu]==0.1.0",
+            InvalidInput, "latebolt[cpu]==0.1.0: the index has no such wheel",
+        ),
+        (
             "    a 1.0 depends on left<1\n    b 1.0 depends on left>1\nERROR: ResolutionImpossible: for help",
             InvalidInput, "versions do not go together: a 1.0 depends on left<1 b 1.0 depends on left>1",
         ),
@@ -336,7 +340,10 @@ def test_wheels_that_are_not_ours_or_not_for_the_device(
         assert message in capsys.readouterr().err
 
 
-def test_what_no_device_needs_is_refused(index: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_no_device_needs_is_refused(
+    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(pip.Sources, "choose", lambda *_: [Wheel("torch", "2.0", "", (), "", "")])
     assert run(["bundle", "out.tar", *options(index), "--extras", "heavy", "--dry-run"]) == 1
     assert "torch would be in it" in capsys.readouterr().err
 
