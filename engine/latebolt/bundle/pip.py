@@ -215,8 +215,8 @@ def _failure(said: str, target: Target) -> LateboltError:
         asked = found[1].strip()
         if re.match(r"latebolt\b", asked):
             return InvalidInput(
-                f"{asked}: the index has no such wheel for {target.platform}. Name a file with --wheel, or run "
-                "latebolt from its source tree, which is then built."
+                f"{asked}: the index has no such wheel for {target.platform}. Name a file with --wheel, or "
+                "run latebolt from its source tree, which is then built."
             )
         return InvalidInput(
             f"{asked}: no wheel for {target.platform} and Python {target.python} was found. Choose a newer "
