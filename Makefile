@@ -68,6 +68,7 @@ test-frameworks: .venv-frameworks/.ready
 # says how many passed, or why there can be no such machine here.
 test-arm: .venv/.dev
 	$(PYTHON) tests/arm/run.py
+	$(PYTHON) tests/arm/bundle.py
 
 # The table of docs/beside-libraries.md: models drawn at random, saved by each library, beside the library. PyLate
 # brings gigabytes of its own, so it is asked only here: two versions, two environments. A try with three models each:
