@@ -71,6 +71,7 @@ def do_with_little() -> None:
     global _asked
     _asked = True
     system.own_mapping(_LARGE)
+    system.one_heap()
 
 
 def wants_little(n_bytes: int | None) -> bool:

@@ -38,6 +38,7 @@ FOLDER_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 _M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
+_M_ARENA_MAX: Final = -8
 _HELD: Final = 0.05  # seconds between two tries to replace a file that somebody reads
 _TRIES: Final = 40
 # Names that are devices on Windows whatever stands behind a dot, in every folder.
@@ -143,6 +144,11 @@ def own_mapping(n_bytes: int) -> None:
     stay resident. Nothing with other C libraries.
     """
     _glibc("mallopt", _M_MMAP_THRESHOLD, n_bytes)
+
+
+def one_heap() -> None:
+    """Have threads that begin later share one heap: glibc gives each its own, whose holes no other fills."""
+    _glibc("mallopt", _M_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:

@@ -17,7 +17,6 @@ from latebolt.cli import demo as demo_texts
 from latebolt.cli.demo import demo_command
 from latebolt.corpus.documents import Document
 from latebolt.corpus.stdlib import read_stdlib
-from latebolt.kernels.ahead import loaded
 
 ASKED_ABOUT = ("zipfile", "str.", "subprocess", "gzip", "shutil", "csv")
 ON_A_PART = f"""
@@ -62,10 +61,9 @@ def test_the_demo_answers(demo):
 
 
 def test_the_demo_does_with_little_memory(demo):
-    """A compiler, which a clone loads and a wheel with kernels does not, takes 50 MB."""
+    """Where a clone loads a compiler, too; 383 MB were measured, and 459 with a heap for each thread."""
     _, report = demo
-    most = 440 if loaded.library() is not None else 490
-    assert report["peak_memory_mb"] < most
+    assert report["peak_memory_mb"] < 400
 
 
 def test_a_second_run_reuses_the_index(demo):
