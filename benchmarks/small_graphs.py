@@ -26,8 +26,8 @@ from harness import data_folder, measure, record
 
 DIM, THREADS = 128, 2
 COLLECTIONS = ("squad", "cosqa", "pubmedqa")
-DOCUMENTS, QUICK_DOCUMENTS = 1500, 60  # of a collection: those that queries ask for, and others
-QUERIES, QUICK_QUERIES = 300, 20
+DOCUMENTS, QUICK_DOCUMENTS = 500, 60  # of a collection: those that queries ask for, and others
+QUERIES, QUICK_QUERIES = 200, 20
 FORMS = {
     "4 bit, blocks of 32, bytes": (32, 4),
     "4 bit, blocks of 32, float32": (32, 1),
