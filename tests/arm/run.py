@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for run in runs:
         print(f"--- {run.where}\n{run.said}")
     total = " and ".join(f"{run.passed} {run.where}" for run in runs)
-    failed = [run.where for run in runs if run.code]
+    failed = [run.where for run in runs if run.code or not run.passed]  # none is a count that was not read
     end = f"FAILED {', '.join(failed)}; " if failed else ""
     print(
         f"test-arm: {end}{sum(run.passed for run in runs)} tests passed ({total}) "
@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-OPTIONS = ("-q", "--no-header", "-p", "no:cacheprovider", "-rs", "-o", "timeout=1800")
+# pyproject.toml has one -q; with another, pytest no longer says how many passed.
+OPTIONS = ("--no-header", "-p", "no:cacheprovider", "-rs", "-o", "timeout=1800")
 
 
 def on_arm(folder: Path, cpu: str, tests: Sequence[str]) -> Ran:

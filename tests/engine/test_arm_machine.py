@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,23 @@ def test_the_last_line_counts_what_passed(code, tmp_path, monkeypatch, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert "11 tests passed (4 on cortex-a76 and 4 on cortex-a57 and 3 back on this machine)" in last
     assert ("FAILED on cortex-a76, on cortex-a57" in last) == bool(code)
+
+
+def test_a_run_says_how_many_of_its_tests_passed(tmp_path):
+    """With the options of the runs and pyproject.toml's: one -q too many, and pytest counts nothing."""
+    file = tmp_path / "test_two.py"
+    file.write_text("def test_a(): pass\ndef test_b(): pass\n")
+    config = str(Path(__file__).parents[2] / "pyproject.toml")
+    command = [sys.executable, "-m", "pytest", *run.OPTIONS, "-c", config, "--noconftest", str(file)]
+    done = run._ran("here", command, dict(os.environ))
+    assert (done.code, done.passed) == (0, 2), done.said
+
+
+def test_a_run_without_a_count_is_a_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "make", lambda folder: None)
+    monkeypatch.setattr(run, "build_kernels", lambda folder, native: None)
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(run, "on_arm", lambda folder, cpu, tests: run.Ran(f"on {cpu}", 0, "", 0))
+    monkeypatch.setattr(run, "_ran", lambda where, *_: run.Ran(where, 0, "", 3))
+    assert run.main(["--folder", str(tmp_path / "arm")]) == 1
+    assert "FAILED on cortex-a76, on cortex-a57" in capsys.readouterr().out
