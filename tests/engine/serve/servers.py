@@ -108,6 +108,16 @@ class Lines:
         return [line for line in lines if line["event"] == event]
 
 
+def workers_of(server: subprocess.Popen[str]) -> set[int]:
+    """Its worker processes; one that ends meanwhile is none."""
+    found = set()
+    for each in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes():
+                found.add(int(each))
+    return found
+
+
 def cpu_seconds(running: subprocess.Popen[str]) -> float:
     """Seconds of processors that a process has used so far: other work of the machine is not in it, as it is
     in a wait."""

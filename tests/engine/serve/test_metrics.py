@@ -12,7 +12,7 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
-from servers import process, wait_until
+from servers import process, wait_until, workers_of
 
 PARTS = {"histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
 # What "promtool check metrics" warns of, of what applies here.
@@ -133,10 +133,7 @@ def test_several_processes(tmp_path: Path):
         assert faults_of(text) == []
 
         # Each process's own, as the system has them.
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        workers = {
-            child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-        }
+        workers = {str(each) for each in workers_of(server)}
         assert len(workers) == 2
         for name in (
             "process_resident_memory_bytes",

@@ -11,14 +11,13 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from servers import Running, process, serving, wait_until
+from servers import Running, process, serving, wait_until, workers_of
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
@@ -268,11 +267,6 @@ def answers(ask: Callable[[], httpx.Response]) -> bool:
         return ask().status_code == 200
     except httpx.TransportError:
         return False
-
-
-def workers_of(server: subprocess.Popen[str]) -> list[int]:
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    return [int(each) for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def test_used_up_descriptors_are_told_in_answers_and_in_the_log(tmp_path: Path, encoder: Encoder):

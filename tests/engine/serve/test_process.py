@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from servers import process, wait_until
+from servers import process, wait_until, workers_of
 
 from latebolt import Index
 
@@ -104,12 +104,9 @@ def test_several_processes_see_each_others_indexes_and_one_that_dies_is_replaced
         for _ in range(8):
             assert fresh("GET", "/v1/indexes/a").json()["dimensions"] == 128
             assert fresh("POST", "/v1/indexes/a/search", {"query": "text"}).json()["hits"] == []
-        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        workers = [
-            int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-        ]
+        workers = workers_of(server)
         assert len(workers) == 2
-        subprocess.run(["kill", "-9", str(workers[0])], check=True)
+        subprocess.run(["kill", "-9", str(min(workers))], check=True)
         wait_until(lambda: "latebolt_ready 2.0" in fresh("GET", "/metrics").text)
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) == 0

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 import pytest
-from servers import PATIENCE, process, wait_until
+from servers import PATIENCE, process, wait_until, workers_of
 
 import latebolt
 from latebolt.errors import InvalidInput
@@ -110,11 +110,6 @@ def fresh(client: httpx.Client, path: str) -> httpx.Response:
     return httpx.get(f"{url(client).rstrip('/')}{path}", timeout=PATIENCE, verify=False)
 
 
-def children(server: subprocess.Popen[str]) -> set[int]:
-    found = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-    return {int(each) for each in found if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()}
-
-
 def workers_ready(client: httpx.Client) -> bool:
     return "latebolt_ready 2.0" in fresh(client, "/metrics").text
 
@@ -130,10 +125,10 @@ def two_workers(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[
 
 def test_workers_are_replaced_one_by_one_and_no_request_is_refused(tmp_path: Path):
     with two_workers(tmp_path) as (server, client):
-        before = children(server)
+        before = workers_of(server)
         with Load(lambda: url(client)) as load:
             server.send_signal(signal.SIGUSR2)
-            wait_until(lambda: len(children(server)) == 2 and not children(server) & before, LONG)
+            wait_until(lambda: len(workers_of(server)) == 2 and not workers_of(server) & before, LONG)
             load.go_on()
         assert load.refused == []
         assert workers_ready(client)
@@ -143,10 +138,10 @@ def test_workers_are_replaced_one_by_one_and_no_request_is_refused(tmp_path: Pat
 
 def test_a_worker_that_is_killed_costs_the_requests_it_held_and_no_other(tmp_path: Path):
     with two_workers(tmp_path) as (server, client):
-        before = children(server)
+        before = workers_of(server)
         with Load(lambda: url(client)) as load:
             os.kill(min(before), signal.SIGKILL)
-            wait_until(lambda: len(children(server) - before) == 1, LONG)
+            wait_until(lambda: len(workers_of(server) - before) == 1, LONG)
             wait_until(lambda: workers_ready(client), LONG)
             load.go_on()
         assert {status for status in load.statuses if status != 200} == set()
@@ -157,7 +152,7 @@ def test_workers_stay_when_those_that_should_replace_them_cannot_load(tmp_path: 
     model = tmp_path / "model"
     shutil.copytree(Path(latebolt.__file__).parent / "models" / "starter", model)
     with two_workers(tmp_path / "data", "--model", str(model)) as (server, client):
-        before = children(server)
+        before = workers_of(server)
         shutil.move(model, tmp_path / "away")
         with Load(lambda: url(client)) as load:
             server.send_signal(signal.SIGUSR2)
@@ -167,7 +162,7 @@ def test_workers_stay_when_those_that_should_replace_them_cannot_load(tmp_path: 
                 lines.append(json.loads(line)["event"])
                 if lines[-1] == "renewal failed":
                     break
-            assert children(server) >= before
+            assert workers_of(server) >= before
         assert load.refused == []
 
 
