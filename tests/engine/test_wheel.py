@@ -21,6 +21,7 @@ from latebolt import unread
 from latebolt.kernels import names, targets
 from latebolt.kernels.ahead import manifest
 from latebolt.kernels.build import DIMS, PLATFORMS
+from quick_benchmarks import benchmark
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"latebolt": ROOT / "engine" / "latebolt", "latebolt_export": ROOT / "export" / "latebolt_export"}
@@ -34,21 +35,15 @@ MOST_BYTES = 95_000_000
 MODELS = "latebolt/models/"
 # What these take where it is there, and do without: types, and compilers that a wheel with kernels replaces.
 BESIDE = ("typing_extensions", "cython_runtime", "numba", "llvmlite")
-# What an installation without dependencies names beside latebolt: what encoding, indexing and searching load.
-LEAN = (
-    "numpy",
-    "onnxruntime",
-    "tokenizers",
-    "msgspec",
-    "click",
-    "tqdm",
-    "filelock",
-    "platformdirs",
-    "pathspec",
-)
-
-
 BUILT = "kernels/ahead/built"
+
+
+@pytest.fixture
+def lean(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """What an installation without dependencies names beside latebolt: what encoding, indexing and searching
+    load."""
+    found: tuple[str, ...] = benchmark("footprint", monkeypatch).LEAN
+    return found
 
 
 def copy_of_the_tree(folder: Path, *without: str) -> None:
@@ -185,17 +180,22 @@ def test_nothing_large_is_in_the_wheel_twice_and_code_stays_small(wheel: Path):
     assert models < 88_000_000 and others < 9_000_000
 
 
-def test_what_a_search_needs_takes_220_mb_at_most(wheel: Path):
+def test_what_a_search_needs_takes_220_mb_at_most(wheel: Path, lean: tuple[str, ...]):
     """The packages that a lean installation has, after `latebolt trim`, and the wheel with both models."""
     gone = set(unread.find())
-    files = [Path(str(file.locate())) for name in LEAN for file in importlib.metadata.files(name) or ()]
+    files = [Path(str(file.locate())) for name in lean for file in importlib.metadata.files(name) or ()]
     kept = [path for path in files if path not in gone and path.suffix != ".pyc" and path.is_file()]
     with zipfile.ZipFile(wheel) as archive:
         own = sum(each.file_size for each in archive.infolist())
     assert own + sum(path.stat().st_size for path in kept) < 220_000_000
 
 
-def test_a_search_loads_no_package_but_the_lean_ones(tmp_path: Path):
+def test_the_page_installs_the_lean_ones(lean: tuple[str, ...]):
+    page = (ROOT / "docs" / "edge.md").read_text()
+    assert f"--no-deps latebolt {' '.join(lean)}\n" in page
+
+
+def test_a_search_loads_no_package_but_the_lean_ones(tmp_path: Path, lean: tuple[str, ...]):
     """So an installation without the others works."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.md").write_text("Bread is baked in an oven.")
@@ -208,7 +208,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}} - set(sys.stdlib_modul
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     loaded = {name for name in done.stdout.splitlines()[-1].split() if not name.startswith("_")}
-    assert "tokenizers" in loaded and loaded <= {*LEAN, *BESIDE, "latebolt"}, loaded
+    assert "tokenizers" in loaded and loaded <= {*lean, *BESIDE, "latebolt"}, loaded
 
 
 def test_what_the_wheel_unpacks_runs_by_itself(wheel: Path, tmp_path: Path):

@@ -51,6 +51,7 @@ class Sample:
         for start in range(0, len(chosen), size):
             yield self.take(chosen[start : start + size])
 
-    def where(self, wanted: Callable[[Float32], Bool]) -> Sample:
-        """The vectors for which `wanted`, asked of some at a time, says yes."""
-        return Sample([part[wanted(part)] for part in self._parts], self.shape[1])
+    def where(self, wanted: Callable[[Float32], Bool], size: int) -> Sample:
+        """The vectors for which `wanted`, asked of `size` at a time, says yes. A part is often one document, too
+        little for several threads."""
+        return Sample([block[wanted(block)] for block in self.blocks(size)], self.shape[1])

@@ -35,8 +35,10 @@ def test_blocks_are_all_of_it_or_the_rows_asked_for(values, sample):
     assert np.array_equal(np.concatenate(list(sample.blocks(100, rows))), values[rows])
 
 
-def test_those_that_are_wanted(values, sample):
-    found = sample.where(lambda part: part[:, 0] > 0.2)
+def test_those_that_are_wanted_are_asked_for_in_blocks(values, sample):
+    asked = []
+    found = sample.where(lambda block: (asked.append(len(block)), block[:, 0] > 0.2)[1], 5000)
+    assert asked[:-1] == [5000] * (len(values) // 5000) and sum(asked) == len(values)
     assert np.array_equal(found.take(np.arange(len(found))), values[values[:, 0] > 0.2])
 
 

@@ -96,7 +96,7 @@ class CodecTrainer:
         if learn:
             draws.draw(SAMPLE_TOKENS)
             sample = Sample([*self._unquantised_vectors(), *draws.parts], self._dim)
-            outliers = sample.where(self._codec.outlying)
+            outliers = sample.where(self._codec.outlying, BLOCK)
             self._adopt(self._codec.extended(outliers, min(room, default_n_centroids(expected))))
         self.unquantised = unquantised
 
@@ -110,7 +110,7 @@ class CodecTrainer:
         if codec is None:
             self._adopt(ResidualCodec.train(vectors, self._writer.manifest.bits, self._n_waiting))
             return
-        outliers = vectors.where(codec.outlying)
+        outliers = vectors.where(codec.outlying, BLOCK)
         if (room := self._room(0)) > 0 and len(outliers):
             expected = self._n_waiting * len(outliers) // len(vectors)
             self._adopt(codec.extended(outliers, min(room, default_n_centroids(expected))))
