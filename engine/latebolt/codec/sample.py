@@ -52,6 +52,6 @@ class Sample:
             yield self.take(chosen[start : start + size])
 
     def where(self, wanted: Callable[[Float32], Bool], size: int) -> Sample:
-        """The vectors for which `wanted`, asked of `size` at a time, says yes. A part is often one document, too
-        little for several threads."""
+        """The vectors for which `wanted`, asked of `size` at a time, says yes. A part is often one document,
+        too little for several threads."""
         return Sample([block[wanted(block)] for block in self.blocks(size)], self.shape[1])
