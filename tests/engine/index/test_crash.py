@@ -163,7 +163,7 @@ def test_ctrl_c_anywhere(template: Path, fault: Callable[..., object]) -> None:
 
     total, _ = run_with(copy(), fault, 1 << 60, interrupt)
     # Every operation; of the thousands of lines a spread that meets every function.
-    step = 1 if fault is fault_at else max(1, total // 125)
+    step = 1 if fault is fault_at else max(1, total // 250)
     outcomes = []
     for n in range(0, total, step):
         path = copy()

@@ -18,7 +18,7 @@ import pytest
 
 import latebolt
 
-SECONDS = float(os.environ.get("LATEBOLT_FUZZ_SECONDS", "8"))
+SECONDS = float(os.environ.get("LATEBOLT_FUZZ_SECONDS", "20"))
 SEED = int(os.environ.get("LATEBOLT_FUZZ_SEED", "20261129"))
 CASES_A_CHILD = 400
 LEAST_CASES = 20  # however slow the machine is

@@ -63,7 +63,7 @@ def test_the_description_is_true(schemathesis, described, index: str, method: st
     operation = described[path][method]
 
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
-    @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def hold(case):
         assume(not says_two_things(case.body) and not names_one_twice(case.body))
         case.call_and_validate(timeout=30)
