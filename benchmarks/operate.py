@@ -387,7 +387,7 @@ def newer(day: Day) -> None:
 
 
 def vanishing(day: Day, port: int) -> None:
-    """The data folder goes, and comes back."""
+    """The data folder goes, and comes back; then it is away for moments."""
     away = day.data.with_name("away")
     with day.happening("the data folder vanishes and comes back", ("data_missing", "index_not_found")) as row:
         day.data.rename(away)
@@ -396,6 +396,12 @@ def vanishing(day: Day, port: int) -> None:
         away.rename(day.data)
         row["seconds"] = wait_until(lambda: day.status("/ready", port) == 200, "readiness")
         row["made anew"] = made_anew
+        for n in range(20):  # requests are under way at every moment of some of these
+            day.data.rename(away)
+            time.sleep(n / 2000)
+            away.rename(day.data)
+            time.sleep(0.02)
+    day.rows[-1]["documents lost"] = len(missing_documents(day, port))
 
 
 def full_disk(day: Day) -> None:

@@ -74,6 +74,12 @@ def lock(file: BinaryIO, exclusive: bool = True, wait: bool = True) -> None:
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
 
 
+def unlock(file: BinaryIO) -> None:
+    """Give up a lock at once, though a child that was forked meanwhile has the file open, too."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def after_fork(in_child: Callable[[], object]) -> None:
     """Have a function called in every forked child; where nobody can fork there are none."""
     if hasattr(os, "register_at_fork"):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from latebolt.errors import LateboltError
+from latebolt.file_lock import FileLock
 
 
 class Ownership:
@@ -21,7 +20,7 @@ class Ownership:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = FileLock(folder / ".server.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(folder / ".server.lock")
         self.is_held = False
 
     def __enter__(self) -> Ownership:
@@ -39,16 +38,13 @@ class Ownership:
     def take(self) -> bool:
         """Whether it is ours now, if nobody else has it."""
         if not self.is_held:
-            if not self._folder.is_dir():  # it has vanished, and is not made anew, which the lock would do
-                return False
             try:
-                self._lock.acquire()
-            except Timeout:
+                self.is_held = self._lock.acquire()
+            except FileNotFoundError:  # it has vanished, and is not made anew
                 return False
             except OSError as error:
                 raise self._unusable(error) from error
-            self.is_held = True
-        return True
+        return self.is_held
 
     def _unusable(self, error: OSError) -> LateboltError:
         return LateboltError(f"{self._folder}: cannot be used as data folder ({error.strerror}).")

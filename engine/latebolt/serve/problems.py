@@ -151,6 +151,16 @@ def data_missing() -> Problem:
     )
 
 
+def data_was_missing() -> Problem:
+    """503 where the data folder was away while a request was worked on, and is back."""
+    return Problem(
+        503,
+        "the data folder of the server was away for a moment while this was worked on. Try again.",
+        "data_missing",
+        {"Retry-After": "1"},
+    )
+
+
 def foreign() -> Problem:
     """409 for the folder of an index that holds something else."""
     return Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,10 +17,12 @@ import pytest
 from servers import Running, process, serving, wait_until
 
 from latebolt import Encoder
+from latebolt.errors import IndexNotFound
 from latebolt.index.documents.checked import check_documents
 from latebolt.index.ingest import long_addition
 from latebolt.index.ingest.long_addition import LongAddition
-from latebolt.serve.state.data_folder import make_folders
+from latebolt.serve.problems import Problem, data_was_missing, problem_of
+from latebolt.serve.state.data_folder import DataFolder, make_folders
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
 
@@ -229,6 +232,44 @@ def test_what_takes_longer_than_a_stop_may_is_given_up_and_goes_on_later(
     assert gate.reached.wait(30)
     jobs.close(0.0)
     assert told(jobs.get(job)) == ("queued", None, 10)
+
+
+@pytest.mark.parametrize("back", ["at once", "later"])
+@pytest.mark.parametrize("error", [IndexNotFound("x"), FileNotFoundError(errno.ENOENT, "x")])
+def test_a_job_goes_on_when_a_data_folder_that_was_away_is_back(
+    tmp_path: Path, encoder: Encoder, error: Exception, back: str, monkeypatch: pytest.MonkeyPatch
+):
+    """It has not failed, and is not taken for one whose index was deleted."""
+    folder, away = tmp_path / "data", tmp_path / "away"
+    indexes, _ = made(folder, encoder)
+    data = DataFolder(folder)
+
+    def found(error: Exception, begun: float) -> Problem:
+        return problem_of(error) if data.was_there_since(begun) else data_was_missing()
+
+    add, gone = Indexes.add_long, threading.Event()
+
+    def goes(self: Indexes, *given: Any) -> Any:
+        if gone.is_set():
+            return add(self, *given)
+        gone.set()
+        folder.rename(away)
+        if back == "at once":
+            away.rename(folder)
+        raise error
+
+    monkeypatch.setattr(Indexes, "add_long", goes)
+    jobs = Jobs(folder / "jobs", indexes, found)
+    jobs.start()
+    job = jobs.begin("many", given())["id"]
+    if back == "later":
+        wait_until(lambda: gone.is_set() and jobs._running is None)
+        away.rename(folder)
+    wait_until(lambda: jobs.get(job)["ended"] is not None)
+    assert told(jobs.get(job)) == ("done", None, N)
+    assert len(indexes.get("many")) == N
+    jobs.close(30)
+    data.close()
 
 
 def test_two_processes_share_the_jobs_of_an_index_in_their_order(

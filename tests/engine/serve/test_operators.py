@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from servers import Running, process, serving, wait_until, workers_of
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
-from latebolt.errors import IndexInaccessible, IndexNotFound, OutOfMemory, StorageFull
+from latebolt.errors import IndexCorrupt, IndexInaccessible, IndexNotFound, OutOfMemory, StorageFull
 from latebolt.index.format import files
 from latebolt.serve.problems import Problem, problem_of
 from latebolt.serve.state.data_folder import DataFolder, make_folders
@@ -195,22 +196,43 @@ def test_a_data_folder_that_vanishes_is_told_and_not_made_anew(
             assert len(lines_of(caplog, "data folder back")) == 1
 
 
+@pytest.mark.parametrize("back", [False, True])
 @pytest.mark.parametrize(
-    "broken", [FileNotFoundError(errno.ENOENT, "x"), IndexNotFound("x"), ValueError("x")]
+    "broken",
+    [
+        FileNotFoundError(errno.ENOENT, "x"),
+        IndexNotFound("x"),
+        IndexCorrupt("x", "size", 1, 0, "Restore it."),
+        sqlite3.OperationalError("unable to open database file"),
+        ValueError("x"),
+    ],
 )
-def test_what_fails_because_the_data_folder_goes_is_told_so(tmp_path: Path, broken, monkeypatch):
-    """A request that has begun when it goes meets whatever is missing first."""
+def test_what_fails_because_the_data_folder_goes_is_told_so(tmp_path: Path, broken, back: bool, monkeypatch):
+    """A request that has begun meets whatever is missing first; the folder may be back by its answer."""
     folder = tmp_path / "data"
     with serving(folder) as running:
         running.client.post("/v1/indexes", json={"name": "cities"})
 
         def goes(*_: object) -> None:
             vanish(folder, "moved")
+            if back:
+                folder.with_name("moved").rename(folder)
             raise broken
 
         monkeypatch.setattr(Indexes, "get", goes)
         answer = running.client.post(f"{PATH}/search", json={"query": "a"})
         assert (answer.status_code, answer.json()["code"]) == (503, "data_missing")
+        assert ("Retry-After" in answer.headers) is back
+        monkeypatch.undo()
+        if back:  # and what fails later is a fault of its own
+
+            def damaged(*_: object) -> None:
+                raise IndexCorrupt("x", "size", 1, 0, "Restore it.")
+
+            monkeypatch.setattr(Indexes, "get", damaged)
+            assert (
+                running.client.post(f"{PATH}/search", json={"query": "a"}).json()["code"] == "index_corrupt"
+            )
 
 
 def test_a_folder_that_is_made_again_is_not_taken_for_the_first(tmp_path: Path):

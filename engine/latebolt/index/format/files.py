@@ -209,10 +209,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def make_numbered(path: Path) -> None:
-    """Create the folder of a segment or codec, and that of all; an index that has gone is not made anew."""
+def make_within(root: Path, path: Path) -> None:
+    """Create a folder and those between it and `root`; one that has gone is not made anew."""
+    between = [each for each in path.parents if root in each.parents]
     with writing(path):
-        for each in (path.parent, path):
+        for each in (*reversed(between), path):
             each.mkdir(exist_ok=True)
 
 

@@ -7,22 +7,19 @@ never come here. The holder's process id inside the file only serves the message
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from latebolt import system
 from latebolt.errors import IndexLocked, IndexNotFound
+from latebolt.file_lock import FileLock
 from latebolt.index.format import files, layout
 from latebolt.index.format.files import writing
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 _LOOK_SECONDS: Final = 0.05  # how often a waiting thread looks whether a turn has ended without saying so
 
@@ -73,11 +70,9 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
         IndexLocked: another process still holds it, or this very thread does.
         IndexNotFound: there is no such folder.
     """
-    from filelock import FileLock  # readers never wait for its import
-
     path = folder / layout.LOCK
     turn = _Turn(_turns.setdefault(os.path.realpath(folder), deque()))
-    lock = FileLock(path, timeout=timeout if timeout < math.inf else -1, thread_local=False)
+    lock = FileLock(path)
     try:  # from here and not from the acquisition on: Ctrl-C may come right after it; releasing twice is fine
         if turn.first is not turn and turn.first is not None and turn.first.thread == turn.thread:
             raise IndexLocked(
@@ -85,15 +80,10 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
                 f"change that is going on, not from within it."
             )
         turn.wait()
-        if make:
+        while not _acquire(lock, folder, timeout):  # it is not there, or a creation was given up meanwhile
+            if not make:
+                raise IndexNotFound(f"{folder}: there is no such folder any more.")
             files.make_folder(folder)
-        elif not folder.is_dir():  # the lock would make it, and all that is missing above it
-            raise IndexNotFound(f"{folder}: there is no such folder any more.")
-        with writing(path):
-            _acquire(lock, folder)
-            while not path.exists():  # removed, with a creation that was given up, before we had its lock
-                lock.release()
-                _acquire(lock, folder)
         # Windows denies writing to a locked file, and a full disk must not keep anyone from deleting.
         with contextlib.suppress(OSError):
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
@@ -103,16 +93,19 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
         turn.ended.set()
 
 
-def _acquire(lock: BaseFileLock, folder: Path) -> None:
-    from filelock import Timeout
-
-    try:
-        lock.acquire()
-    except Timeout as error:
+def _acquire(lock: FileLock, folder: Path, timeout: float) -> bool:
+    """Take the lock; whether there was a folder to take it in."""
+    with writing(lock.path):
+        try:
+            held = lock.acquire(timeout)
+        except FileNotFoundError:
+            return False
+    if not held:
         raise IndexLocked(
-            f"{folder}: another writer{_holder(folder / layout.LOCK)} is changing this index. Wait until it "
+            f"{folder}: another writer{_holder(lock.path)} is changing this index. Wait until it "
             f"has finished or stop it; its lock goes with it."
-        ) from error
+        )
+    return True
 
 
 def _holder(path: Path) -> str:

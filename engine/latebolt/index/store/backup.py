@@ -129,7 +129,7 @@ class _Copy:
         if known is not None and known[0] == record:
             return
         target = self._draft / name
-        files.make_folder(target.parent)
+        files.make_within(self._draft, target.parent)
         files.remove(target)
         shared = self._link and files.link(path, target)
         if not shared:

@@ -56,7 +56,7 @@ class SegmentWriter:
         if len(set(names)) != len(names):
             raise InvalidInput(f"columns should have different names, got {names}.")
         with self._writing():
-            files.make_numbered(folder)
+            files.make_within(folder.parent.parent, folder)
             self._offsets = self._open(layout.OFFSETS, layout.OFFSETS_DTYPE, ())
             self._offsets.append(np.zeros(1, np.int64))
             self._arrays = {c.name: self._open(c.file, c.dtype, c.shape(0)[1:]) for c in self.columns}

@@ -299,14 +299,14 @@ class Store:
             with writer_lock(self.path, timeout):
                 yield
             return
-        with writer_lock(self.path, timeout, make=True):
+        with writer_lock(self.path, timeout, make=not self._found_folder):
             if not self._staged:  # another thread has made it meanwhile
                 yield
                 return
             _refuse_existing(self.path)
             try:
                 for name in (layout.SEGMENTS, layout.CODECS):
-                    files.make_folder(self.path / name)
+                    files.make_within(self.path, self.path / name)
                 files.sync_folder(self.path.absolute().parent)
                 yield
             finally:

@@ -114,7 +114,7 @@ class Writer:
         plain = plain_json(info, "info")
         with self.acting():
             folder = self._new_folder(layout.CODECS)
-            files.make_numbered(folder)
+            files.make_within(folder.parent.parent, folder)
             records = {
                 f"{name}.npy": files.write_array(folder / f"{name}.npy", a) for name, a in arrays.items()
             }

@@ -93,8 +93,9 @@ class Guard:
                 raise Problem(403, "without keys, this server answers to the names of this machine only.")
         if not path.startswith(_WORK):
             return
-        if not self.service.answers:
-            raise not_ready(self.service.state)
+        # Whatever it lacked may be there again by the time the state is read.
+        if not self.service.answers and (state := self.service.state) != "ready":
+            raise not_ready(state)
         if self._in_flight > self.service.settings.queue_requests:
             raise overloaded(
                 f"{self._in_flight - 1} requests are worked on or wait, as many as may. Try again later.",
@@ -151,6 +152,7 @@ class _Exchange:
 
     async def run(self) -> None:
         start = time.perf_counter()
+        self._begun = time.monotonic()
         counts = self._scope["path"].startswith(_WORK)
         self._guard.count(counts)
         try:
@@ -170,7 +172,7 @@ class _Exchange:
         except _Left:
             raise
         except Exception as error:  # noqa: BLE001 - the one place that answers for whatever went wrong
-            problem = self._guard.service.problem_of(error)
+            problem = self._guard.service.problem_of(error, self._begun)
             if _is_for_operators(error, problem):
                 log.event(
                     "error",

@@ -7,7 +7,9 @@ folder in its place would take what nobody finds again.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -42,19 +44,39 @@ class DataFolder:
         self._watched = (path, path / INDEXES)
         self._known: tuple[Identity, ...] | None = None
         self._held: list[int] = []
+        self._changed = 0  # ns, when the system last wrote to what it keeps of the folder: a move does that
+        self._missed = -math.inf  # seconds of time.monotonic(): when it was last found gone, or to have moved
         self._was_there = self.is_there
 
     @property
     def is_there(self) -> bool:
         """Whether the folder, and that of the indexes, are those that were found first."""
         try:
-            found = tuple(_identity(each) for each in self._watched)
+            read = tuple(each.stat() for each in self._watched)
+            found = tuple((each.st_dev, each.st_ino) for each in read)
             if self._known is None:
                 self._hold()
-                self._known = found
+                self._known, self._changed = found, read[0].st_ctime_ns
         except OSError:
-            return False
-        return found == self._known
+            found = ()
+        is_there = bool(found) and found == self._known
+        if not is_there or read[0].st_ctime_ns != self._changed:
+            self._missed = time.monotonic()
+        if is_there:
+            self._changed = read[0].st_ctime_ns
+        return is_there
+
+    def was_there_since(self, moment: float) -> bool:
+        """Whether it is there and has not been away in between, as far as can be told.
+
+        Where it was moved away and back, whoever worked in it meanwhile met whatever was missing first, and
+        finds the folder whole when they ask why. What tells is the time of its last change, which local file
+        systems of Linux set with a move; elsewhere the absence must have been seen.
+
+        Args:
+            moment: seconds of `time.monotonic()`.
+        """
+        return self.is_there and self._missed < moment
 
     def look(self) -> tuple[bool, bool]:
         """Whether it is there, and whether that is news since the last look."""
@@ -76,8 +98,3 @@ class DataFolder:
                 stack.callback(os.close, handle)
                 self._held.append(handle)
             stack.pop_all()
-
-
-def _identity(path: Path) -> Identity:
-    status = path.stat()
-    return status.st_dev, status.st_ino

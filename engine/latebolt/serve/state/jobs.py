@@ -15,15 +15,15 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-from filelock import FileLock, Timeout
 
 from latebolt.errors import IndexInaccessible, IndexNotFound, LateboltError
+from latebolt.file_lock import FileLock
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.format import files
 from latebolt.index.format.layout import DRAFT_SUFFIX
@@ -92,8 +92,13 @@ class _Stopping(Exception):
 class Jobs:
     """The jobs of a data folder; after `start` this process runs them, one at a time."""
 
-    def __init__(self, folder: Path, indexes: Indexes) -> None:
-        self._folder, self._indexes = folder, indexes
+    def __init__(
+        self,
+        folder: Path,
+        indexes: Indexes,
+        problem_of: Callable[[Exception, float], Problem] = lambda error, begun: problem_of(error),
+    ) -> None:
+        self._folder, self._indexes, self._problem_of = folder, indexes, problem_of
         self._lock = threading.Lock()
         self._wake, self._closing = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -255,15 +260,13 @@ class Jobs:
     @contextlib.contextmanager
     def _claimed(self, index: str) -> Iterator[bool]:
         """Whether the jobs of an index are this thread's to run and to end, until the block ends."""
-        lock = FileLock(self._path(index, "lock"), timeout=0, thread_local=False)
+        lock = FileLock(self._path(index, "lock"))
         try:
-            self._check_folder()  # the lock would make it anew, and all that is missing above it
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            try:
+                claimed = lock.acquire()
+            except FileNotFoundError as error:
+                raise folder_missing("jobs", "jobs_missing") from error
+            yield claimed
         finally:
             lock.release()
 
@@ -282,6 +285,7 @@ class Jobs:
             if self._closing.is_set() and job.committed < job.documents:
                 raise _Stopping
 
+        begun = time.monotonic()
         try:
             wanted()
             job.state, job.process = "running", os.getpid()
@@ -298,12 +302,15 @@ class Jobs:
             elif isinstance(error, _Stopping) or (self._closing.is_set() and ticket.is_cancelled):
                 job.state = "queued"
                 self._write(job)
+            elif (problem := self._problem_of(error, begun)).code == "data_missing":
+                # It goes on when the folder is back, whose files say so even where this cannot be written.
+                job.state = "queued"
+                self._write(job)
             elif isinstance(error, IndexNotFound):
                 self._end(job, "cancelled", _DELETED)
             elif isinstance(error, _Lost):
                 self._end(job, "interrupted", _LOST)
             else:
-                problem = problem_of(error)
                 if problem.status >= 500:
                     fields = {"job": job.id, "index": job.index, "code": problem.code}
                     log.event("job failed", logging.ERROR, **fields, **log.error_fields(error))

@@ -35,6 +35,7 @@ from latebolt.serve.problems import (
     IndexState,
     Problem,
     data_missing,
+    data_was_missing,
     invalid,
     problem_of,
     standing_by,
@@ -97,7 +98,7 @@ class Service:
         self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
         self.indexes = Indexes(self.data.path / INDEXES, self._index_encoder, settings.given_indexes)
         self.snapshots = Snapshots(settings.snapshots_folder, self.indexes.place_of)
-        self.jobs = Jobs(self.data.path / JOBS, self.indexes)
+        self.jobs = Jobs(self.data.path / JOBS, self.indexes, self.problem_of)
 
     @property
     def model_name(self) -> str:
@@ -115,13 +116,20 @@ class Service:
             return "loading"
         return "ready" if self.batcher.is_whole else "broken"
 
-    def problem_of(self, error: Exception) -> Problem:
-        """The answer to an error. What could not be found or read while the data folder was going is no fault
-        of its own."""
+    def problem_of(self, error: Exception, begun: float) -> Problem:
+        """The answer to an error. What could not be found or read while the data folder was going or away for
+        a moment is no fault of its own.
+
+        Args:
+            error: it.
+            begun: when the work began that met it, seconds of `time.monotonic()`.
+        """
         problem = problem_of(error)
-        if (problem.status == 500 or problem.code == "index_not_found") and not self._has_data():
+        if problem.status != 500 and problem.code != "index_not_found":
+            return problem
+        if not self._has_data():
             return data_missing()
-        return problem
+        return problem if self.data.was_there_since(begun) else data_was_missing()
 
     def _has_data(self) -> bool:
         """Whether the data folder is there; told once when that changes."""
