@@ -235,12 +235,12 @@ def rerank_command(
 def _begun(index: str, device: str, threads: int | None) -> Loading | None:
     """The model of an index, whose graph loads while the modules are imported that search; None where that
     cannot be, of which whoever opens the index will say why."""
+    from latebolt.devices import resolve
     from latebolt.encoder.loading import begin
-    from latebolt.encoder.session import resolve_device
     from latebolt.index.format.manifest_file import read_manifest
 
     with contextlib.suppress(LateboltError, OSError):
         model = read_manifest(Path(index)).model
         if model is not None:
-            return begin(model.source, model.precision, model.dim, resolve_device(device), threads)
+            return begin(model.source, model.precision, model.dim, resolve(device), threads)
     return None

@@ -29,12 +29,13 @@ from latebolt.arrays import Float32
 from latebolt.checks import check_texts, renamed
 from latebolt.confidence import Calibration, Calibrations
 from latebolt.contract import Contract, Head
+from latebolt.devices import CPU, resolve
 from latebolt.encoder import truncation
 from latebolt.encoder.loading import Loading, begin
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
-from latebolt.encoder.session import Session, resolve_device
+from latebolt.encoder.session import Session
 from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
@@ -105,14 +106,14 @@ class Encoder:
             ModelError: no such model, precision or head, or a damaged file.
             RuntimeUnavailable: no ONNX Runtime, or the device asked for is not there.
         """
-        where = resolve_device(device)
+        where = resolve(device)
         try:
             return cls.of(begin(model, precision, dim, where, threads))
         except RuntimeUnavailable as error:
-            if device != "auto" or where[0] == "cpu":
+            if device != "auto" or where == (CPU,):
                 raise
             logger.warning('device "auto": %s Using the CPU.', error)
-            return cls.of(begin(model, precision, dim, ("cpu", 0), threads))
+            return cls.of(begin(model, precision, dim, (CPU,), threads))
 
     @classmethod
     def of(cls, loading: Loading) -> Encoder:
@@ -477,7 +478,7 @@ class Encoder:
 
     @property
     def _on_cpu(self) -> bool:
-        return self._model.device[0] == "cpu"
+        return self._model.device.is_cpu
 
     @property
     def _sessions(self) -> dict[int, Session]:

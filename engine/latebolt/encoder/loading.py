@@ -13,6 +13,7 @@ from pathlib import Path
 from latebolt import memory
 from latebolt.contract import Head
 from latebolt.cpus import available_cpus
+from latebolt.devices import Device
 from latebolt.encoder import few_texts, model_folder
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
@@ -36,13 +37,17 @@ class Loading:
 
 
 def begin(
-    name: str | Path, precision: str | None, dim: int | None, device: tuple[str, int], threads: int | None
+    name: str | Path,
+    precision: str | None,
+    dim: int | None,
+    devices: tuple[Device, ...],
+    threads: int | None,
 ) -> Loading:
     """Begin to load a model.
 
     Args:
         name, precision, dim, threads: see `Encoder.load`.
-        device: see `session.resolve_device`.
+        devices: see `devices.resolve`.
     Raises:
         ModelError: no such model, precision or head.
         InvalidInput: threads is no number of threads.
@@ -53,12 +58,12 @@ def begin(
         raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
     folder = model_folder.find(name)
     head = folder.contract.head(dim)
-    order = ("int8", "fp32", "fp16") if device[0] == "cpu" else ("fp16", "fp32", "int8")
+    order = ("int8", "fp32", "fp16") if devices[0].is_cpu else ("fp16", "fp32", "int8")
     fastest = next(name for name in order if name in folder.contract.graphs)
     _check_memory(folder, precision or fastest)
     if memory.is_small():
         memory.do_with_little()
-    model, n_threads = Model(folder, precision or fastest, device), threads or available_cpus()
+    model, n_threads = Model(folder, precision or fastest, devices), threads or available_cpus()
     onnxruntime()  # whose import needs the GIL, too
     worker = ThreadPoolExecutor(1, thread_name_prefix="latebolt-load")
     graph = worker.submit(model.session, head, n_threads)

@@ -12,6 +12,7 @@ from typing import Final
 
 from latebolt import memory
 from latebolt.contract import Head
+from latebolt.devices import Device, named
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
 from latebolt.errors import InvalidInput
@@ -27,13 +28,13 @@ class Model:
     """Sessions over one graph, made as they are asked for. Thread-safe; survives a fork.
 
     Args:
-        device: see `session.resolve_device`.
+        devices: see `devices.resolve`; the first runs what is not shared between them.
     Raises:
         ModelError: no such graph, or one of its files is missing.
     """
 
-    def __init__(self, folder: ModelFolder, precision: str, device: tuple[str, int]) -> None:
-        self.folder, self.precision, self.device = folder, precision, device
+    def __init__(self, folder: ModelFolder, precision: str, devices: tuple[Device, ...]) -> None:
+        self.folder, self.precision, self.devices = folder, precision, devices
         self._file, self._graph = folder.graph_file(precision)
         self._closed = False
         self._begin()
@@ -55,8 +56,12 @@ class Model:
     @property
     def device_name(self) -> str:
         """As `Encoder.load` takes it."""
-        kind, number = self.device
-        return f"{kind}:{number}" if number else kind
+        return named(self.devices)
+
+    @property
+    def device(self) -> Device:
+        """The first of its devices."""
+        return self.devices[0]
 
     def session(self, head: Head, threads: int) -> Session:
         """The graph with one of its outputs, loaded once for each number of threads.

@@ -6,7 +6,6 @@ Takes token ids, gives token vectors; knows nothing of texts.
 from __future__ import annotations
 
 import copy
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ import numpy.typing as npt
 
 from latebolt.arrays import Int64
 from latebolt.contract import Graph, Head
-from latebolt.errors import InvalidInput, ModelError, OutOfMemory, RuntimeUnavailable
+from latebolt.devices import CPU, CUDA_PROVIDER, Device
+from latebolt.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from latebolt.onnx_runtime import onnxruntime
-
-logger = logging.getLogger(__name__)
 
 _INPUTS = {"input_ids", "attention_mask"}
 _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a single text
@@ -50,37 +48,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in said for words in _ALLOCATION_FAILED)
 
 
-def resolve_device(device: str) -> tuple[str, int]:
-    """("cpu" | "cuda", device number) for "cpu", "cuda", "cuda:1" or "auto".
-
-    Raises:
-        InvalidInput: another word.
-        RuntimeUnavailable: CUDA was asked for and the installed onnxruntime has none.
-    """
-    if device == "cpu":
-        return "cpu", 0
-    has_cuda = "CUDAExecutionProvider" in onnxruntime().get_available_providers()
-    if device == "auto":
-        if not has_cuda:
-            logger.warning('device "auto": the installed onnxruntime has no CUDA provider; using the CPU')
-        return ("cuda", 0) if has_cuda else ("cpu", 0)
-    kind, _, number = device.partition(":")
-    if kind != "cuda" or (number and not number.isdigit()):
-        raise InvalidInput(f'device should be "cpu", "cuda", "cuda:N" or "auto", got "{device}".')
-    if not has_cuda:
-        raise RuntimeUnavailable(
-            f'device "{device}": the installed onnxruntime has no CUDA provider. '
-            'Run "pip uninstall onnxruntime; pip install \'latebolt[gpu]\'", or use device="cpu".'
-        )
-    return "cuda", int(number or 0)
-
-
 class Session:
     """A loaded graph. `run` may be called from several threads at once."""
 
-    def __init__(
-        self, file: Path, graph: Graph, head: Head, threads: int, device: tuple[str, int] = ("cpu", 0)
-    ) -> None:
+    def __init__(self, file: Path, graph: Graph, head: Head, threads: int, device: Device = CPU) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -90,12 +61,12 @@ class Session:
         options.enable_mem_pattern = False
         # Idle workers must not spin on the cores that the kernels and the other sessions use.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        kind, number = self._device = device
+        self._device = device
         providers: list[Any] = ["CPUExecutionProvider"]
-        if kind == "cuda":
+        if not device.is_cpu:
             # float32 means float32: TF32 would round every factor to 10 bits.
-            cuda = {"device_id": number, "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
-            providers.insert(0, ("CUDAExecutionProvider", cuda))
+            cuda = {"device_id": device.number, "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+            providers.insert(0, (CUDA_PROVIDER, cuda))
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:
@@ -105,17 +76,17 @@ class Session:
             raise ModelError(
                 f"{file}: ONNX Runtime cannot load it ({reason}). Export or download it again."
             ) from error
-        if kind == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
+        if not device.is_cpu and CUDA_PROVIDER not in self._session.get_providers():
             raise RuntimeUnavailable(
-                f'device "cuda:{number}": the CUDA provider did not start (no such GPU, or driver or CUDA '
-                "libraries missing). "
+                f'device "cuda:{device.number}": the CUDA provider did not start (no such GPU, or '
+                "driver or CUDA libraries missing). "
                 'Run "latebolt doctor", or use device="cpu".'
             )
         self._file, self._dim, self._normalised = file, head.dim, graph.normalised
         self._takes_types = self._check_inputs()
         self._output = self._output_of(head)
         self._shrink = ort.RunOptions()
-        arena = "cpu:0" if kind == "cpu" else f"gpu:{number}"
+        arena = "cpu:0" if device.is_cpu else f"gpu:{device.number}"
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
 
     def at(self, head: Head) -> Session:
@@ -183,7 +154,7 @@ class Session:
             feeds[_TYPES] = np.zeros_like(mask)
         options = self._shrink if len(ids) > _LONG_TOKENS else None
         try:
-            if self._device[0] == "cpu":
+            if self._device.is_cpu:
                 values = self._session.run([self._output], feeds, options)[0]
             else:
                 values = self._run_bound(feeds, options)
@@ -204,8 +175,7 @@ class Session:
         binding = self._session.io_binding()
         for name, values in feeds.items():
             binding.bind_cpu_input(name, values)
-        kind, number = self._device
-        binding.bind_output(self._output, kind, number)
+        binding.bind_output(self._output, self._device.kind, self._device.number)
         self._session.run_with_iobinding(binding, options)
         copied: npt.NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
         return copied
