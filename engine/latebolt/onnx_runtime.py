@@ -15,6 +15,16 @@ from latebolt.errors import RuntimeUnavailable
 
 # "1" is off; whoever wants the reports sets "0" before.
 TELEMETRY: Final = "ORT_DISABLE_TELEMETRY"
+# How ONNX Runtime, and the C++ and CUDA libraries through it, say that they got no memory or no thread.
+_ALLOCATION_FAILED: Final = (
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+    "out of memory",
+    "alloc_failed",  # CUBLAS_STATUS_ and CUDNN_STATUS_
+    "pthread_create",
+    "can't start new thread",
+)
 
 
 def switch_off_telemetry() -> None:
@@ -41,3 +51,9 @@ def onnxruntime() -> Any:
             "onnxruntime is not installed. Run \"pip install 'latebolt[cpu]'\", or 'latebolt[gpu]' for CUDA."
         ) from error
     return ort
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of ONNX Runtime's or NumPy's means that there was not enough memory."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _ALLOCATION_FAILED)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from latebolt import Encoder, cli, memory, system
-from latebolt.encoder.session import is_out_of_memory
+from latebolt.onnx_runtime import is_out_of_memory
 
 MIB = memory.MIB
 V2 = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"

@@ -168,7 +168,8 @@ def run(arguments: list[str] | None = None) -> int:
         note(f"latebolt: {error}")
         return 1
     except (MemoryError, RuntimeError) as error:
-        from latebolt.encoder.session import WAYS_TO_NEED_LESS, is_out_of_memory
+        from latebolt.encoder.session import WAYS_TO_NEED_LESS
+        from latebolt.onnx_runtime import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -160,6 +160,7 @@ class Target:
             self.passage_overlap,
             with_first_add=True,
             late_chunking=self.late_chunking,
+            device=self.device,
         )
 
     def _encoder(self, kind: Any) -> Any:

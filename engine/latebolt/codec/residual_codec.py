@@ -22,16 +22,11 @@ import numpy.typing as npt
 
 from latebolt.arrays import Bool, Float32, Int64
 from latebolt.codec.base import Columns, ColumnSpec, bytes_of
+from latebolt.codec.coding import KERNELS, Coding, Tables
 from latebolt.codec.kmeans import BLOCK, default_n_centroids, spherical_kmeans
 from latebolt.codec.sample import Sample
 from latebolt.errors import InvalidInput
-from latebolt.kernels.centroids import (
-    CentroidScores,
-    centroid_levels,
-    centroid_scores,
-    maxsim_centroids,
-    nearest,
-)
+from latebolt.kernels.centroids import CentroidScores, centroid_scores, maxsim_centroids
 from latebolt.kernels.maxsim import (
     ResidualArrays,
     ResidualQuery,
@@ -68,6 +63,7 @@ class ResidualCodec:
         bits: 1, 2 or 4.
         unit: root mean square of a residual over `spread` that the levels are made for.
         far: distance to their centroid that all but FAR_SHARE of the training vectors stay below.
+        coding: where vectors become codes.
     """
 
     def __init__(
@@ -79,15 +75,25 @@ class ResidualCodec:
         bits: int,
         unit: float,
         far: float,
+        coding: Coding = KERNELS,
     ) -> None:
         self.unit, self.far = unit, far
         self.centroids, self.factors, self.bits, self.spread = centroids, factors, bits, spread
         self.dim = centroids.shape[1]
-        self._prepared = centroid_levels(centroids)
         self.levels = np.zeros(N_LEVELS, np.uint8)
         self.levels[: 2**bits] = levels[: 2**bits]
         self.weights = self.levels[: 2**bits].astype(np.float32) - LEVEL_ZERO
         self._cell_dtype = self.columns[0][1]
+        self._coding = coding
+        self._coder = coding.coder(Tables(centroids, spread, self.weights, factors, unit))
+
+    def on(self, coding: Coding) -> ResidualCodec:
+        """The same codec, whose codes are made elsewhere; what it learns later is learnt there, too."""
+        if coding is self._coding:
+            return self
+        return ResidualCodec(
+            self.centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far, coding
+        )
 
     @classmethod
     def train(
@@ -98,6 +104,7 @@ class ResidualCodec:
         n_centroids: int | None = None,
         seed: int = 0,
         place: Callable[[Float32, int], Float32] | None = None,
+        coding: Coding = KERNELS,
     ) -> ResidualCodec:
         """Learn centroids, buckets and factors.
 
@@ -108,6 +115,7 @@ class ResidualCodec:
             n_centroids: decides it outright.
             place: chooses at most 2**bits ascending weights for residuals of unit spread; `lloyd_max` by
                 default, which retrieves best (benchmarks/codec.py compares).
+            coding: where centroids are looked for, and vectors become codes later.
         Raises:
             InvalidInput: bits or the width does not fit, or the sample is empty.
         """
@@ -118,14 +126,16 @@ class ResidualCodec:
             raise InvalidInput(f"the sample should be [n >= 1, a multiple of 8], got shape {sample.shape}.")
         k = n_centroids or default_n_centroids(n_tokens or len(sample))
         # A centroid a point would leave no residual to learn from.
-        centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed)
+        centroids = spherical_kmeans(
+            sample, min(k, max(1, len(sample) // 4)), seed, nearest_of=coding.nearest
+        )
         rng = np.random.default_rng(seed)
         chosen = np.arange(len(sample))
         if len(sample) > _FIT_TOKENS:
             chosen = rng.choice(len(sample), _FIT_TOKENS, False)
         # An array of these takes as much as a model; so few are held at a time, and values are taken again.
         some = sample.take(chosen)
-        cells = nearest(some, centroid_levels(centroids))
+        cells = coding.nearest(centroids)(some)
         residual = _minus(some, centroids[cells])
         del some
         lengths = _by_rows(residual, _lengths)
@@ -142,7 +152,7 @@ class ResidualCodec:
         steps_from_zero = levels.astype(np.float32) - LEVEL_ZERO
         found = encode_residual(sample.take(chosen), cells, centroids, spread, steps_from_zero, 1 / step)
         factors = choose_factors(found.pairs, float(lengths.mean()), seed)
-        return cls(centroids, levels, spread, factors, bits, 1 / step, far)
+        return cls(centroids, levels, spread, factors, bits, 1 / step, far, coding)
 
     def outlying(self, values: Float32) -> Bool:
         """Bool [n]: vectors farther from every centroid than nearly all of those the codec learnt from."""
@@ -153,7 +163,7 @@ class ResidualCodec:
         parts = [np.zeros(0, np.float32)]
         for start in range(0, len(values), BLOCK):
             block = values[start : start + BLOCK]
-            parts.append(np.linalg.norm(block - self.centroids[nearest(block, self._prepared)], axis=1))
+            parts.append(np.linalg.norm(block - self.centroids[self._coder.nearest(block)], axis=1))
         return np.concatenate(parts)
 
     def extended(self, outliers: Float32 | Sample, n_centroids: int, seed: int = 0) -> ResidualCodec:
@@ -164,10 +174,11 @@ class ResidualCodec:
             n_centroids: at most so many new ones, and at most one for four outliers.
         """
         sample = Sample.of(outliers)
-        new = spherical_kmeans(sample, min(n_centroids, max(1, len(sample) // 4)), seed)
+        k = min(n_centroids, max(1, len(sample) // 4))
+        new = spherical_kmeans(sample, k, seed, nearest_of=self._coding.nearest)
         centroids = np.concatenate([self.centroids, new])
         codec = ResidualCodec(
-            centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far
+            centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far, self._coding
         )
         found = [codec._distance(block) for block in sample.blocks(BLOCK)]
         # What stays far after learning is the nature of these vectors, and no reason to learn them again.
@@ -195,11 +206,8 @@ class ResidualCodec:
 
     def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
         """See `base.Codec`."""
-        cells = nearest(values, self._prepared)
-        found = encode_residual(
-            values, cells, self.centroids, self.spread, self.weights, self.unit, self.factors
-        )
-        return {"cell": cells.astype(self._cell_dtype), "codes": found.codes, "norm": found.norms}
+        cells, codes, norms = self._coder.encode(values)
+        return {"cell": cells.astype(self._cell_dtype, copy=False), "codes": codes, "norm": norms}
 
     def decode(self, columns: Columns) -> Float32:
         """See `base.Codec`."""

@@ -16,7 +16,7 @@ from latebolt.arrays import Int64
 from latebolt.contract import Graph, Head
 from latebolt.devices import CPU, CUDA_PROVIDER, Device
 from latebolt.errors import ModelError, OutOfMemory, RuntimeUnavailable
-from latebolt.onnx_runtime import onnxruntime
+from latebolt.onnx_runtime import is_out_of_memory, onnxruntime
 
 _INPUTS = {"input_ids", "attention_mask"}
 _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a single text
@@ -31,21 +31,6 @@ WAYS_TO_NEED_LESS = (
     "Give the process more, or let it need less: threads=1 (--threads 1), shorter texts (passage_tokens of "
     'the index), the model "starter" instead of a larger one.'
 )
-# How ONNX Runtime, and the C++ library through it, say that they got no memory or no thread.
-_ALLOCATION_FAILED = (
-    "bad_alloc",
-    "bad allocation",
-    "failed to allocate memory",
-    "out of memory",
-    "pthread_create",
-    "can't start new thread",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of ONNX Runtime's or NumPy's means that there was not enough memory."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in _ALLOCATION_FAILED)
 
 
 class Session:

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many, check_query, check_timeout, whole_number
 from latebolt.codec.base import Codec
+from latebolt.codec.coding import KERNELS, Coding
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import check_bits, untrained
 from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
@@ -34,6 +36,7 @@ from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.addition import Addition
 from latebolt.index.ingest.adopt import Adoption, check_fit
+from latebolt.index.ingest.codings import Codings
 from latebolt.index.ingest.copies import Copies
 from latebolt.index.ingest.long_addition import LongAddition, Progress, progress_of
 from latebolt.index.ingest.parts import part_folders
@@ -77,6 +80,7 @@ class Index:
     def __init__(self, store: Store, encoder: Encoder | None, load: Mapping[str, Any] | None = None) -> None:
         self._store, self._encoder, self._load = store, encoder, dict(load or {})
         self._given = encoder  # not loaded by what the index records
+        self._codings = Codings(self._load.get("device", "cpu"))
         self._codecs: dict[str, tuple[object, Codec]] = {}  # with what each was restored from
         self._warned_of_script = False
 
@@ -91,6 +95,7 @@ class Index:
         passage_overlap: int | None = None,
         with_first_add: bool = False,
         late_chunking: bool = False,
+        device: str | Sequence[str] = "cpu",
     ) -> Index:
         """Make an empty index.
 
@@ -112,6 +117,7 @@ class Index:
             late_chunking: encode passages within the text around them, as much as the model reads at once,
                 and cut their vectors out (`Encoder.encode_parts`). Texts, passages and what is found of them
                 are the same; a text that fits one passage has the same vectors. Needs `passage_tokens`.
+            device: see `open`. Nothing of it is recorded.
         Raises:
             IndexExists: something is there already; with `with_first_add` also from the first addition, if
                 another process was quicker.
@@ -135,19 +141,27 @@ class Index:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
         settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
         begin = Store.stage if with_first_add else Store.create
-        return cls(begin(path, dim=dim, bits=bits, model=model, settings=settings), encoder)
+        store = begin(path, dim=dim, bits=bits, model=model, settings=settings)
+        return cls(store, encoder, {"device": device})
 
     @classmethod
     def open(
-        cls, path: str | Path, encoder: Encoder | None = None, device: str = "cpu", threads: int | None = None
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        device: str | Sequence[str] = "cpu",
+        threads: int | None = None,
     ) -> Index:
         """Open an index; the model recorded inside is loaded when a text first needs it.
 
         Args:
             path: the index's folder.
             encoder: use this one instead of loading the recorded model.
-            device, threads: for the recorded model, see `Encoder.load`.
+            device, threads: for the recorded model, see `Encoder.load`. Additions make their codes on the
+                device, too: "cuda" or "cuda:N", of several the first. Those of 8 and 16 bits a dimension, and
+                vectors that wait for a codec, are no more than rounded, which the CPU does.
         Raises:
+            InvalidInput: another word than those of devices.
             IndexNotFound: there is none.
             IndexCorrupt: its manifest or a file contradicts the format.
             ModelMismatch: `encoder` is not the model it was made with.
@@ -167,6 +181,7 @@ class Index:
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
         late_chunking: bool | None = None,
+        device: str | Sequence[str] = "cpu",
     ) -> Index:
         """Open the index of a folder, or make an empty one where there is none.
 
@@ -176,6 +191,7 @@ class Index:
             encoder: what texts are, or will be, encoded with. None for an index of vectors only.
             bits, dim, passage_tokens, passage_overlap, late_chunking: of a new index, see `create`. One that
                 is there has to have those that are given; None fits every index.
+            device: see `open`.
         Raises:
             ModelMismatch: the index was made with another model than `encoder`.
             InvalidInput: it has another setting than the one that is given; or see `create`.
@@ -185,7 +201,7 @@ class Index:
         """
         _check_encoder(encoder)
         try:
-            found = cls.open(path, encoder)
+            found = cls.open(path, encoder, device)
         except IndexNotFound:
             try:
                 made = cls.create(
@@ -197,12 +213,13 @@ class Index:
                     passage_overlap,
                     with_first_add=True,
                     late_chunking=bool(late_chunking),
+                    device=device,
                 )
                 made._store.make(_MAKING_SECONDS)
                 return made
             except IndexExists as error:
                 try:
-                    found = cls.open(path, encoder)  # made by another process since we looked
+                    found = cls.open(path, encoder, device)  # made by another process since we looked
                 except IndexNotFound:
                     raise error from None  # which says what is there instead
         found.check_settings(
@@ -315,6 +332,7 @@ class Index:
     def close(self) -> None:
         """Release the index's files. Whatever is asked of it afterwards is an IndexUnusable."""
         self._store.close()
+        self._codings.release()
 
     def __enter__(self) -> Index:
         self._store.check_open()
@@ -333,6 +351,7 @@ class Index:
         show_progress: bool = False,
         timeout: float | None = None,
         places: Iterable[Place | None] | None = None,
+        device: str | Sequence[str] | None = None,
     ) -> list[str]:
         """Add documents in one commit: all of them, or none when it fails or is interrupted.
 
@@ -354,31 +373,41 @@ class Index:
             places: one function (or None) a text: of its characters [start, stop) it gives a small JSON
                 object that says where they stand in what the text was read from, such as {"page": 3}. It is
                 asked for each passage, and a hit has it as `place`.
+            device: where vectors become codes, see `open`; where the index was opened for by default. The
+                model runs on the device that the encoder was loaded for.
         Returns:
             The ids.
         Raises:
             InvalidInput: lengths differ, or a value does not fit; names the position.
             IndexLocked: another process is writing, and was when the time was up.
             StorageFull: the disk is full; the index is as it was.
+            OutOfMemory: the device has too little; the index is as it was.
+            RuntimeUnavailable: there is no such device, or not what it takes to use it.
         """
         self._store.check_open()
-        return self._add(batches_of(texts, ids, metadata, places), show_progress, check_timeout(timeout))
+        coding = self._codings.on(device)
+        batches = batches_of(texts, ids, metadata, places)
+        return self._add(batches, show_progress, check_timeout(timeout), coding)
 
     def add_checked(self, documents: Sequence[CheckedDocument]) -> list[str]:
         """`add` of documents that have ids and were checked at another door, such as the server's."""
         self._store.check_open()
-        return self._add(iter([Batch(0, documents)]), False, check_timeout(None))
+        return self._add(iter([Batch(0, documents)]), False, check_timeout(None), self._codings.on())
 
     def long_addition(self, documents: Sequence[CheckedDocument], name: str) -> LongAddition:
         """An addition of checked documents with ids that holds the index for its commits only; see there."""
         self._store.check_open()
-        return LongAddition(self._store, self.encoder, self._current_codec, documents, name)
+        coding = self._codings.on()
+        codec = functools.partial(self._current_codec, coding)
+        return LongAddition(self._store, self.encoder, codec, documents, name, coding)
 
     def progress_of(self, name: str) -> Progress:
         """How far the long addition of that name has come; nothing where another one came since."""
         return progress_of(self._store.snapshot(), name)
 
-    def _add(self, batches: Iterator[Batch], show_progress: bool, seconds: float) -> list[str]:
+    def _add(
+        self, batches: Iterator[Batch], show_progress: bool, seconds: float, coding: Coding
+    ) -> list[str]:
         first = next(batches, None)
         if not first:
             self._store.make()
@@ -386,7 +415,7 @@ class Index:
         names: list[str] = []
         total = None if first.goes_on or self._cutting is not None else len(first)
         with self._store.writer(seconds) as writer, self._bar(total, show_progress) as bar:
-            addition = Addition(writer, self._current_codec())
+            addition = Addition(writer, self._current_codec(coding), coding=coding)
             looks = self._look_at(first)
             with gathered() as tally:
                 for n, batch in enumerate(itertools.chain([first], batches)):
@@ -478,10 +507,12 @@ class Index:
                 run.decide(documents)
             removed, missing = _prune(run, prune, None)
             return run.counts(removed, missing, 0)
+        coding = self._codings.on()
         batches = checked(rows)
         first = next(batches, None)  # what cannot be read is told before anything is made
         with self._store.writer(seconds) as writer, self._bar(None, show_progress) as bar:
-            copies, addition = Copies(writer), Addition(writer, self._current_codec())
+            codec = self._current_codec(coding)
+            copies, addition = Copies(writer), Addition(writer, codec, coding=coding)
             run = Sync(self._store.snapshot().segments, copies, tell)
             pace = Pace(commit_every)
 
@@ -572,6 +603,7 @@ class Index:
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         timeout: float | None = None,
         normalize: bool | None = None,
+        device: str | Sequence[str] | None = None,
     ) -> list[str]:
         """Add documents whose token vectors are there already, and which are never cut; see `add`.
 
@@ -580,10 +612,12 @@ class Index:
                 unit length, which rounding may miss by a twentieth. Others are made so, which the log tells:
                 an index keeps directions.
             normalize: True makes vectors unit length without a word, False refuses those that are not.
+            device: see `add`.
         Raises:
             InvalidInput: see `add`; a vector is not finite or is zero, or is refused for its length.
         """
         self._store.check_open()
+        coding = self._codings.on(device)
         dim, seconds = self._store.manifest.dim, check_timeout(timeout)
         vectors = as_token_vectors(token_vectors, "token_vectors", dim)
         if vectors.dim != dim:
@@ -594,7 +628,7 @@ class Index:
             self._store.make()
             return []
         with self._store.writer(seconds) as writer:
-            addition = Addition(writer, self._current_codec())
+            addition = Addition(writer, self._current_codec(coding), coding=coding)
             named = addition.named(batch)
             addition.add(named, GivenVectors(vectors))
             addition.finish()
@@ -650,10 +684,10 @@ class Index:
             IndexLocked: another process is writing.
             StorageFull: the disk is full.
         """
-        folders = part_folders(parts)
+        folders, coding = part_folders(parts), self._codings.on()
         with self._store.writer(check_timeout(timeout)) as writer:
             total = sum(check_fit(folder, self.path, writer.manifest) for folder in folders)
-            trainer = CodecTrainer(writer, self._current_codec())
+            trainer = CodecTrainer(writer, self._current_codec(coding), coding=coding)
             adoption = Adoption(writer, self._store.snapshot())
             with progress_bar(total, "adopt", "text", show_progress) as bar:
                 for folder in folders:
@@ -725,13 +759,18 @@ class Index:
         self._store.check_open()
         return back_up(self.path, Path(path), link)
 
-    def _current_codec(self) -> Codec | None:
-        """The codec for new documents; None while the index has too few tokens for its residual codec."""
+    def _current_codec(self, coding: Coding = KERNELS) -> Codec | None:
+        """The codec for new documents; None while the index has too few tokens for its residual codec.
+
+        Args:
+            coding: where it makes codes. A codec that only rounds has no use for it.
+        """
         manifest = self._store.manifest
         if manifest.bits >= 8:
             return untrained(manifest.dim, manifest.bits)
         snapshot = self._store.snapshot()
-        return None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
+        codec = None if snapshot.codec is None else self._codec(snapshot, snapshot.codec.name)
+        return codec.on(coding) if isinstance(codec, ResidualCodec) else codec
 
     # Reading back
 
@@ -1041,9 +1080,7 @@ def _n_truncated(snapshot: Snapshot) -> int | None:
 
 def _opened(path: Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Index:
     """What a pickle of an index is read by."""
-    index = Index.open(path, encoder)
-    index._load = dict(load)
-    return index
+    return Index.open(path, encoder, **load)
 
 
 def _hits(found: Sequence[Found], query: Float32 | None, calibration: Calibration | None) -> list[Hit]:

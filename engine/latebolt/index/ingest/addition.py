@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from latebolt import memory
 from latebolt.codec.base import Codec
+from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, with_ids
@@ -29,11 +30,17 @@ class Addition:
 
     Args:
         codec: of the index; None while it has too few tokens for its residual codec.
-        learnt: see `CodecTrainer`.
+        learnt, coding: see `CodecTrainer`.
     """
 
-    def __init__(self, writer: Writer, codec: Codec | None, learnt: ResidualCodec | None = None) -> None:
-        self._writer, self._trainer = writer, CodecTrainer(writer, codec, learnt)
+    def __init__(
+        self,
+        writer: Writer,
+        codec: Codec | None,
+        learnt: ResidualCodec | None = None,
+        coding: Coding = KERNELS,
+    ) -> None:
+        self._writer, self._trainer = writer, CodecTrainer(writer, codec, learnt, coding)
         self._draft: SegmentWriter | None = None
         self._positions: dict[str, int] = {}  # of the ids of this addition
 

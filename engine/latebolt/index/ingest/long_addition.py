@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts
 from latebolt.codec.base import Codec
+from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
@@ -54,6 +55,7 @@ class LongAddition:
         codec: gives that for new documents, as it is in the last commit.
         documents: checked, with ids.
         name: of this addition; `progress` is that of an earlier one of the same name and documents.
+        coding: see `CodecTrainer`.
     Raises:
         InvalidInput: an id comes twice.
     """
@@ -65,9 +67,10 @@ class LongAddition:
         codec: Callable[[], Codec | None],
         documents: Sequence[CheckedDocument],
         name: str,
+        coding: Coding = KERNELS,
     ) -> None:
         refuse_repeated(documents, 0, {})
-        self._store, self._codec, self._name = store, codec, name
+        self._store, self._codec, self._name, self._coding = store, codec, name, coding
         self.progress = self._before = progress_of(store.snapshot(), name)
         whole = Batch(0, documents)
         left = Batch(self.progress.documents, documents[self.progress.documents :])
@@ -95,7 +98,8 @@ class LongAddition:
         source = _InSteps(self._source, wanted)
         with gathered():
             if self._row == 0:  # the codec is learnt of all that is to come
-                self._learnt = learn_ahead(self._codec(), self._store.snapshot(), self._units, source)
+                snapshot = self._store.snapshot()
+                self._learnt = learn_ahead(self._codec(), snapshot, self._units, source, self._coding)
             self._end, self._documents = self._next_commit()
             characters = 0
             for start in range(self._row, self._end, _AHEAD_ROWS):
@@ -117,7 +121,7 @@ class LongAddition:
         """
         with gathered(), self._store.writer() as writer:
             wanted()
-            addition = Addition(writer, self._codec(), self._learnt)
+            addition = Addition(writer, self._codec(), self._learnt, self._coding)
             rows = range(self._row, self._end)
             addition.learn(
                 [unit for unit in self._units if self._row == 0 or unit.start in rows], self._source

@@ -15,6 +15,7 @@ import numpy as np
 from latebolt import system
 from latebolt.arrays import Float32
 from latebolt.codec.base import Codec
+from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.kmeans import BLOCK, default_n_centroids
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
@@ -50,11 +51,18 @@ class CodecTrainer:
     Args:
         codec: for new documents; None while the index has too few tokens for its residual codec.
         learnt: by `learn_ahead`, for an index that still has none.
+        coding: where a first codec is learnt; one that is there goes on where it is.
     """
 
-    def __init__(self, writer: Writer, codec: Codec | None, learnt: ResidualCodec | None = None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        codec: Codec | None,
+        learnt: ResidualCodec | None = None,
+        coding: Coding = KERNELS,
+    ) -> None:
         self._writer, self._codec, self._dim = writer, codec, writer.manifest.dim
-        self._learnt = learnt
+        self._learnt, self._coding = learnt, coding
         self._part = bool(writer.manifest.settings.get(PART_SETTING))
         self.unquantised = False  # new documents wait for centroids of their own
 
@@ -80,7 +88,8 @@ class CodecTrainer:
         draws = _Draws(units, source, self._dim, goes_on)
         if self._codec is None:
             finish()
-            learnt = self._learnt or _first_codec(self._writer.segments, draws, self._writer.manifest.bits)
+            bits = self._writer.manifest.bits
+            learnt = self._learnt or _first_codec(self._writer.segments, draws, bits, self._coding)
             if learnt is not None:
                 self._adopt(learnt)
             return
@@ -108,7 +117,8 @@ class CodecTrainer:
             return
         vectors, codec = Sample(self._unquantised_vectors(), self._dim), self._codec
         if codec is None:
-            self._adopt(ResidualCodec.train(vectors, self._writer.manifest.bits, self._n_waiting))
+            bits, n_tokens = self._writer.manifest.bits, self._n_waiting
+            self._adopt(ResidualCodec.train(vectors, bits, n_tokens, coding=self._coding))
             return
         outliers = vectors.where(codec.outlying, BLOCK)
         if (room := self._room(0)) > 0 and len(outliers):
@@ -148,7 +158,11 @@ class CodecTrainer:
 
 
 def learn_ahead(
-    codec: Codec | None, snapshot: Snapshot, units: Sequence[range], source: VectorSource
+    codec: Codec | None,
+    snapshot: Snapshot,
+    units: Sequence[range],
+    source: VectorSource,
+    coding: Coding = KERNELS,
 ) -> ResidualCodec | None:
     """Do, where nobody waits for the index, what `CodecTrainer.prepare` is then spared.
 
@@ -157,6 +171,7 @@ def learn_ahead(
     Args:
         codec: that new documents have by now.
         snapshot: the last commit.
+        coding: see `CodecTrainer`.
     Returns:
         The first codec; None where there is one, or too few tokens for it.
     """
@@ -164,14 +179,16 @@ def learn_ahead(
         return None
     draws = _Draws(units, source, snapshot.dim)
     if codec is None:
-        return _first_codec(snapshot.segments, draws, snapshot.bits)
+        return _first_codec(snapshot.segments, draws, snapshot.bits, coding)
     draws.draw(CHECK_TOKENS)
     if _outlying_share(codec, draws) >= OUTLYING_SHARE:
         draws.draw(SAMPLE_TOKENS)
     return None
 
 
-def _first_codec(segments: Sequence[Segment], draws: _Draws, bits: int) -> ResidualCodec | None:
+def _first_codec(
+    segments: Sequence[Segment], draws: _Draws, bits: int, coding: Coding
+) -> ResidualCodec | None:
     """The codec of an index that has none, learnt of what it holds and what is drawn; None of too little."""
     old = _unquantised_vectors(segments, draws.dim)
     draws.draw(SAMPLE_TOKENS - sum(map(len, old)))
@@ -179,7 +196,7 @@ def _first_codec(segments: Sequence[Segment], draws: _Draws, bits: int) -> Resid
     if expected < TRAIN_TOKENS:
         return None
     system.give_back_memory()  # of encoding so far: learning is where an addition takes most
-    return ResidualCodec.train(Sample([*old, *draws.parts], draws.dim), bits, expected)
+    return ResidualCodec.train(Sample([*old, *draws.parts], draws.dim), bits, expected, coding=coding)
 
 
 def _unquantised(segments: Sequence[Segment]) -> list[Segment]:

@@ -1,0 +1,93 @@
+"""`Coding`: where vectors become codes, which is these kernels on the CPU or a device (`latebolt.gpu.codes`).
+
+A codec says what its codes mean, a coding only where they are computed; all give the same codes, except where
+two are equally good within rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from latebolt.arrays import Float32, Int64
+from latebolt.kernels.centroids import centroid_levels, nearest
+from latebolt.kernels.residual import encode_residual
+
+Nearest = Callable[[Float32], Int64]
+
+
+class Tables(NamedTuple):
+    """What residual codes are made with.
+
+    centroids float32 [k >= 1, dim]; spread float32 [dim], above 0; weights float32 [2, 4 or 16], ascending;
+    factors float32 [N_FACTORS, 2]; unit: root mean square of residual / spread that the weights are made for.
+    """
+
+    centroids: Float32
+    spread: Float32
+    weights: Float32
+    factors: Float32
+    unit: float
+
+
+class Codes(NamedTuple):
+    """cells int64, uint16 or uint32 [n], each vector's centroid; codes uint8 [n, dim * bits / 8], packed as
+    in `codec.residual_codec`; norms uint8 [n], numbers of pairs of factors.
+    """
+
+    cells: npt.NDArray[Any]
+    codes: npt.NDArray[np.uint8]
+    norms: npt.NDArray[np.uint8]
+
+
+class Coder(Protocol):
+    """Makes the codes of one codec."""
+
+    def nearest(self, values: Float32) -> Int64:
+        """Int64 [n]: the centroid with the largest dot product with each of the vectors [n, dim]."""
+
+    def encode(self, values: Float32) -> Codes:
+        """Codes of vectors [n, dim]; a coder may also take vectors that lie where it works."""
+
+
+class Coding(Protocol):
+    """Where codes are computed. May be used by several threads at once."""
+
+    def nearest(self, centroids: Float32) -> Nearest:
+        """What finds the centroid of float32 [k >= 1, dim] with the largest dot product with each vector."""
+
+    def coder(self, tables: Tables) -> Coder:
+        """What makes the codes of a codec; may put off what is costly until it is asked for some."""
+
+
+class KernelCoding:
+    """On the CPUs of this process."""
+
+    def nearest(self, centroids: Float32) -> Nearest:
+        """See `Coding`; what it may miss, says `kernels.centroids.nearest`."""
+        prepared = centroid_levels(centroids)
+        return lambda values: nearest(values, prepared)
+
+    def coder(self, tables: Tables) -> Coder:
+        """See `Coding`."""
+        return _KernelCoder(tables)
+
+
+class _KernelCoder:
+    def __init__(self, tables: Tables) -> None:
+        self._tables, self._prepared = tables, centroid_levels(tables.centroids)
+
+    def nearest(self, values: Float32) -> Int64:
+        return nearest(values, self._prepared)
+
+    def encode(self, values: Float32) -> Codes:
+        centroids, spread, weights, factors, unit = self._tables
+        cells = self.nearest(values)
+        found = encode_residual(values, cells, centroids, spread, weights, unit, factors)
+        return Codes(cells, found.codes, found.norms)
+
+
+KERNELS: Final = KernelCoding()
