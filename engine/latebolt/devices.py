@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from latebolt.errors import InvalidInput, RuntimeUnavailable
@@ -15,6 +15,9 @@ from latebolt.onnx_runtime import onnxruntime
 logger = logging.getLogger(__name__)
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
+_NO_PROVIDER = (
+    'the installed onnxruntime has no CUDA provider. "latebolt doctor" says why; or use device="cpu".'
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,16 @@ def named(devices: Sequence[Device]) -> str:
     return ",".join(f"{device.kind}:{device.number}" for device in devices)
 
 
-def resolve(device: str | Sequence[str]) -> tuple[Device, ...]:
+def resolve(
+    device: str | Sequence[str], why_no_gpu: Callable[[int], str] = lambda _: _NO_PROVIDER
+) -> tuple[Device, ...]:
     """`parse`, with "auto" decided, of devices that the installed ONNX Runtime has a provider for.
 
     Whether there is such a GPU shows when a graph is loaded onto it.
+
+    Args:
+        device: see `parse`.
+        why_no_gpu: says of a GPU why there is no provider for it, and the way out.
 
     Raises:
         InvalidInput: see `parse`.
@@ -103,8 +112,5 @@ def resolve(device: str | Sequence[str]) -> tuple[Device, ...]:
             logger.warning('device "auto": the installed onnxruntime has no CUDA provider; using the CPU')
         return (Device("cuda") if has_cuda else CPU,)
     if not has_cuda:
-        raise RuntimeUnavailable(
-            f'device "{named(found)}": the installed onnxruntime has no CUDA provider. '
-            'Run "pip uninstall onnxruntime; pip install \'latebolt[gpu]\'", or use device="cpu".'
-        )
+        raise RuntimeUnavailable(f'device "{named(found)}": {why_no_gpu(found[0].number)}')
     return found

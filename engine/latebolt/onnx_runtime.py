@@ -20,7 +20,9 @@ _ALLOCATION_FAILED: Final = (
     "bad_alloc",
     "bad allocation",
     "failed to allocate memory",
+    "is smaller than requested bytes",  # of a full arena: "Available memory of 0 is smaller than ..."
     "out of memory",
+    "error_out_of_memory",  # CUDA_, as the driver's bindings say it
     "alloc_failed",  # CUBLAS_STATUS_ and CUDNN_STATUS_
     "pthread_create",
     "can't start new thread",

@@ -11,34 +11,37 @@ from typing import Any
 import click
 
 from latebolt.cli.common import json_option, resident_mb
+from latebolt.cli.doctor_gpu import examine_gpu
 from latebolt.cli.terminal import print_json, say, styled
 
 
 @click.command("doctor")
 @click.option("--warm", is_flag=True, help="Compile and cache every kernel now.")
 @click.option("--model", default="starter", show_default=True, help="Model to load.")
+@click.option("--device", default="cpu", show_default=True, help="Where to load it: cpu, cuda, cuda:N, auto.")
 @json_option
-def doctor_command(warm: bool, model: str, as_json: bool) -> int:
-    """Print machine, instruction set, kernels, ONNX Runtime, threads, model and caches.
+def doctor_command(warm: bool, model: str, device: str, as_json: bool) -> int:
+    """Print machine, instruction set, kernels, ONNX Runtime, GPU, threads, model and caches.
 
-    Exit code 1 where the kernels or the model cannot be used.
+    Exit code 1 where the kernels or the model cannot be used; with --device cuda, where it cannot there.
 
     \b
     latebolt doctor
-    latebolt doctor --warm --json
+    latebolt doctor --warm --json --device auto
     """
-    report = examine(model, warm)
+    report = examine(model, warm, device)
     if as_json:
         print_json(report)
     else:
         for section, values in report.items():
             say(styled(section, bold=True))
             for name, value in values.items():
-                say(f"  {name:<22}{value}")
+                for line in value if isinstance(value, list) else [value]:
+                    say(f"  {name:<22}{line}")
     return 1 if "problem" in {**report["kernels"], **report["model"]} else 0
 
 
-def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
+def examine(model: str, warm: bool, device: str = "cpu") -> dict[str, dict[str, Any]]:
     """Sections of name -> value. A part that fails says why instead of stopping the rest."""
     from latebolt import __version__
     from latebolt.cpus import available_cpus
@@ -58,7 +61,8 @@ def examine(model: str, warm: bool) -> dict[str, dict[str, Any]]:
     except LateboltError as error:
         report["kernels"]["problem"] = str(error)
     report["onnxruntime"] = _onnxruntime()
-    report["model"] = _model(model)
+    report["gpu"] = examine_gpu(device)
+    report["model"] = _model(model, device)
     report["process"] = {
         "numba imported": "numba" in sys.modules,
         "torch imported": "torch" in sys.modules,
@@ -109,13 +113,14 @@ def _onnxruntime() -> dict[str, Any]:
     return {"version": ort.__version__, "providers": ", ".join(ort.get_available_providers())}
 
 
-def _model(model: str) -> dict[str, Any]:
+def _model(model: str, device: str) -> dict[str, Any]:
     from latebolt import Encoder
+    from latebolt.encoder.loading import fastest
     from latebolt.errors import LateboltError
 
     try:
         start = time.perf_counter()
-        encoder = Encoder.load(model)
+        encoder = Encoder.load(model, device=device)
         loaded = time.perf_counter()
         encoder.encode_queries(["hello world"])
         answered = time.perf_counter()
@@ -126,6 +131,7 @@ def _model(model: str) -> dict[str, Any]:
         "name": encoder.model,
         "folder": str(encoder.folder.path),
         "precisions": ", ".join(contract.graphs),
+        "a gpu takes": fastest(contract.graphs, on_cpu=False),
         "heads": ", ".join(str(head.dim) for head in contract.heads),
         "in use": f"{encoder.precision}, dim {encoder.dim}, {encoder.threads} threads, {encoder.device}",
         "loaded in": f"{1e3 * (loaded - start):.0f} ms",

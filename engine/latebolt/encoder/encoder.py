@@ -35,7 +35,7 @@ from latebolt.encoder.loading import Loading, begin
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.pooling import pool_tokens
-from latebolt.encoder.session import Session
+from latebolt.encoder.session import Session, why_no_gpu
 from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
 from latebolt.errors import InvalidInput, RuntimeUnavailable
@@ -106,7 +106,7 @@ class Encoder:
             ModelError: no such model, precision or head, or a damaged file.
             RuntimeUnavailable: no ONNX Runtime, or the device asked for is not there.
         """
-        where = resolve(device)
+        where = resolve(device, why_no_gpu)
         try:
             return cls.of(begin(model, precision, dim, where, threads))
         except RuntimeUnavailable as error:

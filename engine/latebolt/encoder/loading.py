@@ -6,6 +6,7 @@ tokenizer, its kernels, and in a fresh process the imports of modules, for which
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +59,26 @@ def begin(
         raise InvalidInput(f"threads should be at least 1, got {threads!r}.")
     folder = model_folder.find(name)
     head = folder.contract.head(dim)
-    order = ("int8", "fp32", "fp16") if devices[0].is_cpu else ("fp16", "fp32", "int8")
-    fastest = next(name for name in order if name in folder.contract.graphs)
-    _check_memory(folder, precision or fastest)
+    precision = precision or fastest(folder.contract.graphs, devices[0].is_cpu)
+    _check_memory(folder, precision)
     if memory.is_small():
         memory.do_with_little()
-    model, n_threads = Model(folder, precision or fastest, devices), threads or available_cpus()
+    model, n_threads = Model(folder, precision, devices), threads or available_cpus()
     onnxruntime()  # whose import needs the GIL, too
     worker = ThreadPoolExecutor(1, thread_name_prefix="latebolt-load")
     graph = worker.submit(model.session, head, n_threads)
     worker.shutdown(wait=False)
     return Loading(model, head, n_threads, graph)
+
+
+def fastest(precisions: Collection[str], on_cpu: bool) -> str:
+    """The precision that a model runs at unless another is asked for.
+
+    Args:
+        precisions: those that it has.
+    """
+    order = ("int8", "fp32", "fp16") if on_cpu else ("fp16", "fp32", "int8")
+    return next(name for name in order if name in precisions)
 
 
 def _check_memory(folder: ModelFolder, precision: str) -> None:

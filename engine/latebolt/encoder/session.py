@@ -31,6 +31,23 @@ WAYS_TO_NEED_LESS = (
     "Give the process more, or let it need less: threads=1 (--threads 1), shorter texts (passage_tokens of "
     'the index), the model "starter" instead of a larger one.'
 )
+WAYS_TO_NEED_LESS_ON_A_GPU = (
+    'Let other programs leave the GPU ("nvidia-smi" lists them) or take another one ("cuda:1"), or let it '
+    'need less: shorter texts (passage_tokens of the index), the model "starter" instead of a larger one.'
+)
+# How it says that a GPU or a library refuses, as in "CUDA failure 100: no CUDA-capable device is detected".
+_DEVICE_FAILED = ("cuda failure", "cublas failure", "cudnn failure")
+
+
+def why_no_gpu(number: int, said: str = "") -> str:
+    """Why ONNX Runtime runs nothing on this GPU, and the way out: what `latebolt doctor` says, too.
+
+    Args:
+        said: by ONNX Runtime, if anything.
+    """
+    from latebolt.gpu.finding import explain  # reads wheels, driver and libraries, once something has failed
+
+    return explain(number, said)
 
 
 class Session:
@@ -49,6 +66,9 @@ class Session:
         self._device = device
         providers: list[Any] = ["CPUExecutionProvider"]
         if not device.is_cpu:
+            from latebolt.gpu.finding import make_ready
+
+            make_ready()
             # float32 means float32: TF32 would round every factor to 10 bits.
             cuda = {"device_id": device.number, "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
             providers.insert(0, (CUDA_PROVIDER, cuda))
@@ -56,17 +76,17 @@ class Session:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:
             if is_out_of_memory(error):
-                raise OutOfMemory(f"{file}: {_TOO_LITTLE} to load it. {WAYS_TO_NEED_LESS}") from error
+                raise OutOfMemory(f"{file}: {self._too_little} to load it. {self._ways_out}") from error
             reason = str(error).strip().splitlines()[0]
+            if any(words in reason.lower() for words in _DEVICE_FAILED):
+                raise RuntimeUnavailable(
+                    f'device "cuda:{device.number}": {why_no_gpu(device.number, reason)}'
+                ) from error
             raise ModelError(
                 f"{file}: ONNX Runtime cannot load it ({reason}). Export or download it again."
             ) from error
         if not device.is_cpu and CUDA_PROVIDER not in self._session.get_providers():
-            raise RuntimeUnavailable(
-                f'device "cuda:{device.number}": the CUDA provider did not start (no such GPU, or '
-                "driver or CUDA libraries missing). "
-                'Run "latebolt doctor", or use device="cpu".'
-            )
+            raise RuntimeUnavailable(f'device "cuda:{device.number}": {why_no_gpu(device.number)}')
         self._file, self._dim, self._normalised = file, head.dim, graph.normalised
         self._takes_types = self._check_inputs()
         self._output = self._output_of(head)
@@ -80,6 +100,14 @@ class Session:
         other._dim = head.dim
         other._output = other._output_of(head)
         return other
+
+    @property
+    def _too_little(self) -> str:
+        return _TOO_LITTLE if self._device.is_cpu else f"{_TOO_LITTLE} on cuda:{self._device.number}"
+
+    @property
+    def _ways_out(self) -> str:
+        return WAYS_TO_NEED_LESS if self._device.is_cpu else WAYS_TO_NEED_LESS_ON_A_GPU
 
     @property
     def providers(self) -> list[str]:
@@ -147,7 +175,7 @@ class Session:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(
-                f"{self._file}: {_TOO_LITTLE} for a text of {len(ids)} tokens. {WAYS_TO_NEED_LESS}"
+                f"{self._file}: {self._too_little} for a text of {len(ids)} tokens. {self._ways_out}"
             ) from error
         return self._finish(values[0], len(ids))
 

@@ -23,6 +23,7 @@ from latebolt.arrays import Float32, Int64
 from latebolt.codec.coding import Codes, Nearest, Tables
 from latebolt.devices import CUDA_PROVIDER, Device
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
+from latebolt.gpu.finding import explain, make_ready
 from latebolt.kernels.shapes import CENTROID_PARTS, N_FACTORS
 from latebolt.onnx_runtime import is_out_of_memory, onnxruntime
 
@@ -301,6 +302,7 @@ def _started(graph: Path, device: Device) -> Any:
     options.enable_mem_pattern = False  # blocks are of many lengths
     providers: list[Any] = ["CPUExecutionProvider"]
     if not device.is_cpu:
+        make_ready()
         # Only the scores that choose among centroids are a matrix product: float32 sums settle what its
         # rounding to 10 bits leaves open, and tensor cores take a fraction of the time.
         cuda = {"device_id": device.number, "use_tf32": "1", "arena_extend_strategy": "kSameAsRequested"}
@@ -318,8 +320,5 @@ def _started(graph: Path, device: Device) -> Any:
             'Install latebolt again, or use device="cpu".'
         ) from error
     if not device.is_cpu and CUDA_PROVIDER not in session.get_providers():
-        raise RuntimeUnavailable(
-            f'device "{device}": the CUDA provider did not start (no such GPU, or driver or CUDA libraries '
-            'missing). Run "latebolt doctor", or use device="cpu".'
-        )
+        raise RuntimeUnavailable(f'device "{device}": {explain(device.number)}')
     return session

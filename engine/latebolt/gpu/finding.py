@@ -17,12 +17,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from latebolt.devices import CUDA_PROVIDER
 from latebolt.errors import RuntimeUnavailable
 from latebolt.gpu import elf, nvml
 from latebolt.gpu.libraries import STEMS, Driver, Found, Library, Place, stem_of, usual_libraries, why_not
 from latebolt.onnx_runtime import onnxruntime
-
-CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 
 # Distributions that hold a module of the name onnxruntime.
 _WHEELS: Final = (
@@ -54,30 +53,33 @@ def find() -> Found:
         return Found(_wheels(), "", "", "", False, False, (), (), None, _visible())
     cuda = str(getattr(ort, "cuda_version", "") or "")
     head = cuda.partition(".")[0]
+    has_provider = CUDA_PROVIDER in ort.get_available_providers()
     return Found(
         wheels=_wheels(),
         module=str(getattr(ort, "package_name", "onnxruntime")),
         version=str(ort.__version__),
         cuda=cuda,
-        has_provider=CUDA_PROVIDER in ort.get_available_providers(),
+        has_provider=has_provider,
         loads_wheels=hasattr(ort, "preload_dlls"),
         needed=_needed(Path(ort.__file__).parent / "capi" / _PROVIDER, int(head) if head.isdecimal() else 0),
         libraries=tuple(libraries()) if cuda else (),
-        driver=driver() if cuda else None,
+        driver=driver() if has_provider else None,
         visible=_visible(),
     )
 
 
 def explain(number: int = 0, said: str = "") -> str:
-    """Why ONNX Runtime runs nothing on this GPU, and the way out; see `libraries.why_not`."""
-    return why_not(find(), number, said)
+    """Why ONNX Runtime runs nothing on this GPU, and the ways out; see `libraries.why_not`."""
+    return f'{why_not(find(), number, said)} Or use device="cpu".'
 
 
 @functools.cache
 def make_ready() -> None:
-    """Have ONNX Runtime load CUDA and cuDNN out of NVIDIA's wheels, once a process, before its first session on
-    a GPU. Does nothing where there are none, or it is too old to do so (before 1.21): then LD_LIBRARY_PATH has
-    to name them."""
+    """Have ONNX Runtime load CUDA and cuDNN out of NVIDIA's wheels, once a process.
+
+    To be called before the first session on a GPU. Does nothing where there are no such wheels, or ONNX
+    Runtime is older than 1.21 and cannot: then LD_LIBRARY_PATH has to name them.
+    """
     load: Any = getattr(onnxruntime(), "preload_dlls", None)
     if load is None or not any(True for _ in _of_wheels()):
         return
@@ -102,8 +104,8 @@ def driver() -> Driver | None:
 
 
 def libraries() -> Iterator[Library]:
-    """Libraries of CUDA and cuDNN by where they lie, of every version; one that several look for, in the first
-    place in which it is looked for."""
+    """Libraries of CUDA and cuDNN of every version, by where they lie, in the order in which places are
+    looked at."""
     if _IS_WINDOWS:
         yield from _of_wheels()
         return

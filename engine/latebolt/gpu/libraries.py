@@ -3,8 +3,8 @@
 Pure: decides from what was found (`finding`). `latebolt doctor` shows what is said here, and
 `Encoder.load(device="cuda")` raises it.
 
-Sources: onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html; CUDA's driver API (its numbers of
-errors); docs.nvidia.com/deploy/cuda-compatibility (drivers).
+Sources: onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html; CUDA's driver API (numbers
+of errors); docs.nvidia.com/deploy/cuda-compatibility (drivers).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Place = Literal["LD_LIBRARY_PATH", "the system", "nvidia wheels", "elsewhere"]
 CPU_WHEEL: Final = "onnxruntime"
 GPU_WHEEL: Final = "onnxruntime-gpu"
 _AFRESH: Final = (
-    f"Run \"pip uninstall -y {CPU_WHEEL} {GPU_WHEEL}\", then \"pip install 'latebolt[gpu]'\", in an environment "
-    "without packages that require the other wheel (latebolt[export], fastembed)."
+    f'Run "pip uninstall -y {CPU_WHEEL} {GPU_WHEEL}", then "pip install \'latebolt[gpu]\'", in an '
+    "environment without packages that require the other wheel (latebolt[export], fastembed)."
 )
 
 # By CUDA's major version, the oldest driver that runs it.
 _OLDEST_DRIVER: Final = {12: 525, 13: 580}
-# Libraries that ONNX Runtime needs, without those that need nothing of CUDA's, and the wheels that bring them,
-# by CUDA's major version. From 13 on, wheels have no "-cu13" in their names, but for cuDNN's.
+# What ONNX Runtime may need of CUDA, and the wheels that bring it, by CUDA's major version. From 13 on, they
+# have no "-cu13" in their names, but for cuDNN's.
 _WHEELS: Final[dict[str, dict[int, str]]] = {
     "cudart": {12: "nvidia-cuda-runtime-cu12", 13: "nvidia-cuda-runtime==13.*"},
     "cublas": {12: "nvidia-cublas-cu12", 13: "nvidia-cublas==13.*"},
@@ -143,8 +143,7 @@ def stem_of(name: str) -> str:
 
 
 def usual_libraries(cuda_major: int) -> tuple[str, ...]:
-    """What ONNX Runtime needs of CUDA where its file cannot be asked: the products of matrices and the rest of
-    what an encoder runs."""
+    """What ONNX Runtime needs of CUDA, for where its file cannot be asked."""
     return (*(f"lib{stem}.so.{cuda_major}" for stem in _NUMBERED_AS_CUDA), "libcurand.so.10")
 
 
@@ -166,15 +165,15 @@ def notes(found: Found) -> tuple[str, ...]:
     said = []
     if found.has_provider and len(found.wheels) > 1:
         said.append(
-            f"{_listed(found.wheels)} are both installed; the files of {found.module} came last, and the next "
-            f"change to either takes them away. {_AFRESH}"
+            f"{_listed(found.wheels)} are both installed; the files of {found.module} came last, and the "
+            f"next change to either takes them away. {_AFRESH}"
         )
-    if found.has_provider and not any(each.stem == "cudnn" for each in found.libraries):
-        if not any(stem_of(name) == "cudnn" for name in found.needed):
-            said.append(
-                "cuDNN is not found. This onnxruntime runs encoders without it; convolutions would need it "
-                f'("pip install {_wheels(["libcudnn.so.9"], found.cuda_major)}").'
-            )
+    stems = {each.stem for each in found.libraries} | set(map(stem_of, found.needed))
+    if found.has_provider and "cudnn" not in stems:
+        said.append(
+            "cuDNN is not found. This onnxruntime runs encoders without it; convolutions would need it "
+            f'("pip install {_wheels(["libcudnn.so.9"], found.cuda_major)}").'
+        )
     return tuple(said)
 
 
@@ -197,7 +196,11 @@ def why_not(found: Found, number: int = 0, said: str = "") -> str:
 
 def reason_in(log: str) -> str:
     """Why ONNX Runtime's provider did not start, out of what it wrote to stderr; "" where it does not say."""
-    for pattern in (r"with error: ([^\n\x1b]+)", r"(CUDA failure [^;\n\x1b]+)", r"(CUDNN failure [^;\n\x1b]+)"):
+    for pattern in (
+        r"with error: ([^\n\x1b]+)",
+        r"(CUDA failure [^;\n\x1b]+)",
+        r"(CUDNN failure [^;\n\x1b]+)",
+    ):
         match = re.search(pattern, log)
         if match:
             return match[1].strip()
@@ -206,9 +209,7 @@ def reason_in(log: str) -> str:
 
 def _fault_of_wheels(found: Found) -> Fault | None:
     if not found.module:
-        return Fault(
-            "no_onnxruntime", "onnxruntime is not installed. Run \"pip install 'latebolt[gpu]'\"."
-        )
+        return Fault("no_onnxruntime", "onnxruntime is not installed. Run \"pip install 'latebolt[gpu]'\".")
     if found.has_provider:
         return None
     if len(found.wheels) > 1:
@@ -219,7 +220,8 @@ def _fault_of_wheels(found: Found) -> Fault | None:
         )
     return Fault(
         "cpu_wheel",
-        f"the installed {found.module} {found.version} is the CPU's wheel and has no CUDA provider. {_AFRESH}",
+        f"the installed {found.module} {found.version} is the CPU's wheel and has no CUDA provider. "
+        f"{_AFRESH}",
     )
 
 
@@ -229,7 +231,7 @@ def _faults_of_driver(found: Found, number: int) -> Iterable[Fault]:
         yield Fault(
             "no_driver",
             "there is no NVIDIA driver: its library libcuda.so.1 is not found. Install a driver"
-            f"{_newer_than(major)} until \"nvidia-smi\" answers; a container needs NVIDIA's toolkit and "
+            f'{_newer_than(major)} until "nvidia-smi" answers; a container needs NVIDIA\'s toolkit and '
             '"--gpus all".',
         )
         return
@@ -238,8 +240,8 @@ def _faults_of_driver(found: Found, number: int) -> Iterable[Fault]:
         yield Fault(
             "old_driver",
             f"the NVIDIA driver{which} runs CUDA up to {driver.cuda[0]}.{driver.cuda[1]}, and {found.module} "
-            f"{found.version} is built for CUDA {found.cuda}. Install a driver{_newer_than(major)}, or an older "
-            f"{GPU_WHEEL} that is built for CUDA {driver.cuda[0]} (docs/gpu.md).",
+            f"{found.version} is built for CUDA {found.cuda}. Install a driver{_newer_than(major)}, or an "
+            f"older {GPU_WHEEL} that is built for CUDA {driver.cuda[0]} (docs/gpu.md).",
         )
     elif driver.result in _MISMATCH:
         yield Fault(
@@ -250,7 +252,7 @@ def _faults_of_driver(found: Found, number: int) -> Iterable[Fault]:
     elif driver.result not in (0, _NO_DEVICE):
         yield Fault(
             "driver_error",
-            f"the NVIDIA driver answers with CUDA error {driver.result}. \"nvidia-smi\" and the system's log "
+            f'the NVIDIA driver answers with CUDA error {driver.result}. "nvidia-smi" and the system\'s log '
             "(dmesg) say more; a restart mends what a crash has left.",
         )
     elif number >= driver.n_devices:
@@ -258,7 +260,7 @@ def _faults_of_driver(found: Found, number: int) -> Iterable[Fault]:
         seen = "no GPU" if not driver.n_devices else f"{driver.n_devices} GPU(s), from cuda:0 on"
         yield Fault(
             "no_device",
-            f"there is no cuda:{number}: the driver shows {seen}{limited}. \"nvidia-smi -L\" lists them all.",
+            f'there is no cuda:{number}: the driver shows {seen}{limited}. "nvidia-smi -L" lists them all.',
         )
 
 
@@ -273,21 +275,21 @@ def _faults_of_libraries(found: Found) -> Iterable[Fault]:
     if cuda and others:
         yield Fault(
             "other_cuda",
-            f"{found.module} {found.version} is built for CUDA {found.cuda} and needs {', '.join(cuda)}; found "
-            f"are {', '.join(others)} of another version. Run \"pip install {_wheels(cuda, major)}\", or "
+            f"{found.module} {found.version} is built for CUDA {found.cuda} and needs {', '.join(cuda)}; "
+            f'found are {", ".join(others)} of another version. Run "pip install {_wheels(cuda, major)}", or '
             f"install a {GPU_WHEEL} for that version (docs/gpu.md).",
         )
     elif cuda:
         yield Fault(
             "no_cuda",
-            f"libraries of CUDA {major} are missing: {', '.join(cuda)}. Run \"pip install "
+            f'libraries of CUDA {major} are missing: {", ".join(cuda)}. Run "pip install '
             f'{_wheels(cuda, major)}", or install the CUDA {major} toolkit.',
         )
     if cudnn:
         yield Fault(
             "no_cudnn",
-            f"cuDNN is missing: {', '.join(cudnn)}, without which {found.module} {found.version} does not start. "
-            f'Run "pip install {_wheels(cudnn, major)}".',
+            f"cuDNN is missing: {', '.join(cudnn)}, without which {found.module} {found.version} does not "
+            f'start. Run "pip install {_wheels(cudnn, major)}".',
         )
     if lying:
         folders = ":".join(dict.fromkeys(each.folder for each in lying.values()))

@@ -1,4 +1,4 @@
-"""Starts ONNX Runtime's CUDA provider and numba's CUDA on one GPU, in a process of its own, and says how it went.
+"""Starts ONNX Runtime's CUDA provider and numba's CUDA on one GPU, in a process of its own.
 
 `python -m latebolt.gpu.probe 0` prints one line of JSON. Apart, because a broken installation may take its
 process with it, and what ONNX Runtime says of it goes to stderr past Python.
@@ -15,7 +15,8 @@ from typing import Final
 
 import numpy as np
 
-from latebolt.gpu.finding import CUDA_PROVIDER, make_ready
+from latebolt.devices import CUDA_PROVIDER
+from latebolt.gpu.finding import make_ready
 from latebolt.gpu.libraries import reason_in
 from latebolt.onnx_runtime import onnxruntime
 

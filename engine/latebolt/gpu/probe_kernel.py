@@ -1,4 +1,4 @@
-"""The smallest program for a GPU: doubles numbers. Imports numba.cuda, so it is itself imported in `probe` alone."""
+"""The smallest program for a GPU: doubles numbers. Imports numba.cuda, so `probe` alone imports it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from numba import cuda
 @cuda.jit  # type: ignore[untyped-decorator]
 def double(values: Any) -> None:
     """Twice every value, in place; values: int32 [n] on the device."""
-    i = cuda.grid(1)
+    i = cuda.grid(1)  # type: ignore[attr-defined]
     if i < values.size:
         values[i] *= 2

@@ -167,6 +167,7 @@ def test_doctor():
         report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
     )
     assert report["process"]["torch imported"] is False
+    assert report["gpu"]["usable"] or report["gpu"]["problems"]
 
 
 def test_doctor_names_the_kernels_that_searches_ask_for(tmp_path, rng, monkeypatch, pruned):

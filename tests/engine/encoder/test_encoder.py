@@ -23,7 +23,8 @@ from latebolt.contract import Expansion, TextRules
 from latebolt.encoder.model_folder import find
 from latebolt.encoder.session import Session
 from latebolt.encoder.text import TextPipeline
-from latebolt.errors import InvalidInput, ModelError, RuntimeUnavailable
+from latebolt.errors import InvalidInput, ModelError, OutOfMemory, RuntimeUnavailable
+from latebolt.onnx_runtime import is_out_of_memory
 
 TEXTS = ["a cat", "the population of Berlin", "", "zip files can be read with the zipfile module", "a"]
 
@@ -132,7 +133,9 @@ def test_cuda_is_never_replaced_by_the_cpu_in_silence(caplog):
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(RuntimeUnavailable, match="CUDA"):
+    with pytest.raises(
+        RuntimeUnavailable, match=r"has no CUDA provider. Run .*pip install 'latebolt\[gpu\]'"
+    ):
         Encoder.load(device="cuda")
     assert Encoder.load(device="auto").device == "cpu"
     assert 'device "auto": the installed onnxruntime has no CUDA provider; using the CPU' in caplog.text
@@ -146,12 +149,57 @@ def test_a_provider_that_does_not_start_is_an_error_or_for_auto_a_warning(monkey
         pytest.skip("this machine has CUDA")
     # As on a machine with the GPU wheel and no driver: the provider is listed, and sessions come without it.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(RuntimeUnavailable, match=r'"cuda:1": the CUDA provider did not start'):
+    with pytest.raises(RuntimeUnavailable, match=r'device "cuda:1": .* Or use device="cpu"'):
         Encoder.load(device="cuda:1")
     assert not caplog.records
     encoder = Encoder.load(device="auto")
     assert (encoder.device, encoder.precision) == ("cpu", "int8")
-    assert "did not start" in caplog.text and "Using the CPU" in caplog.text
+    assert 'device "auto": device "cuda:0": ' in caplog.text and "Using the CPU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "message"),
+    [
+        (
+            "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);",
+            OutOfMemory,
+            "nvidia-smi",
+        ),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", OutOfMemory, "memory on cuda:1 to load it"),
+        (
+            "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1",
+            RuntimeUnavailable,
+            "Or use device",
+        ),
+        ("INVALID_PROTOBUF : Protobuf parsing failed.", ModelError, "Export or download it again"),
+    ],
+)
+def test_what_cuda_says_while_a_graph_loads_is_told_apart(monkeypatch, said, error, message):
+    import onnxruntime
+
+    def refuse(*arguments, **named):
+        raise RuntimeError(f"[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : {said}")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(error, match=message) as caught:
+        Encoder.load(device="cuda:1")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream *, bool) "
+        "Available memory of 0 is smaller than requested bytes of 2048",
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 939524096",
+        "CUDA failure 2: out of memory ; GPU=0 ; hostname=egg",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=egg",
+        "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY",
+    ],
+)
+def test_every_way_of_saying_that_a_gpu_is_full_is_known(said):
+    assert is_out_of_memory(RuntimeError(f"Non-zero status code returned while running MatMul node. {said}"))
 
 
 def test_a_bound_run_gives_what_a_plain_one_gives(encoder):
