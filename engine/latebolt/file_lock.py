@@ -71,7 +71,7 @@ class FileLock:
     def _try(self) -> bool:
         while True:
             # Unbuffered: closing it writes nothing. Where Ctrl-C comes between two lines it closes itself.
-            file: BinaryIO = self.path.open("ab", buffering=0)
+            file: BinaryIO = open(self.path, "ab", 0, opener=_opener)  # noqa: PTH123, SIM115
             _opened.add(file)
             self._file = file
             try:
@@ -99,6 +99,11 @@ class FileLock:
         return True
 
 
+def _opener(path: str, flags: int) -> int:
+    """As a lock is opened: what a link points to is not ours to make, and nobody reads from a pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+
+
 def _locked(file: BinaryIO) -> bool:
     try:
         system.lock(file, wait=False)
@@ -110,7 +115,7 @@ def _locked(file: BinaryIO) -> bool:
 def _is_at(file: BinaryIO, path: Path) -> bool:
     """Whether a file that is open is the one that is found there."""
     try:
-        there = path.stat()
+        there = path.lstat()
     except FileNotFoundError:
         return False
     ours = os.fstat(file.fileno())

@@ -69,6 +69,19 @@ def test_no_folder_is_made(path: Path):
     assert not (path.parent / "gone").exists()
 
 
+@pytest.mark.skipif(not system.HAS_FILE_LOCKS, reason="made by the system's own locks alone")
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, kind: str):
+    path = tmp_path / "lock"
+    if kind == "link":
+        path.symlink_to(tmp_path / "made")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OSError):
+        FileLock(path).acquire(float("inf"))
+    assert not (tmp_path / "made").exists()
+
+
 def test_a_holder_that_dies_lets_go(tmp_path: Path):
     path, lock = tmp_path / "lock", FileLock(tmp_path / "lock")
     with subprocess.Popen(

@@ -72,7 +72,7 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
     """
     path = folder / layout.LOCK
     turn = _Turn(_turns.setdefault(os.path.realpath(folder), deque()))
-    lock = FileLock(path)
+    lock, made = FileLock(path), False
     try:  # from here and not from the acquisition on: Ctrl-C may come right after it; releasing twice is fine
         if turn.first is not turn and turn.first is not None and turn.first.thread == turn.thread:
             raise IndexLocked(
@@ -84,12 +84,17 @@ def writer_lock(folder: Path, timeout: float = 0.0, make: bool = False) -> Itera
             if not make:
                 raise IndexNotFound(f"{folder}: there is no such folder any more.")
             files.make_folder(folder)
+            made = True
         # Windows denies writing to a locked file, and a full disk must not keep anyone from deleting.
         with contextlib.suppress(OSError):
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        made = False  # from here on it is the caller's
         yield
     finally:
         lock.release()
+        if made:
+            with contextlib.suppress(OSError):  # another has come and uses it
+                folder.rmdir()
         turn.ended.set()
 
 
