@@ -71,7 +71,7 @@ class FileLock:
     def _try(self) -> bool:
         while True:
             # Unbuffered: closing it writes nothing. Where Ctrl-C comes between two lines it closes itself.
-            file: BinaryIO = open(self.path, "ab", 0, opener=_opener)  # noqa: PTH123, SIM115
+            file: BinaryIO = open(self.path, "ab", 0, opener=_opener)  # noqa: SIM115
             _opened.add(file)
             self._file = file
             try:
