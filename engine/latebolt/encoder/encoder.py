@@ -6,7 +6,8 @@ lengths are other views, which cost nothing and share what is loaded.
 Every text runs through the graph alone on the CPU. Dynamic int8 quantises a whole tensor, so texts that
 shared a run would change each other's vectors; alone, a text's vectors never depend on what else is in
 the call, and one text a run is also the fastest shape there. Bulk work keeps K threads busy with
-single-threaded runs; a single query gets all threads on one run.
+single-threaded runs; a single query gets all threads on one run. On a GPU texts share runs, see
+`batch_runner`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from latebolt.confidence import Calibration, Calibrations
 from latebolt.contract import Contract, Head
 from latebolt.devices import CPU, resolve
 from latebolt.encoder import truncation
+from latebolt.encoder.gpu_runs import GpuRuns
 from latebolt.encoder.loading import Loading, begin
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
@@ -51,6 +53,12 @@ logger = logging.getLogger(__name__)
 
 # From so many texts on, single-threaded runs side by side beat one multi-threaded run after another.
 _BULK_TEXTS = 8
+# Texts that are tokenised and sorted by length together for a GPU, and how many such parts are under way: one
+# is tokenised while the other runs.
+_GPU_TEXTS = 2048
+_GPU_PARTS = 2
+
+_Part = TypeVar("_Part")
 
 
 @dataclass
@@ -81,6 +89,7 @@ class Encoder:
     threads: int
     _calibrations: Calibrations | None = None
     _runner: Runner | None = None
+    _gpu_runs: GpuRuns = field(default_factory=GpuRuns)
     _truncated: _Count = field(default_factory=_Count, init=False)
 
     @classmethod
@@ -89,8 +98,9 @@ class Encoder:
         model: str | Path = "starter",
         precision: str | None = None,
         dim: int | None = None,
-        device: str = "cpu",
+        device: str | Sequence[str] = "cpu",
         threads: int | None = None,
+        deterministic: bool = False,
     ) -> Encoder:
         """Load a model.
 
@@ -100,20 +110,24 @@ class Encoder:
                 FastEmbed, PyLate or next-plaid.
             precision: "fp32", "fp16" or "int8"; by default the fastest the model has for the device.
             dim: width of the token vectors, one of the model's heads; the widest by default.
-            device: "cpu", "cuda", "cuda:N", or "auto": CUDA where it works, else the CPU (logged).
+            device: "cpu", "cuda", "cuda:N", or "auto": CUDA where it works, else the CPU (logged). Several
+                GPUs, as "cuda:0,cuda:1" or a list, share bulk work; a single text takes the first.
             threads: CPU threads to use; all CPUs of this process by default.
+            deterministic: on a GPU every text has a run of its own, so that its vectors keep their bits in
+                any company, and take far longer; see `GpuRuns`. On the CPU they always do.
         Raises:
             ModelError: no such model, precision or head, or a damaged file.
             RuntimeUnavailable: no ONNX Runtime, or the device asked for is not there.
         """
         where = resolve(device, why_no_gpu)
         try:
-            return cls.of(begin(model, precision, dim, where, threads))
+            loaded = cls.of(begin(model, precision, dim, where, threads))
         except RuntimeUnavailable as error:
             if device != "auto" or where == (CPU,):
                 raise
             logger.warning('device "auto": %s Using the CPU.', error)
-            return cls.of(begin(model, precision, dim, (CPU,), threads))
+            loaded = cls.of(begin(model, precision, dim, (CPU,), threads))
+        return replace(loaded, _gpu_runs=GpuRuns(deterministic=True)) if deterministic else loaded
 
     @classmethod
     def of(cls, loading: Loading) -> Encoder:
@@ -135,7 +149,8 @@ class Encoder:
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle says how to load the model again, and never holds its weights or a runner."""
         lengths = self.contract.query.max_tokens, self.contract.document.max_tokens
-        return _loaded, (self.model, self.precision, self.dim, self.device, self.threads, lengths)
+        settings = self.model, self.precision, self.dim, self.device, self.threads, lengths
+        return _loaded, (*settings, self._gpu_runs)
 
     def __copy__(self) -> Encoder:
         return replace(self)
@@ -182,7 +197,7 @@ class Encoder:
 
     @property
     def device(self) -> str:
-        """Where the graph runs: "cpu", "cuda" or "cuda:N"."""
+        """Where the graph runs: "cpu", "cuda", "cuda:N", or several as "cuda:0,cuda:1"."""
         return self._model.device_name
 
     @property
@@ -233,6 +248,28 @@ class Encoder:
         """
         text = self._text.with_lengths(query, document)
         return self if text is self._text else replace(self, _text=text)
+
+    def with_gpu_runs(
+        self, form: str | None = None, captured: bool | None = None, tokens: int | None = None
+    ) -> Encoder:
+        """The same model with other settings of how texts share runs of a GPU; without effect on the CPU.
+
+        Args:
+            form: "padded", "equal" or "ragged"; as it is for None.
+            captured: whether a single query replays a recorded CUDA graph; as it is for None.
+            tokens: of a run at most, padding included; by the device's free memory for None.
+        Raises:
+            InvalidInput: an unknown form, or tokens below 1.
+            ModelError: the model has no graph of that form; its export wrote none.
+        """
+        old = self._gpu_runs
+        runs = replace(
+            old,
+            form=old.form if form is None else form,
+            captured=old.captured if captured is None else captured,
+            tokens=tokens,
+        )
+        return replace(self, _gpu_runs=runs)
 
     def run_by(self, runner: Runner) -> Encoder:
         """The same encoder, whose texts `runner` takes through the graph, e.g. a queue that several share.
@@ -295,14 +332,20 @@ class Encoder:
             raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
         if not isinstance(texts, str | bytes | Sequence):
             texts = list(texts)
-        tokens = self._text.tokenize(check_texts(texts, "documents"), "document", max_length)
+        texts = check_texts(texts, "documents")
 
         def finish(vectors: Float32) -> Float32:
             return pool_tokens(vectors, pool_factor, self._protected)
 
-        vectors = self._encode(tokens, "document", finish, show_progress)
+        if self.shares_runs and len(texts) > _GPU_TEXTS:
+            vectors = self._encode_ahead(texts, max_length, finish, show_progress)
+        else:
+            tokens = self._text.tokenize(texts, "document", max_length)
+            vectors = self._encode(tokens, "document", finish, show_progress)
         limit = self._text.limit("document", max_length)
-        truncation.warn(len(tokens), vectors.n_truncated, "document", limit, self._way_out("document", limit))
+        truncation.warn(
+            len(vectors), vectors.n_truncated, "document", limit, self._way_out("document", limit)
+        )
         return vectors
 
     def encode_parts(self, texts: Sequence[str], parts: Sequence[Sequence[Span]]) -> TokenVectors:
@@ -378,7 +421,8 @@ class Encoder:
 
         Args:
             texts: documents, read as they are needed.
-            chunk: documents a piece; sorting by length and the threads work within one.
+            chunk: documents a piece; sorting by length and the threads work within one. On a GPU the next
+                one is encoded while the caller works on what it has.
             pool_factor, max_length: see `encode_documents`.
         Yields:
             The next `chunk` documents' token vectors, in input order. What was cut is told after the last.
@@ -388,10 +432,14 @@ class Encoder:
         if isinstance(texts, str | bytes):
             raise InvalidInput(f"texts should be an iterable of str, got one {type(texts).__name__}.")
         remaining = iter(texts)
+        parts = iter(lambda: list(itertools.islice(remaining, chunk)), [])
         n_texts = n_truncated = 0
-        while part := list(itertools.islice(remaining, chunk)):
+
+        def encode(part: list[str]) -> TokenVectors:
             with gathered():
-                vectors = self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
+                return self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
+
+        for vectors in self._ahead(parts, encode):
             n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
             yield vectors
         limit = self._text.limit("document", max_length)
@@ -424,6 +472,12 @@ class Encoder:
             kind: "query" or "document".
         """
         return self._text.tokenize(check_texts(texts), kind)
+
+    def vectors_of_many(self, tokens: Sequence[TokenIds]) -> list[Float32]:
+        """`vectors_of` each tokenised text; on a GPU they share runs. Views of a run's vectors."""
+        if self._model.shares_runs and len(tokens) > 1:
+            return self._model.batches.vectors(tokens, self._head, self._gpu_runs)
+        return [self.vectors_of(each) for each in tokens]
 
     def vectors_of(self, tokens: TokenIds, threads: int | None = None) -> Float32:
         """Float32 [n_kept, dim], the token vectors of one tokenised text.
@@ -477,6 +531,56 @@ class Encoder:
         return self._text.room("document")
 
     @property
+    def shares_runs(self) -> bool:
+        """Whether texts of a call share runs of a GPU, which leaves the CPU free for other work meanwhile."""
+        return self._model.shares_runs and self._runner is None
+
+    def _ahead(
+        self, parts: Iterator[_Part], encode: Callable[[_Part], TokenVectors]
+    ) -> Iterator[TokenVectors]:
+        """What is made of each part; on a GPU the next is begun before the last is taken."""
+        if not self.shares_runs:
+            yield from map(encode, parts)
+            return
+        from latebolt.encoder.pipeline import ahead
+
+        yield from ahead(parts, encode, _GPU_PARTS)
+
+    def _encode_ahead(
+        self,
+        texts: Sequence[str],
+        max_length: int | None,
+        finish: Callable[[Float32], Float32],
+        show_progress: bool,
+    ) -> TokenVectors:
+        """Documents in parts, of which one is tokenised while another runs."""
+        parts = iter([texts[i : i + _GPU_TEXTS] for i in range(0, len(texts), _GPU_TEXTS)])
+        with progress_bar(len(texts), "encode", "text", show_progress) as bar:
+
+            def encode(part: Sequence[str]) -> TokenVectors:
+                return self._share(self._text.tokenize(part, "document", max_length), finish, bar)
+
+            made = list(self._ahead(parts, encode))
+        truncated = [cut for part in made for cut in _cut_off(part)]
+        return TokenVectors.from_matrices([each for part in made for each in part], self.dim, truncated)
+
+    def _share(
+        self, tokens: list[TokenIds], finish: Callable[[Float32], Float32], bar: progress_bar
+    ) -> TokenVectors:
+        """Texts in runs of a GPU that they share."""
+
+        def count(i: int, _: Float32) -> None:
+            bar.step(1, len(tokens[i].ids))
+
+        results = self._model.batches.vectors(tokens, self._head, self._gpu_runs, count)
+
+        def work(i: int) -> None:
+            results[i] = finish(results[i])
+
+        pools.run_jobs(range(len(tokens)), work, self.threads)
+        return TokenVectors.from_matrices(results, self.dim, [each.truncated for each in tokens])
+
+    @property
     def _on_cpu(self) -> bool:
         return self._model.device.is_cpu
 
@@ -510,6 +614,9 @@ class Encoder:
             ran = self._checked(tokens, self._runner(tokens, kind))
             found = [finish(vectors) for vectors in ran]
             return TokenVectors.from_matrices(found, self.dim, truncated)
+        if self._model.shares_runs and len(tokens) > 1:
+            with progress_bar(len(tokens), "encode", "text", show_progress) as bar:
+                return self._share(tokens, finish, bar)
         results: list[Float32] = [np.zeros((0, self.dim), np.float32)] * len(tokens)
         longest_first = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
         bulk = self.threads > 1 and len(tokens) >= _BULK_TEXTS and self._on_cpu
@@ -529,10 +636,22 @@ class Encoder:
 
 
 def _loaded(
-    model: str, precision: str, dim: int, device: str, threads: int, lengths: tuple[int, int]
+    model: str,
+    precision: str,
+    dim: int,
+    device: str,
+    threads: int,
+    lengths: tuple[int, int],
+    gpu_runs: GpuRuns = GpuRuns(),  # noqa: B008 - frozen
 ) -> Encoder:
     """What a pickle calls."""
-    return Encoder.load(model, precision, dim, device, threads).with_lengths(*lengths)
+    loaded = Encoder.load(model, precision, dim, device, threads).with_lengths(*lengths)
+    return replace(loaded, _gpu_runs=gpu_runs)
+
+
+def _cut_off(vectors: TokenVectors) -> list[bool]:
+    """Of each text, whether its end was not read."""
+    return [False] * len(vectors) if vectors.truncated is None else vectors.truncated.tolist()
 
 
 def _kept(session: Session, tokens: TokenIds) -> Float32:

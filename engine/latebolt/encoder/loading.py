@@ -66,7 +66,7 @@ def begin(
     model, n_threads = Model(folder, precision, devices), threads or available_cpus()
     onnxruntime()  # whose import needs the GIL, too
     worker = ThreadPoolExecutor(1, thread_name_prefix="latebolt-load")
-    graph = worker.submit(model.session, head, n_threads)
+    graph = worker.submit(model.open, head, n_threads)
     worker.shutdown(wait=False)
     return Loading(model, head, n_threads, graph)
 

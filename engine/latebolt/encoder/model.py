@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from latebolt import memory
 from latebolt.contract import Head
@@ -16,6 +16,9 @@ from latebolt.devices import Device, named
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
 from latebolt.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from latebolt.encoder.batch_runner import BatchRunner
 
 # Texts of bulk work that run on the session that is loaded, before one of a thread a run pays for its
 # loading, which takes as long as encoding a few of them. A command that encodes ten never loads it.
@@ -35,6 +38,8 @@ class Model:
 
     def __init__(self, folder: ModelFolder, precision: str, devices: tuple[Device, ...]) -> None:
         self.folder, self.precision, self.devices = folder, precision, devices
+        # Texts share runs on GPUs alone: on the CPU one text a run is the fastest, see `encoder`.
+        self.shares_runs = not devices[0].is_cpu
         self._file, self._graph = folder.graph_file(precision)
         self._closed = False
         self._begin()
@@ -42,6 +47,8 @@ class Model:
     def _begin(self) -> None:
         self.sessions: dict[int, Session] = {}  # by threads; for looking at
         self._views: dict[tuple[int, Head], Session] = {}
+        self._others: dict[tuple[Device, str], Session] = {}  # of shared runs: by device and form
+        self._runner: BatchRunner | None = None
         self._bulk_texts = 0  # that ran on another session than that of bulk work
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -50,7 +57,7 @@ class Model:
         """A forked child has none of the threads its parent's sessions wait for."""
         if self._owner != os.getpid():
             # Kept, because taking them apart here would wait for those threads too.
-            _abandoned.append((self.sessions, self._views))
+            _abandoned.append((self.sessions, self._views, self._others, self._runner))
             self._begin()
 
     @property
@@ -71,15 +78,23 @@ class Model:
             ModelError, RuntimeUnavailable: see `Session`.
         """
         self._leave_parent()
+        if self.shares_runs:
+            return self._shared(self.devices[0], "padded", head)
         with self._lock:
-            if self._closed:
-                raise InvalidInput(f"this encoder of {self.folder.name} is closed. Load it again.")
+            self._refuse_closed()
             key = threads, head
             if key not in self._views:
                 if threads not in self.sessions:
                     self.sessions[threads] = Session(self._file, self._graph, head, threads, self.device)
                 self._views[key] = self.sessions[threads].at(head)
             return self._views[key]
+
+    def open(self, head: Head, threads: int) -> Session:
+        """`session`, with the graph loaded on every device, so that one that cannot be used is told now."""
+        session = self.session(head, threads)
+        for device in self.devices[1:]:
+            self._shared(device, "padded", head)
+        return session
 
     def bulk_session(self, head: Head, threads: int, n_texts: int) -> Session:
         """The session for so many texts side by side: once there have been enough, of one thread
@@ -99,10 +114,42 @@ class Model:
                 self._views.clear()
         return self.session(head, threads if few else 1)
 
+    @property
+    def batches(self) -> BatchRunner:
+        """What takes several texts through the graph at once, on all devices."""
+        self._leave_parent()
+        with self._lock:
+            self._refuse_closed()
+            if self._runner is None:
+                from latebolt.encoder.batch_runner import BatchRunner
+
+                contract = self.folder.contract
+                self._runner = BatchRunner(
+                    self.devices, self._shared, contract.heads[0], contract.frame.pad, contract.max_tokens
+                )
+            return self._runner
+
+    def _shared(self, device: Device, form: str, head: Head) -> Session:
+        """The graph of a form on a device, loaded once."""
+        with self._lock:
+            self._refuse_closed()
+            key = device, form
+            if key not in self._others:
+                self._others[key] = Session(self._file, self._graph, head, 1, device)
+            return self._others[key].at(head)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise InvalidInput(f"this encoder of {self.folder.name} is closed. Load it again.")
+
     def close(self) -> None:
         """Release the memory; every view of the model then refuses to encode."""
         self._leave_parent()
         with self._lock:
             self._closed = True
+            if self._runner is not None:
+                self._runner.close()
+            self._runner = None
             self.sessions.clear()
             self._views.clear()
+            self._others.clear()

@@ -18,8 +18,9 @@ from latebolt.devices import CPU, CUDA_PROVIDER, Device
 from latebolt.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from latebolt.onnx_runtime import is_out_of_memory, onnxruntime
 
-_INPUTS = {"input_ids", "attention_mask"}
+_IDS, _MASK = "input_ids", "attention_mask"
 _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a single text
+_KEPT = "kept"  # of graphs for GPUs: the places of the tokens whose vectors are wanted
 
 # Runs longer than this give their memory back, or one long document would set the size for good.
 _LONG_TOKENS = 1024
@@ -88,7 +89,7 @@ class Session:
         if not device.is_cpu and CUDA_PROVIDER not in self._session.get_providers():
             raise RuntimeUnavailable(f'device "cuda:{device.number}": {why_no_gpu(device.number)}')
         self._file, self._dim, self._normalised = file, head.dim, graph.normalised
-        self._takes_types = self._check_inputs()
+        self._inputs = self._check_inputs()
         self._output = self._output_of(head)
         self._shrink = ort.RunOptions()
         arena = "cpu:0" if device.is_cpu else f"gpu:{device.number}"
@@ -114,16 +115,20 @@ class Session:
         """Execution providers in use, first choice first."""
         return list(self._session.get_providers())
 
-    def _check_inputs(self) -> bool:
-        """Whether the graph takes token types beside the two inputs that every graph must take."""
+    def _check_inputs(self) -> frozenset[str]:
+        """The names of what the graph takes: ids and mask, and perhaps token types. A graph for GPUs takes
+        `kept`, too, and where it is for texts of one length no mask."""
         kinds = {node.name: node.type for node in self._session.get_inputs()}
-        if kinds.keys() - {_TYPES} != _INPUTS or set(kinds.values()) != {"tensor(int64)"}:
+        needed = {_IDS} if _KEPT in kinds else {_IDS, _MASK}
+        if not needed <= kinds.keys() <= {_IDS, _MASK, _TYPES, _KEPT} or set(kinds.values()) != {
+            "tensor(int64)"
+        }:
             got = ", ".join(f"{name} {kind}" for name, kind in kinds.items())
             raise ModelError(
                 f"{self._file}: its inputs should be input_ids and attention_mask, tensor(int64), got {got}. "
                 f'Make a model of the checkpoint with "latebolt export".'
             )
-        return _TYPES in kinds
+        return frozenset(kinds)
 
     def _output_of(self, head: Head) -> str:
         """The name of the head's output: the one it names, or the first [batch, tokens, dim] of its width."""
@@ -162,10 +167,33 @@ class Session:
         """
         mask = np.ones((1, len(ids)), np.int64)
         mask[0, attended:] = 0
-        feeds = {"input_ids": ids[None, :], "attention_mask": mask}
-        if self._takes_types:
-            feeds[_TYPES] = np.zeros_like(mask)
-        options = self._shrink if len(ids) > _LONG_TOKENS else None
+        return self.run_batch(ids[None, :], mask)
+
+    def run_batch(self, ids: Int64, mask: Int64 | None, kept: Int64 | None = None) -> npt.NDArray[np.float32]:
+        """Token vectors of texts that share a run.
+
+        Args:
+            ids: int64 [rows, tokens], filled up on the right.
+            mask: int64 [rows, tokens], ones for the tokens that may be attended to, then zeros; None where
+                all may.
+            kept: int64 [n_kept], places row * tokens + column of the tokens whose vectors are wanted; all
+                for None. A graph without padding has none for tokens that are masked.
+        Returns:
+            float32 [n_kept, dim], unit length.
+        Raises:
+            ModelError: the graph's output is not as wide as its folder says.
+            OutOfMemory: there is not enough for so many tokens.
+        """
+        feeds = {_IDS: ids}
+        if _MASK in self._inputs:
+            feeds[_MASK] = np.ones_like(ids) if mask is None else mask
+        elif mask is not None and not mask.all():
+            raise ValueError(f"{self._file}: takes no mask, so texts of one run have to have one length.")
+        if _TYPES in self._inputs:
+            feeds[_TYPES] = np.zeros_like(ids)
+        if _KEPT in self._inputs:
+            feeds[_KEPT] = np.arange(ids.size) if kept is None else kept
+        options = self._shrink if len(ids) == 1 and ids.size > _LONG_TOKENS else None
         try:
             if self._device.is_cpu:
                 values = self._session.run([self._output], feeds, options)[0]
@@ -175,9 +203,13 @@ class Session:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(
-                f"{self._file}: {self._too_little} for a text of {len(ids)} tokens. {self._ways_out}"
+                f"{self._file}: {self._too_little} for {_size(ids)}. {self._ways_out}"
             ) from error
-        return self._finish(values[0], len(ids))
+        shape = (1, feeds[_KEPT].size) if _KEPT in feeds else ids.shape
+        if values.shape != (*shape, self._dim):
+            raise self._wrong_width(f"{self._output} {list(values.shape)}")
+        vectors = values.reshape(-1, self._dim)
+        return self._finish(vectors if kept is None or _KEPT in feeds else vectors[kept])
 
     def _run_bound(self, feeds: dict[str, Int64], options: Any) -> npt.NDArray[np.floating]:
         """A run whose output stays on the device until it is complete, and is copied once.
@@ -193,11 +225,14 @@ class Session:
         copied: npt.NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
         return copied
 
-    def _finish(self, values: npt.NDArray[np.floating], n_tokens: int) -> npt.NDArray[np.float32]:
+    def _finish(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """The output of a run as float32 of unit length."""
-        if values.shape != (n_tokens, self._dim):
-            raise self._wrong_width(f"{self._output} {[1, *values.shape]}")
         vectors = values.astype(np.float32, copy=False)
         if self._normalised:
             return vectors
         return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _LEAST_NORM))
+
+
+def _size(ids: Int64) -> str:
+    rows, tokens = ids.shape
+    return f"a text of {tokens} tokens" if rows == 1 else f"{rows} texts of up to {tokens} tokens"
