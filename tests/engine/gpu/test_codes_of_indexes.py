@@ -1,0 +1,205 @@
+"""Indexes whose codes the device's graphs make, on ONNX Runtime's CPU provider in a GPU's place: columns and
+hits as on the CPU, files as ever, and when the device fails an index that is as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latebolt import Encoder, Index, TokenVectors, devices
+from latebolt.codec.coding import KERNELS
+from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
+from latebolt.gpu import codes
+from latebolt.index.documents.checked import CheckedDocument, check_documents
+from latebolt.index.ingest import train
+from latebolt.index.store.check import check_index
+
+DIM = 64
+TEXTS = [f"the {size} {animal} sleeps in the {place}" for size in ("small", "old", "wild")
+         for animal in ("cat", "dog", "owl") for place in ("barn", "wood", "kitchen")]  # fmt: skip
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A GPU is there, whose graphs run on the CPU; the graphs that were run."""
+    run: list[str] = []
+
+    class Coding(codes.DeviceCoding):
+        def __init__(self, device: devices.Device) -> None:
+            assert device == devices.Device("cuda", 1)
+            super().__init__(devices.CPU)
+
+        def run(self, graph, *rest):
+            run.append(graph)
+            return super().run(graph, *rest)
+
+    monkeypatch.setattr(devices, "resolve", devices.parse)
+    monkeypatch.setattr(codes, "DeviceCoding", Coding)
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 128)
+    return run
+
+
+def documents(seed: int, n: int = 60) -> TokenVectors:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(0).standard_normal((20, DIM))
+    values = centres[rng.integers(0, 20, n * 10)] + 0.5 * rng.standard_normal((n * 10, DIM))
+    values = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    return TokenVectors(values, np.arange(0, n * 10 + 1, 10))
+
+
+def names(prefix: str, n: int = 60) -> list[str]:
+    return [f"{prefix}{i}" for i in range(n)]
+
+
+def columns(index: Index) -> dict[str, np.ndarray]:
+    """Those of all segments, one behind the other."""
+    segments = index._store.snapshot().segments
+    return {
+        name: np.concatenate([segment.column(name) for segment in segments])
+        for name in ("cell", "codes", "norm")
+    }
+
+
+def hits(index: Index) -> list[list[tuple[str, float]]]:
+    queries = documents(9, 8)
+    return [
+        [(hit.id, round(hit.score, 4)) for hit in index.search_vectors(queries[i][:4], k=5)] for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize("bits", (1, 2, 4))
+def test_the_same_columns_and_hits(tmp_path: Path, graphs: list[str], bits: int) -> None:
+    base = Index.create(tmp_path / "base", None, bits=bits, dim=DIM)
+    base.add_vectors(names("a"), documents(1))  # the codec is learnt, on the CPU
+    assert not graphs
+    for device in ("cpu", "cuda:1"):
+        shutil.copytree(tmp_path / "base", tmp_path / device)
+        Index.open(tmp_path / device).add_vectors(names("b"), documents(2), device=device)
+    assert set(graphs) == {"nearest", f"codes_{bits}"}
+    cpu, cuda = Index.open(tmp_path / "cpu"), Index.open(tmp_path / "cuda:1")
+    expected, found = columns(cpu), columns(cuda)
+    same = [(expected[name] == found[name]).reshape(1200, -1).all(1) for name in expected]
+    assert np.mean(same) > 0.99
+    assert [[id for id, _ in some] for some in hits(cpu)] == [[id for id, _ in some] for some in hits(cuda)]
+    assert check_index(tmp_path / "cuda:1") == check_index(tmp_path / "cpu")
+
+
+def test_an_index_that_is_made_on_the_device_whole(tmp_path: Path, graphs: list[str]) -> None:
+    """Its centroids are learnt there, too, so its columns are others; what is found is not."""
+    made = {}
+    for device in ("cpu", "cuda:1"):
+        index = Index.create(tmp_path / device, None, bits=4, dim=DIM, device=device)
+        index.add_vectors(names("a"), documents(1))
+        index.add_vectors(names("b"), documents(2))
+        made[device] = hits(Index.open(tmp_path / device))  # by whoever has no GPU
+        assert check_index(tmp_path / device) == []
+    assert graphs.count("nearest") > 6  # of k-means
+    best = [[some[0][0] for some in found] for found in made.values()]
+    assert best[0] == best[1]
+    for cpu, cuda in zip(*made.values(), strict=True):
+        assert len({id for id, _ in cpu} & {id for id, _ in cuda}) >= 4
+        assert cuda[0][1] == pytest.approx(cpu[0][1], abs=0.05)
+
+
+def test_documents_unlike_the_others_are_learnt_there(tmp_path: Path, graphs: list[str]) -> None:
+    index = Index.create(tmp_path / "index", None, dim=DIM, device="cuda:1")
+    index.add_vectors(names("a"), documents(1))
+    before = len(index._current_codec().centroids)
+    values = documents(3, 100).values.copy()
+    values[:, 0] += 4
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    index.add_vectors(names("b", 100), TokenVectors(values, np.arange(0, 1001, 10)))
+    assert len(index._current_codec().centroids) > before
+    assert check_index(tmp_path / "index") == []
+
+
+@pytest.mark.parametrize("bits", (8, 16))
+def test_codes_that_are_only_rounded_are_made_on_the_cpu(
+    tmp_path: Path, graphs: list[str], bits: int
+) -> None:
+    index = Index.create(tmp_path / "index", None, bits=bits, dim=DIM, device="cuda:1")
+    index.add_vectors(names("a"), documents(1))
+    assert graphs == [] and len(index) == 60
+
+
+def test_texts_by_every_way_in(
+    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """add, sync, and the server's additions, of an index that was opened for the device."""
+    monkeypatch.setattr(train, "OUTLYING_SHARE", 2)  # a single text is easily unlike the others
+    index = Index.open_or_create(tmp_path / "index", encoder, device="cuda:1")
+    index.add(TEXTS)
+    assert "codes_2" in graphs
+    again = Index.open(tmp_path / "index", encoder, device="cuda:1,cuda:0")  # codes are made on the first
+
+    def codes_of(*, made: bool) -> bool:
+        found = "codes_2" in graphs
+        graphs.clear()
+        return found == made
+
+    assert codes_of(made=True)
+    again.sync([("a", "a boat on the lake")])
+    assert codes_of(made=True)
+    again.add(["a train in the snow"], device="cpu")
+    assert codes_of(made=False)
+    addition = again.long_addition(_checked(["b", "c"]), "name")
+    while addition.encode():
+        addition.commit()
+    assert codes_of(made=True)
+    again.add_checked(_checked(["d"]))
+    assert codes_of(made=True)
+    part = again.new_part(tmp_path / "part")
+    part.add(["what a part adds"], ids=["e"])
+    assert codes_of(made=True)
+    again.adopt(tmp_path / "part")
+    assert [hit.text for hit in again.search("train in the snow", k=1)] == ["a train in the snow"]
+    assert len(again) == len(TEXTS) + 6
+
+
+def _checked(ids: list[str]) -> list[CheckedDocument]:
+    return check_documents(len(ids), texts=[f"text of {id}" for id in ids], ids=ids, metadata=None)
+
+
+@pytest.mark.parametrize("where", ("nearest", "codes_2"))
+def test_a_device_that_fails_leaves_the_index_as_it_was(
+    tmp_path: Path, graphs: list[str], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    index = Index.create(tmp_path / "index", None, dim=DIM, device="cuda:1")
+    index.add_vectors(names("a"), documents(1))
+    expected, generation = hits(index), index.info()["generation"]
+    run = codes.DeviceCoding.run
+
+    def failing(self, graph, *rest):
+        if graph == where:
+            raise RuntimeError("CUDA failure 2: out of memory ; GPU=1 ; hostname=x")
+        return run(self, graph, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(codes.DeviceCoding, "run", failing)
+        with pytest.raises(OutOfMemory, match='device="cpu"'):
+            index.add_vectors(names("b"), documents(2))
+    assert hits(index) == expected and index.info()["generation"] == generation
+    assert check_index(tmp_path / "index") == []
+    index.add_vectors(names("b"), documents(2))  # the way out, and the device has recovered
+    assert len(index) == 120
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    index = Index.create(tmp_path / "index", None, dim=DIM, with_first_add=True)
+    with pytest.raises(RuntimeUnavailable, match=r'device "cuda:7": .* use device="cpu"'):
+        index.add_vectors(names("a"), documents(1), device="cuda:7")
+    with pytest.raises(InvalidInput, match='got "gpu"'):
+        index.add_vectors(names("a"), documents(1), device="gpu")
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_closed_index_lets_go_of_the_device(tmp_path: Path, graphs: list[str]) -> None:
+    index = Index.create(tmp_path / "index", None, dim=DIM, device="cuda:1")
+    coding = index._codings.on()
+    assert coding is index._codings.on("cuda:1") and index._codings.on("cpu") is KERNELS
+    index.close()
+    assert index._codings.on() is not coding
