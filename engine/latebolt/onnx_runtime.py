@@ -55,6 +55,11 @@ def onnxruntime() -> Any:
     return ort
 
 
+def is_failure_of_device(error: BaseException) -> bool:
+    """Whether a GPU or a library of CUDA refuses, as in "CUDA failure 100: no CUDA-capable device"."""
+    return any(words in str(error).lower() for words in ("cuda failure", "cublas failure", "cudnn failure"))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of ONNX Runtime's or NumPy's means that there was not enough memory."""
     said = str(error).lower()

@@ -16,7 +16,7 @@ from latebolt.arrays import Int64
 from latebolt.contract import Graph, Head
 from latebolt.devices import CPU, CUDA_PROVIDER, Device
 from latebolt.errors import ModelError, OutOfMemory, RuntimeUnavailable
-from latebolt.onnx_runtime import is_out_of_memory, onnxruntime
+from latebolt.onnx_runtime import is_failure_of_device, is_out_of_memory, onnxruntime
 
 _IDS, _MASK = "input_ids", "attention_mask"
 _TYPES = "token_type_ids"  # taken where a graph asks for them; zeros for a single text
@@ -36,8 +36,6 @@ WAYS_TO_NEED_LESS_ON_A_GPU = (
     'Let other programs leave the GPU ("nvidia-smi" lists them) or take another one ("cuda:1"), or let it '
     'need less: shorter texts (passage_tokens of the index), the model "starter" instead of a larger one.'
 )
-# How it says that a GPU or a library refuses, as in "CUDA failure 100: no CUDA-capable device is detected".
-_DEVICE_FAILED = ("cuda failure", "cublas failure", "cudnn failure")
 
 
 def why_no_gpu(number: int, said: str = "") -> str:
@@ -79,7 +77,7 @@ class Session:
             if is_out_of_memory(error):
                 raise OutOfMemory(f"{file}: {self._too_little} to load it. {self._ways_out}") from error
             reason = str(error).strip().splitlines()[0]
-            if any(words in reason.lower() for words in _DEVICE_FAILED):
+            if is_failure_of_device(error):
                 raise RuntimeUnavailable(
                     f'device "cuda:{device.number}": {why_no_gpu(device.number, reason)}'
                 ) from error

@@ -25,7 +25,7 @@ from latebolt.devices import CUDA_PROVIDER, Device
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu.finding import explain, make_ready
 from latebolt.kernels.shapes import CENTROID_PARTS, N_FACTORS
-from latebolt.onnx_runtime import is_out_of_memory, onnxruntime
+from latebolt.onnx_runtime import is_failure_of_device, is_out_of_memory, onnxruntime
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ class DeviceCoder:
             "edges": (weights[1:] + weights[:-1]) / 2,
             "weights": weights,
             "factors": self.tables.factors,
-            "unit": np.array([self.tables.unit]),
+            "unit": np.array([self.tables.unit * self._centroids.dim**0.5]),
         }
         placed = {name: self._coding.place(array.astype(np.float32)) for name, array in arrays.items()}
         return {**placed, "centroids": self._centroids.placed["centroids"]}
@@ -310,14 +310,16 @@ def _started(graph: Path, device: Device) -> Any:
     try:
         session = ort.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:
+        said = str(error).strip().splitlines()[0]
         if is_out_of_memory(error):
             raise OutOfMemory(
                 f'device "{device}": there is not enough memory to begin making codes. Free some, or make '
                 'them on the CPU: device="cpu".'
             ) from error
+        if not device.is_cpu and is_failure_of_device(error):
+            raise RuntimeUnavailable(f'device "{device}": {explain(device.number, said)}') from error
         raise RuntimeUnavailable(
-            f"{graph}: ONNX Runtime cannot run it on {device} ({str(error).strip().splitlines()[0]}). "
-            'Install latebolt again, or use device="cpu".'
+            f"{graph}: ONNX Runtime cannot load it ({said}). Install latebolt again."
         ) from error
     if not device.is_cpu and CUDA_PROVIDER not in session.get_providers():
         raise RuntimeUnavailable(f'device "{device}": {explain(device.number)}')

@@ -1,7 +1,8 @@
 """Builds the small graphs by which `latebolt.gpu.codes` makes residual codes on a device.
 
 Standard operators of opset 11 only: ONNX Runtime's CUDA provider has had them from its first versions on, in
-later opsets some came to it late. All that belongs to an index is an input, so the files serve every index.
+later opsets some came to it late. Reductions are along the last axis, where newer versions do without cuDNN.
+All that belongs to an index is an input, so the files serve every index.
 `python -m latebolt_export.graph.device_codes` writes those that the engine ships.
 """
 
@@ -59,9 +60,9 @@ class _Graph:
         self._constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def total(self, values: str, axis: int = 1, keep: bool = True) -> str:
-        """Sums along an axis, which stays with one element or goes."""
-        return self.op("ReduceSum", values, axes=[axis], keepdims=int(keep))
+    def total(self, values: str, keep: bool = True) -> str:
+        """Sums along the last axis, which stays with one element or goes."""
+        return self.op("ReduceSum", values, axes=[-1], keepdims=int(keep))
 
     def dot(self, a: str, b: str) -> str:
         """[n, 1]: products of the rows of two matrices."""
@@ -111,7 +112,7 @@ def _nearest() -> onnx.ModelProto:
     rows = graph.op("Add", best, "starts")
     candidates = graph.op("Gather", "centroids", rows, axis=0)
     apart = graph.op("Unsqueeze", "values", axes=[1])
-    exact = graph.total(graph.op("Mul", candidates, apart), axis=2, keep=False)
+    exact = graph.total(graph.op("Mul", candidates, apart), keep=False)
     winner = graph.op("ArgMax", exact, axis=1, keepdims=1)
     graph.op("Squeeze", graph.op("GatherElements", rows, winner, axis=1), out="cell", axes=[1])
     return graph.model(
@@ -127,8 +128,8 @@ def _nearest() -> onnx.ModelProto:
 
 def _codes(bits: int) -> onnx.ModelProto:
     """Packed codes and number of factors of vectors whose centroids are known: `kernels.reference` defines
-    them as `encode_residual_reference`. `cell` comes back in both widths that a store has, of which a caller
-    binds one.
+    them as `encode_residual_reference`. `unit` is the length, not the root mean square, of a residual of
+    width 1. `cell` comes back in both widths that a store has, of which a caller binds one.
     """
     graph = _Graph()
     op = graph.op
@@ -136,8 +137,7 @@ def _codes(bits: int) -> onnx.ModelProto:
     centre = op("Gather", "centroids", "cell", axis=0)
     residual = op("Sub", "values", centre)
     scaled = op("Div", residual, "spread")
-    mean = op("ReduceMean", op("Mul", scaled, scaled), axes=[1], keepdims=1)
-    width = op("Div", op("Sqrt", mean), "unit")
+    width = op("Div", op("Sqrt", graph.dot(scaled, scaled)), "unit")
 
     def coded(width: str) -> tuple[str, str]:
         """Codes int32 [n, dim] of residuals over a width, and what they add to a vector of width 1."""
@@ -174,10 +174,11 @@ def _codes(bits: int) -> onnx.ModelProto:
     error = op("Add", error, op("Mul", op("Mul", length, length), graph.constant(LENGTH_COUNTS)))
     op("Cast", op("ArgMin", error, axis=1, keepdims=0), out="norm", to=TensorProto.UINT8)
 
-    # Field by field of the bytes; as floats, which hold 255 exactly and are summed everywhere.
+    # The fields of each byte; as floats, which hold 255 exactly and are summed everywhere.
     fields = op("Reshape", code, graph.constant(np.array([0, 8 // bits, -1], np.int64)))
-    places = graph.constant(np.array([[2.0 ** (bits * i)] for i in range(8 // bits)], np.float32))
-    packed = graph.total(op("Mul", op("Cast", fields, to=_FLOAT), places), keep=False)
+    fields = op("Transpose", op("Cast", fields, to=_FLOAT), perm=[0, 2, 1])
+    places = graph.constant(np.array([2.0 ** (bits * i) for i in range(8 // bits)], np.float32))
+    packed = graph.total(op("Mul", fields, places), keep=False)
     op("Cast", packed, out="codes", to=TensorProto.UINT8)
     op("Cast", "cell", out="cell16", to=TensorProto.UINT16)
     op("Cast", "cell", out="cell32", to=TensorProto.UINT32)

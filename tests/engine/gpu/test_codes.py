@@ -263,6 +263,11 @@ def test_kmeans_on_the_device_assigns_alike(rng, coding):
 def test_what_is_missing_is_told(tmp_path, monkeypatch):
     with pytest.raises(RuntimeUnavailable, match=r'device "cuda:3": .* Or use device="cpu"'):
         DeviceCoding(Device("cuda", 3))
+    refusal = RuntimeError("[ONNXRuntimeError] : 6 : CUDA failure 101: invalid device ordinal ; GPU=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: (_ for _ in ()).throw(refusal))
+        with pytest.raises(RuntimeUnavailable, match=r'device "cuda:3": .* Or use device="cpu"'):
+            DeviceCoding(Device("cuda", 3))
     monkeypatch.setattr(codes_module, "GRAPHS", tmp_path)
     with pytest.raises(RuntimeUnavailable, match=r"nearest\.onnx: .*Install latebolt again"):
         DeviceCoding(CPU)

@@ -37,7 +37,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             run.append(graph)
             return super().run(graph, *rest)
 
-    monkeypatch.setattr(devices, "resolve", devices.parse)
+    monkeypatch.setattr(devices, "resolve", lambda device, _: devices.parse(device))
     monkeypatch.setattr(codes, "DeviceCoding", Coding)
     monkeypatch.setattr(train, "TRAIN_TOKENS", 128)
     return run

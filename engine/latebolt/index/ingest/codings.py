@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from latebolt import devices
 from latebolt.codec.coding import KERNELS, Coding
 from latebolt.devices import CPU, Device
+from latebolt.encoder.session import why_no_gpu
 
 
 class Codings:
@@ -30,7 +31,7 @@ class Codings:
             InvalidInput: another word than those of devices.
             RuntimeUnavailable: there is no such device, or not what it takes to use it.
         """
-        wanted = devices.resolve(self._device if device is None else device)[0]
+        wanted = devices.resolve(self._device if device is None else device, why_no_gpu)[0]
         made = self._made.get(wanted)
         if made is None:
             from latebolt.gpu.codes import DeviceCoding
