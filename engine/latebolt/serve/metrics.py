@@ -93,6 +93,8 @@ INDEXES = Gauge(
 )
 DOCUMENTS = Gauge("latebolt_documents", "Documents of an index.", ["index"], multiprocess_mode="mostrecent")
 JOBS = Counter("latebolt_jobs", "Jobs that ended, by how.", ["state"])
+_gpus: Collector | None = None  # figures of GPUs, where the server runs on some
+
 READY = Gauge("latebolt_ready", "Processes whose model has answered.", multiprocess_mode="livesum")
 
 
@@ -153,7 +155,17 @@ def exposition(indexes: Collection[str]) -> bytes:
 
 def collected() -> Iterable[Metric]:
     """All metrics, as objects."""
-    return _registry().collect()
+    yield from _registry().collect()
+    if _gpus is not None:
+        yield from _gpus.collect()
+
+
+def show_gpus(numbers: Collection[int]) -> None:
+    """From now on there are figures of these GPUs, too."""
+    from latebolt.serve.gpu_figures import GpuFigures  # only where there is a GPU
+
+    global _gpus
+    _gpus = GpuFigures(tuple(numbers))
 
 
 def _registry() -> CollectorRegistry:

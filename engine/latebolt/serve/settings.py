@@ -100,6 +100,15 @@ class Settings:
     queue_requests: int = _setting(512, "Requests worked on or waiting; more are refused with 429.", 1)
     queue_tokens: int = _setting(4_000_000, "Tokens waiting for the encoder; more are refused with 429.", 1)
     batch_tokens: int = _setting(512, "Tokens a thread of the encoder takes from the queue at a time.", 1)
+    gpu_batch_tokens: int = _setting(
+        0,
+        "On a GPU: tokens of a run, and of what is taken from the queue at a time; 0 for runs as long as "
+        "free memory allows.",
+        0,
+    )
+    gpu_streams: int = _setting(
+        2, "On a GPU: takes from the queue that are under way at a time, each on its own stream.", 1, 16
+    )
     search_threads: int = _setting(
         0, "Runs of searches side by side; 0 for one more than CPU threads. More wait for one another.", 0
     )

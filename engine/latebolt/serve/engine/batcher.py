@@ -4,6 +4,9 @@ On the CPU every text runs alone on one thread (see `encoder`), so nothing has t
 an idle server starts at once, and what a busy one makes wait is merged into the next take. `batch_tokens`
 bounds a take, and so how long documents hold a thread; a query that comes while they hold all of them gets
 one more. A text that is alone in the server gets all threads.
+
+On a GPU the texts of a take share runs, and nothing waits there either: a take is what has come while the one
+before it ran, up to a budget of tokens. A thread is a take under way, of which there are a few.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from latebolt.encoder.text import TokenIds
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.cache import VectorCache
 from latebolt.serve.engine.lanes import LANES, Lane, Lanes, Waiting
+from latebolt.serve.engine.together import vectors_together
 from latebolt.serve.problems import Problem, overloaded
 
 _FIRST_RATE: Final = 20_000.0  # tokens a second, until some have been counted
@@ -106,12 +110,22 @@ class Batcher:
     """Encodes for all requests of a process.
 
     Args:
-        threads: of the encoder.
+        threads: of the encoder; on a GPU takes that are under way at a time.
         batch_tokens, queue_tokens: see `Settings`.
+        shares_runs: whether the texts of a take run together, as on a GPU.
     """
 
-    def __init__(self, threads: int, batch_tokens: int, queue_tokens: int, cache: VectorCache) -> None:
+    def __init__(
+        self,
+        threads: int,
+        batch_tokens: int,
+        queue_tokens: int,
+        cache: VectorCache,
+        shares_runs: bool = False,
+    ) -> None:
         self._threads, self._batch_tokens, self._queue_tokens = threads, batch_tokens, queue_tokens
+        # Threads of a CPU share what waits, so that all have work; a GPU is best off with all of it at once.
+        self._shares_runs, self._takers = shares_runs, 1 if shares_runs else threads
         self._cache, self._lanes = cache, Lanes()
         self._changed = threading.Condition()
         self._busy = self._at_documents = 0  # threads that work, and those of them that work at documents
@@ -227,49 +241,88 @@ class Batcher:
 
     def _take(self, is_extra: bool) -> list[tuple[EncodeJob, int]]:
         if not is_extra:
-            return self._lanes.take(self._batch_tokens, self._threads)
+            return self._lanes.take(self._batch_tokens, self._takers)
         if self._at_documents < self._threads:
             return []
         return self._lanes.take(self._batch_tokens, 1, "query")
 
     def _run(self, batch: list[tuple[EncodeJob, int]], threads: int | None) -> None:
         start = time.perf_counter()
-        n_tokens = 0
         metrics.observe(metrics.BATCH_REQUESTS, len({id(work) for work, _ in batch}))
-        for work, i in batch:
-            if work.is_gone:
-                continue
-            if work.missing == len(work.tokens):
-                metrics.observe(metrics.STAGE_SECONDS, time.perf_counter() - work.begun, "queue")
-            try:
-                vectors, was_run = self._vectors(work, i, threads)
-                result = work.finish(i, vectors)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer to its request
-                _settle(work.future, error=error)
-                continue
-            n_tokens += len(work.tokens[i].ids) if was_run else 0
-            self._done(work, i, result)
+        n_tokens = self._run_together(batch) if self._shares_runs else self._run_each(batch, threads)
         metrics.observe(metrics.BATCH_TOKENS, n_tokens)
         if n_tokens:
             metrics.count(metrics.TOKENS, batch[0][0].lane, by=n_tokens)
             seconds = time.perf_counter() - start
             self._rate += 0.05 * (n_tokens / seconds * self._threads - self._rate)
 
-    def _vectors(self, work: EncodeJob, i: int, threads: int | None) -> tuple[Float32, bool]:
-        tokens = work.tokens[i]
+    def _run_each(self, batch: list[tuple[EncodeJob, int]], threads: int | None) -> int:
+        """One text after another; how many tokens were run."""
+        n_tokens = 0
+        for work, i in batch:
+            if work.is_gone:
+                continue
+            _note_begin(work)
+            tokens = work.tokens[i]
+            try:
+                vectors = self._known(work, i)
+                if vectors is None:
+                    vectors = work.encoder.vectors_of(tokens, threads)
+                    n_tokens += len(tokens.ids)
+                    self._keep(work, i, vectors)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the answer to its request
+                _settle(work.future, error=error)
+                continue
+            self._finish(work, i, vectors)
+        return n_tokens
+
+    def _run_together(self, batch: list[tuple[EncodeJob, int]]) -> int:
+        """As `_run_each`, those of an encoder together."""
+        n_tokens, groups = 0, dict[Encoder, list[tuple[EncodeJob, int]]]()
+        for work, i in batch:
+            if work.is_gone:
+                continue
+            _note_begin(work)
+            known = self._known(work, i)
+            if known is None:
+                groups.setdefault(work.encoder, []).append((work, i))
+            else:
+                self._finish(work, i, known)
+        for encoder, group in groups.items():
+            outcomes = vectors_together(encoder, [work.tokens[i] for work, i in group])
+            for (work, i), outcome in zip(group, outcomes, strict=True):
+                if isinstance(outcome, BaseException):
+                    _settle(work.future, error=outcome)
+                    continue
+                n_tokens += len(work.tokens[i].ids)
+                # Of its own: a view would keep all of its run.
+                vectors = outcome.copy() if self._cache.most_bytes else outcome
+                self._keep(work, i, vectors)
+                self._finish(work, i, vectors)
+        return n_tokens
+
+    def _known(self, work: EncodeJob, i: int) -> Float32 | None:
+        """The vectors of a text that was encoded lately."""
         if not self._cache.most_bytes:
-            return work.encoder.vectors_of(tokens, threads), True
-        key = self._cache.key(tokens, work.lane, work.encoder.dim)
-        found = self._cache.get(key)
-        if found is not None:
-            metrics.count(metrics.CACHE_HITS)
-            return found, False
-        metrics.count(metrics.CACHE_MISSES)
-        vectors = work.encoder.vectors_of(tokens, threads)
+            return None
+        found = self._cache.get(self._cache.key(work.tokens[i], work.lane, work.encoder.dim))
+        metrics.count(metrics.CACHE_MISSES if found is None else metrics.CACHE_HITS)
+        return found
+
+    def _keep(self, work: EncodeJob, i: int, vectors: Float32) -> None:
+        if not self._cache.most_bytes:
+            return
         vectors.flags.writeable = False  # others will get the same array
-        self._cache.put(key, vectors)
+        self._cache.put(self._cache.key(work.tokens[i], work.lane, work.encoder.dim), vectors)
         metrics.show(metrics.CACHE_BYTES, self._cache.bytes)
-        return vectors, True
+
+    def _finish(self, work: EncodeJob, i: int, vectors: Float32) -> None:
+        try:
+            result = work.finish(i, vectors)
+        except BaseException as error:  # noqa: BLE001 - as above
+            _settle(work.future, error=error)
+            return
+        self._done(work, i, result)
 
     def _done(self, work: EncodeJob, i: int, result: Any) -> None:
         work.results[i] = result
@@ -291,6 +344,11 @@ class Batcher:
         for lane in LANES:
             metrics.show(metrics.QUEUE_TEXTS, self._lanes.texts[lane], lane)
             metrics.show(metrics.QUEUE_TOKENS, self._lanes.tokens[lane], lane)
+
+
+def _note_begin(work: EncodeJob) -> None:
+    if work.missing == len(work.tokens):
+        metrics.observe(metrics.STAGE_SECONDS, time.perf_counter() - work.begun, "queue")
 
 
 def _settle(

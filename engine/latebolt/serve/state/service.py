@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import numpy as np
 
 from latebolt.arrays import Float32
+from latebolt.devices import parse
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
@@ -50,6 +51,9 @@ from latebolt.values import TokenVectors
 T = TypeVar("T")
 State = Literal["loading", "ready", "stopping", "data_missing", "broken"]
 
+# Tokens that are taken from the queue at a time on a GPU, whose memory may split them into several runs: more
+# would make those wait that come next.
+_GPU_TAKE_TOKENS: Final = 16_384
 # Characters that are tokenised in less time than it takes to wake another thread.
 _FEW_CHARACTERS: Final = 4000
 _MARKERS: Final = 8  # tokens that are no part of a text, more than any model has
@@ -206,6 +210,10 @@ class Service:
             device=settings.device,
             threads=settings.process_threads,
         )
+        if settings.gpu_batch_tokens:
+            encoder = encoder.with_gpu_runs(tokens=settings.gpu_batch_tokens)
+        if encoder.shares_runs:
+            self._use_gpus(encoder)
         encoder.warmup()
         self._encoders = {dim: encoder.with_dim(dim) for dim in self.dims}
         queued = self._index_encoder(encoder.dim)
@@ -228,6 +236,19 @@ class Service:
             for words in _WARMING_WORDS:
                 with contextlib.suppress(LateboltError):  # a request for it will be told
                     self.indexes.get(name).search("warm " * words, 1)
+
+    def _use_gpus(self, encoder: Encoder) -> None:
+        """From here on texts share runs; before it nobody has asked for one."""
+        settings = self.settings
+        self.batcher.close()
+        self.batcher = Batcher(
+            settings.gpu_streams,
+            settings.gpu_batch_tokens or _GPU_TAKE_TOKENS,
+            settings.queue_tokens,
+            VectorCache(settings.cache_mb * 1_000_000),
+            shares_runs=True,
+        )
+        metrics.show_gpus([device.number for device in parse(encoder.device)])
 
     def _tell_states(self) -> None:
         """Name the indexes that cannot be used."""
