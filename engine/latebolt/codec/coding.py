@@ -43,18 +43,38 @@ class Codes(NamedTuple):
     norms: npt.NDArray[np.uint8]
 
 
+class Placed(NamedTuple):
+    """Vectors of unit length that lie on a device, such as an encoder's output.
+
+    values: an onnxruntime.OrtValue of float32 or float16 [.., dim]; places: int64 [n], which of its rows, one
+    behind the other, are meant; all for None.
+    """
+
+    values: Any
+    places: Int64 | None = None
+
+    def on_host(self) -> Float32:
+        """Float32 [n, dim], copied from the device."""
+        whole = self.values.numpy()
+        rows = whole.reshape(-1, whole.shape[-1])
+        return np.asarray(rows if self.places is None else rows[self.places], np.float32)
+
+
 class Coder(Protocol):
     """Makes the codes of one codec."""
 
     def nearest(self, values: Float32) -> Int64:
         """Int64 [n]: the centroid with the largest dot product with each of the vectors [n, dim]."""
 
-    def encode(self, values: Float32) -> Codes:
-        """Codes of vectors [n, dim]; a coder may also take vectors that lie where it works."""
+    def encode(self, values: Float32 | Placed) -> Codes:
+        """Codes of vectors [n, dim]."""
 
 
 class Coding(Protocol):
     """Where codes are computed. May be used by several threads at once."""
+
+    def at(self, kind: str, number: int) -> Coding:
+        """Where codes of vectors are computed that lie on a device, such as ("cuda", 0)."""
 
     def nearest(self, centroids: Float32) -> Nearest:
         """What finds the centroid of float32 [k >= 1, dim] with the largest dot product with each vector."""
@@ -65,6 +85,10 @@ class Coding(Protocol):
 
 class KernelCoding:
     """On the CPUs of this process."""
+
+    def at(self, kind: str, number: int) -> Coding:
+        """Here, wherever they lie."""
+        return self
 
     def nearest(self, centroids: Float32) -> Nearest:
         """See `Coding`; what it may miss, says `kernels.centroids.nearest`."""
@@ -83,7 +107,8 @@ class _KernelCoder:
     def nearest(self, values: Float32) -> Int64:
         return nearest(values, self._prepared)
 
-    def encode(self, values: Float32) -> Codes:
+    def encode(self, values: Float32 | Placed) -> Codes:
+        values = values.on_host() if isinstance(values, Placed) else values
         centroids, spread, weights, factors, unit = self._tables
         cells = self.nearest(values)
         found = encode_residual(values, cells, centroids, spread, weights, unit, factors)

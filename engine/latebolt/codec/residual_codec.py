@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from latebolt.arrays import Bool, Float32, Int64
 from latebolt.codec.base import Columns, ColumnSpec, bytes_of
-from latebolt.codec.coding import KERNELS, Coding, Tables
+from latebolt.codec.coding import KERNELS, Coding, Placed, Tables
 from latebolt.codec.kmeans import BLOCK, default_n_centroids, spherical_kmeans
 from latebolt.codec.sample import Sample
 from latebolt.errors import InvalidInput
@@ -204,8 +204,13 @@ class ResidualCodec:
         """Over all columns."""
         return bytes_of(self.columns)
 
-    def encode(self, values: Float32) -> dict[str, npt.NDArray[Any]]:
-        """See `base.Codec`."""
+    @property
+    def coding(self) -> Coding:
+        """Where vectors become codes."""
+        return self._coding
+
+    def encode(self, values: Float32 | Placed) -> dict[str, npt.NDArray[Any]]:
+        """See `base.Codec`; also of vectors that lie on a device."""
         cells, codes, norms = self._coder.encode(values)
         return {"cell": cells.astype(self._cell_dtype, copy=False), "codes": codes, "norm": norms}
 

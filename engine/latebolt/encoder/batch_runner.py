@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
 from latebolt.contract import Head
@@ -27,13 +28,20 @@ _PROBE_TOKENS: Final = 512
 # The session of a form on a device.
 OpenSession = Callable[[Device, str, Head], Session]
 
+# A row a token, by names.
+Columns = Mapping[str, npt.NDArray[Any]]
+# Makes columns of the vectors that a run has left on a device: an onnxruntime.OrtValue [.., dim], and which
+# of its rows, one behind the other, are wanted, int64 [n] or None for all; see `Session.run_staying`.
+Code = Callable[[Device, Any, Int64 | None], Columns]
+
 
 @dataclass(frozen=True)
 class _Job:
-    """Texts of a call and the width of their vectors."""
+    """Texts of a call, the width of their vectors, and what becomes of these, if they are not wanted."""
 
     tokens: Sequence[TokenIds]
     head: Head
+    code: Code | None = None
 
 
 class BatchRunner:
@@ -51,7 +59,7 @@ class BatchRunner:
         self, devices: Sequence[Device], session: OpenSession, head: Head, pad: int, longest: int
     ) -> None:
         self._session, self._head, self._pad, self._longest = session, head, pad, longest
-        self._fleet: Fleet[Float32] = Fleet([self._worker(device) for device in devices])
+        self._fleet: Fleet[Any] = Fleet([self._worker(device) for device in devices])
 
     def vectors(
         self,
@@ -70,9 +78,27 @@ class BatchRunner:
             InvalidInput: the model is closed.
             ModelError: it has no graph of that form.
         """
-        texts = [Text(len(each.ids), each.attended == len(each.ids)) for each in tokens]
+        return self._results(_Job(tokens, head), runs, each)
+
+    def coded(
+        self,
+        tokens: Sequence[TokenIds],
+        head: Head,
+        runs: GpuRuns,
+        code: Code,
+        each: Callable[[int, Columns], None] = lambda place, columns: None,
+    ) -> list[Columns]:
+        """What `code` makes of each text's vectors where they lie, in order; else as `vectors`.
+
+        Args:
+            code: called by the devices' threads, with the vectors of a whole run.
+        """
+        return self._results(_Job(tokens, head, code), runs, each)
+
+    def _results(self, job: _Job, runs: GpuRuns, each: Callable[[int, Any], None]) -> list[Any]:
+        texts = [Text(len(each.ids), each.attended == len(each.ids)) for each in job.tokens]
         planned = self._fleet.halvings
-        return self._fleet.results(_Job(tokens, head), self._plan(texts, runs), planned, each)
+        return self._fleet.results(job, self._plan(texts, runs), planned, each)
 
     def close(self) -> None:
         """End the threads; what waits is never begun."""
@@ -85,18 +111,22 @@ class BatchRunner:
             return batches.plan(texts, runs.form, self._fleet.tokens)
         return batches.plan(texts, runs.form, runs.tokens >> self._fleet.halvings)
 
-    def _worker(self, device: Device) -> Worker[Float32]:
-        def run(job: object, part: Run) -> list[Float32]:
+    def _worker(self, device: Device) -> Worker[Any]:
+        def run(job: object, part: Run) -> Sequence[Any]:
             whole = cast(_Job, job)
-            return self._run(device, part.form, [whole.tokens[i] for i in part.texts], whole.head)
+            return self._run(device, part.form, [whole.tokens[i] for i in part.texts], whole)
 
         return Worker(f"{device.kind}:{device.number}", run, lambda: self._measure(device))
 
-    def _run(self, device: Device, form: str, tokens: Sequence[TokenIds], head: Head) -> list[Float32]:
+    def _run(self, device: Device, form: str, tokens: Sequence[TokenIds], job: _Job) -> Sequence[Any]:
         ids, mask, kept = arrays(tokens, self._pad)
-        vectors = self._session(device, form, head).run_batch(ids, mask, kept)
-        ends = np.cumsum([each.n_kept for each in tokens])
-        return list(np.split(vectors, ends[:-1]))
+        session = self._session(device, form, job.head)
+        ends = np.cumsum([each.n_kept for each in tokens])[:-1]
+        if job.code is None:
+            return list(np.split(session.run_batch(ids, mask, kept), ends))
+        columns = job.code(device, *session.run_staying(ids, mask, kept))
+        parts = [np.split(column, ends) for column in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*parts, strict=True)]
 
     def _measure(self, device: Device) -> int:
         """Tokens of a run that the memory of a device has room for: see `batches.budget`."""

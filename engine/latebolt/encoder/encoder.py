@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from latebolt.hits import Hit, Span
 from latebolt.progress import progress_bar
 from latebolt.scoring import get_ready, rerank
 from latebolt.values import TokenVectors
+
+if TYPE_CHECKING:
+    from latebolt.encoder.batch_runner import Code, Columns
 
 # Gives the vectors of tokenised texts of a kind, "query" or "document", in order; see `Encoder.run_by`.
 Runner = Callable[[list[TokenIds], str], list[Float32]]
@@ -348,6 +351,25 @@ class Encoder:
         )
         return vectors
 
+    def code_documents(self, texts: Sequence[str], code: Code) -> tuple[list[Columns], list[bool]]:
+        """What `code` makes of documents' token vectors where they lie, which come no further.
+
+        Only of an encoder that `codes_on_device`.
+
+        Args:
+            code: see `batch_runner.Code`; called by the devices' threads.
+        Returns:
+            Columns of each document, in input order, and whether its end was not read.
+        Raises:
+            See `encode_documents`.
+        """
+        tokens = self._text.tokenize(check_texts(texts, "documents"), "document")
+        found = self._model.batches.coded(tokens, self._head, self._gpu_runs, code)
+        truncated = [each.truncated for each in tokens]
+        limit = self._text.limit("document", None)
+        truncation.warn(len(tokens), sum(truncated), "document", limit, self._way_out("document", limit))
+        return found, truncated
+
     def encode_parts(self, texts: Sequence[str], parts: Sequence[Sequence[Span]]) -> TokenVectors:
         """Token vectors of parts of documents, each part encoded with the text around it in view.
 
@@ -534,6 +556,12 @@ class Encoder:
     def shares_runs(self) -> bool:
         """Whether texts of a call share runs of a GPU, which leaves the CPU free for other work meanwhile."""
         return self._model.shares_runs and self._runner is None
+
+    @property
+    def codes_on_device(self) -> bool:
+        """Whether vectors of unit length are on a GPU when a run ends, and may stay there, see
+        `code_documents`."""
+        return self.shares_runs and self._model.is_normalised
 
     def _ahead(
         self, parts: Iterator[_Part], encode: Callable[[_Part], TokenVectors]

@@ -61,6 +61,11 @@ class Model:
             self._begin()
 
     @property
+    def is_normalised(self) -> bool:
+        """Whether its graph itself gives vectors of unit length."""
+        return self._graph.normalised
+
+    @property
     def device_name(self) -> str:
         """As `Encoder.load` takes it."""
         return named(self.devices)

@@ -182,6 +182,39 @@ class Session:
             ModelError: the graph's output is not as wide as its folder says.
             OutOfMemory: there is not enough for so many tokens.
         """
+        feeds, options = self._feeds(ids, mask, kept)
+        try:
+            if self._device.is_cpu:
+                values = self._session.run([self._output], feeds, options)[0]
+            else:
+                values = self._run_bound(feeds, options).copy_outputs_to_cpu()[0]
+        except Exception as error:
+            self._refuse_if_too_large(ids, error)
+            raise
+        self._check_shape(values.shape, feeds)
+        vectors = values.reshape(-1, self._dim)
+        return self._finish(vectors if kept is None or _KEPT in feeds else vectors[kept])
+
+    def run_staying(self, ids: Int64, mask: Int64 | None, kept: Int64) -> tuple[Any, Int64 | None]:
+        """`run_batch` whose token vectors stay on the device, as the graph gives them.
+
+        Only of a graph that gives unit length itself.
+
+        Returns:
+            An onnxruntime.OrtValue [.., dim], and int64 [n_kept], the wanted ones of its rows one behind the
+            other; None for all.
+        """
+        feeds, options = self._feeds(ids, mask, kept)
+        try:
+            values = self._run_bound(feeds, options).get_outputs()[0]
+        except Exception as error:
+            self._refuse_if_too_large(ids, error)
+            raise
+        self._check_shape(tuple(values.shape()), feeds)
+        return values, None if _KEPT in feeds else kept
+
+    def _feeds(self, ids: Int64, mask: Int64 | None, kept: Int64 | None) -> tuple[dict[str, Int64], Any]:
+        """What the graph takes for the arguments of `run_batch`, and options of the run."""
         feeds = {_IDS: ids}
         if _MASK in self._inputs:
             feeds[_MASK] = np.ones_like(ids) if mask is None else mask
@@ -191,26 +224,21 @@ class Session:
             feeds[_TYPES] = np.zeros_like(ids)
         if _KEPT in self._inputs:
             feeds[_KEPT] = np.arange(ids.size) if kept is None else kept
-        options = self._shrink if len(ids) == 1 and ids.size > _LONG_TOKENS else None
-        try:
-            if self._device.is_cpu:
-                values = self._session.run([self._output], feeds, options)[0]
-            else:
-                values = self._run_bound(feeds, options)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        return feeds, self._shrink if len(ids) == 1 and ids.size > _LONG_TOKENS else None
+
+    def _refuse_if_too_large(self, ids: Int64, error: Exception) -> None:
+        if is_out_of_memory(error):
             raise OutOfMemory(
                 f"{self._file}: {self._too_little} for {_size(ids)}. {self._ways_out}"
             ) from error
-        shape = (1, feeds[_KEPT].size) if _KEPT in feeds else ids.shape
-        if values.shape != (*shape, self._dim):
-            raise self._wrong_width(f"{self._output} {list(values.shape)}")
-        vectors = values.reshape(-1, self._dim)
-        return self._finish(vectors if kept is None or _KEPT in feeds else vectors[kept])
 
-    def _run_bound(self, feeds: dict[str, Int64], options: Any) -> npt.NDArray[np.floating]:
-        """A run whose output stays on the device until it is complete, and is copied once.
+    def _check_shape(self, got: tuple[int, ...], feeds: dict[str, Int64]) -> None:
+        shape = (1, feeds[_KEPT].size) if _KEPT in feeds else feeds[_IDS].shape
+        if got != (*shape, self._dim):
+            raise self._wrong_width(f"{self._output} {list(got)}")
+
+    def _run_bound(self, feeds: dict[str, Int64], options: Any) -> Any:
+        """The binding of a run whose output stays on the device until it is complete.
 
         Source: onnxruntime.ai/docs/performance/tune-performance/iobinding.html. Inputs are copied to the
         device as they are bound. A binding belongs to one run, so that several threads may run at once.
@@ -220,8 +248,7 @@ class Session:
             binding.bind_cpu_input(name, values)
         binding.bind_output(self._output, self._device.kind, self._device.number)
         self._session.run_with_iobinding(binding, options)
-        copied: npt.NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
-        return copied
+        return binding
 
     def _finish(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """The output of a run as float32 of unit length."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
-from latebolt.codec.coding import Codes, Nearest, Tables
+from latebolt.codec.coding import Codes, Coding, Nearest, Placed, Tables
 from latebolt.devices import CUDA_PROVIDER, Device
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu.finding import explain, make_ready
@@ -45,11 +46,17 @@ Outputs = Mapping[str, npt.NDArray[Any]]
 
 
 class View(NamedTuple):
-    """Some rows of an OrtValue [n, dim], which has to stay until they have been read."""
+    """Rows of an OrtValue, which has to stay until they have been read."""
 
     pointer: int
     dtype: type[np.floating[Any]]
     shape: tuple[int, int]
+
+    def rows(self, start: int, stop: int) -> View:
+        """Some of them."""
+        dim = self.shape[1]
+        offset = start * dim * np.dtype(self.dtype).itemsize
+        return View(self.pointer + offset, self.dtype, (stop - start, dim))
 
 
 class DeviceCoding:
@@ -67,7 +74,18 @@ class DeviceCoding:
         self._lock = threading.Lock()
         self._sessions: dict[str, Any] = {}
         self._last: DeviceCoder | None = None
+        self._others: dict[Device, DeviceCoding] = {}
         self.session("nearest")
+
+    def at(self, kind: str, number: int) -> Coding:
+        """See `Coding`: the same on another GPU, where an encoder on several leaves vectors."""
+        device = Device(kind, number)
+        if device == self.device:
+            return self
+        with self._lock:
+            if device not in self._others:
+                self._others[device] = DeviceCoding(device, self._budget)
+            return self._others[device]
 
     def nearest(self, centroids: Float32) -> Nearest:
         """See `Coding`."""
@@ -115,12 +133,15 @@ class DeviceCoding:
         return list(binding.get_outputs()) if stay else list(binding.copy_outputs_to_cpu())
 
     def in_blocks(
-        self, values: Any, bytes_a_token: int, work: Callable[[Any], Outputs], nothing: Outputs
+        self,
+        values: Float32 | Placed,
+        bytes_a_token: int,
+        work: Callable[[Any], Outputs],
+        nothing: Outputs,
     ) -> Outputs:
         """What `work` gives for blocks of vectors that fit the budget, one behind the other.
 
         Args:
-            values: float32 [n, dim], or an OrtValue of float32 or float16 on the device.
             work: is given float32 [some, dim] on the device.
             nothing: what there is for no vectors.
         Raises:
@@ -178,8 +199,8 @@ class Centroids:
         """The nearest of each of a block of vectors; a repeated last one may have its number, too."""
         return self._coding.run("nearest", {"values": values, **self.placed}, ["cell"], stay)[0]
 
-    def nearest(self, values: Any) -> Int64:
-        """Int64 [n], for float32 [n, dim] or an OrtValue."""
+    def nearest(self, values: Float32) -> Int64:
+        """Int64 [n], the nearest to each of float32 [n, dim]."""
         found = self._coding.in_blocks(
             values,
             self.bytes_a_token,
@@ -196,9 +217,7 @@ class Centroids:
 
 
 class DeviceCoder:
-    """See `codec.coding.Coder`. Its vectors may also be an onnxruntime.OrtValue of float32 or float16,
-    [n, dim] on the device, such as an encoder's output: of unit length, those of the tokens that are kept.
-    """
+    """See `codec.coding.Coder`. Vectors that lie on the device stay there."""
 
     def __init__(self, coding: DeviceCoding, tables: Tables) -> None:
         self.tables = tables
@@ -219,11 +238,11 @@ class DeviceCoder:
         placed = {name: self._coding.place(array.astype(np.float32)) for name, array in arrays.items()}
         return {**placed, "centroids": self._centroids.placed["centroids"]}
 
-    def nearest(self, values: Any) -> Int64:
+    def nearest(self, values: Float32) -> Int64:
         """See `Coder`."""
         return self._centroids.nearest(values)
 
-    def encode(self, values: Any) -> Codes:
+    def encode(self, values: Float32 | Placed) -> Codes:
         """See `Coder`.
 
         Raises:
@@ -252,32 +271,37 @@ class DeviceCoder:
 class _Vectors:
     """Vectors as blocks on a device, wherever they are."""
 
-    def __init__(self, coding: DeviceCoding, values: Any) -> None:
+    def __init__(self, coding: DeviceCoding, values: Float32 | Placed) -> None:
         self._coding, self._values = coding, values
-        self._dtype: type[np.floating[Any]] | None = None  # of those that are on the device already
-        if isinstance(values, np.ndarray):
-            self._n, self._dim = values.shape
+        if not isinstance(values, Placed):
+            self._n = len(values)
             return
-        self._dtype = _DTYPES.get(values.data_type())
-        if values.device_name() != coding.device.kind or self._dtype is None:
+        whole, kind = values.values, values.values.data_type()
+        if whole.device_name() != coding.device.kind or kind not in _DTYPES:
             raise InvalidInput(
-                f"token vectors should be an array, or float32 or float16 on {coding.device}, got "
-                f"{values.data_type()} on {values.device_name()}."
+                f"token vectors should be an array, or float32 or float16 on {coding.device}, got {kind} on "
+                f"{whole.device_name()}."
             )
-        self._n, self._dim = values.shape()
+        *outer, dim = whole.shape()
+        self._whole = View(whole.data_ptr(), _DTYPES[kind], (math.prod(outer), dim))
+        self._n = self._whole.shape[0] if values.places is None else len(values.places)
 
     def __len__(self) -> int:
-        return int(self._n)
+        return self._n
 
     def block(self, start: int, stop: int) -> Any:
         """Float32 [stop - start, dim], as an input of `DeviceCoding.run`."""
-        if self._dtype is None:
-            return self._coding.place(np.asarray(self._values[start:stop], np.float32))
-        pointer = self._values.data_ptr() + start * self._dim * np.dtype(self._dtype).itemsize
-        view = View(pointer, self._dtype, (stop - start, self._dim))
-        if self._dtype is np.float32:
-            return view
-        return self._coding.run("widen", {"half": view}, ["values"], stay=True)[0]
+        values, coding = self._values, self._coding
+        if not isinstance(values, Placed):
+            return coding.place(np.asarray(values[start:stop], np.float32))
+        if values.places is not None:
+            graph = "take_half" if self._whole.dtype is np.float16 else "take_single"
+            places = coding.place(values.places[start:stop])
+            return coding.run(graph, {"whole": self._whole, "places": places}, ["values"], stay=True)[0]
+        part = self._whole.rows(start, stop)
+        if part.dtype is np.float32:
+            return part
+        return coding.run("widen", {"whole": part}, ["values"], stay=True)[0]
 
 
 def _are_same(some: Tables, others: Tables) -> bool:

@@ -30,7 +30,13 @@ _FLOAT, _HALF, _INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT6
 
 def graphs() -> dict[str, bytes]:
     """Every graph as its file's content, by the file's name."""
-    made = {"widen": _widen(), "nearest": _nearest(), **{f"codes_{bits}": _codes(bits) for bits in (1, 2, 4)}}
+    made = {
+        "widen": _widen(),
+        "take_half": _take(_HALF),
+        "take_single": _take(_FLOAT),
+        "nearest": _nearest(),
+        **{f"codes_{bits}": _codes(bits) for bits in (1, 2, 4)},
+    }
     return {f"{name}.onnx": model.SerializeToString(deterministic=True) for name, model in made.items()}
 
 
@@ -93,9 +99,20 @@ class _Graph:
 def _widen() -> onnx.ModelProto:
     """Float16 vectors, as an encoder leaves them on the device, as float32."""
     graph = _Graph()
-    graph.op("Cast", "half", out="values", to=_FLOAT)
+    graph.op("Cast", "whole", out="values", to=_FLOAT)
     shape = ["tokens", "dim"]
-    return graph.model("widen", {"half": (_HALF, shape)}, {"values": (_FLOAT, shape)})
+    return graph.model("widen", {"whole": (_HALF, shape)}, {"values": (_FLOAT, shape)})
+
+
+def _take(kind: int) -> onnx.ModelProto:
+    """Some rows of an encoder's output, which may be padded, as float32."""
+    graph = _Graph()
+    graph.op("Cast", graph.op("Gather", "whole", "places", axis=0), out="values", to=_FLOAT)
+    return graph.model(
+        "take",
+        {"whole": (kind, ["rows", "dim"]), "places": (_INT64, ["tokens"])},
+        {"values": (_FLOAT, ["tokens", "dim"])},
+    )
 
 
 def _nearest() -> onnx.ModelProto:

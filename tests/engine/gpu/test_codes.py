@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from latebolt.codec.coding import KERNELS
+from latebolt.codec.coding import KERNELS, Placed
 from latebolt.codec.kmeans import spherical_kmeans
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.devices import CPU, CUDA_PROVIDER, Device
@@ -174,8 +174,17 @@ def test_vectors_that_lie_on_the_device(rng, coding, dtype):
     # Three blocks of this size, so that the second begins in the middle of what lies there.
     small = codec.on(DeviceCoding(CPU, budget=400 * bytes_a_token(codec)))
     given = onnxruntime.OrtValue.ortvalue_from_numpy(values)
-    for name, column in small.encode(given).items():
+    for name, column in small.encode(Placed(given)).items():
         np.testing.assert_array_equal(column, expected[name])
+    # As an encoder leaves them: texts one under the other, of which some tokens are not kept.
+    padded = onnxruntime.OrtValue.ortvalue_from_numpy(values.reshape(10, 100, 64))
+    kept = np.flatnonzero(rng.random(1000) < 0.9)
+    for name, column in small.encode(Placed(padded, kept)).items():
+        np.testing.assert_array_equal(column, expected[name][kept])
+    on_host, kernels = values.astype(np.float32)[kept], codec.on(KERNELS)
+    np.testing.assert_array_equal(
+        kernels.encode(Placed(padded, kept))["codes"], kernels.encode(on_host)["codes"]
+    )
 
 
 def bytes_a_token(codec: ResidualCodec) -> int:
@@ -186,7 +195,7 @@ def bytes_a_token(codec: ResidualCodec) -> int:
 def test_vectors_of_another_kind_are_refused(coding, rng):
     codec = ResidualCodec.train(rng.unit(50, 16), 2).on(coding)
     with pytest.raises(InvalidInput, match=r"float32 or float16 on cpu, got tensor\(double\) on cpu"):
-        codec.encode(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((3, 16))))
+        codec.encode(Placed(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((3, 16)))))
 
 
 class Watched(DeviceCoding):
@@ -198,7 +207,7 @@ class Watched(DeviceCoding):
 
     def run(self, graph, inputs, outputs, stay=False):
         values = inputs["values"]
-        n = values.shape[0] if isinstance(values, codes_module.View) else values.shape()[0]
+        n = values.shape()[0]
         if n > self.most:
             raise RuntimeError(
                 "[ONNXRuntimeError] : 1 : FAIL : BFCArena: Failed to allocate memory for requested buffer"
@@ -275,7 +284,8 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch):
 
 def test_every_graph_is_there_and_small():
     sizes = {path.name: path.stat().st_size for path in Path(codes_module.GRAPHS).iterdir()}
-    assert sizes.keys() == {"widen.onnx", "nearest.onnx", *(f"codes_{bits}.onnx" for bits in (1, 2, 4))}
+    taking = ("widen.onnx", "take_half.onnx", "take_single.onnx")
+    assert sizes.keys() == {*taking, "nearest.onnx", *(f"codes_{bits}.onnx" for bits in (1, 2, 4))}
     assert max(sizes.values()) < 12_000
 
 
@@ -309,8 +319,11 @@ class TestOnAGpu:
         codec = codec.on(DeviceCoding(Device("cuda"), budget=1000 * bytes_a_token(codec)))
         given = onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0)
         expected = codec.encode(values.astype(np.float32))
-        for name, column in codec.encode(given).items():
+        for name, column in codec.encode(Placed(given)).items():
             np.testing.assert_array_equal(column, expected[name])
+        kept = np.flatnonzero(rng.random(3000) < 0.9)
+        for name, column in codec.encode(Placed(given, kept)).items():
+            np.testing.assert_array_equal(column, expected[name][kept])
 
     def test_too_little_memory_is_told(self, rng):
         values = rng.unit(1 << 18, 16)

@@ -5,6 +5,7 @@ hits as on the CPU, files as ever, and when the device fails an index that is as
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 
 from latebolt import Encoder, Index, TokenVectors, devices
 from latebolt.codec.coding import KERNELS
+from latebolt.encoder import batch_runner
+from latebolt.encoder.gpu_runs import GpuRuns
+from latebolt.encoder.model import Model
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import codes
 from latebolt.index.documents.checked import CheckedDocument, check_documents
@@ -33,9 +37,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             assert device == devices.Device("cuda", 1)
             super().__init__(devices.CPU)
 
-        def run(self, graph, *rest):
+        def run(self, graph, *rest, **more):
             run.append(graph)
-            return super().run(graph, *rest)
+            return super().run(graph, *rest, **more)
 
     monkeypatch.setattr(devices, "resolve", lambda device, _: devices.parse(device))
     monkeypatch.setattr(codes, "DeviceCoding", Coding)
@@ -160,6 +164,51 @@ def test_texts_by_every_way_in(
     assert len(again) == len(TEXTS) + 6
 
 
+def sharing(encoder: Encoder) -> Encoder:
+    """The encoder with runs as on a GPU, each text in one of its own, so that its vectors keep their bits."""
+    model = Model(encoder.folder, encoder.precision, (devices.CPU,))
+    model.shares_runs = True
+    return replace(encoder, _model=model, _gpu_runs=GpuRuns(deterministic=True))
+
+
+def test_vectors_stay_where_the_encoder_left_them(
+    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "OUTLYING_SHARE", 2)
+    monkeypatch.setattr(train, "DRAWN_DOCUMENTS", 2)  # are looked at as vectors, before the rest is coded
+    monkeypatch.setattr(train, "CHECK_TOKENS", 1)
+    monkeypatch.setattr(batch_runner, "_PROBE_TOKENS", 4)
+    Index.create(tmp_path / "cpu", encoder).add(TEXTS)
+    shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
+    texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
+    there = sharing(encoder).with_lengths(document=20)
+    assert there.codes_on_device and not encoder.codes_on_device
+    coded: list[int] = []
+    code_documents = Encoder.code_documents
+    monkeypatch.setattr(
+        Encoder,
+        "code_documents",
+        lambda self, some, code: coded.append(len(some)) or code_documents(self, some, code),
+    )
+    expected = Index.open(tmp_path / "cpu", encoder.with_lengths(document=20))
+    expected.add(texts)
+    assert coded == []
+    found = Index.open(tmp_path / "cuda", there, device="cuda:1")
+    graphs.clear()
+    found.add(texts)
+    assert coded == [len(texts) - 2] and set(graphs) == {"nearest", "take_single", "codes_2"}
+    both = [columns(index) for index in (expected, found)]
+    same = [(both[0][name] == both[1][name]).reshape(len(both[0]["norm"]), -1).all(1) for name in both[0]]
+    assert np.mean(same) > 0.99
+    kept = ("documents", "tokens", "truncated")
+    assert [found.info()[name] for name in kept] == [expected.info()[name] for name in kept]
+    assert found.info()["truncated"] > 0
+    assert [hit.id for hit in found.search("owl in the barn")] == [
+        hit.id for hit in expected.search("owl in the barn")
+    ]
+    assert check_index(tmp_path / "cuda") == []
+
+
 def _checked(ids: list[str]) -> list[CheckedDocument]:
     return check_documents(len(ids), texts=[f"text of {id}" for id in ids], ids=ids, metadata=None)
 
@@ -173,10 +222,10 @@ def test_a_device_that_fails_leaves_the_index_as_it_was(
     expected, generation = hits(index), index.info()["generation"]
     run = codes.DeviceCoding.run
 
-    def failing(self, graph, *rest):
+    def failing(self, graph, *rest, **more):
         if graph == where:
             raise RuntimeError("CUDA failure 2: out of memory ; GPU=1 ; hostname=x")
-        return run(self, graph, *rest)
+        return run(self, graph, *rest, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(codes.DeviceCoding, "run", failing)

@@ -81,13 +81,13 @@ class Addition:
         size = FEW_DOCUMENTS if memory.is_small() else CHUNK_DOCUMENTS
         for start in range(whole.start, whole.stop, size):
             rows = range(start, min(start + size, whole.stop))
-            vectors = source.vectors(rows)
+            coded = source.coded(rows, codec)
             self._segment().append(
                 batch.documents[rows.start : rows.stop],
-                vectors.lengths,
-                codec.encode(vectors.values),
+                coded.lengths,
+                coded.columns,
                 None if batch.passages is None else batch.passages[rows.start : rows.stop],
-                None if vectors.truncated is None else vectors.truncated.tolist(),
+                None if coded.truncated is None else coded.truncated.tolist(),
             )
             if batch.passages is None or rows.stop == len(batch) or batch.passages[rows.stop] == 0:
                 between()

@@ -20,11 +20,10 @@ from latebolt.encoder.tally import Letters, gathered
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.documents.passages import kept_cutting
 from latebolt.index.ingest.addition import Addition, refuse_repeated
-from latebolt.index.ingest.sources import Batch, EncodedTexts, rows_of
+from latebolt.index.ingest.sources import Batch, CodedTexts, EncodedTexts, rows_of
 from latebolt.index.ingest.train import learn_ahead
 from latebolt.index.store.store import Snapshot, Store
 from latebolt.progress import progress_bar
-from latebolt.values import TokenVectors
 
 # Of a commit: it ends with the document that reaches one of these. That is some seconds of encoding, whose
 # vectors memory holds (50 MB at 128 dimensions), and some tenths of a second with the index in hand.
@@ -172,9 +171,9 @@ class _InSteps:
         self.ahead(rows)
         return self._source.sample(rows)
 
-    def vectors(self, rows: range) -> TokenVectors:
+    def coded(self, rows: range, codec: Codec) -> CodedTexts:
         """See `VectorSource`."""
-        return self._source.vectors(rows)
+        return self._source.coded(rows, codec)
 
 
 def progress_of(snapshot: Snapshot, name: str) -> Progress:

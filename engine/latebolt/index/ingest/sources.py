@@ -11,8 +11,12 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.arrays import Float32
+from latebolt.arrays import Bool, Float32, Int64
 from latebolt.checks import CheckedTexts, check_many
+from latebolt.codec.base import Codec, Columns
+from latebolt.codec.coding import KERNELS, Placed
+from latebolt.codec.residual_codec import ResidualCodec
+from latebolt.devices import Device
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import InvalidInput
 from latebolt.hits import Span
@@ -227,6 +231,18 @@ def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ..
         yield row
 
 
+class CodedTexts(NamedTuple):
+    """Some documents as an index keeps them.
+
+    lengths: int64 [n_documents], tokens of each; columns: of the codec, one row a token; truncated: bool
+    [n_documents], documents that were not read to their end, None where that is not known of or true of none.
+    """
+
+    lengths: Int64
+    columns: Columns
+    truncated: Bool | None
+
+
 class VectorSource(Protocol):
     """Token vectors of a batch's documents."""
 
@@ -237,8 +253,8 @@ class VectorSource(Protocol):
             Float32 [n_tokens, dim] of each; views of what is held here anyway.
         """
 
-    def vectors(self, rows: range) -> TokenVectors:
-        """Of the documents rows.start..rows.stop-1; each is asked for once."""
+    def coded(self, rows: range, codec: Codec) -> CodedTexts:
+        """Those of the documents rows.start..rows.stop-1 as columns of a codec; each is asked for once."""
 
 
 class EncodedTexts:
@@ -264,15 +280,51 @@ class EncodedTexts:
         self.ahead(rows)
         return [self._seen[row][0] for row in rows]
 
+    def coded(self, rows: range, codec: Codec) -> CodedTexts:
+        """See `VectorSource`. Where encoder and codes are on GPUs, vectors stay there."""
+        stay = self._encoder.codes_on_device and self._batch.windows is None
+        if stay and isinstance(codec, ResidualCodec) and codec.coding is not KERNELS:
+            return self._coded_there(rows, codec)
+        return _coded(self.vectors(rows), codec)
+
     def vectors(self, rows: range) -> TokenVectors:
-        """See `VectorSource`."""
+        """Those of the documents rows.start..rows.stop-1; each is asked for once."""
         self.ahead(rows)
         each = [self._seen.pop(row) for row in rows]
         given = TokenVectors.from_matrices(
             [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
-        self.n_truncated += 0 if given.truncated is None else int(given.truncated.sum())
+        self.n_truncated += given.n_truncated
         return given
+
+    def _coded_there(self, rows: range, codec: ResidualCodec) -> CodedTexts:
+        """Codes of these rows, of those that were encoded before from their vectors."""
+        known = [row for row in rows if row in self._seen]
+        missing = [row for row in rows if row not in self._seen]
+        parts: dict[int, tuple[Columns, bool]] = {}
+        if known:
+            vectors = [self._seen.pop(row) for row in known]
+            columns = codec.encode(np.concatenate([matrix for matrix, _ in vectors]))
+            ends = np.cumsum([len(matrix) for matrix, _ in vectors])[:-1]
+            split = {name: np.split(column, ends) for name, column in columns.items()}
+            for i, (row, (_, cut)) in enumerate(zip(known, vectors, strict=True)):
+                parts[row] = {name: column[i] for name, column in split.items()}, cut
+        if missing:
+
+            def code(device: Device, values: Any, places: Int64 | None) -> Columns:
+                there = codec.on(codec.coding.at(device.kind, device.number))
+                return there.encode(Placed(values, places))
+
+            texts = CheckedTexts([self._batch.texts[row] for row in missing])
+            found, cuts = self._encoder.code_documents(texts, code)
+            parts.update(zip(missing, zip(found, cuts, strict=True), strict=True))
+            self._bar.step(len(missing), sum(len(columns[codec.columns[0][0]]) for columns in found))
+        names = [name for name, _, _ in codec.columns]
+        columns = {name: np.concatenate([parts[row][0][name] for row in rows]) for name in names}
+        lengths = np.array([len(parts[row][0][names[0]]) for row in rows], np.int64)
+        truncated = np.array([parts[row][1] for row in rows])
+        self.n_truncated += int(truncated.sum())
+        return CodedTexts(lengths, columns, truncated if truncated.any() else None)
 
     def _encode(self, rows: Sequence[int]) -> None:
         """Encode these rows, and all others in their windows."""
@@ -309,6 +361,10 @@ class GivenVectors:
         """See `VectorSource`."""
         return [self._token_vectors[row] for row in rows]
 
-    def vectors(self, rows: range) -> TokenVectors:
+    def coded(self, rows: range, codec: Codec) -> CodedTexts:
         """See `VectorSource`."""
-        return self._token_vectors[rows.start : rows.stop]
+        return _coded(self._token_vectors[rows.start : rows.stop], codec)
+
+
+def _coded(vectors: TokenVectors, codec: Codec) -> CodedTexts:
+    return CodedTexts(vectors.lengths, codec.encode(vectors.values), vectors.truncated)
