@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from latebolt import devices
 from latebolt.arrays import Float32
 from latebolt.checks import check_k, check_query, passage_text
 from latebolt.confidence import Calibration
@@ -39,20 +40,33 @@ def get_ready() -> None:
     native.get_ready()
 
 
-def maxsim(query: npt.ArrayLike, documents: TokenVectors | Iterable[npt.ArrayLike]) -> Float32:
+def maxsim(
+    query: npt.ArrayLike,
+    documents: TokenVectors | Iterable[npt.ArrayLike],
+    device: str | Sequence[str] = "cpu",
+) -> Float32:
     """MaxSim of one query with every document.
 
     Args:
         query: float32 [n_query, dim], finite.
         documents: token vectors of the same width; `TokenVectors`, or one array [n_tokens, dim] a document.
+        device: "cpu", or "cuda", "cuda:N": the vectors are copied to that GPU for the call, and sums are
+            rounded in another order. Of several the first; "auto" is the CPU.
     Returns:
         float32 [n_documents], higher is better; 0 for a document without tokens.
     Raises:
-        InvalidInput: the widths differ, a query value is NaN or infinite, or one of the two is no vectors.
+        InvalidInput: the widths differ, a query value is NaN or infinite, one of the two is no vectors, or
+            there are no such devices.
+        RuntimeUnavailable: there is no such GPU, or not what it takes to use it.
+        OutOfMemory: the device has too little.
     Source: equation 3 of Khattab and Zaharia, "ColBERT", SIGIR 2020.
     """
     matrix = as_matrix(query, "query")
     vectors = as_token_vectors(documents, "documents", matrix.shape[1])
+    if device != "cpu" and (first := devices.parse(device)[0]).kind == "cuda":
+        from latebolt.gpu.maxsim import maxsim_on
+
+        return maxsim_on(first.number, matrix, vectors.values, vectors.offsets)
     return maxsim_arrays(matrix, vectors.values, vectors.offsets)
 
 

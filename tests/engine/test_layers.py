@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernels": {"arrays", "caches", "cpus", "drafts", "errors", "progress", "threads"},
     "codec": {"arrays", "kernels", "errors"},
     "gpu": {"arrays", "kernels", "codec", "devices", "onnx_runtime", "errors"},
-    "scoring": {"arrays", "checks", "confidence", "hits", "kernels", "values", "errors"},
+    "scoring": {"arrays", "checks", "confidence", "devices", "gpu", "hits", "kernels", "values", "errors"},
     "alignment": {"arrays", "hits", "scoring"},
     "formats": {"caches", "contract", "errors"},
     "encoder": {

@@ -59,6 +59,7 @@ from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
 from latebolt.index.search.matches import match_hits
+from latebolt.index.search.on_device import DeviceSearch, QueryBatch
 from latebolt.index.search.query import Found, Query, Request
 from latebolt.index.search.word_matches import match_words_of
 from latebolt.index.store.backup import Backup, back_up
@@ -81,6 +82,7 @@ class Index:
         self._store, self._encoder, self._load = store, encoder, dict(load or {})
         self._given = encoder  # not loaded by what the index records
         self._codings = Codings(self._load.get("device", "cpu"))
+        self._devices = DeviceSearch(self._load.get("device", "cpu"), store.path)
         self._codecs: dict[str, tuple[object, Codec]] = {}  # with what each was restored from
         self._warned_of_script = False
 
@@ -157,9 +159,12 @@ class Index:
         Args:
             path: the index's folder.
             encoder: use this one instead of loading the recorded model.
-            device, threads: for the recorded model, see `Encoder.load`. Additions make their codes on the
-                device, too: "cuda" or "cuda:N", of several the first. Those of 8 and 16 bits a dimension, and
-                vectors that wait for a codec, are no more than rounded, which the CPU does.
+            device, threads: for the recorded model, see `Encoder.load`. On "cuda" or "cuda:N" codes live on
+                the GPU, too, from the first search on, and every search scores all of them: hits and scores
+                are those of an exhaustive search on the CPU. Of several GPUs each has some of the segments.
+                "auto" leaves the codes of searches to the CPU. Additions make their codes on the device, of
+                several the first. Those of 8 and 16 bits a dimension, and vectors that wait for a codec, are
+                no more than rounded, which the CPU does.
         Raises:
             InvalidInput: another word than those of devices.
             IndexNotFound: there is none.
@@ -333,6 +338,7 @@ class Index:
         """Release the index's files. Whatever is asked of it afterwards is an IndexUnusable."""
         self._store.close()
         self._codings.release()
+        self._devices.release()
 
     def __enter__(self) -> Index:
         self._store.check_open()
@@ -939,15 +945,25 @@ class Index:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._snapshot(request)
         threads = self._threads()
+        batch = self._batch(snapshot, [matrix for matrix, _ in queries])
 
-        def find(query: tuple[Float32 | None, str], threads: int) -> list[Hit]:
-            found = self._find(snapshot, *query, request, threads, Trace(False))
-            return _hits(found, query[0], calibration)
+        def find(number: int, threads: int) -> list[Hit]:
+            matrix, text = queries[number]
+            on_device = None if batch is None else (batch, number)
+            found = self._find(snapshot, matrix, text, request, threads, Trace(False), on_device)
+            return _hits(found, matrix, calibration)
 
         if len(queries) <= 1 or threads == 1:
-            return [find(query, threads) for query in queries]
+            return [find(number, threads) for number in range(len(queries))]
         with ThreadPoolExecutor(min(threads, len(queries)), thread_name_prefix="latebolt-search") as workers:
-            return list(workers.map(find, queries, itertools.repeat(1)))
+            return list(workers.map(find, range(len(queries)), itertools.repeat(1)))
+
+    def _batch(self, snapshot: Snapshot, matrices: Sequence[Float32 | None]) -> QueryBatch | None:
+        """Queries that devices score together; None where codes are on the CPU, or words alone count."""
+        wanted = [matrix for matrix in matrices if matrix is not None]
+        if not self._devices.wanted or not wanted:
+            return None
+        return QueryBatch(self._devices, snapshot, functools.partial(self._codec, snapshot), wanted)
 
     def _explained(self, query: str, request: Request, trace: Trace) -> Explanation:
         matrix, calibration = None, None
@@ -956,7 +972,9 @@ class Index:
             with trace.stage("encode the query"):
                 matrix, calibration = encoder.encode_queries([query])[0], encoder.calibration
         snapshot = self._snapshot(request)
-        found = self._find(snapshot, matrix, query, request, self._threads(), trace)
+        batch = self._batch(snapshot, [matrix])
+        on_device = None if batch is None else (batch, 0)
+        found = self._find(snapshot, matrix, query, request, self._threads(), trace, on_device)
         with trace.stage("read texts", len(found)):
             hits = _hits(found, matrix, calibration)
         # What of a text is not read was told when it was added.
@@ -988,9 +1006,10 @@ class Index:
         request: Request,
         threads: int,
         trace: Trace,
+        batch: tuple[QueryBatch, int] | None = None,
     ) -> list[Found]:
         codec_of = functools.partial(self._codec, snapshot)
-        return Query(snapshot, codec_of, matrix, text, threads, trace).find(request)
+        return Query(snapshot, codec_of, matrix, text, threads, trace, batch).find(request)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key, stored = name or "", None if name is None else snapshot.codecs[name]

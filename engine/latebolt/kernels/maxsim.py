@@ -75,6 +75,19 @@ def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple
 
     narrow: a short query may have a block of one vector.
     """
+    matrix = checked_query(query, dim)
+    block = lanes(1) if narrow and len(matrix) <= lanes(1) else lanes()
+    padded = np.zeros((-(-len(matrix) // block) * block, dim), np.float32)
+    padded[: len(matrix)] = matrix
+    return padded, len(matrix)
+
+
+def checked_query(query: npt.ArrayLike, dim: int) -> Float32:
+    """A query's token vectors, float32 [n_query, dim].
+
+    Raises:
+        InvalidInput: the width is not `dim`, a value is NaN or infinite, or there are too many tokens.
+    """
     matrix = np.asarray(query, dtype=np.float32)
     if matrix.ndim != 2 or matrix.shape[1] != dim:
         raise InvalidInput(f"the query should be [n_query, {dim}], got shape {matrix.shape}.")
@@ -83,10 +96,7 @@ def _padded_query(query: npt.ArrayLike, dim: int, narrow: bool = False) -> tuple
     if not np.isfinite(matrix).all():
         row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise InvalidInput(f"the query's token {row} has a value that is not finite.")
-    block = lanes(1) if narrow and len(matrix) <= lanes(1) else lanes()
-    padded = np.zeros((-(-len(matrix) // block) * block, dim), np.float32)
-    padded[: len(matrix)] = matrix
-    return padded, len(matrix)
+    return matrix
 
 
 class QuantisedQuery(NamedTuple):

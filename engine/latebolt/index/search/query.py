@@ -21,8 +21,9 @@ from latebolt.index.search.bm25 import WordScores, score_words
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
 from latebolt.index.search.grouping import rows_of_documents
+from latebolt.index.search.on_device import Candidates, QueryBatch
 from latebolt.index.search.planning import level
-from latebolt.index.search.rank import SegmentRequest, best_rows
+from latebolt.index.search.rank import SegmentRequest, best_among, best_rows
 from latebolt.index.search.stages import Rows, top_documents
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.segment import Segment
@@ -69,6 +70,7 @@ class Query:
         matrix: float32 [n_query, dim]; None for mode "bm25".
         text: "" for mode "late".
         threads: None for all.
+        batch: of the queries that devices score together, with this one's number; None for the CPU.
     """
 
     def __init__(
@@ -79,13 +81,16 @@ class Query:
         text: str,
         threads: int | None,
         trace: Trace,
+        batch: tuple[QueryBatch, int] | None = None,
     ) -> None:
+        self._batch, self._filtered = batch, False
         self._snapshot, self._codec_of, self._threads, self._trace = snapshot, codec_of, threads, trace
         self._matrix, self._text = matrix, text
         self._scorers: dict[str | None, Scorer] = {}
 
     def find(self, request: Request) -> list[Found]:
         """The k best, best first, ties by id."""
+        self._filtered = request.where is not None
         allowed: dict[str, Rows | None] = {}
         for segment in self._snapshot.segments:
             with self._trace.stage("filter", segment.n_documents):
@@ -102,17 +107,34 @@ class Query:
         found: list[Found] = []
         assert self._matrix is not None
         n_query, dim = self._matrix.shape
-        tokens = {s.name: s.count_tokens(allowed[s.name]) for s in self._snapshot.segments}
+        why = "exhaustive search was asked for" if exhaustive else ""
+        on_device = self._on_device(allowed, k)
+        # What is planned by; with devices nothing is, and to count tokens of millions of rows takes a while.
+        planned = [] if on_device else self._snapshot.segments
+        tokens = {s.name: s.count_tokens(allowed[s.name]) for s in planned}
         total = max(sum(tokens.values()), 1)
         for segment in self._snapshot.segments:
             rows = allowed[segment.name]
             if rows is not None and len(rows) == 0:
                 continue
-            n_tokens = tokens[segment.name]
-            request = SegmentRequest(k, exhaustive, n_query, dim, n_tokens, n_tokens / total)
-            numbers, scores = best_rows(segment, self._scorer(segment), rows, request, self._trace)
+            scorer = self._scorer(segment)
+            candidates = on_device.get(segment.name)
+            if candidates is not None and candidates.rows is not None:
+                numbers, scores = best_among(segment, scorer, candidates.rows, k, candidates.why, self._trace)
+            else:
+                everything = why if candidates is None else candidates.why
+                n_tokens = tokens.get(segment.name, 0)
+                request = SegmentRequest(k, everything, n_query, dim, n_tokens, n_tokens / total)
+                numbers, scores = best_rows(segment, scorer, rows, request, self._trace)
             found += _found(segment, numbers, scores, scores)
         return found
+
+    def _on_device(self, allowed: Mapping[str, Rows | None], k: int) -> Mapping[str, Candidates]:
+        """What devices say of each segment; nothing where there are none."""
+        if self._batch is None:
+            return {}
+        batch, number = self._batch
+        return batch.candidates(number, allowed, self._filtered, k, self._trace)
 
     def _scorer(self, segment: Segment) -> Scorer:
         codec = self._codec_of(segment.codec)

@@ -29,11 +29,12 @@ TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
 
 
 class SegmentRequest(NamedTuple):
-    """What a query wants of a segment: k hits, everything scored exactly or not; the query's tokens and
-    width; tokens of the rows that may be found here, and the share they have of those in the whole index."""
+    """What a query wants of a segment: k hits, and why everything is scored exactly, "" where that is to be
+    seen; the query's tokens and width; tokens of the rows that may be found here, and the share they have of
+    those in the whole index."""
 
     k: int
-    exhaustive: bool
+    exhaustive: str
     n_query: int
     dim: int
     n_tokens: int
@@ -58,6 +59,20 @@ def best_rows(
     return best if candidates is None else candidates[best], scores[best]
 
 
+def best_among(
+    segment: Segment, scorer: Scorer, rows: Rows, k: int, why: str, trace: Trace
+) -> tuple[Rows, Scores]:
+    """`best_rows` where it is known which rows, ascending, may be among the best, and why."""
+    if len(rows) == 0:
+        return rows, np.zeros(0, np.float32)
+    columns = {column.name: segment.column(column.name) for column in segment.columns}
+    scores = scorer.exact(columns, segment.offsets, rows)
+    segment.check_finite(scores)
+    trace.road(segment.name, "exact", f"{why}; {len(rows)} scored again on the CPU")
+    best = top_documents(scores, segment.first_rows(rows), k)
+    return rows[best], scores[best]
+
+
 def _scored(
     segment: Segment,
     scorer: Scorer,
@@ -68,7 +83,7 @@ def _scored(
 ) -> tuple[Rows | None, Scores]:
     """Rows that were scored exactly, None for all of the segment, and their scores."""
     if request.exhaustive:
-        trace.road(segment.name, "exact", "exhaustive search was asked for")
+        trace.road(segment.name, "exact", request.exhaustive)
         return rows, scorer.exact(columns, segment.offsets, rows)
     work = _work(segment, scorer, columns, rows, request)
     plan = decide(work, planning.COSTS)

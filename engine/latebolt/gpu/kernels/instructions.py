@@ -1,0 +1,46 @@
+"""Instructions of a GPU that numba lacks: byte permutations, integer tensor cores, exchange within a warp.
+
+On a device each is the PTX that its row names. In numba's simulator (NUMBA_ENABLE_CUDASIM=1) each is the same
+function in Python, where a warp's threads meet at a board; both are chosen when this module is imported.
+
+Words are uint32 of four bytes, the lowest first. What belongs to a warp is called by all its 32 threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import config
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+FIELDS = {1: 8, 2: 4, 4: 2}  # words of bytes that a word of codes becomes, by bits a code
+
+if SIMULATED:
+    from latebolt.gpu.kernels.simulated import (
+        group_max,
+        halves,
+        mma,
+        quad_sum,
+        unpack1,
+        unpack2,
+        unpack4,
+        warp_sum,
+        words,
+    )
+else:
+    from latebolt.gpu.kernels.ptx import (
+        group_max,
+        halves,
+        mma,
+        quad_sum,
+        unpack1,
+        unpack2,
+        unpack4,
+        warp_sum,
+        words,
+    )
+
+UNPACK: dict[int, Any] = {1: unpack1, 2: unpack2, 4: unpack4}
+
+__all__ = ["FIELDS", "SIMULATED", "UNPACK", "group_max", "halves", "mma", "quad_sum", "warp_sum", "words"]

@@ -1,0 +1,39 @@
+"""Kernels and searches of a GPU: in numba's CUDA simulator always, on a GPU where there is one.
+
+Either wants a process of its own, since the simulator is chosen when numba is imported. What is checked
+stands in `device_kernels.py` and `device_search.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from latebolt.gpu import nvml
+
+FILES = ("device_kernels.py", "device_search.py")
+
+
+def run(file, **environment):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", file]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, env=os.environ | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert " skipped" not in done.stdout
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_in_the_simulator(file):
+    run(file, NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not nvml.count(), reason="no GPU here")
+@pytest.mark.parametrize("file", FILES)
+def test_on_a_gpu(file):
+    run(file, NUMBA_ENABLE_CUDASIM="0")
