@@ -17,8 +17,9 @@ import msgspec
 from latebolt.errors import ModelError
 
 FILE_NAME = "latebolt.json"
-# 1: no strip, swaps, kept and length in the rules. What it says means the same in 2.
-FORMAT_VERSION, OLDEST_VERSION = 2, 1
+# 1: no strip, swaps, kept and length in the rules. 2: no graphs for GPUs. What they say means the same in 3.
+FORMAT_VERSION, OLDEST_VERSION = 3, 1
+PLAIN_VERSION: Final = 2  # of a contract without graphs for GPUs, which older runtimes read, too
 PRECISIONS = ("fp32", "fp16", "int8")
 
 
@@ -127,7 +128,9 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lowercase: bool = False  # prompt + text is lowercased before the tokenizer sees it
     notes: tuple[str, ...] = ()  # what a user should know: settings of the source that could not be kept
     format: str = "latebolt-model"
-    format_version: int = FORMAT_VERSION
+    format_version: int = PLAIN_VERSION
+    # Forms of shared runs on a GPU -> graph, float16; take `kept` as well, see `encoder.session`.
+    gpu_graphs: dict[str, Graph] = {}
 
     def head(self, dim: int | None) -> Head:
         """The head of that width; the widest for None.
@@ -185,12 +188,13 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found.append(f"heads: dims should be multiples of 4, got {[head.dim for head in self.heads]}")
         if not self.graphs:
             found.append("graphs: should name at least one graph, got none")
-        for precision, graph in self.graphs.items():
-            if precision not in PRECISIONS:
-                found.append(f'graphs: precision should be one of {PRECISIONS}, got "{precision}"')
-            for file in (part.file for part in graph.parts):
-                if Path(file).is_absolute() or ".." in Path(file).parts:
-                    found.append(f'graphs.{precision}.file: should stay in the model folder, got "{file}"')
+        for precision in self.graphs.keys() - set(PRECISIONS):
+            found.append(f'graphs: precision should be one of {PRECISIONS}, got "{precision}"')
+        for field, graphs in (("graphs", self.graphs), ("gpu_graphs", self.gpu_graphs)):
+            for name, graph in graphs.items():
+                for file in (part.file for part in graph.parts):
+                    if Path(file).is_absolute() or ".." in Path(file).parts:
+                        found.append(f'{field}.{name}.file: should stay in the model folder, got "{file}"')
         frame = len(self.frame.prefix) + len(self.frame.suffix)
         for kind, rules in (("query", self.query), ("document", self.document)):
             least = frame + (rules.marker is not None) + 1
@@ -246,6 +250,9 @@ def write(contract: Contract, folder: Path) -> Path:
     """
     if problems := contract.problems():
         raise ModelError(f"{contract.name}: {'; '.join(problems)}.")
+    said: dict[str, Any] = msgspec.to_builtins(contract)
+    if not contract.gpu_graphs:
+        del said["gpu_graphs"]
     path = folder / FILE_NAME
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(contract), indent=2) + b"\n")
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
     return path

@@ -325,7 +325,12 @@ def _finish(
             precision: describe(each.files, draft, graph_isa(options.isa) if precision == "int8" else "")
             for precision, each in made.items()
         },
+        gpu_graphs={
+            form: describe(files, draft, "") for each in made.values() for form, files in each.forms.items()
+        },
     )
+    if described.gpu_graphs:
+        described = msgspec.structs.replace(described, format_version=contract.FORMAT_VERSION)
     contract.write(described, draft)
     if options.collection is not None:
         progress(f"measuring nDCG on {options.collection.name}")

@@ -6,15 +6,15 @@ copies would not fit beside each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 
 from latebolt_export import memory
-from latebolt_export.graph import cpu_graph, half, quantize, smooth, tensors
+from latebolt_export.graph import cpu_graph, gpu_graphs, half, quantize, smooth, tensors
 from latebolt_export.judge import parity, verdict
 from latebolt_export.judge.budgets import Budgets
 from latebolt_export.source.architectures import Kind
@@ -51,6 +51,9 @@ class Variant:
     worst: Sequence[str] = ()
     left_float: Sequence[str] = ()
     word_table: str = ""
+    forms: Mapping[str, Sequence[Path]] = field(
+        default_factory=dict
+    )  # files of graphs for GPUs, see `gpu_graphs`
 
 
 def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dict[str, Variant]:
@@ -59,9 +62,9 @@ def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dic
     if "fp16" in precisions:
         work.progress("converting to fp16")
         halved = half.to_half(fused, work.folder / "half.bin", work.half_outputs)
-        files = _write(halved, "fp16", work)
+        files, forms = _write_half(halved, work)
         (work.folder / "half.bin").unlink()
-        made["fp16"] = _measure(files, "fp16", work, LONGEST_HALF)
+        made["fp16"] = replace(_measure(files, "fp16", work, LONGEST_HALF), forms=forms)
     cpu_graph.split_fused(fused)
     if "int8" in precisions:
         quantize.check_word_table(fused, work.embeddings)
@@ -73,6 +76,19 @@ def make(fused: onnx.ModelProto, precisions: Collection[str], work: Work) -> dic
     if "int8" in precisions:
         made["int8"] = _int8(fused, work)
     return {precision: made[precision] for precision in FILES if precision in made}
+
+
+def _write_half(halved: onnx.ModelProto, work: Work) -> tuple[list[Path], dict[str, list[Path]]]:
+    """The files of the float16 graph, and of the graphs for GPUs that are made of it."""
+    main = work.draft / FILES["fp16"]
+    graphs, notes = gpu_graphs.make(halved)
+    for line in notes:
+        work.progress(f"note: {line}")
+    paths = {form: main.with_name(f"{main.stem}_{form}.onnx") for form in graphs}
+    files, *others = tensors.save_together(
+        {main: halved} | {paths[form]: model for form, model in graphs.items()}
+    )
+    return files, dict(zip(paths, others, strict=True))
 
 
 def _int8(model: onnx.ModelProto, work: Work) -> Variant:

@@ -272,6 +272,7 @@ class Encoder:
             captured=old.captured if captured is None else captured,
             tokens=tokens,
         )
+        self._model.check_form(runs.form)
         return replace(self, _gpu_runs=runs)
 
     def run_by(self, runner: Runner) -> Encoder:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from latebolt import memory
-from latebolt.contract import Head
+from latebolt.contract import Graph, Head
 from latebolt.devices import Device, named
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import Session
-from latebolt.errors import InvalidInput
+from latebolt.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
     from latebolt.encoder.batch_runner import BatchRunner
@@ -40,7 +41,7 @@ class Model:
         self.folder, self.precision, self.devices = folder, precision, devices
         # Texts share runs on GPUs alone: on the CPU one text a run is the fastest, see `encoder`.
         self.shares_runs = not devices[0].is_cpu
-        self._file, self._graph = folder.graph_file(precision)
+        self._file, self._graph = folder.graph_file(precision)  # is looked for at once, so that it is told
         self._closed = False
         self._begin()
 
@@ -140,8 +141,32 @@ class Model:
             self._refuse_closed()
             key = device, form
             if key not in self._others:
-                self._others[key] = Session(self._file, self._graph, head, 1, device)
+                file, graph = self._graph_of(form)
+                self._others[key] = Session(file, graph, head, 1, device)
             return self._others[key].at(head)
+
+    def _graph_of(self, form: str) -> tuple[Path, Graph]:
+        """The graph for a form of shared runs; for padded ones any has it, if not as good.
+
+        Raises:
+            ModelError: there is none.
+        """
+        found = self.folder.gpu_graph_file(form) if self.precision == "fp16" else None
+        if found is None and form != "padded":
+            raise ModelError(
+                f'model "{self.folder.name}" has no graph for {form} runs of a GPU at {self.precision}. '
+                "Export it again with --precisions fp16, or use padded runs."
+            )
+        return found or (self._file, self._graph)
+
+    def check_form(self, form: str) -> None:
+        """Refuse a form of shared runs for which there is no graph; on the CPU none is needed.
+
+        Raises:
+            ModelError: see above.
+        """
+        if self.shares_runs:
+            self._graph_of(form)
 
     def _refuse_closed(self) -> None:
         if self._closed:

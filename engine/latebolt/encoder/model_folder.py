@@ -74,7 +74,18 @@ class ModelFolder:
         Raises:
             ModelError: there is no such graph, one of its files is missing, or has not the recorded size.
         """
-        graph = self.contract.graph(precision)
+        return self._on_disk(self.contract.graph(precision), precision)
+
+    def gpu_graph_file(self, form: str) -> tuple[Path, Graph] | None:
+        """The ONNX file of a form of shared runs on a GPU, and its record; None where the export wrote none.
+
+        Raises:
+            ModelError: see `graph_file`.
+        """
+        graph = self.contract.gpu_graphs.get(form)
+        return None if graph is None else self._on_disk(graph, form)
+
+    def _on_disk(self, graph: Graph, precision: str) -> tuple[Path, Graph]:
         missing = [part.file for part in graph.parts if not (self.path / part.file).is_file()]
         if missing and self.on_hub:
             _download(self.name, missing, self.path.name)

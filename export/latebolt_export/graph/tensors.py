@@ -151,6 +151,32 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     return [path, data]
 
 
+def save_together(models: Mapping[Path, onnx.ModelProto]) -> list[list[Path]]:
+    """Write graphs that share their large constants by name; returns the files of each, its ONNX file first.
+
+    The constants lie once, in `<name>_data` beside the first; all paths are in one folder.
+    """
+    data = next(iter(models)).with_name(next(iter(models)).name + "_data")
+    moved: dict[str, TensorProto] = {}
+    with data.open("wb") as file:
+
+        def move(tensor: TensorProto) -> TensorProto | _Outside:
+            if _size(tensor) < LARGE:
+                return tensor
+            if tensor.name not in moved:
+                place = TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+                _point(place, data.name, *_append(file, pieces(tensor)))
+                moved[tensor.name] = place
+            return _Outside(moved[tensor.name])
+
+        for path, model in models.items():
+            _write(model, path, move)
+    if moved:
+        return [[path, data] for path in models]
+    data.unlink()
+    return [[path] for path in models]
+
+
 def open_session(model: onnx.ModelProto, folder: Path) -> Any:
     """A CPU session over a working graph; `folder` takes a small file for a moment."""
     if all(_place(tensor) is None for tensor in model.graph.initializer):
