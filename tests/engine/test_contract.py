@@ -129,3 +129,17 @@ def test_the_fingerprint_follows_what_vectors_depend_on(starter):
     assert print_128 != msgspec.structs.replace(starter, source=source).fingerprint(128)
     query = msgspec.structs.replace(starter.query, max_tokens=16)
     assert print_128 != msgspec.structs.replace(starter, query=query).fingerprint(128)
+
+
+def test_graphs_for_gpus_are_a_version_of_their_own(starter, tmp_path):
+    """Without any, what is written is what runtimes of before read."""
+    contract.write(starter, tmp_path)
+    said = json.loads((tmp_path / contract.FILE_NAME).read_text())
+    assert said["format_version"] == starter.format_version < 3 and "gpu_graphs" not in said
+    graph = contract.Graph("onnx/model_fp16_ragged.onnx", 1, "")
+    forms = msgspec.structs.replace(starter, gpu_graphs={"ragged": graph}, format_version=3)
+    contract.write(forms, tmp_path)
+    assert contract.read(tmp_path) == forms
+    assert forms.fingerprint(128) == starter.fingerprint(128)
+    outside = msgspec.structs.replace(starter, gpu_graphs={"ragged": contract.Graph("../x.onnx", 1, "")})
+    assert outside.problems() == ['gpu_graphs.ragged.file: should stay in the model folder, got "../x.onnx"']

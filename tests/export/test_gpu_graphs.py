@@ -4,6 +4,7 @@ needs a GPU its operators, held to the installed runtime's own schemas and to wh
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import families
 import numpy as np
@@ -14,10 +15,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 from packed_operators import evaluator
 from traced import trace
 
+from latebolt import Encoder, contract
 from latebolt.contract import Graph, Head
+from latebolt.devices import CPU
 from latebolt.encoder.batch_runner import arrays
+from latebolt.encoder.model import Model
 from latebolt.encoder.session import Session
 from latebolt.encoder.text import TokenIds
+from latebolt.errors import ModelError
+from latebolt_export import export_model
 from latebolt_export.graph import gpu_graphs, half, tensors
 
 PACKED = ("bert", "roberta", "xlm_roberta", "camembert", "distilbert", "jina_v2")
@@ -186,3 +192,27 @@ def test_graphs_share_their_constants_on_disk(traced, tmp_path, monkeypatch):
     np.testing.assert_allclose(alone[tokens[0].keep], found[: tokens[0].n_kept], atol=2e-5)
     with pytest.raises(ValueError, match="takes no mask"):
         equal.run_batch(ids, mask, kept)
+
+
+def test_an_export_names_its_graphs_and_runs_take_them(make, tmp_path):
+    """On the CPU told to do as a GPU; on the CPU as it is, none of them is opened."""
+    out = tmp_path / "out"
+    made = export_model(make("stanford"), out, precisions=("fp16",))
+    assert made.gpu_graphs.keys() == gpu_graphs.FORMS.keys()
+    assert made.format_version == contract.FORMAT_VERSION and contract.read(out) == made
+    encoder = Encoder.load(out, "fp16", threads=1)
+    words = ["a b c", "", "hello world " * 20, "x", "y"]
+    expected = encoder.encode_documents(words)
+    assert encoder.with_gpu_runs(form="ragged").encode_documents(words).values.shape == expected.values.shape
+    model = Model(encoder.folder, "fp16", (CPU,))
+    model.shares_runs = True
+    sharing = replace(encoder, _model=model)
+    for form in ("padded", "equal"):
+        found = sharing.with_gpu_runs(form=form).encode_documents(words)
+        np.testing.assert_array_equal(found.offsets, expected.offsets)
+        assert (found.values * expected.values).sum(1).min() > 0.999
+    files = {session._file.name for session in model._others.values()}
+    assert files == {"model_fp16_padded.onnx", "model_fp16_equal.onnx"}
+    with pytest.raises(ModelError, match=r"model_fp16_ragged\.onnx: ONNX Runtime cannot load it"):
+        sharing.with_gpu_runs(form="ragged").encode_documents(words)  # the CPU has none of its kernels
+    model.close()

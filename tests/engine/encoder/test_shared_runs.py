@@ -19,7 +19,7 @@ from latebolt.encoder.batches import DEFAULT_TOKENS
 from latebolt.encoder.model import Model
 from latebolt.encoder.session import Session
 from latebolt.encoder.text import TokenIds
-from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
+from latebolt.errors import InvalidInput, ModelError, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import nvml
 from latebolt.gpu.nvml import Gpu
 
@@ -243,3 +243,9 @@ def test_a_device_by_its_name(encoder):
     assert as_gpus(encoder).device == "cpu"
     assert Model(encoder.folder, "int8", (Device("cuda"), Device("cuda", 2))).device_name == "cuda:0,cuda:2"
     assert Model(encoder.folder, "int8", (CPU,)).device_name == "cpu"
+
+
+def test_a_form_without_a_graph_is_refused_where_it_would_be_used(sharing, encoder):
+    with pytest.raises(ModelError, match=r"no graph for ragged runs of a GPU at int8\. Export it again"):
+        sharing.with_gpu_runs(form="ragged")
+    assert encoder.with_gpu_runs(form="ragged").encode_documents(["a cat"]).dim == 128  # the CPU needs none
