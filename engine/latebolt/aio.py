@@ -102,7 +102,7 @@ class AsyncIndex:
         cls,
         path: str | Path,
         encoder: Encoder | None = None,
-        device: str = "cpu",
+        device: str | Sequence[str] = "cpu",
         threads: int | None = None,
     ) -> AsyncIndex:
         """Open an index and load its model; see `Index.open`, which does the second when it is first needed.
@@ -129,10 +129,11 @@ class AsyncIndex:
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
         late_chunking: bool | None = None,
+        device: str | Sequence[str] = "cpu",
     ) -> AsyncIndex:
         """See `Index.open_or_create`."""
-        cutting = (passage_tokens, passage_overlap, late_chunking)
-        return cls(await asyncio.to_thread(Index.open_or_create, path, encoder, bits, dim, *cutting))
+        others = (passage_tokens, passage_overlap, late_chunking, device)
+        return cls(await asyncio.to_thread(Index.open_or_create, path, encoder, bits, dim, *others))
 
     @property
     def index(self) -> Index:
@@ -208,9 +209,10 @@ class AsyncIndex:
         ids: Iterable[str] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
         timeout: float | None = None,
+        device: str | Sequence[str] | None = None,
     ) -> list[str]:
         """See `Index.add`; iterables are read in another thread."""
-        return await self._writes.run(self._index.add, texts, ids, metadata, timeout=timeout)
+        return await self._writes.run(self._index.add, texts, ids, metadata, timeout=timeout, device=device)
 
     async def sync(self, rows: Iterable[tuple[Any, ...]], **settings: Any) -> SyncCounts:
         """See `Index.sync`, whose settings it takes; rows are read in another thread."""

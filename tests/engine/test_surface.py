@@ -164,7 +164,16 @@ def test_hits_have_str_ids_and_metadata_to_look_into(tmp_path, encoder):
 def test_an_index_is_opened_or_made_alike_whether_awaited_or_not():
     own, awaited = (inspect.signature(kind.open_or_create) for kind in (Index, AsyncIndex))
     assert list(own.parameters.values()) == list(awaited.parameters.values())
-    wanted = ["path", "encoder", "bits", "dim", "passage_tokens", "passage_overlap", "late_chunking"]
+    wanted = [
+        "path",
+        "encoder",
+        "bits",
+        "dim",
+        "passage_tokens",
+        "passage_overlap",
+        "late_chunking",
+        "device",
+    ]
     assert list(own.parameters) == wanted and own.parameters["bits"].default is None
 
 

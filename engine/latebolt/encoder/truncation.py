@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 from latebolt.encoder.tally import current
 
 logger = logging.getLogger("latebolt")
+
+_counting = threading.Lock()  # threads that encode parts of a call share its tally
 
 
 def warn(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) -> None:
@@ -19,8 +22,9 @@ def warn(n_texts: int, n_truncated: int, kind: str, limit: int, way_out: str) ->
     """
     tally = current()
     if tally is not None:
-        tally.n_texts += n_texts
-        tally.n_truncated += n_truncated
+        with _counting:
+            tally.n_texts += n_texts
+            tally.n_truncated += n_truncated
     elif n_truncated:
         logger.warning("%s", sentence(n_texts, n_truncated, kind, limit, way_out))
 

@@ -5,6 +5,7 @@ hits as on the CPU, files as ever, and when the device fails an index that is as
 from __future__ import annotations
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from latebolt.encoder.model import Model
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import codes
 from latebolt.index.documents.checked import CheckedDocument, check_documents
-from latebolt.index.ingest import train
+from latebolt.index.ingest import addition, train
 from latebolt.index.store.check import check_index
+from latebolt.index.store.segment_writer import SegmentWriter
 
 DIM = 64
 TEXTS = [f"the {size} {animal} sleeps in the {place}" for size in ("small", "old", "wild")
@@ -150,9 +152,9 @@ def test_texts_by_every_way_in(
     assert codes_of(made=True)
     again.add(["a train in the snow"], device="cpu")
     assert codes_of(made=False)
-    addition = again.long_addition(_checked(["b", "c"]), "name")
-    while addition.encode():
-        addition.commit()
+    long = again.long_addition(_checked(["b", "c"]), "name")
+    while long.encode():
+        long.commit()
     assert codes_of(made=True)
     again.add_checked(_checked(["d"]))
     assert codes_of(made=True)
@@ -207,6 +209,45 @@ def test_vectors_stay_where_the_encoder_left_them(
         hit.id for hit in expected.search("owl in the barn")
     ]
     assert check_index(tmp_path / "cuda") == []
+
+
+def test_the_next_chunk_is_encoded_while_one_is_written(
+    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addition, "GPU_DOCUMENTS", 4)
+    monkeypatch.setattr(batch_runner, "_PROBE_TOKENS", 4)
+    begun: list[int] = []
+    next_one = threading.Event()
+    encode, append = Encoder.encode_documents, SegmentWriter.append
+    failing = False
+
+    def encoding(self, texts, *rest):
+        begun.append(len(texts))
+        if len(begun) > 1:
+            next_one.set()
+        if failing and len(begun) == 3:
+            raise OutOfMemory("too little")
+        return encode(self, texts, *rest)
+
+    def appending(*rest):
+        assert next_one.wait(60)  # with the first chunk in hand
+        return append(*rest)
+
+    monkeypatch.setattr(train, "_first_codec", lambda *_: None)  # nothing is encoded ahead to learn from
+    monkeypatch.setattr(Encoder, "encode_documents", encoding)
+    monkeypatch.setattr(SegmentWriter, "append", appending)
+    texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
+    index = Index.create(tmp_path / "index", sharing(encoder).with_lengths(document=20), device="cuda:1")
+    index.add(texts)
+    assert sorted(begun) == [3, *[4] * 6]
+    entries = index.get([str(i) for i in range(len(texts))])
+    assert [entry.text for entry in entries if entry] == texts and index.info()["truncated"] > 0
+    failing, generation = True, index.info()["generation"]
+    begun.clear()
+    with pytest.raises(OutOfMemory, match="too little"):
+        index.add(texts)
+    assert index.info()["generation"] == generation and check_index(tmp_path / "index") == []
+    assert not [each for each in threading.enumerate() if each.name.startswith("latebolt-ahead")]
 
 
 def _checked(ids: list[str]) -> list[CheckedDocument]:

@@ -5,7 +5,8 @@ A new segment begins whenever the codec does not stay as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
 from latebolt import memory
@@ -14,7 +15,7 @@ from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, with_ids
-from latebolt.index.ingest.sources import Batch, VectorSource
+from latebolt.index.ingest.sources import Batch, CodedTexts, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
 from latebolt.index.store.segment_writer import SegmentWriter
@@ -23,6 +24,8 @@ from latebolt.index.store.writer import Writer
 # Documents encoded and written at a time; bounds the memory of an add. Fewer where memory is small.
 CHUNK_DOCUMENTS = 512
 FEW_DOCUMENTS = 128
+GPU_DOCUMENTS = 2048  # a GPU's runs are the fuller the more texts they are chosen from
+_GPU_CHUNKS = 2  # that are under way: one is tokenised while the other runs
 
 
 class Addition:
@@ -77,20 +80,33 @@ class Addition:
             whole: rows of whole documents.
             between: see `add`.
         """
+        with contextlib.closing(self._coded(whole, source)) as chunks:
+            for rows, coded in chunks:
+                self._segment().append(
+                    batch.documents[rows.start : rows.stop],
+                    coded.lengths,
+                    coded.columns,
+                    None if batch.passages is None else batch.passages[rows.start : rows.stop],
+                    None if coded.truncated is None else coded.truncated.tolist(),
+                )
+                if batch.passages is None or rows.stop == len(batch) or batch.passages[rows.stop] == 0:
+                    between()
+
+    def _coded(self, whole: range, source: VectorSource) -> Generator[tuple[range, CodedTexts]]:
+        """Rows in chunks. Where a GPU encodes them, it goes on with the next ones while these are written."""
         codec = self._trainer.codec
-        size = FEW_DOCUMENTS if memory.is_small() else CHUNK_DOCUMENTS
-        for start in range(whole.start, whole.stop, size):
-            rows = range(start, min(start + size, whole.stop))
-            coded = source.coded(rows, codec)
-            self._segment().append(
-                batch.documents[rows.start : rows.stop],
-                coded.lengths,
-                coded.columns,
-                None if batch.passages is None else batch.passages[rows.start : rows.stop],
-                None if coded.truncated is None else coded.truncated.tolist(),
-            )
-            if batch.passages is None or rows.stop == len(batch) or batch.passages[rows.stop] == 0:
-                between()
+
+        def work(rows: range) -> tuple[range, CodedTexts]:
+            return rows, source.coded(rows, codec)
+
+        size = GPU_DOCUMENTS if source.on_gpu else FEW_DOCUMENTS if memory.is_small() else CHUNK_DOCUMENTS
+        chunks = (whole[start : start + size] for start in range(0, len(whole), size))
+        if not source.on_gpu:
+            yield from map(work, chunks)
+            return
+        from latebolt.encoder.pipeline import ahead
+
+        yield from ahead(chunks, work, _GPU_CHUNKS)
 
     def finish(self) -> None:
         """Complete the segment being written."""

@@ -157,6 +157,8 @@ class _InSteps:
         wanted: called before each step.
     """
 
+    on_gpu = False  # by the time they are written they have been encoded
+
     def __init__(self, source: EncodedTexts, wanted: Callable[[], None]) -> None:
         self._source, self._wanted = source, wanted
 

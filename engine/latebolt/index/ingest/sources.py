@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -253,6 +254,11 @@ class VectorSource(Protocol):
             Float32 [n_tokens, dim] of each; views of what is held here anyway.
         """
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU encodes, which leaves the CPU to other work; `coded` may then be called by several
+        threads at once."""
+
     def coded(self, rows: range, codec: Codec) -> CodedTexts:
         """Those of the documents rows.start..rows.stop-1 as columns of a codec; each is asked for once."""
 
@@ -268,6 +274,12 @@ class EncodedTexts:
         self._encoder, self._batch, self._bar = encoder, batch, bar
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
         self.n_truncated = 0  # of the texts given out, those that were not read to their end
+        self._counting = threading.Lock()
+
+    @property
+    def on_gpu(self) -> bool:
+        """See `VectorSource`. Not where passages are cut out of windows, which chunks share."""
+        return self._encoder.shares_runs and self._batch.windows is None
 
     def ahead(self, rows: Iterable[int]) -> None:
         """Encode those of the rows that are not, and keep them until they are asked for."""
@@ -282,7 +294,7 @@ class EncodedTexts:
 
     def coded(self, rows: range, codec: Codec) -> CodedTexts:
         """See `VectorSource`. Where encoder and codes are on GPUs, vectors stay there."""
-        stay = self._encoder.codes_on_device and self._batch.windows is None
+        stay = self.on_gpu and self._encoder.codes_on_device
         if stay and isinstance(codec, ResidualCodec) and codec.coding is not KERNELS:
             return self._coded_there(rows, codec)
         return _coded(self.vectors(rows), codec)
@@ -294,8 +306,12 @@ class EncodedTexts:
         given = TokenVectors.from_matrices(
             [vectors for vectors, _ in each], self._encoder.dim, [truncated for _, truncated in each]
         )
-        self.n_truncated += given.n_truncated
+        self._count(given.n_truncated)
         return given
+
+    def _count(self, n_truncated: int) -> None:
+        with self._counting:
+            self.n_truncated += n_truncated
 
     def _coded_there(self, rows: range, codec: ResidualCodec) -> CodedTexts:
         """Codes of these rows, of those that were encoded before from their vectors."""
@@ -323,7 +339,7 @@ class EncodedTexts:
         columns = {name: np.concatenate([parts[row][0][name] for row in rows]) for name in names}
         lengths = np.array([len(parts[row][0][names[0]]) for row in rows], np.int64)
         truncated = np.array([parts[row][1] for row in rows])
-        self.n_truncated += int(truncated.sum())
+        self._count(int(truncated.sum()))
         return CodedTexts(lengths, columns, truncated if truncated.any() else None)
 
     def _encode(self, rows: Sequence[int]) -> None:
@@ -353,6 +369,8 @@ def _each(vectors: TokenVectors) -> Iterator[tuple[npt.NDArray[np.float32], bool
 
 class GivenVectors:
     """Token vectors that are there already."""
+
+    on_gpu = False
 
     def __init__(self, token_vectors: TokenVectors) -> None:
         self._token_vectors = token_vectors
