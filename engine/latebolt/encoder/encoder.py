@@ -12,12 +12,13 @@ single-threaded runs; a single query gets all threads on one run. On a GPU texts
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,6 +63,7 @@ _GPU_TEXTS = 2048
 _GPU_PARTS = 2
 
 _Part = TypeVar("_Part")
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -364,11 +366,16 @@ class Encoder:
         Raises:
             See `encode_documents`.
         """
-        tokens = self._text.tokenize(check_texts(texts, "documents"), "document")
-        found = self._model.batches.coded(tokens, self._head, self._gpu_runs, code)
-        truncated = [each.truncated for each in tokens]
+
+        def coded(part: Sequence[str]) -> list[tuple[Columns, bool]]:
+            tokens = self._text.tokenize(part, "document")
+            columns = self._model.batches.coded(tokens, self._head, self._gpu_runs, code)
+            return list(zip(columns, [each.truncated for each in tokens], strict=True))
+
+        made = [each for part in self._ahead(_parts(check_texts(texts, "documents")), coded) for each in part]
+        found, truncated = [columns for columns, _ in made], [cut for _, cut in made]
         limit = self._text.limit("document", None)
-        truncation.warn(len(tokens), sum(truncated), "document", limit, self._way_out("document", limit))
+        truncation.warn(len(made), sum(truncated), "document", limit, self._way_out("document", limit))
         return found, truncated
 
     def encode_parts(self, texts: Sequence[str], parts: Sequence[Sequence[Span]]) -> TokenVectors:
@@ -462,9 +469,10 @@ class Encoder:
             with gathered():
                 return self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
 
-        for vectors in self._ahead(parts, encode):
-            n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
-            yield vectors
+        with contextlib.closing(self._ahead(parts, encode)) as chunks:
+            for vectors in chunks:
+                n_texts, n_truncated = n_texts + len(vectors), n_truncated + vectors.n_truncated
+                yield vectors
         limit = self._text.limit("document", max_length)
         truncation.warn(n_texts, n_truncated, "document", limit, self._way_out("document", limit))
 
@@ -565,8 +573,8 @@ class Encoder:
         return self.shares_runs and self._model.is_normalised
 
     def _ahead(
-        self, parts: Iterator[_Part], encode: Callable[[_Part], TokenVectors]
-    ) -> Iterator[TokenVectors]:
+        self, parts: Iterator[_Part], encode: Callable[[_Part], _Made]
+    ) -> Generator[_Made, None, None]:
         """What is made of each part; on a GPU the next is begun before the last is taken."""
         if not self.shares_runs:
             yield from map(encode, parts)
@@ -583,13 +591,12 @@ class Encoder:
         show_progress: bool,
     ) -> TokenVectors:
         """Documents in parts, of which one is tokenised while another runs."""
-        parts = iter([texts[i : i + _GPU_TEXTS] for i in range(0, len(texts), _GPU_TEXTS)])
         with progress_bar(len(texts), "encode", "text", show_progress) as bar:
 
             def encode(part: Sequence[str]) -> TokenVectors:
                 return self._share(self._text.tokenize(part, "document", max_length), finish, bar)
 
-            made = list(self._ahead(parts, encode))
+            made = list(self._ahead(_parts(texts), encode))
         truncated = [cut for part in made for cut in _cut_off(part)]
         return TokenVectors.from_matrices([each for part in made for each in part], self.dim, truncated)
 
@@ -676,6 +683,10 @@ def _loaded(
     """What a pickle calls."""
     loaded = Encoder.load(model, precision, dim, device, threads).with_lengths(*lengths)
     return replace(loaded, _gpu_runs=gpu_runs)
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (texts[i : i + _GPU_TEXTS] for i in range(0, len(texts), _GPU_TEXTS))
 
 
 def _cut_off(vectors: TokenVectors) -> list[bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 def ahead(
     jobs: Iterable[T], work: Callable[[T], R], in_flight: int, threads: int | None = None
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """work(job) of every job, in the order of the jobs.
 
     Jobs are read by the caller's thread, so that their source needs no lock; a job is read when one of those

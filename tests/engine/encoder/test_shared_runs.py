@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from latebolt import Encoder
+from as_gpus import as_gpus
 from latebolt.devices import CPU, Device
 from latebolt.encoder import batch_runner
 from latebolt.encoder import encoder as encoders
@@ -24,13 +24,6 @@ from latebolt.gpu import nvml
 from latebolt.gpu.nvml import Gpu
 
 TEXTS = ["a cat", "the population of Berlin", "", "zip files can be read with the zipfile module", "a"]
-
-
-def as_gpus(encoder: Encoder, n: int = 1) -> Encoder:
-    """The encoder with a model of its own, which shares runs on so many devices, all of them the CPU."""
-    model = Model(encoder.folder, encoder.precision, tuple(Device("cpu", i) for i in range(n)))
-    model.shares_runs = True
-    return replace(encoder, _model=model)
 
 
 @pytest.fixture
