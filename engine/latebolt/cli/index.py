@@ -55,6 +55,8 @@ def index_command(
     minutes; after an interruption the next run goes on. Files of a folder that are empty, or cannot be read
     as text, are passed over and told at the end.
 
+    With --device cuda the model runs on the GPU, and codes are made there, too.
+
     \b
     latebolt index notes.index ~/notes
     latebolt index notes.index ~/notes --prune

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from latebolt import Encoder, Index, TokenVectors, devices
@@ -285,6 +286,39 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_written(tmp_path:
     with pytest.raises(InvalidInput, match='got "gpu"'):
         index.add_vectors(names("a"), documents(1), device="gpu")
     assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    devices.CUDA_PROVIDER not in onnxruntime.get_available_providers(),
+    reason="onnxruntime has no CUDA provider here (pip install 'latebolt[gpu]', on a machine with a GPU)",
+)
+def test_on_a_gpu_texts_become_an_index_like_the_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "TRAIN_TOKENS", 128)
+    monkeypatch.setattr(train, "OUTLYING_SHARE", 2)
+    monkeypatch.setattr(train, "DRAWN_DOCUMENTS", 2)
+    monkeypatch.setattr(train, "CHECK_TOKENS", 1)
+    encoder = Encoder.load("starter", device="cuda")
+    texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
+    Index.create(tmp_path / "cpu", encoder).add(TEXTS)
+    shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
+    made = []
+    for device in ("cpu", "cuda"):
+        index = Index.open(tmp_path / device, encoder, device="cpu")  # searches are compared elsewhere
+        index.add(texts, device=device)
+        assert check_index(tmp_path / device) == []
+        made.append(index)
+    both = [columns(index) for index in made]
+    same = [(both[0][name] == both[1][name]).reshape(len(both[0]["norm"]), -1).all(1) for name in both[0]]
+    assert np.mean(same) > 0.95  # fp16 vectors of runs in other company, and ties
+    for text in texts[:5]:
+        assert made[0].search(text, k=1)[0].text == made[1].search(text, k=1)[0].text
+    whole = Index.create(tmp_path / "whole", encoder, device="cuda")  # its codec is learnt there, too
+    whole.add(TEXTS)
+    whole.close()
+    assert Index.open(tmp_path / "whole", encoder).search(TEXTS[3], k=1)[0].text == TEXTS[3]
 
 
 def test_a_closed_index_lets_go_of_the_device(tmp_path: Path, graphs: list[str]) -> None:
