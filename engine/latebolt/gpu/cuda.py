@@ -23,6 +23,7 @@ LEAST_CAPABILITY: Final = (8, 0)
 COPY_BYTES: Final = 1 << 28  # that go to the device at once
 THREADS: Final = 128  # a thread block of ours
 BLOCKS_A_MULTIPROCESSOR: Final = 16  # more would only wait
+LEAST_BLOCKS: Final = 128  # of fewer numba warns; those without work end at once
 _OR_CPU = 'use device="cpu".'
 _MISSING = "numba-cuda is not installed"
 _INSTALL = f"Run \"pip install 'latebolt[gpu]'\", or {_OR_CPU}"
@@ -82,7 +83,10 @@ class Gpu:
     def free_bytes(self) -> float:
         """Bytes of memory that are free, whoever holds the rest; without bound in the simulator."""
         with self._context:
-            return float(self._cuda.current_context().get_memory_info()[0])
+            context = self._cuda.current_context()
+            if not self.simulated:
+                context.deallocations.clear()  # numba gives memory back some arrays at a time
+            return float(context.get_memory_info()[0])
 
     def empty(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike) -> Any:
         """A device array whose content is undefined."""
@@ -117,7 +121,7 @@ class Gpu:
         if self.simulated:  # a thread of the simulator is one of Python's
             return min(max(n_warps, 1), 2), 32
         most = BLOCKS_A_MULTIPROCESSOR * int(self._context.MULTIPROCESSOR_COUNT)
-        return min(max(-(-n_warps * 32 // THREADS), 1), most), THREADS
+        return max(min(-(-n_warps * 32 // THREADS), most), LEAST_BLOCKS), THREADS
 
 
 def _simulated() -> bool:

@@ -123,8 +123,13 @@ def test_documents_that_the_mask_leaves_out_score_nothing():
     store = store_of(rng, 16, 2, [1] * 34)
     blocks, _ = layout.query_blocks(unit(rng, 2, 16), np.ones(16, np.float32), 1.0, 2, store[3])
     mask = np.array([1 << 31, 0b10], np.uint32)
-    found = run(16, 2, store, blocks, np.zeros((1, K, 16), np.uint32), mask)[0]
-    assert np.flatnonzero(found > -np.inf).tolist() == [31, 33]
+    table = np.zeros((1, K, 16), np.uint32)
+    found = run(16, 2, store, blocks, table, mask)[0]
+    codes, cells, norms, factors, levels, _ = store
+    two = [31, 33]
+    alone = codes[two], cells[two], norms[two], factors, levels, np.arange(3)
+    assert np.flatnonzero(found > -np.inf).tolist() == two
+    np.testing.assert_array_equal(found[two], run(16, 2, alone, blocks, table)[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

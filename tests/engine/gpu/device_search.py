@@ -63,15 +63,22 @@ def test_hits_and_scores_are_those_of_the_cpu(tmp_path, rng, bits):
 
 def test_many_queries_at_once_filters_and_ties(tmp_path, rng):
     index = index_of(tmp_path, rng)
-    queries = [unit(rng, 2, DIM), unit(rng, 33, DIM)]
+    queries = [unit(rng, 2, DIM), unit(rng, 5, DIM)]
     with on_device(index) as device:
-        for where in (None, "n >= 5"):
+        for where in (None, "n < 3", "n >= 5"):
             found = device.search_vectors_many(queries, 3, where)
             assert found == index.search_vectors_many(queries, 3, where, exhaustive=True)
         assert {hit.id for hit in found[0]} == {"d5", "d6", "d7"}
         ids = [hit.id for hit in device.search_vectors(queries[0], 8)]
         assert ids.index("d7") == ids.index("d5") + 1  # they score the same
         assert device.search_vectors(queries[0], 3, "n > 99") == []
+
+
+def test_a_query_of_more_blocks_than_one_pass_serves(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(resident, "MOST_BLOCKS", 1)
+    index, query = index_of(tmp_path, rng, n_tokens=2), unit(rng, 33, DIM)
+    with on_device(index) as device:
+        assert device.search_vectors(query, 3) == index.search_vectors(query, 3, exhaustive=True)
 
 
 def test_commits_and_deletions_are_seen_and_only_new_segments_go_up(tmp_path, rng, monkeypatch):
@@ -87,6 +94,8 @@ def test_commits_and_deletions_are_seen_and_only_new_segments_go_up(tmp_path, rn
         after = device.search_vectors(query, 2)
         assert after == index.search_vectors(query, 2, exhaustive=True)
         assert best[0].id not in [hit.id for hit in after]
+        index.delete([after[0].id])
+        assert device.search_vectors(query, 2) == index.search_vectors(query, 2, exhaustive=True)
         assert len(went_up) == 1
         index.add_vectors(["new"], [query])
         assert device.search_vectors(query, 1)[0].id == "new"

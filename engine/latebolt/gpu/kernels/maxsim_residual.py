@@ -17,7 +17,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cuda, float32, int32, uint32
+from numba import cuda, float32, int32, int64, uint32
 
 from latebolt.gpu.kernels.instructions import FIELDS, UNPACK, group_max, halves, mma, quad_sum, words
 from latebolt.kernels.shapes import N_FACTORS
@@ -40,7 +40,8 @@ def maxsim_residual(dim: int, bits: int, n_blocks: int) -> Any:
     steps = dim // 32
     n_words = dim * bits // 128  # of codes, a thread and token
     paired = n_words % 2 == 0
-    loads = n_words // 2 if paired else n_words
+    loads, code = (n_words // 2, int64) if paired else (n_words, uint32)
+    n_raw = 2 * loads
     fields, unpack = FIELDS[bits], UNPACK[bits]
     n_unpacked, n_held, n_tokens = 2 * steps, 8 * n_blocks, 32 * n_blocks
     n_both = 2 * n_unpacked
@@ -70,30 +71,55 @@ def maxsim_residual(dim: int, bits: int, n_blocks: int) -> Any:
             for i in range(n_held_words):
                 held[i] = operands[i * 32 + lane]
         best = cuda.local.array(n_held, float32)
+        raw = cuda.local.array(n_raw, code)  # of the tile that comes next
+        here = cuda.local.array(n_raw, code)
         bytes_of = cuda.local.array(n_both, uint32)
         a, b, c, d = levels[0], levels[1], levels[2], levels[3]
         n_docs = out.shape[1]
         warps = cuda.gridDim.x * (cuda.blockDim.x // 32)
+        ready = -1  # the document whose first tile is in `raw`
+        cell = other_cell = norm = other_norm = 0
         for doc in range(cuda.blockIdx.x * (cuda.blockDim.x // 32) + thread // 32, n_docs, warps):
             if mask.shape[0] > 0 and (mask[doc // 32] >> (doc % 32)) & 1 == 0:
                 if lane < n_blocks:
                     out[lane, doc] = lowest
                 continue
             start, stop = offsets[doc], offsets[doc + 1]
+            following = doc + warps
+            then_start, then_stop = start, start
+            if following < n_docs:
+                then_start, then_stop = offsets[following], offsets[following + 1]
             for i in range(n_held):
                 best[i] = lowest
+            if ready != doc and start < stop:
+                token, other = min(start + group, stop - 1), min(start + group + 8, stop - 1)
+                for i in range(loads):
+                    raw[i] = codes[(token * 4 + quarter) * loads + i]
+                    raw[loads + i] = codes[(other * 4 + quarter) * loads + i]
+                cell, other_cell, norm, other_norm = cells[token], cells[other], norms[token], norms[other]
             for at in range(start, stop, _TOKENS):
-                # Past the end the last token is scored again: a maximum may see it twice.
-                token = min(at + group, stop - 1)
-                other = min(at + group + 8, stop - 1)
-                cell, other_cell = cells[token], cells[other]
-                norm, other_norm = norms[token], norms[other]
+                for i in range(n_raw):
+                    here[i] = raw[i]
+                this_cell, this_other_cell = cell, other_cell
+                share, width = pairs[norm, 0], pairs[norm, 1]
+                other_share, other_width = pairs[other_norm, 0], pairs[other_norm, 1]
+                # What comes next is fetched while this is scored: the document's next tile, or the first one
+                # of the warp's next document. Past the end the last token is scored again: a maximum may see
+                # it twice.
+                next_at, next_stop = at + _TOKENS, stop
+                if next_at >= stop and then_start < then_stop:
+                    next_at, next_stop = then_start, then_stop
+                    ready = following
+                token, other = min(next_at + group, next_stop - 1), min(next_at + group + 8, next_stop - 1)
+                for i in range(loads):
+                    raw[i] = codes[(token * 4 + quarter) * loads + i]
+                    raw[loads + i] = codes[(other * 4 + quarter) * loads + i]
+                cell, other_cell, norm, other_norm = cells[token], cells[other], norms[token], norms[other]
                 for side in range(2):
-                    row = token if side == 0 else other
                     for i in range(loads):
                         to = side * n_unpacked + i * n_unpacked // loads
                         if paired:
-                            low, high = words(codes[(row * 4 + quarter) * loads + i])
+                            low, high = words(here[side * loads + i])
                             found = unpack(low, a, b, c, d)
                             for j in range(fields):
                                 bytes_of[to + j] = found[j]
@@ -101,14 +127,12 @@ def maxsim_residual(dim: int, bits: int, n_blocks: int) -> Any:
                             for j in range(fields):
                                 bytes_of[to + fields + j] = found[j]
                         else:
-                            found = unpack(codes[(row * 4 + quarter) * loads + i], a, b, c, d)
+                            found = unpack(here[side * loads + i], a, b, c, d)
                             for j in range(fields):
                                 bytes_of[to + j] = found[j]
-                share, width = pairs[norm, 0], pairs[norm, 1]
-                other_share, other_width = pairs[other_norm, 0], pairs[other_norm, 1]
                 for block in range(n_blocks):
                     for tile in range(4):
-                        here, place = block * 8 + 2 * tile, block * 32 + 8 * quarter + 2 * tile
+                        held_at, place = block * 8 + 2 * tile, block * 32 + 8 * quarter + 2 * tile
                         c0, c1 = start_at[place], start_at[place + 1]
                         c2, c3 = c0, c1
                         for step in range(steps):
@@ -123,14 +147,14 @@ def maxsim_residual(dim: int, bits: int, n_blocks: int) -> Any:
                                 bytes_of[2 * step + 1], bytes_of[n_unpacked + 2 * step + 1],
                                 b0, b1, c0, c1, c2, c3,
                             )  # fmt: skip
-                        near, far = halves(table[block, cell, 4 * quarter + tile])
-                        other_near, other_far = halves(table[block, other_cell, 4 * quarter + tile])
+                        near, far = halves(table[block, this_cell, 4 * quarter + tile])
+                        other_near, other_far = halves(table[block, this_other_cell, 4 * quarter + tile])
                         near = share * near + width * (coef[place] * float32(c0))
                         far = share * far + width * (coef[place + 1] * float32(c1))
                         other_near = other_share * other_near + other_width * (coef[place] * float32(c2))
                         other_far = other_share * other_far + other_width * (coef[place + 1] * float32(c3))
-                        best[here] = max(best[here], max(near, other_near))
-                        best[here + 1] = max(best[here + 1], max(far, other_far))
+                        best[held_at] = max(best[held_at], max(near, other_near))
+                        best[held_at + 1] = max(best[held_at + 1], max(far, other_far))
             for block in range(n_blocks):
                 total = zero
                 for i in range(8):
