@@ -5,7 +5,6 @@ hits as on the CPU, files as ever, and when the device fails an index that is as
 from __future__ import annotations
 
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +12,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from as_gpus import as_gpus
 from latebolt import Encoder, Index, TokenVectors, devices
 from latebolt.codec.coding import KERNELS
 from latebolt.encoder import batch_runner
 from latebolt.encoder.gpu_runs import GpuRuns
-from latebolt.encoder.model import Model
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import codes
 from latebolt.index.documents.checked import CheckedDocument, check_documents
-from latebolt.index.ingest import addition, train
+from latebolt.index.ingest import train
 from latebolt.index.store.check import check_index
-from latebolt.index.store.segment_writer import SegmentWriter
 
 DIM = 64
 TEXTS = [f"the {size} {animal} sleeps in the {place}" for size in ("small", "old", "wild")
@@ -71,7 +69,9 @@ def columns(index: Index) -> dict[str, np.ndarray]:
     }
 
 
-def hits(index: Index) -> list[list[tuple[str, float]]]:
+def hits(opened: Index) -> list[list[tuple[str, float]]]:
+    """Of some queries, as an index on the CPU finds them: whoever has no GPU reads it, too."""
+    index = Index.open(opened.path)
     queries = documents(9, 8)
     return [
         [(hit.id, round(hit.score, 4)) for hit in index.search_vectors(queries[i][:4], k=5)] for i in range(8)
@@ -102,7 +102,7 @@ def test_an_index_that_is_made_on_the_device_whole(tmp_path: Path, graphs: list[
         index = Index.create(tmp_path / device, None, bits=4, dim=DIM, device=device)
         index.add_vectors(names("a"), documents(1))
         index.add_vectors(names("b"), documents(2))
-        made[device] = hits(Index.open(tmp_path / device))  # by whoever has no GPU
+        made[device] = hits(index)
         assert check_index(tmp_path / device) == []
     assert graphs.count("nearest") > 6  # of k-means
     best = [[some[0][0] for some in found] for found in made.values()]
@@ -163,15 +163,9 @@ def test_texts_by_every_way_in(
     part.add(["what a part adds"], ids=["e"])
     assert codes_of(made=True)
     again.adopt(tmp_path / "part")
-    assert [hit.text for hit in again.search("train in the snow", k=1)] == ["a train in the snow"]
+    found = Index.open(tmp_path / "index", encoder).search("train in the snow", k=1)
+    assert [hit.text for hit in found] == ["a train in the snow"]
     assert len(again) == len(TEXTS) + 6
-
-
-def sharing(encoder: Encoder) -> Encoder:
-    """The encoder with runs as on a GPU, each text in one of its own, so that its vectors keep their bits."""
-    model = Model(encoder.folder, encoder.precision, (devices.CPU,))
-    model.shares_runs = True
-    return replace(encoder, _model=model, _gpu_runs=GpuRuns(deterministic=True))
 
 
 def test_vectors_stay_where_the_encoder_left_them(
@@ -184,7 +178,7 @@ def test_vectors_stay_where_the_encoder_left_them(
     Index.create(tmp_path / "cpu", encoder).add(TEXTS)
     shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
     texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
-    there = sharing(encoder).with_lengths(document=20)
+    there = replace(as_gpus(encoder), _gpu_runs=GpuRuns(deterministic=True)).with_lengths(document=20)
     assert there.codes_on_device and not encoder.codes_on_device
     coded: list[int] = []
     code_documents = Encoder.code_documents
@@ -206,49 +200,12 @@ def test_vectors_stay_where_the_encoder_left_them(
     kept = ("documents", "tokens", "truncated")
     assert [found.info()[name] for name in kept] == [expected.info()[name] for name in kept]
     assert found.info()["truncated"] > 0
-    assert [hit.id for hit in found.search("owl in the barn")] == [
-        hit.id for hit in expected.search("owl in the barn")
+    best = [
+        [hit.id for hit in Index.open(tmp_path / device, encoder).search("owl in the barn")]
+        for device in ("cpu", "cuda")
     ]
+    assert best[0] == best[1]
     assert check_index(tmp_path / "cuda") == []
-
-
-def test_the_next_chunk_is_encoded_while_one_is_written(
-    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(addition, "GPU_DOCUMENTS", 4)
-    monkeypatch.setattr(batch_runner, "_PROBE_TOKENS", 4)
-    begun: list[int] = []
-    next_one = threading.Event()
-    encode, append = Encoder.encode_documents, SegmentWriter.append
-    failing = False
-
-    def encoding(self, texts, *rest):
-        begun.append(len(texts))
-        if len(begun) > 1:
-            next_one.set()
-        if failing and len(begun) == 3:
-            raise OutOfMemory("too little")
-        return encode(self, texts, *rest)
-
-    def appending(*rest):
-        assert next_one.wait(60)  # with the first chunk in hand
-        return append(*rest)
-
-    monkeypatch.setattr(train, "_first_codec", lambda *_: None)  # nothing is encoded ahead to learn from
-    monkeypatch.setattr(Encoder, "encode_documents", encoding)
-    monkeypatch.setattr(SegmentWriter, "append", appending)
-    texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
-    index = Index.create(tmp_path / "index", sharing(encoder).with_lengths(document=20), device="cuda:1")
-    index.add(texts)
-    assert sorted(begun) == [3, *[4] * 6]
-    entries = index.get([str(i) for i in range(len(texts))])
-    assert [entry.text for entry in entries if entry] == texts and index.info()["truncated"] > 0
-    failing, generation = True, index.info()["generation"]
-    begun.clear()
-    with pytest.raises(OutOfMemory, match="too little"):
-        index.add(texts)
-    assert index.info()["generation"] == generation and check_index(tmp_path / "index") == []
-    assert not [each for each in threading.enumerate() if each.name.startswith("latebolt-ahead")]
 
 
 def _checked(ids: list[str]) -> list[CheckedDocument]:
