@@ -261,7 +261,10 @@ class Encoder:
 
         Args:
             form: "padded", "equal" or "ragged"; as it is for None.
-            captured: whether a single query replays a recorded CUDA graph; as it is for None.
+            captured: whether single texts of up to 128 tokens replay a CUDA graph, which is recorded at
+                once: nothing else of the process should be using the GPU meanwhile. The graph has the
+                model's weights once more. Where it cannot be, a warning says why and they run as others; as
+                it is for None.
             tokens: of a run at most, padding included; by the device's free memory for None.
         Raises:
             InvalidInput: an unknown form, or tokens below 1.
@@ -275,7 +278,10 @@ class Encoder:
             tokens=tokens,
         )
         self._model.check_form(runs.form)
-        return replace(self, _gpu_runs=runs)
+        made = replace(self, _gpu_runs=runs)
+        if made._replays:
+            self._model.recordings(self._head)
+        return made
 
     def run_by(self, runner: Runner) -> Encoder:
         """The same encoder, whose texts `runner` takes through the graph, e.g. a queue that several share.
@@ -519,7 +525,7 @@ class Encoder:
         """
         if threads is None or not self._on_cpu:
             threads = self.threads
-        return _kept(self._session(threads), tokens)
+        return self._alone(tokens, self._session(threads))
 
     def spans(self, text: str, kind: str) -> list[Span]:
         """For each vector of a text, the characters [start, end) it stands for; (0, 0) for markers.
@@ -565,6 +571,20 @@ class Encoder:
     def shares_runs(self) -> bool:
         """Whether texts of a call share runs of a GPU, which leaves the CPU free for other work meanwhile."""
         return self._model.shares_runs and self._runner is None
+
+    @property
+    def _replays(self) -> bool:
+        """Whether single texts replay what was recorded of a run."""
+        runs = self._gpu_runs
+        return runs.captured and not runs.deterministic and self._model.shares_runs
+
+    def _alone(self, tokens: TokenIds, session: Session) -> Float32:
+        """The vectors of a text that shares its run with no other."""
+        if self._replays and (recordings := self._model.recordings(self._head)) is not None:
+            found = recordings.run(tokens.ids, tokens.attended)
+            if found is not None:
+                return found if tokens.keep is None else found[tokens.keep]
+        return _kept(session, tokens)
 
     @property
     def codes_on_device(self) -> bool:
@@ -664,7 +684,7 @@ class Encoder:
         with progress_bar(len(tokens), "encode", "text", show_progress) as bar:
 
             def work(i: int) -> None:
-                results[i] = finish(_kept(session, tokens[i]))
+                results[i] = finish(self._alone(tokens[i], session))
                 bar.step(1, len(tokens[i].ids))
 
             pools.run_jobs(longest_first, work, self.threads if bulk else 1)

@@ -20,6 +20,7 @@ from latebolt.errors import InvalidInput, ModelError
 
 if TYPE_CHECKING:
     from latebolt.encoder.batch_runner import BatchRunner
+    from latebolt.encoder.recordings import Recordings
 
 # Texts of bulk work that run on the session that is loaded, before one of a thread a run pays for its
 # loading, which takes as long as encoding a few of them. A command that encodes ten never loads it.
@@ -50,6 +51,7 @@ class Model:
         self._views: dict[tuple[int, Head], Session] = {}
         self._others: dict[tuple[Device, str], Session] = {}  # of shared runs: by device and form
         self._runner: BatchRunner | None = None
+        self._recordings: dict[Head, Recordings | None] = {}
         self._bulk_texts = 0  # that ran on another session than that of bulk work
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -58,7 +60,7 @@ class Model:
         """A forked child has none of the threads its parent's sessions wait for."""
         if self._owner != os.getpid():
             # Kept, because taking them apart here would wait for those threads too.
-            _abandoned.append((self.sessions, self._views, self._others, self._runner))
+            _abandoned.append((self.sessions, self._views, self._others, self._runner, self._recordings))
             self._begin()
 
     @property
@@ -145,6 +147,25 @@ class Model:
                 self._others[key] = Session(file, graph, head, 1, device)
             return self._others[key].at(head)
 
+    def recordings(self, head: Head) -> Recordings | None:
+        """Recorded runs of single texts on the first device, made when they are first asked for; None, which
+        is told once, where there cannot be any."""
+        self._leave_parent()
+        plain = self._shared(self.devices[0], "padded", head)
+        with self._lock:
+            self._refuse_closed()
+            if head not in self._recordings:
+                from latebolt.encoder.recordings import Recordings, recorded
+
+                def make() -> Recordings:
+                    file, graph = self._graph_of("padded")
+                    own = Session(file, graph, head, 1, self.devices[0], records=True)
+                    contract = self.folder.contract
+                    return Recordings(own.fixed, plain.run_batch, contract.frame.pad, contract.max_tokens)
+
+                self._recordings[head] = recorded(make, self.device_name)
+            return self._recordings[head]
+
     def _graph_of(self, form: str) -> tuple[Path, Graph]:
         """The graph for a form of shared runs; for padded ones any has it, if not as good.
 
@@ -180,6 +201,9 @@ class Model:
             if self._runner is not None:
                 self._runner.close()
             self._runner = None
+            for recordings in filter(None, self._recordings.values()):
+                recordings.close()
+            self._recordings.clear()
             self.sessions.clear()
             self._views.clear()
             self._others.clear()

@@ -6,6 +6,7 @@ Takes token ids, gives token vectors; knows nothing of texts.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,15 @@ def why_no_gpu(number: int, said: str = "") -> str:
 class Session:
     """A loaded graph. `run` may be called from several threads at once."""
 
-    def __init__(self, file: Path, graph: Graph, head: Head, threads: int, device: Device = CPU) -> None:
+    def __init__(
+        self,
+        file: Path,
+        graph: Graph,
+        head: Head,
+        threads: int,
+        device: Device = CPU,
+        records: bool = False,  # CUDA graphs, see `fixed`
+    ) -> None:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -70,6 +79,8 @@ class Session:
             make_ready()
             # float32 means float32: TF32 would round every factor to 10 bits.
             cuda = {"device_id": device.number, "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+            if records:
+                cuda["enable_cuda_graph"] = "1"
             providers.insert(0, (CUDA_PROVIDER, cuda))
         try:
             self._session = ort.InferenceSession(str(file), options, providers=providers)
@@ -212,6 +223,25 @@ class Session:
             raise
         self._check_shape(tuple(values.shape()), feeds)
         return values, None if _KEPT in feeds else kept
+
+    def fixed(self, tokens: int, number: int) -> Callable[[Int64, Int64], npt.NDArray[np.float32]]:
+        """The run of one text of so many tokens between buffers that stay, which a session that records
+        replays from the second time on.
+
+        Args:
+            number: of the recording, from 1 on.
+        Returns:
+            Makes float32 [tokens, dim] of ids and mask, int64 [1, tokens] each; see `recordings`.
+        """
+        from latebolt.encoder.recordings import FixedRun
+
+        feeds, _ = self._feeds(np.zeros((1, tokens), np.int64), np.ones((1, tokens), np.int64), None)
+        fixed = FixedRun(self._session, feeds, (self._output, (1, tokens, self._dim)), self._device, number)
+
+        def run(ids: Int64, mask: Int64) -> npt.NDArray[np.float32]:
+            return self._finish(fixed.replay({_IDS: ids, _MASK: mask})[0])
+
+        return run
 
     def _feeds(self, ids: Int64, mask: Int64 | None, kept: Int64 | None) -> tuple[dict[str, Int64], Any]:
         """What the graph takes for the arguments of `run_batch`, and options of the run."""
