@@ -1,101 +1,167 @@
-"""On one GPU: how many documents a second does the fp16 graph encode, beside PyTorch in bf16 with SDPA?
+"""On one GPU: how many documents a second become token vectors, beside PyTorch in bf16, and how long is a query?
 
-The same weights, texts and machine, one child process a contender. PyTorch runs batches of 16, 64 and 256
-texts sorted by length; latebolt runs one text after another, as `encode_documents` does. Needs
-`pip install 'latebolt[gpu,export]'` and a torch that sees the GPU.
+Two architectures with random weights (`gpu_models.py`): MiniLM's size and jina-colbert-v2's full size. latebolt
+runs its fp16 graph in each form in which texts share a run (padded, equal, ragged). PyTorch runs the same
+checkpoint by scaled_dot_product_attention in bf16, texts sorted by length as sentence-transformers and PyLate
+do, in batches of several sizes of which the best counts, and once more through torch.compile. FastEmbed's CUDA
+path takes part where it is installed.
+
+One child process a contender. Before any is timed its vectors are compared with PyTorch's in float32 on the same
+device: the least cosine of a token stands in its row, and one below --least is a failure and no figure. Texts
+in, vectors on the host: tokenizing is in it, for every contender by the same tokenizer. The query is one of 32
+tokens, median of 200.
+
+    python benchmarks/encode_gpu.py --device cpu        # all of it without a GPU, at the smallest sizes
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import encode
-from harness import arguments, peak_mb, record
+import gpu_machine
+import gpu_models
+from gpu_machine import Row, gpu_name, least_cosine, measured, refuse_without_gpu, rows_of
+from harness import measure, peak_mb
 
-MODEL = encode.ASSETS / "gpu"
-BATCHES = (16, 64, 256)
-CONTENDERS = ("latebolt fp16", *(f"torch bf16, batch {batch}" for batch in BATCHES))
+FORMS = ("padded", "equal", "ragged")
+BATCHES = (32, 128, 512)
+CONTENDERS = (
+    *(f"latebolt fp16, {form}" for form in FORMS),
+    *(f"torch bf16, batch {batch}" for batch in BATCHES),
+    f"torch bf16, compiled, batch {BATCHES[1]}",
+    f"FastEmbed fp32, batch {BATCHES[1]}",
+)
+CHECKED = 48  # texts whose vectors are compared
+LEAST = 0.99
 
-
-def refuse_without_gpu() -> None:
-    """End with one line unless ONNX Runtime and PyTorch both see a CUDA device."""
-    import onnxruntime
-
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        sys.exit(
-            "encode_gpu: onnxruntime has no CUDA provider here. Run it on a machine with a GPU, with "
-            "onnxruntime-gpu in place of onnxruntime."
-        )
-    import torch
-
-    if not torch.cuda.is_available():
-        sys.exit("encode_gpu: torch sees no CUDA device here. Install a torch with CUDA beside a GPU driver.")
+Vectors = Sequence[np.ndarray]
 
 
-def prepare() -> None:
-    """Export the starter at fp16, once a machine."""
-    if not (MODEL / "latebolt.json").exists():
-        from latebolt_export.starter import build_starter
+class Contender(NamedTuple):
+    """documents: texts to vectors on the host; query: one text likewise, None where it is not asked."""
 
-        shutil.rmtree(MODEL, ignore_errors=True)
-        MODEL.parent.mkdir(parents=True, exist_ok=True)
-        build_starter(MODEL, precisions=("fp16",))
+    documents: Callable[[list[str]], Vectors]
+    query: Callable[[str], Any] | None
 
 
-def contender(name: str) -> encode.Encode:
-    """The encoder behind a row's name."""
-    if name.startswith("torch"):
-        return encode.torch_module("bfloat16", 1, "cuda", int(name.rpartition(" ")[2]))
+def latebolt(model: Path, form: str, device: str) -> Contender:
+    """Our encoder in one form of shared runs; its queries by a recorded graph, too, where there is a GPU."""
     from latebolt import Encoder
 
-    encoder = Encoder.load(MODEL, "fp16", device="cuda")
+    encoder = Encoder.load(model, "fp16", device=device).with_gpu_runs(form=form)
     encoder.warmup()
-    return lambda some: encoder.encode_documents(some).n_tokens
+    captured = encoder.with_gpu_runs(captured=True)
+    return Contender(encoder.encode_documents, lambda text: captured.encode_queries([text]))
 
 
-def run_child(name: str, n: int, rounds: int) -> None:
-    """Print one JSON row: median over rounds, after one round that is not counted."""
-    run, some = contender(name), encode.texts(n)
-    run(some)
-    times, tokens = [], 0
-    for _ in range(rounds):
+def torch(folder: Path, name: str, dtype: str, batch: int, compiled: bool, device: str) -> Contender:
+    """PyTorch with our tokenizer."""
+    from torch_peer import Runner
+
+    encoder, runner = tokenizer(folder / name), _runner(Runner, folder, name, dtype, device, compiled)
+
+    def run(texts: list[str], kind: str) -> Vectors:
+        return runner.vectors(encoder.tokenize(texts, kind), batch)
+
+    return Contender(lambda texts: run(texts, "document"), lambda text: run([text], "query"))
+
+
+def _runner(kind: Any, folder: Path, name: str, dtype: str, device: str, compiled: bool) -> Any:
+    return kind(gpu_models.checkpoint(folder, name), gpu_models.DIM, dtype, device, compiled)
+
+
+def tokenizer(model: Path) -> Any:
+    """An encoder that only tokenizes, on the CPU."""
+    from latebolt.encoder import model_folder
+    from latebolt.encoder.text import TextPipeline
+
+    folder = model_folder.find(model)
+    return TextPipeline(folder.tokenizer(), folder.contract)
+
+
+def fastembed(folder: Path, name: str, batch: int, device: str) -> Contender:
+    """FastEmbed's Colbert on a plain fp32 graph, as its users have one."""
+    from fastembed.late_interaction.colbert import Colbert
+
+    plain = folder / f"{name}-plain"
+    if not plain.exists():
+        from torch_peer import export_plainly
+
+        export_plainly(gpu_models.checkpoint(folder, name), gpu_models.DIM, plain)
+    model = Colbert("colbert-ir/colbertv2.0", specific_model_path=str(plain), cuda=device != "cpu")
+    return Contender(lambda texts: list(model.embed(texts, batch_size=batch)), None)
+
+
+def contender(given: argparse.Namespace) -> Contender:
+    """The encoder behind a row's name."""
+    name, folder = given.contender, given.folder / ("quick" if given.quick else "whole")
+    if name.startswith("latebolt"):
+        return latebolt(folder / given.model, name.rpartition(" ")[2], given.device)
+    batch = int(name.rpartition(" ")[2])
+    if name.startswith("FastEmbed"):
+        return fastembed(folder, given.model, batch, given.device)
+    return torch(folder, given.model, "bfloat16", batch, "compiled" in name, given.device)
+
+
+def run(given: argparse.Namespace) -> Row:
+    """One contender: checked, then the median over rounds, after one that is not counted."""
+    some, asked = gpu_machine.texts(given.texts), contender(given)
+    row: Row = {"least cosine to fp32": check(asked, given, some[:CHECKED])}
+    asked.documents(some)
+    times, n_tokens = [], 0
+    for _ in range(1 if given.quick else 3):
         start = time.perf_counter()
-        tokens = run(some)
+        made = asked.documents(some)
         times.append(time.perf_counter() - start)
+        n_tokens = sum(map(len, made))
     seconds = float(np.median(times))
-    row = {"contender": name, "documents_per_s": n / seconds, "tokens_per_s": tokens / seconds}
-    print(json.dumps(row | {"peak_MB": peak_mb()}))
+    row |= {"documents_per_s": len(some) / seconds, "tokens_per_s": n_tokens / seconds}
+    if asked.query is not None:
+        found = measure(lambda: asked.query("what is a query"), 5 if given.quick else 200, 10)
+        row |= {"query_p50_ms": found["median_ms"], "query_p90_ms": found["p90_ms"]}
+    return row | {"peak_MB": peak_mb()}
 
 
-def gpu_name() -> str:
-    """The GPU's own name."""
-    import torch
-
-    return str(torch.cuda.get_device_name())
+def check(asked: Contender, given: argparse.Namespace, some: list[str]) -> float:
+    """The least cosine with PyTorch in float32; raises where that is too little."""
+    if given.contender.startswith("FastEmbed"):
+        return float("nan")  # its markers and skipped tokens are its own: vectors of other texts
+    folder = given.folder / ("quick" if given.quick else "whole")
+    exact = torch(folder, given.model, "float32", 16, False, given.device).documents(some)
+    least = least_cosine(asked.documents(some), exact)
+    if not least >= given.least:
+        raise SystemExit(f"{given.contender}: least cosine to float32 {least:.6f}; it is not timed")
+    return least
 
 
 def main() -> None:
-    """Every contender in turn; one record."""
-    given = arguments(__doc__, contender="", texts=2000)
-    refuse_without_gpu()
-    n, rounds = (64, 1) if given.quick else (given.texts, 5)
+    """Every contender of every model in turn; one record."""
+    given = gpu_machine.arguments(
+        __doc__, contender="", model="", texts=20_000, least=LEAST, only="", models="small,full"
+    )
+    if given.quick:
+        given.texts = min(given.texts, 64)
     if given.child:
-        run_child(given.contender, n, rounds)
+        print(json.dumps(run(given)))
         return
-    prepare()
-    rows = []
-    for name in CONTENDERS:
-        command = [sys.executable, __file__, "--child", "--contender", name, "--texts", str(n)]
-        command += ["--quick"] if given.quick else []
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append({"gpu": gpu_name(), **json.loads(done.stdout.splitlines()[-1])})
-    record("encode_gpu", rows, ("onnxruntime-gpu", "torch", "transformers"), given.quick)
+    refuse_without_gpu("encode_gpu", given.device)
+    with rows_of("encode_gpu", given.quick) as add:
+        for model in given.models.split(","):
+            gpu_models.prepare(given.folder, model, given.quick)
+            n = given.texts if model == "small" or given.quick else given.texts // 5
+            for name in CONTENDERS:
+                if given.only not in name or (name.startswith("FastEmbed") and model != "small"):
+                    continue
+                one = argparse.Namespace(**vars(given) | {"contender": name, "model": model, "texts": n})
+                row = {"gpu": gpu_name(given.device), "model": model, "contender": name, "texts": n}
+                add(row | measured(__file__, run, one))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""Makes the models of the benchmarks on a GPU, with random weights: on the machine itself, once.
+
+"small" is all-MiniLM-L6-v2's architecture (BERT, 6 layers, 384 wide), "full" is jina-colbert-v2's (24 layers,
+1024 wide, rotary, 250,004 words) in its own layout. Nothing has to be carried to the machine: the tokenizer is
+the starter's. `python benchmarks/gpu_models.py` makes both, of which "full" takes 4 GB of disk.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import export
+from gpu_machine import arguments
+
+DIM = 128
+NAMES = ("small", "full")
+# Tokens of a document and of a query, markers included.
+DOCUMENT, QUERY = 300, 32
+# layers, width, width inside, words, heads
+SIZES = {"small": (6, 384, 1536, 30_522, 12), "full": (24, 1024, 4096, 250_004, 16)}
+QUICK_SIZES = {"small": (2, 64, 128, 30_522, 2), "full": (2, 128, 256, 30_600, 16)}
+
+
+def checkpoint(folder: Path, name: str) -> Path:
+    """Where the checkpoint of a model lies, in the folder of the benchmarks' models."""
+    return folder / f"{name}-checkpoint"
+
+
+def prepare(folder: Path, name: str, quick: bool) -> Path:
+    """The model folder, at fp16 with the graphs for GPUs; made unless it is there."""
+    folder = folder / ("quick" if quick else "whole")
+    if not (folder / name / "latebolt.json").exists():
+        from latebolt_export import export_model
+
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(checkpoint(folder, name), ignore_errors=True)
+        write = {"small": write_bert, "full": write_jina}[name]
+        write(checkpoint(folder, name), *(QUICK_SIZES if quick else SIZES)[name])
+
+        def tell(step: str) -> None:
+            print(f"{name}: {step}", file=sys.stderr, flush=True)
+
+        export_model(
+            checkpoint(folder, name),
+            folder / name,
+            precisions=("fp16",),
+            half_outputs=True,
+            overwrite=True,
+            progress=tell,
+        )
+    return folder / name
+
+
+def write_jina(folder: Path, layers: int, hidden: int, inner: int, words: int, heads: int) -> None:
+    """A checkpoint in jina-colbert-v2's layout."""
+    assert heads == 16, "what export.write_checkpoint writes"
+    export.write_checkpoint(folder, export.Shape(layers, hidden, inner, words, 8192, export.ENGLISH))
+
+
+def write_bert(folder: Path, layers: int, hidden: int, inner: int, words: int, heads: int) -> None:
+    """A checkpoint in Stanford's layout, as colbertv2.0 is published."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=words,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=inner,
+        max_position_embeddings=512,
+    )
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    state = {f"bert.{name}": value for name, value in BertModel(config).state_dict().items()}
+    state["linear.weight"] = torch.randn(DIM, hidden) * 0.02
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+    shutil.copy(export.ENGLISH, folder / "tokenizer.json")
+    settings = {"query_maxlen": QUERY, "doc_maxlen": DOCUMENT, "dim": DIM, "attend_to_mask_tokens": True}
+    (folder / "artifact.metadata").write_text(json.dumps(settings))
+    special = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+
+
+def main() -> None:
+    """Make the models that are not there."""
+    given = arguments(__doc__, only="")
+    for name in [given.only] if given.only else NAMES:
+        print(prepare(given.folder, name, given.quick))
+
+
+if __name__ == "__main__":
+    main()
