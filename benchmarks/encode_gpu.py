@@ -1,15 +1,15 @@
-"""On one GPU: how many documents a second become token vectors, beside PyTorch in bf16, and how long is a query?
+"""On one GPU: how many documents a second become token vectors, and how long is a query, beside PyTorch?
 
-Two architectures with random weights (`gpu_models.py`): MiniLM's size and jina-colbert-v2's full size. latebolt
-runs its fp16 graph in each form in which texts share a run (padded, equal, ragged). PyTorch runs the same
-checkpoint by scaled_dot_product_attention in bf16, texts sorted by length as sentence-transformers and PyLate
-do, in batches of several sizes of which the best counts, and once more through torch.compile. FastEmbed's CUDA
-path takes part where it is installed.
+Two architectures with random weights (`gpu_models.py`): MiniLM's size and jina-colbert-v2's full size.
+latebolt runs its fp16 graph in each form in which texts share a run (padded, equal, ragged). PyTorch
+runs the same checkpoint by scaled_dot_product_attention in bf16, texts sorted by length as sentence-
+transformers and PyLate do, in batches of several sizes of which the best counts, and once more through
+torch.compile. FastEmbed's CUDA path takes part where it is installed.
 
-One child process a contender. Before any is timed its vectors are compared with PyTorch's in float32 on the same
-device: the least cosine of a token stands in its row, and one below --least is a failure and no figure. Texts
-in, vectors on the host: tokenizing is in it, for every contender by the same tokenizer. The query is one of 32
-tokens, median of 200.
+One child process a contender. Before any is timed its vectors are compared with PyTorch's in float32 on
+the same device: the least cosine of a token stands in its row, and one below --least is a failure, no
+figure. Texts in, vectors on the host: tokenizing is in it, for every contender by the same tokenizer.
+The query is one of 32 tokens, median of 200.
 
     python benchmarks/encode_gpu.py --device cpu        # all of it without a GPU, at the smallest sizes
 """
@@ -124,7 +124,9 @@ def run(given: argparse.Namespace) -> Row:
     seconds = float(np.median(times))
     row |= {"documents_per_s": len(some) / seconds, "tokens_per_s": n_tokens / seconds}
     if asked.query is not None:
-        found = measure(lambda: asked.query("what is a query"), 5 if given.quick else 200, 10)
+        found = measure(
+            lambda: asked.query("what is a query"), 2 if given.quick else 200, 1 if given.quick else 10
+        )
         row |= {"query_p50_ms": found["median_ms"], "query_p90_ms": found["p90_ms"]}
     return row | {"peak_MB": peak_mb()}
 
@@ -147,12 +149,12 @@ def main() -> None:
         __doc__, contender="", model="", texts=20_000, least=LEAST, only="", models="small,full"
     )
     if given.quick:
-        given.texts = min(given.texts, 64)
+        given.texts = min(given.texts, 12 if given.dry else 64)
     if given.child:
         print(json.dumps(run(given)))
         return
     refuse_without_gpu("encode_gpu", given.device)
-    with rows_of("encode_gpu", given.quick) as add:
+    with rows_of("encode_gpu", given.quick, ("model", "contender")) as add:
         for model in given.models.split(","):
             gpu_models.prepare(given.folder, model, given.quick)
             n = given.texts if model == "small" or given.quick else given.texts // 5

@@ -62,8 +62,8 @@ def gpu_name(device: str) -> str:
 
 
 def measured(script: str, run: Callable[[argparse.Namespace], Row], given: argparse.Namespace) -> Row:
-    """What `run(given)` finds, in a child process, which prints it as its last line; where that fails or takes
-    longer than --limit, "failed" says so. A dry run, which measures nothing, saves the process."""
+    """What `run(given)` finds, in a child process, which prints it as its last line; or what "failed", if
+    that does or takes longer than --limit. A dry run, which measures nothing, saves the process."""
     if given.dry:
         try:
             return run(given)
@@ -83,7 +83,7 @@ def in_child(command: list[str], limit: float) -> Row:
         limit: seconds.
     """
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
         return {"failed": f"no end after {limit:.0f} s"}
     sys.stderr.write(done.stderr)
@@ -96,9 +96,13 @@ def in_child(command: list[str], limit: float) -> Row:
 
 
 @contextlib.contextmanager
-def rows_of(name: str, quick: bool) -> Iterator[Callable[[Row], None]]:
+def rows_of(name: str, quick: bool, own: tuple[str, ...]) -> Iterator[Callable[[Row], None]]:
     """Takes rows one by one, prints each at once, and records what there is at the end, however it comes:
-    `timeout` ends a run with SIGTERM."""
+    `timeout` ends a run with SIGTERM.
+
+    Args:
+        own: what tells rows apart; others of the last record on the same GPU stay.
+    """
     rows: list[Row] = []
 
     def add(row: Row) -> None:
@@ -111,7 +115,8 @@ def rows_of(name: str, quick: bool) -> Iterator[Callable[[Row], None]]:
     finally:
         signal.signal(signal.SIGTERM, before)
         if rows:
-            harness.record(name, rows, PACKAGES, quick)
+            kept = [] if quick else harness.kept_rows(name, rows, own, ("gpu",))
+            harness.record(name, rows + kept, PACKAGES, quick)
 
 
 def settle(device: str) -> None:
@@ -138,8 +143,8 @@ def copy_bandwidth(device: str) -> float:
 
 
 def texts(n: int) -> list[str]:
-    """Texts of mixed lengths: the collections' where they are at hand, docstrings of the standard library, again
-    and again where there are too few."""
+    """Texts of mixed lengths: the collections' where they are at hand, else docstrings of the standard
+    library; again and again where there are too few."""
     import encode
 
     some = encode.texts(n)

@@ -1,8 +1,8 @@
 """Makes the models of the benchmarks on a GPU, with random weights: on the machine itself, once.
 
-"small" is all-MiniLM-L6-v2's architecture (BERT, 6 layers, 384 wide), "full" is jina-colbert-v2's (24 layers,
-1024 wide, rotary, 250,004 words) in its own layout. Nothing has to be carried to the machine: the tokenizer is
-the starter's. `python benchmarks/gpu_models.py` makes both, of which "full" takes 4 GB of disk.
+"small" is all-MiniLM-L6-v2's architecture (BERT, 6 layers, 384 wide), "full" is jina-colbert-v2's (24
+layers, 1024 wide, rotary, 250,004 words) in its own layout. Nothing has to be carried to the machine: the
+tokenizer is the starter's. `python benchmarks/gpu_models.py` makes both, of which "full" takes 4 GB of disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def checkpoint(folder: Path, name: str) -> Path:
 
 
 def prepare(folder: Path, name: str, quick: bool) -> Path:
-    """The model folder, at fp16 with the graphs for GPUs; made unless it is there."""
+    """The model folder, at fp16 with the graphs for GPUs; made unless it is there. A small one for quick runs
+    has fp32, too, for tests."""
     folder = folder / ("quick" if quick else "whole")
     if not (folder / name / "latebolt.json").exists():
         from latebolt_export import export_model
@@ -46,7 +47,7 @@ def prepare(folder: Path, name: str, quick: bool) -> Path:
         export_model(
             checkpoint(folder, name),
             folder / name,
-            precisions=("fp16",),
+            precisions=("fp32", "fp16") if quick else ("fp16",),
             half_outputs=True,
             overwrite=True,
             progress=tell,

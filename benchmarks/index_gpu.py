@@ -1,7 +1,7 @@
 """On one GPU: how much of encoding's speed is left when texts become a finished index?
 
-Texts to an index that is committed and open for searches, 2 bits a dimension: tokenizing, encoding, codes, files.
-Learning the codec is in it. Beside it encoding alone, and an index whose codes are made on the CPU. Models with
+Texts to an index that is committed and open for searches, 2 bits a dimension: tokenizing, encoding, learning
+the codec, codes, files. Beside it encoding alone, and an index whose codes are made on the CPU. Models with
 random weights as in `encode_gpu.py`.
 
 Before anything is timed, an index of each kind is made of some texts, and the best ten by every one of the
@@ -90,16 +90,14 @@ def check(encoder: Any, some: list[str], folder: Path, device: str) -> float:
 
 def main() -> None:
     """Every contender of every model in turn; one record."""
-    given = gpu_machine.arguments(
-        __doc__, contender="", model="", texts=60_000, work="", models="small,full"
-    )
+    given = gpu_machine.arguments(__doc__, contender="", model="", texts=60_000, work="", models="small,full")
     if given.quick:
-        given.texts = min(given.texts, 96)
+        given.texts = min(given.texts, 24 if given.dry else 96)
     if given.child:
         print(json.dumps(run(given)))
         return
     refuse_without_gpu("index_gpu", given.device)
-    with rows_of("index_gpu", given.quick) as add:
+    with rows_of("index_gpu", given.quick, ("model", "contender")) as add:
         for model in given.models.split(","):
             gpu_models.prepare(given.folder, model, given.quick)
             n = given.texts if model == "small" or given.quick else given.texts // 5

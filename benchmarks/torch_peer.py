@@ -1,8 +1,7 @@
 """PyTorch's side of the benchmarks on a GPU: the same checkpoint by scaled_dot_product_attention.
 
-A plain encoder after its own checkpoint: query, key and value in one product, attention by PyTorch's fastest
-kernel, a mask only where texts of a batch differ in length, as sentence-transformers and PyLate run it. A test
-holds it to the exporter's module, which every graph is compared with.
+A plain encoder: query, key and value in one product, attention by PyTorch's fastest kernel, a mask only where
+texts of a batch differ in length. A test holds it to the exporter's module, which graphs are compared with.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from latebolt_export.torch import module
 
 
 class Peer(nn.Module):
-    """ids and mask, int64 [batch, tokens], to unit vectors [batch, tokens, dim]; mask None where all count."""
+    """int64 [batch, tokens] ids and mask, None where all count, to unit vectors [batch, tokens, dim]."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         super().__init__()

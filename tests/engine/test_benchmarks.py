@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,16 +50,44 @@ def test_quick_scale_removes_what_it_built(tmp_path):
     assert not list(tmp_path.glob("*000*"))
 
 
-def test_the_gpu_benchmark_refuses_in_one_line_where_there_is_no_gpu():
+def test_the_gpu_benchmarks_refuse_in_one_line_where_there_is_no_gpu(monkeypatch):
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "encode_gpu.py"), "--quick"], capture_output=True, text=True
-    )
-    assert done.returncode == 1 and done.stderr.startswith("encode_gpu: onnxruntime has no CUDA provider")
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.setattr(sys, "argv", ["a benchmark", "--quick"])
+    for name in ("encode_gpu", "index_gpu", "search_gpu"):
+        with pytest.raises(SystemExit) as refused:
+            benchmark(name, monkeypatch).main()
+        said = str(refused.value)
+        assert said.startswith(f"{name}: the installed onnxruntime") and "--device cpu" in said
+        assert "pip install 'latebolt[gpu]'" in said and len(said.splitlines()) == 1
+
+
+def test_what_a_child_finds_or_why_it_finds_nothing(monkeypatch):
+    machine = benchmark("gpu_machine", monkeypatch)
+
+    def child(code, limit=20.0):
+        return machine.in_child([sys.executable, "-c", code], limit)
+
+    assert child("print('of a library'); print('{\"p50_ms\": 2}')") == {"p50_ms": 2}
+    assert child("raise SystemExit('hits differ')") == {"failed": "hits differ"}
+    assert child("import os; os._exit(9)") == {"failed": "exit code 9"}
+    assert child("import time; time.sleep(60)", 0.5)["failed"].startswith("no end after")
+
+
+def test_rows_are_recorded_when_a_run_is_stopped_at_its_limit(monkeypatch, tmp_path):
+    """As `timeout` of gpu.sh stops it; what another run had of the same GPU stays."""
+    machine = benchmark("gpu_machine", monkeypatch)
+    monkeypatch.setattr(machine.harness, "RESULTS", tmp_path)
+    own = ("model", "contender")
+    for model in ("small", "full"):
+        with pytest.raises(SystemExit), machine.rows_of("encode_gpu", False, own) as add:
+            add({"gpu": "H200", "model": model, "contender": "a", "documents_per_s": 1.0})
+            signal.raise_signal(signal.SIGTERM)
+            add({"gpu": "H200", "model": model, "contender": "b"})
+    rows = json.loads((tmp_path / "encode_gpu.json").read_text())["rows"]
+    assert [(row["model"], row["contender"]) for row in rows] == [("full", "a"), ("small", "a")]
 
 
 @pytest.mark.slow
