@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from latebolt.errors import OutOfMemory, RuntimeUnavailable
 
-# Integer tensor cores that take 32 dimensions at once came with Ampere.
 LEAST_CAPABILITY: Final = (8, 0)
 COPY_BYTES: Final = 1 << 28  # that go to the device at once
 THREADS: Final = 128  # a thread block of ours
@@ -39,7 +38,7 @@ class Gpu:
     Args:
         number: as CUDA counts them.
     Raises:
-        RuntimeUnavailable: numba-cuda is missing, finds no GPU or no such one, or that one is too old.
+        RuntimeUnavailable: numba-cuda is missing, or finds no GPU or no such one.
     """
 
     def __init__(self, number: int) -> None:
@@ -51,17 +50,21 @@ class Gpu:
             there = f"only cuda:0 to cuda:{len(gpus) - 1}" if len(gpus) > 1 else "only cuda:0"
             raise RuntimeUnavailable(f"there is no {self} here, {there}. Name one of these, or {_OR_CPU}")
         self._context = gpus[number]
+
+    def __str__(self) -> str:
+        return f"cuda:{self.number}"
+
+    def require_tensor_cores(self) -> None:
+        """Raise RuntimeUnavailable where codes cannot be scored, for want of integer tensor cores that take
+        32 dimensions at once."""
         if not self.simulated:
             found = tuple(self._context.compute_capability)
             if found < LEAST_CAPABILITY:
                 raise RuntimeUnavailable(
                     f"{self}: has compute capability {found[0]}.{found[1]}, and scoring codes on a GPU needs "
-                    f"{LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} (Ampere) or newer. "
-                    f"Use another GPU, or {_OR_CPU}"
+                    f"{LEAST_CAPABILITY[0]}.{LEAST_CAPABILITY[1]} (Ampere) or newer. To have only the model "
+                    'there, open the index with encoder=Encoder.load(model, device="cuda").'
                 )
-
-    def __str__(self) -> str:
-        return f"cuda:{self.number}"
 
     @contextlib.contextmanager
     def at_work(self, what: str) -> Iterator[None]:

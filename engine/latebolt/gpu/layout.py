@@ -8,6 +8,7 @@ stand in the file, side by side, and what its words become is what the query is 
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ def place_codes(codes: npt.NDArray[np.uint8], dim: int, bits: int) -> npt.NDArra
     return placed
 
 
+@functools.cache
 def dimensions(dim: int, bits: int) -> npt.NDArray[np.int64]:
     """Which dimension each byte is that codes are unpacked to: int64 [4 threads, words, 4]; -1 for none.
 
@@ -137,13 +139,12 @@ def query_blocks(
 
 def _words(codes: npt.NDArray[np.int8], dim: int, bits: int) -> Words:
     """The codes of 32 query tokens as operand b of each tile and step, for each thread."""
-    where = dimensions(dim, bits)  # thread, word, byte
+    where = dimensions(dim, bits)  # quarter, word, byte
     ordered = np.where(where >= 0, codes[:, where], 0).astype(np.int8)  # token, quarter, word, byte
     as_words = np.ascontiguousarray(ordered).view("<u4")[..., 0].astype(np.uint32)
-    steps = as_words.shape[2] // 2
-    words = np.zeros((4, steps, 2, 32), np.uint32)
-    for thread in range(32):
-        column, quarter = divmod(thread, QUARTERS)
-        for tile in range(4):
-            words[tile, :, :, thread] = as_words[query_of_column(tile, column), quarter].reshape(steps, 2)
-    return words
+    held = as_words[_TOKENS_OF_COLUMNS[:, _COLUMNS], _QUARTERS]  # tile, thread, word
+    return np.ascontiguousarray(held.reshape(4, 32, -1, 2).transpose(0, 2, 3, 1))
+
+
+_COLUMNS, _QUARTERS = np.divmod(np.arange(32), QUARTERS)  # of operand b, by thread
+_TOKENS_OF_COLUMNS = np.array([[query_of_column(tile, column) for column in range(8)] for tile in range(4)])

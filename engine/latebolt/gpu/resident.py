@@ -185,10 +185,14 @@ class Resident:
 
     Args:
         where: names the index in errors.
+    Raises:
+        RuntimeUnavailable: the kernels cannot run on one of them.
     """
 
     def __init__(self, gpus: Sequence[Gpu], where: str) -> None:
         self.gpus, self._where = tuple(gpus), where
+        for gpu in self.gpus:
+            gpu.require_tensor_cores()
         self.segments: dict[str, OnDevice] = {}
         self._codecs: dict[tuple[int, int], CodecOnDevice] = {}
         self._spaces: dict[Gpu, Space] = {}

@@ -137,6 +137,13 @@ def test_a_document_of_many_passages_comes_once(tmp_path, encoder):
         assert {hit.id for hit in device.search("cat", 2)} == {"cats", "dog"}
 
 
+def test_an_index_without_documents(tmp_path, rng):
+    index = Index.create(tmp_path / "i", None, dim=DIM, device="cuda")
+    assert index.search_vectors(unit(rng, 2, DIM)) == []
+    index.add_vectors(["none"], [unit(rng, 0, DIM)], device="cpu")
+    assert [hit.id for hit in index.search_vectors(unit(rng, 2, DIM))] == ["none"]
+
+
 def test_what_does_not_fit_a_query_is_told(tmp_path, rng):
     index = index_of(tmp_path, rng)
     with on_device(index) as device:

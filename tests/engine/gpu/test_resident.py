@@ -128,21 +128,32 @@ class FakeNumba:
         return "CUDA driver library cannot be found.\nEnsure that a driver is installed."
 
 
+def pretend(monkeypatch, n_gpus):
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: object())
+    real, fake = cuda.importlib.import_module, FakeNumba(n_gpus)
+    monkeypatch.setattr(
+        cuda.importlib, "import_module", lambda name: fake if name == "numba.cuda" else real(name)
+    )
+
+
+def test_a_gpu_without_the_tensor_cores_that_codes_need(monkeypatch, tmp_path):
+    pretend(monkeypatch, 2)
+    index = latebolt.Index.create(tmp_path / "i", None, dim=8, device="cuda:1")
+    match = r"cuda:1: has compute capability 7\.5, .* needs 8\.0 \(Ampere\) or newer\. To have only the model"
+    with pytest.raises(RuntimeUnavailable, match=match):
+        index.search_vectors(VECTORS)
+    assert str(cuda.Gpu(1)) == "cuda:1"  # whole vectors do without
+
+
 @pytest.mark.parametrize(
     ("n_gpus", "device", "match"),
     [
         (0, "cuda", r"finds no GPU or no driver \(CUDA driver library cannot be found\. Ensure .*doctor"),
         (1, "cuda:2", r"there is no cuda:2 here, only cuda:0\. Name one of these"),
-        (2, "cuda:1", r"cuda:1: has compute capability 7\.5, .* needs 8\.0 \(Ampere\) or newer"),
     ],
 )
 def test_gpus_that_cannot_be_used(monkeypatch, n_gpus, device, match):
-    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: object())
-    real = cuda.importlib.import_module
-    fake = FakeNumba(n_gpus)
-    monkeypatch.setattr(
-        cuda.importlib, "import_module", lambda name: fake if name == "numba.cuda" else real(name)
-    )
+    pretend(monkeypatch, n_gpus)
     with pytest.raises(RuntimeUnavailable, match=match):
         latebolt.maxsim(VECTORS, [VECTORS], device=device)
 
