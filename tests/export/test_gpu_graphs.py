@@ -154,8 +154,8 @@ def test_biased_attention_has_no_ragged_graph_and_that_is_said(traced, family):
     graphs, notes = gpu_graphs.make(traced(family).fused)
     assert graphs.keys() == {"padded", "equal"}
     assert notes == [
-        "no ragged graph for GPUs: attention adds a bias to its scores (a window, ALiBi), for which packing "
-        "is slow"
+        "no ragged graph for GPUs: packed attention with a bias on its scores (a window, ALiBi) keeps all of "
+        "them in memory"
     ]
 
 

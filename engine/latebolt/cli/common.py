@@ -34,7 +34,9 @@ def model_options(function: F) -> F:
     """--model, --precision, --dim, --device, --threads."""
     for option in (
         threads_option,
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto."),
+        click.option(
+            "--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, cuda:0,cuda:1 or auto."
+        ),
         click.option("--dim", type=int, help="Width of the token vectors: 128, 96, 64.  [default: widest]"),
         click.option(
             "--precision",

@@ -64,7 +64,7 @@ _MEASURES = ("nDCG@10", "R@10", "R@100", "RR@10", "AP@100")
 @click.option("--report", type=click.Path(), help="Write report.md, report.json and report.html there.")
 @click.option("--cache", type=click.Path(), help="Where encodings are kept.  [default: the user's cache]")
 @click.option("--no-cache", is_flag=True, help="Keep no encodings; an interrupted run starts over.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, cuda:0,cuda:1 or auto.")
 @threads_option
 @json_option
 def eval_command(

@@ -37,7 +37,7 @@ from latebolt.errors import InvalidInput, RuntimeUnavailable
     show_default=True,
     help="Of a document's text in an answer, at most.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, cuda:0,cuda:1 or auto.")
 @threads_option
 def mcp_command(
     indexes: tuple[str, ...],

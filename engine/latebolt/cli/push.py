@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option("--shards", type=click.IntRange(min=1), help="Of a new collection.  [default: the server's]")
 @click.option("--replicas", type=click.IntRange(min=1), help="Of a new collection: copies of each shard.")
 @click.option("--prune", is_flag=True, help="Remove from the collection what INDEX does not have.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, cuda:0,cuda:1 or auto.")
 @threads_option
 @json_option
 def push_command(

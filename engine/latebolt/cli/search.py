@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--api-key", envvar="LATEBOLT_API_KEY", show_envvar=True, help="A key of the server. Use the variable."
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:N, cuda:0,cuda:1 or auto.")
 @threads_option
 @json_option
 def search_command(

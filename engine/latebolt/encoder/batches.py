@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-# Texts of a run: more make its products no faster, and its answer later.
+# Texts of a run: bounds what a run of very short ones makes beside its tokens.
 MOST_ROWS: Final = 2048
-# Tokens from which a run is large enough that filling short texts up costs more than one more run.
+# Tokens of a run from which on texts that are much shorter than its longest have the next one.
 ENOUGH_TOKENS: Final = 4096
 # Share of the longest text's length from which on a text is filled up to it in a run with enough tokens.
 LEAST_SHARE: Final = 0.75

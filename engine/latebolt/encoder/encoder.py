@@ -119,7 +119,7 @@ class Encoder:
                 GPUs, as "cuda:0,cuda:1" or a list, share bulk work; a single text takes the first.
             threads: CPU threads to use; all CPUs of this process by default.
             deterministic: on a GPU every text has a run of its own, so that its vectors keep their bits in
-                any company, and take far longer; see `GpuRuns`. On the CPU they always do.
+                any company; see `GpuRuns`. On the CPU they always do.
         Raises:
             ModelError: no such model, precision or head, or a damaged file.
             RuntimeUnavailable: no ONNX Runtime, or the device asked for is not there.

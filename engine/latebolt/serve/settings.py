@@ -56,7 +56,7 @@ class Settings:
 
     model: str = _setting("starter", "starter (English), multilingual, a folder, or a hub id.")
     precision: str = _setting("", "Of the encoder: fp32, fp16 or int8; the fastest by default.")
-    device: str = _setting("cpu", "cpu, cuda, cuda:N or auto.")
+    device: str = _setting("cpu", "cpu, cuda, cuda:N, cuda:0,cuda:1 or auto.")
     threads: int = _setting(0, "CPU threads of a process; 0 for its share of all.", 0)
     aliases: str = _setting(
         "",

@@ -57,7 +57,7 @@ def _padded(model: onnx.ModelProto) -> None:
 
 
 def _equal(model: onnx.ModelProto) -> None:
-    """Without a mask, for texts of one length: attention for which CUDA has its fastest kernels."""
+    """Without a mask, for texts of one length: what CUDA's flash attention asks for."""
     for node in _attentions(model):
         inputs = list(node.input)
         inputs[_LENGTHS] = ""
@@ -77,7 +77,9 @@ def _ragged(model: onnx.ModelProto) -> None:
     """Without padding between the first layer and the last."""
     attentions = _attentions(model)
     if any(len(node.input) > _SCORES and node.input[_SCORES] for node in attentions):
-        raise _Unfit("attention adds a bias to its scores (a window, ALiBi), for which packing is slow")
+        raise _Unfit(
+            "packed attention with a bias on its scores (a window, ALiBi) keeps all of them in memory"
+        )
     wiring = Wiring(model)
     entry, lengths = _entry(attentions, wiring), attentions[0].input[_LENGTHS]
     build = Builder(model, "ragged")
