@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from latebolt.gpu.codes import GRAPHS
+from latebolt.gpu.device_graphs import GRAPHS
 from latebolt_export.graph import device_codes
 
 

@@ -6,7 +6,7 @@ two are equally good within rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -70,6 +70,13 @@ class Coder(Protocol):
         """Codes of vectors [n, dim]."""
 
 
+class Points(Protocol):
+    """Vectors that k-means looks at again and again."""
+
+    def sums(self, centroids: Float32) -> tuple[Float32, Int64]:
+        """Float32 [k, dim], the sum of the vectors that are nearest to each centroid; int64 [k], how many."""
+
+
 class Coding(Protocol):
     """Where codes are computed. May be used by several threads at once."""
 
@@ -78,6 +85,9 @@ class Coding(Protocol):
 
     def nearest(self, centroids: Float32) -> Nearest:
         """What finds the centroid of float32 [k >= 1, dim] with the largest dot product with each vector."""
+
+    def points(self, blocks: Callable[[], Iterable[Float32]]) -> Points:
+        """Vectors that are read in blocks, float32 [some, dim], as often as they are needed."""
 
     def coder(self, tables: Tables) -> Coder:
         """What makes the codes of a codec; may put off what is costly until it is asked for some."""
@@ -95,9 +105,30 @@ class KernelCoding:
         prepared = centroid_levels(centroids)
         return lambda values: nearest(values, prepared)
 
+    def points(self, blocks: Callable[[], Iterable[Float32]]) -> Points:
+        """See `Coding`."""
+        return _KernelPoints(blocks)
+
     def coder(self, tables: Tables) -> Coder:
         """See `Coding`."""
         return _KernelCoder(tables)
+
+
+class _KernelPoints:
+    def __init__(self, blocks: Callable[[], Iterable[Float32]]) -> None:
+        self._blocks = blocks
+
+    def sums(self, centroids: Float32) -> tuple[Float32, Int64]:
+        sums = np.zeros(centroids.shape, np.float32)
+        counts = np.zeros(len(centroids), np.int64)
+        prepared = centroid_levels(centroids)
+        for block in self._blocks():
+            cell = nearest(block, prepared)
+            order = np.argsort(cell, kind="stable")
+            used, first = np.unique(cell[order], return_index=True)
+            sums[used] += np.add.reduceat(block[order], first, axis=0)
+            counts += np.bincount(cell, minlength=len(centroids))
+        return sums, counts
 
 
 class _KernelCoder:

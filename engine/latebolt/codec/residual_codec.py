@@ -126,9 +126,7 @@ class ResidualCodec:
             raise InvalidInput(f"the sample should be [n >= 1, a multiple of 8], got shape {sample.shape}.")
         k = n_centroids or default_n_centroids(n_tokens or len(sample))
         # A centroid a point would leave no residual to learn from.
-        centroids = spherical_kmeans(
-            sample, min(k, max(1, len(sample) // 4)), seed, nearest_of=coding.nearest
-        )
+        centroids = spherical_kmeans(sample, min(k, max(1, len(sample) // 4)), seed, coding=coding)
         rng = np.random.default_rng(seed)
         chosen = np.arange(len(sample))
         if len(sample) > _FIT_TOKENS:
@@ -175,7 +173,7 @@ class ResidualCodec:
         """
         sample = Sample.of(outliers)
         k = min(n_centroids, max(1, len(sample) // 4))
-        new = spherical_kmeans(sample, k, seed, nearest_of=self._coding.nearest)
+        new = spherical_kmeans(sample, k, seed, coding=self._coding)
         centroids = np.concatenate([self.centroids, new])
         codec = ResidualCodec(
             centroids, self.levels, self.spread, self.factors, self.bits, self.unit, self.far, self._coding

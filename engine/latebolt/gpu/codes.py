@@ -10,56 +10,25 @@ here the device's matrix product does, which is the finer one.
 from __future__ import annotations
 
 import functools
-import logging
-import math
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
 from latebolt.codec.coding import Codes, Coding, Nearest, Placed, Tables
-from latebolt.devices import CUDA_PROVIDER, Device
-from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
-from latebolt.gpu.finding import explain, make_ready
+from latebolt.devices import Device
+from latebolt.gpu.device_graphs import DeviceGraphs, Outputs
 from latebolt.kernels.shapes import CENTROID_PARTS, N_FACTORS
-from latebolt.onnx_runtime import is_failure_of_device, is_out_of_memory, onnxruntime
 
-logger = logging.getLogger(__name__)
-
-GRAPHS: Final = Path(__file__).parent / "graphs"
 # Bytes that a block of tokens may take on the device beside the vectors, most of it their scores with all
 # centroids: 4 bytes each, so that 65,536 centroids take 1,000 tokens at a time.
 BUDGET: Final = 256 << 20
-HALVINGS: Final = 2  # blocks become this many times half as long before a device has too little memory
 _LIVE: Final = 6  # arrays of a token's width, or of its factors' errors, that are there at once
 
-_DTYPES: Final[Mapping[str, type[np.floating[Any]]]] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-}
 
-Outputs = Mapping[str, npt.NDArray[Any]]
-
-
-class View(NamedTuple):
-    """Rows of an OrtValue, which has to stay until they have been read."""
-
-    pointer: int
-    dtype: type[np.floating[Any]]
-    shape: tuple[int, int]
-
-    def rows(self, start: int, stop: int) -> View:
-        """Some of them."""
-        dim = self.shape[1]
-        offset = start * dim * np.dtype(self.dtype).itemsize
-        return View(self.pointer + offset, self.dtype, (stop - start, dim))
-
-
-class DeviceCoding:
+class DeviceCoding(DeviceGraphs):
     """See `codec.coding.Coding`. Its graphs are loaded with their first use, its first one at once.
 
     Args:
@@ -70,9 +39,7 @@ class DeviceCoding:
     """
 
     def __init__(self, device: Device, budget: int = BUDGET) -> None:
-        self.device, self._budget = device, budget
-        self._lock = threading.Lock()
-        self._sessions: dict[str, Any] = {}
+        super().__init__(device, budget)
         self._last: DeviceCoder | None = None
         self._others: dict[Device, DeviceCoding] = {}
         self.session("nearest")
@@ -91,88 +58,16 @@ class DeviceCoding:
         """See `Coding`."""
         return Centroids(self, centroids).nearest
 
+    def points(self, blocks: Callable[[], Iterable[Float32]]) -> DevicePoints:
+        """See `Coding`. They are loaded once and stay on the device."""
+        return DevicePoints(self, blocks)
+
     def coder(self, tables: Tables) -> DeviceCoder:
         """See `Coding`. The last one is kept: an index that is added to again has its centroids there."""
         last = self._last
         if last is None or not _are_same(last.tables, tables):
             last = self._last = DeviceCoder(self, tables)
         return last
-
-    def session(self, graph: str) -> Any:
-        """The onnxruntime.InferenceSession of one of the graphs."""
-        with self._lock:
-            if graph not in self._sessions:
-                self._sessions[graph] = _started(GRAPHS / f"{graph}.onnx", self.device)
-            return self._sessions[graph]
-
-    def place(self, array: npt.NDArray[Any]) -> Any:
-        """An array as an onnxruntime.OrtValue on the device."""
-        kept = np.ascontiguousarray(array)
-        return onnxruntime().OrtValue.ortvalue_from_numpy(kept, self.device.kind, self.device.number)
-
-    def run(
-        self, graph: str, inputs: Mapping[str, Any], outputs: Sequence[str], stay: bool = False
-    ) -> list[Any]:
-        """Run a graph.
-
-        Args:
-            inputs: OrtValues, or views of some.
-            stay: leave the outputs on the device, as OrtValues; else they are NumPy arrays.
-        """
-        session = self.session(graph)
-        binding = session.io_binding()  # of this run alone, so that threads may run at once
-        where = self.device.kind, self.device.number
-        for name, value in inputs.items():
-            if isinstance(value, View):
-                binding.bind_input(name, *where, value.dtype, value.shape, value.pointer)
-            else:
-                binding.bind_ortvalue_input(name, value)
-        for name in outputs:
-            binding.bind_output(name, *(where if stay else ("cpu", 0)))
-        session.run_with_iobinding(binding)
-        return list(binding.get_outputs()) if stay else list(binding.copy_outputs_to_cpu())
-
-    def in_blocks(
-        self,
-        values: Float32 | Placed,
-        bytes_a_token: int,
-        work: Callable[[Any], Outputs],
-        nothing: Outputs,
-    ) -> Outputs:
-        """What `work` gives for blocks of vectors that fit the budget, one behind the other.
-
-        Args:
-            work: is given float32 [some, dim] on the device.
-            nothing: what there is for no vectors.
-        Raises:
-            OutOfMemory: not even blocks that are `HALVINGS` times half as long fit.
-        """
-        vectors = _Vectors(self, values)
-        found, done, halvings = [nothing], 0, 0
-        while done < len(vectors):
-            rows = max(1, self._budget // bytes_a_token)
-            try:
-                found.append(work(vectors.block(done, min(done + rows, len(vectors)))))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if halvings == HALVINGS or rows == 1:
-                    raise self._too_little(bytes_a_token * rows) from error
-                halvings += 1
-                self._budget = rows // 2 * bytes_a_token  # for later ones, too
-                logger.warning(
-                    'device "%s": little memory; codes of %d token vectors at a time', self.device, rows // 2
-                )
-            else:
-                done += rows
-        return {name: np.concatenate([each[name] for each in found]) for name in nothing}
-
-    def _too_little(self, n_bytes: int) -> OutOfMemory:
-        return OutOfMemory(
-            f'device "{self.device}": there is not enough memory to make codes, which take about '
-            f"{max(1, n_bytes >> 20)} MB beside the centroids. Free some (other programs, a smaller model), "
-            'or make the codes on the CPU: device="cpu".'
-        )
 
 
 class Centroids:
@@ -214,6 +109,46 @@ class Centroids:
         """Numbers of centroids that were not repeated."""
         most = cells.dtype.type(len(self._centroids) - 1)
         return np.asarray(np.minimum(cells, most))
+
+
+class DevicePoints:
+    """See `codec.coding.Points`."""
+
+    def __init__(self, coding: DeviceCoding, blocks: Callable[[], Iterable[Float32]]) -> None:
+        self._coding, self._blocks = coding, blocks
+        self._placed: list[Placed] = []
+
+    def sums(self, centroids: Float32) -> tuple[Float32, Int64]:
+        """See `Points`.
+
+        Raises:
+            OutOfMemory: the device has too little.
+        """
+        coding, there = self._coding, Centroids(self._coding, centroids)
+        n, padded = len(centroids), -len(centroids) % CENTROID_PARTS + len(centroids)
+        numbers = coding.place(np.arange(padded, dtype=np.int64))
+        state = [coding.place(np.zeros(shape, np.float32)) for shape in ((padded, there.dim), (padded,))]
+
+        def add(values: Any) -> Outputs:
+            inputs = {"values": values, "cell": there.find(values, stay=True), "numbers": numbers}
+            before = dict(zip(("sums_before", "counts_before"), state, strict=True))
+            state[:] = coding.run("sums", inputs | before, ["sums", "counts"], stay=True)
+            return {}
+
+        # Scores; then which centroid each token belongs to, as a bool, as a float, and that turned.
+        n_bytes = there.bytes_a_token + 9 * padded
+        for block in self._on_device():
+            coding.in_blocks(block, n_bytes, add, {})
+        sums, counts = (value.numpy() for value in state)
+        # What repeats the last centroid counts as the last.
+        sums[n - 1] += sums[n:].sum(axis=0)
+        counts[n - 1] += counts[n:].sum()
+        return np.asarray(sums[:n]), counts[:n].astype(np.int64)
+
+    def _on_device(self) -> Iterable[Placed]:
+        if not self._placed:
+            self._placed = [Placed(self._coding.place(block)) for block in self._blocks()]
+        return self._placed
 
 
 class DeviceCoder:
@@ -268,42 +203,6 @@ class DeviceCoder:
         return dict(zip(names, self._coding.run(f"codes_{self._bits}", inputs, names), strict=True))
 
 
-class _Vectors:
-    """Vectors as blocks on a device, wherever they are."""
-
-    def __init__(self, coding: DeviceCoding, values: Float32 | Placed) -> None:
-        self._coding, self._values = coding, values
-        if not isinstance(values, Placed):
-            self._n = len(values)
-            return
-        whole, kind = values.values, values.values.data_type()
-        if whole.device_name() != coding.device.kind or kind not in _DTYPES:
-            raise InvalidInput(
-                f"token vectors should be an array, or float32 or float16 on {coding.device}, got {kind} on "
-                f"{whole.device_name()}."
-            )
-        *outer, dim = whole.shape()
-        self._whole = View(whole.data_ptr(), _DTYPES[kind], (math.prod(outer), dim))
-        self._n = self._whole.shape[0] if values.places is None else len(values.places)
-
-    def __len__(self) -> int:
-        return self._n
-
-    def block(self, start: int, stop: int) -> Any:
-        """Float32 [stop - start, dim], as an input of `DeviceCoding.run`."""
-        values, coding = self._values, self._coding
-        if not isinstance(values, Placed):
-            return coding.place(np.asarray(values[start:stop], np.float32))
-        if values.places is not None:
-            graph = "take_half" if self._whole.dtype is np.float16 else "take_single"
-            places = coding.place(values.places[start:stop])
-            return coding.run(graph, {"whole": self._whole, "places": places}, ["values"], stay=True)[0]
-        part = self._whole.rows(start, stop)
-        if part.dtype is np.float32:
-            return part
-        return coding.run("widen", {"whole": part}, ["values"], stay=True)[0]
-
-
 def _are_same(some: Tables, others: Tables) -> bool:
     """Whether tables are those of one codec: its arrays themselves, which it makes no copies of."""
     return (
@@ -311,40 +210,3 @@ def _are_same(some: Tables, others: Tables) -> bool:
         and some.unit == others.unit
         and np.array_equal(some.weights, others.weights)
     )
-
-
-def _started(graph: Path, device: Device) -> Any:
-    """An onnxruntime.InferenceSession of a graph.
-
-    Raises:
-        RuntimeUnavailable: the device does not start.
-        OutOfMemory: it has too little to start.
-    """
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # blocks are of many lengths
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if not device.is_cpu:
-        make_ready()
-        # Only the scores that choose among centroids are a matrix product: float32 sums settle what its
-        # rounding to 10 bits leaves open, and tensor cores take a fraction of the time.
-        cuda = {"device_id": device.number, "use_tf32": "1", "arena_extend_strategy": "kSameAsRequested"}
-        providers.insert(0, (CUDA_PROVIDER, cuda))
-    try:
-        session = ort.InferenceSession(str(graph), options, providers=providers)
-    except Exception as error:
-        said = str(error).strip().splitlines()[0]
-        if is_out_of_memory(error):
-            raise OutOfMemory(
-                f'device "{device}": there is not enough memory to begin making codes. Free some, or make '
-                'them on the CPU: device="cpu".'
-            ) from error
-        if not device.is_cpu and is_failure_of_device(error):
-            raise RuntimeUnavailable(f'device "{device}": {explain(device.number, said)}') from error
-        raise RuntimeUnavailable(
-            f"{graph}: ONNX Runtime cannot load it ({said}). Install latebolt again."
-        ) from error
-    if not device.is_cpu and CUDA_PROVIDER not in session.get_providers():
-        raise RuntimeUnavailable(f'device "{device}": {explain(device.number)}')
-    return session

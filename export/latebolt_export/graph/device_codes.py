@@ -35,6 +35,7 @@ def graphs() -> dict[str, bytes]:
         "take_half": _take(_HALF),
         "take_single": _take(_FLOAT),
         "nearest": _nearest(),
+        "sums": _sums(),
         **{f"codes_{bits}": _codes(bits) for bits in (1, 2, 4)},
     }
     return {f"{name}.onnx": model.SerializeToString(deterministic=True) for name, model in made.items()}
@@ -140,6 +141,28 @@ def _nearest() -> onnx.ModelProto:
             "starts": (_INT64, [CENTROID_PARTS]),
         },
         {"cell": (_INT64, ["tokens"])},
+    )
+
+
+def _sums() -> onnx.ModelProto:
+    """Sums of the vectors of each centroid, added to those before: a product with ones and zeros, whose order
+    of adding is the same every time, as that of scattered additions is not."""
+    graph = _Graph()
+    apart = graph.op("Unsqueeze", "cell", axes=[1])
+    belongs = graph.op("Cast", graph.op("Equal", apart, "numbers"), to=_FLOAT)
+    graph.op("Gemm", belongs, "values", "sums_before", out="sums", transA=1)
+    turned = graph.op("Transpose", belongs, perm=[1, 0])
+    graph.op("Add", graph.total(turned, keep=False), "counts_before", out="counts")
+    ends = {"sums": (_FLOAT, ["centroids", "dim"]), "counts": (_FLOAT, ["centroids"])}
+    return graph.model(
+        "sums",
+        {
+            "values": (_FLOAT, ["tokens", "dim"]),
+            "cell": (_INT64, ["tokens"]),
+            "numbers": (_INT64, ["centroids"]),
+            **{f"{name}_before": end for name, end in ends.items()},
+        },
+        ends,
     )
 
 

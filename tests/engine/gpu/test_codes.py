@@ -17,8 +17,8 @@ from latebolt.codec.kmeans import spherical_kmeans
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.devices import CPU, CUDA_PROVIDER, Device
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
-from latebolt.gpu import codes as codes_module
-from latebolt.gpu.codes import DeviceCoding
+from latebolt.gpu import device_graphs
+from latebolt.gpu.codes import Centroids, DeviceCoding
 from latebolt.kernels.centroids import centroid_levels
 from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 
@@ -207,7 +207,7 @@ class Watched(DeviceCoding):
 
     def run(self, graph, inputs, outputs, stay=False):
         values = inputs["values"]
-        n = values.shape()[0]
+        n = values.shape[0] if isinstance(values, device_graphs.View) else values.shape()[0]
         if n > self.most:
             raise RuntimeError(
                 "[ONNXRuntimeError] : 1 : FAIL : BFCArena: Failed to allocate memory for requested buffer"
@@ -232,8 +232,19 @@ def test_blocks_keep_to_the_budget_and_shrink_where_memory_is_short(rng, caplog)
     assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
         f"codes of {n} token vectors at a time" for n in (150, 150, 75)
     ]
-    with pytest.raises(OutOfMemory, match=r'device "cpu": .* MB beside the centroids\. .* device="cpu"'):
+    with pytest.raises(OutOfMemory, match=r'device "cpu": .* MB more at a time\. .* device="cpu"'):
         codec.on(Watched(74, budget)).encode(values)
+
+
+def test_what_does_not_even_fit_there_is_told(rng, coding, monkeypatch):
+    codec = ResidualCodec.train(rng.unit(50, 16), 2).on(coding)
+    refusal = RuntimeError("CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size)")
+    monkeypatch.setattr(
+        onnxruntime.OrtValue, "ortvalue_from_numpy", lambda *_: (_ for _ in ()).throw(refusal)
+    )
+    for use in (codec.encode, codec.outlying, lambda values: coding.points(lambda: [values]).sums(values)):
+        with pytest.raises(OutOfMemory, match=r'device "cpu": .* device="cpu"'):
+            use(rng.unit(3, 16))
 
 
 def test_other_errors_stay_what_they_are(rng, coding, monkeypatch):
@@ -254,8 +265,8 @@ def test_centroids_are_loaded_once(rng, coding):
 
 def test_kmeans_on_the_device_assigns_alike(rng, coding):
     values = clustered(rng, 3000, 64, n_centres=200)
-    found = spherical_kmeans(values, 64, nearest_of=coding.nearest)
-    expected = spherical_kmeans(values, 64)
+    found = spherical_kmeans(values, 61, coding=coding)
+    expected = spherical_kmeans(values, 61)
     near = [float((values @ centroids.T).max(1).mean()) for centroids in (found, expected)]
     assert found.shape == expected.shape and near[0] == pytest.approx(near[1], abs=2e-3)
     exact = values.astype(np.float64) @ found.T
@@ -263,10 +274,22 @@ def test_kmeans_on_the_device_assigns_alike(rng, coding):
     assert (exact.max(1) - np.take_along_axis(exact, cells[:, None], 1)[:, 0]).max() <= ROUNDING
     codec = ResidualCodec.train(values, 2, coding=coding)
     assert codec._coding is coding
-    np.testing.assert_array_equal(
-        codec.centroids,
-        spherical_kmeans(values, 512, nearest_of=coding.nearest),
-    )
+    np.testing.assert_array_equal(codec.centroids, spherical_kmeans(values, 512, coding=coding))
+
+
+def test_sums_of_the_vectors_of_each_centroid(rng):
+    values, centroids = clustered(rng, 500, 64), rng.unit(21, 64)  # the last of which is repeated
+    cells = (values.astype(np.float64) @ centroids.T).argmax(1)
+    coding = Watched(1000, budget=150 * (4 * (21 + 16 * 64) + 9 * 24))
+    points = coding.points(lambda: iter([values[:300], values[300:]]))
+    for _ in range(2):
+        sums, counts = points.sums(centroids)
+        np.testing.assert_array_equal(counts, np.bincount(cells, minlength=21))
+        for i in range(21):
+            np.testing.assert_allclose(sums[i], values[cells == i].sum(0), atol=1e-5)
+    assert coding.rows == [150, 150, 150, 150, 150, 150, 50, 50] * 2
+    repeated = Centroids(coding, centroids).own(np.array([0, 20, 21, 23]))
+    np.testing.assert_array_equal(repeated, [0, 20, 20, 20])
 
 
 def test_what_is_missing_is_told(tmp_path, monkeypatch):
@@ -277,15 +300,20 @@ def test_what_is_missing_is_told(tmp_path, monkeypatch):
         patch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: (_ for _ in ()).throw(refusal))
         with pytest.raises(RuntimeUnavailable, match=r'device "cuda:3": .* Or use device="cpu"'):
             DeviceCoding(Device("cuda", 3))
-    monkeypatch.setattr(codes_module, "GRAPHS", tmp_path)
+    monkeypatch.setattr(device_graphs, "GRAPHS", tmp_path)
     with pytest.raises(RuntimeUnavailable, match=r"nearest\.onnx: .*Install latebolt again"):
         DeviceCoding(CPU)
 
 
 def test_every_graph_is_there_and_small():
-    sizes = {path.name: path.stat().st_size for path in Path(codes_module.GRAPHS).iterdir()}
+    sizes = {path.name: path.stat().st_size for path in Path(device_graphs.GRAPHS).iterdir()}
     taking = ("widen.onnx", "take_half.onnx", "take_single.onnx")
-    assert sizes.keys() == {*taking, "nearest.onnx", *(f"codes_{bits}.onnx" for bits in (1, 2, 4))}
+    assert sizes.keys() == {
+        *taking,
+        "nearest.onnx",
+        "sums.onnx",
+        *(f"codes_{bits}.onnx" for bits in (1, 2, 4)),
+    }
     assert max(sizes.values()) < 12_000
 
 
@@ -298,7 +326,7 @@ class TestOnAGpu:
     """What only a device can show."""
 
     def test_every_operator_has_a_kernel_there(self):
-        for path in Path(codes_module.GRAPHS).iterdir():
+        for path in Path(device_graphs.GRAPHS).iterdir():
             options = onnxruntime.SessionOptions()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             onnxruntime.InferenceSession(str(path), options, providers=[CUDA_PROVIDER])

@@ -34,9 +34,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     run: list[str] = []
 
     class Coding(codes.DeviceCoding):
-        def __init__(self, device: devices.Device) -> None:
-            assert device == devices.Device("cuda", 1)
-            super().__init__(devices.CPU)
+        def __init__(self, device: devices.Device, *rest: int) -> None:
+            assert device == devices.Device("cpu" if rest else "cuda", 1)  # another beside it, or the index's
+            super().__init__(devices.Device("cpu", len(rest)), *rest)
 
         def run(self, graph, *rest, **more):
             run.append(graph)
@@ -178,7 +178,7 @@ def test_vectors_stay_where_the_encoder_left_them(
     Index.create(tmp_path / "cpu", encoder).add(TEXTS)
     shutil.copytree(tmp_path / "cpu", tmp_path / "cuda")
     texts = [f"{text}, " + "which is long " * (i % 5) for i, text in enumerate(TEXTS)]
-    there = replace(as_gpus(encoder), _gpu_runs=GpuRuns(deterministic=True)).with_lengths(document=20)
+    there = replace(as_gpus(encoder, 2), _gpu_runs=GpuRuns(deterministic=True)).with_lengths(document=20)
     assert there.codes_on_device and not encoder.codes_on_device
     coded: list[int] = []
     code_documents = Encoder.code_documents
@@ -193,6 +193,7 @@ def test_vectors_stay_where_the_encoder_left_them(
     found = Index.open(tmp_path / "cuda", there, device="cuda:1")
     graphs.clear()
     found.add(texts)
+    assert len(found._codings.on()._others) == 1  # the other device codes what it has encoded
     assert coded == [len(texts) - 2] and set(graphs) == {"nearest", "take_single", "codes_2"}
     both = [columns(index) for index in (expected, found)]
     same = [(both[0][name] == both[1][name]).reshape(len(both[0]["norm"]), -1).all(1) for name in both[0]]
