@@ -1,5 +1,5 @@
-"""Runs the small graphs of `gpu/graphs` on a device: vectors go there in blocks that fit a budget, or lie there
-already, and what comes out may stay. What the graphs are for, says `codes`.
+"""Runs the small graphs of `gpu/graphs` on a device: vectors go there in blocks that fit a budget, or lie
+there already, and what comes out may stay. What the graphs are for, says `codes`.
 """
 
 from __future__ import annotations
