@@ -64,6 +64,9 @@ PY
 )
 [ -z "$missing" ] || { echo "gpu.sh: $python lacks $missing. Bring wheels of them in --wheels." >&2; exit 2; }
 
+# The last line of the log that is a step's own: ONNX Runtime writes past it, in colours.
+said() { grep -avE '^ *$|onnxruntime|'$'\x1b' "$out/log.txt" | tail -1; }
+
 left() { echo $((seconds - (SECONDS - begun))); }
 
 # step NAME LIMIT COMMAND...: within its limit and what is left of all; what it prints goes into the log.
@@ -81,7 +84,7 @@ step() {
   case $code in
     0) code=well ;;
     124 | 137) code="stopped at its limit of $limit s; what it had is recorded" ;;
-    *) code="exit code $code: $(grep -v '^ *$' "$out/log.txt" | tail -1 | cut -c1-200)" ;;
+    *) code="exit code $code: $(said | cut -c1-200)" ;;
   esac
   echo "$name: $code, $((SECONDS - start)) s" | tee -a "$out/summary.txt"
 }
