@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 
 from as_gpus import as_gpus
 from latebolt import Encoder, Index, TokenVectors, devices
+from latebolt.cli import cli
 from latebolt.codec.coding import KERNELS
 from latebolt.encoder import batch_runner
 from latebolt.encoder.gpu_runs import GpuRuns
@@ -207,6 +209,22 @@ def test_vectors_stay_where_the_encoder_left_them(
     ]
     assert best[0] == best[1]
     assert check_index(tmp_path / "cuda") == []
+
+
+def test_the_command_makes_codes_there(
+    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Encoder, "load", classmethod(lambda *_, **__: encoder))
+    (tmp_path / "texts.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in TEXTS))
+    command = ["index", str(tmp_path / "index"), str(tmp_path / "texts.jsonl"), "--device", "cuda:1"]
+    for _ in range(2):  # made, then opened
+        done = CliRunner().invoke(cli, command)
+        assert done.exit_code == 0, done.output
+        (tmp_path / "texts.jsonl").write_text('{"text": "the old cat sleeps in the kitchen, too"}\n')
+        monkeypatch.setattr(train, "OUTLYING_SHARE", 2)
+        assert "codes_2" in graphs
+        graphs.clear()
+    assert len(Index.open(tmp_path / "index")) == len(TEXTS) + 1
 
 
 def _checked(ids: list[str]) -> list[CheckedDocument]:
