@@ -129,6 +129,8 @@ def test_a_warm_search_does_not_import_numba(tmp_path, encoder):
     code = f"""
 import latebolt
 assert latebolt.Index.open({str(tmp_path / "i")!r}).search("kitten")
+import sys
+assert not [name for name in sys.modules if name.startswith("latebolt.gpu")]
 """
     loaded_after(code)  # compiles what is missing
     assert "numba" not in loaded_after(code)

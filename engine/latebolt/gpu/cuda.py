@@ -24,7 +24,6 @@ THREADS: Final = 128  # a thread block of ours
 BLOCKS_A_MULTIPROCESSOR: Final = 16  # more would only wait
 LEAST_BLOCKS: Final = 128  # of fewer numba warns; those without work end at once
 _OR_CPU = 'use device="cpu".'
-_MISSING = "numba-cuda is not installed"
 _INSTALL = f"Run \"pip install 'latebolt[gpu]'\", or {_OR_CPU}"
 WAYS: Final = (
     'Spread the index over several GPUs (device="cuda:0,cuda:1"), write it with fewer bits, end what else '
@@ -135,20 +134,19 @@ def _numba_cuda(device: str) -> Any:
     """numba.cuda, where there is a GPU for it."""
     try:
         cuda: Any = importlib.import_module("numba.cuda")
-    except ImportError as error:
+    except Exception as error:  # where numba and numba-cuda are not of one time, more than ImportErrors
         raise RuntimeUnavailable(
-            f'device "{device}": numba-cuda is not installed ({error}). Run "pip install \'latebolt[gpu]\'", '
-            f"or {_OR_CPU}"
+            f'device "{device}": numba-cuda cannot be imported ({error}). '
+            f"Run \"pip install -U 'latebolt[gpu]' numba numba-cuda\", or {_OR_CPU}"
         ) from error
-    if _simulated():
+    if _simulated() or cuda.is_available():
         return cuda
-    if importlib.util.find_spec("numba_cuda") is None:  # numba's own numba.cuda is no longer maintained
-        raise RuntimeUnavailable(f'device "{device}": {_MISSING}. {_INSTALL}')
-    if not cuda.is_available():
-        reason = " ".join(str(cuda.cuda_error() or "").split()).rstrip(".")
-        hidden = " (CUDA_VISIBLE_DEVICES is empty)" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else ""
-        raise RuntimeUnavailable(
-            f'device "{device}": numba-cuda finds no GPU or no driver{hidden}'
-            f'{f" ({reason})" if reason else ""}. Run "latebolt doctor", or {_OR_CPU}'
-        )
-    return cuda
+    # Without numba-cuda there may still be numba's own numba.cuda, which is no longer maintained.
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise RuntimeUnavailable(f'device "{device}": numba-cuda is not installed. {_INSTALL}')
+    reason = " ".join(str(cuda.cuda_error() or "").split()).rstrip(".")
+    hidden = " (CUDA_VISIBLE_DEVICES is empty)" if os.environ.get("CUDA_VISIBLE_DEVICES") == "" else ""
+    raise RuntimeUnavailable(
+        f'device "{device}": numba-cuda finds no GPU or no driver{hidden}'
+        f'{f" ({reason})" if reason else ""}. Run "latebolt doctor", or {_OR_CPU}'
+    )

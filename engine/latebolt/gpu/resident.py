@@ -171,13 +171,20 @@ class Space:
         self.gpu, self.n_docs = gpu, n_docs
         self.totals, self.scores = gpu.empty(n_docs, np.float32), gpu.empty(n_docs, np.float32)
         self.rows, self.maxima = gpu.empty(n_docs, np.int32), gpu.empty(min(GROUPS, n_docs), np.float32)
-        self._parts: dict[int, Any] = {}
+        self._parts = gpu.empty(0, np.float32)
+
+    @property
+    def bytes(self) -> int:
+        """That the arrays take."""
+        arrays = (self.totals, self.scores, self.rows, self.maxima, self._parts)
+        return sum(int(array.nbytes) for array in arrays)
 
     def parts(self, n_blocks: int, n_docs: int) -> Any:
         """Float32 [n_blocks, n_docs]."""
-        if n_blocks not in self._parts:
-            self._parts = {n_blocks: self.gpu.empty(n_blocks * self.n_docs, np.float32)}
-        return self._parts[n_blocks][: n_blocks * n_docs].reshape(n_blocks, n_docs)
+        if self._parts.size < n_blocks * self.n_docs:
+            self._parts = self.gpu.empty(0, np.float32)  # lets go of it before there is a larger one
+            self._parts = self.gpu.empty(n_blocks * self.n_docs, np.float32)
+        return self._parts[: n_blocks * n_docs].reshape(n_blocks, n_docs)
 
 
 class Resident:
@@ -225,7 +232,7 @@ class Resident:
         centroids = max((len(codec.centroids) for codec in codecs), default=0)
         work = working_bytes(most_docs, centroids, parts[0].codec.dim) + _SPARE
         held = [sum(e.bytes for e in self.segments.values() if e.gpu is gpu) for gpu in self.gpus]
-        free = [gpu.free_bytes() - work for gpu in self.gpus]
+        free = [gpu.free_bytes() + self._space_bytes(gpu) - work for gpu in self.gpus]
         places = spread(sizes, free, held)
         if -1 in places:
             there = ", ".join(
@@ -237,6 +244,10 @@ class Resident:
                 f"{work / 1e9:.1f} GB to work with on each device, and {there}. {WAYS}"
             )
         return places
+
+    def _space_bytes(self, gpu: Gpu) -> int:
+        found = self._spaces.get(gpu)
+        return 0 if found is None else found.bytes
 
     def _codec(self, place: int, codec: Codec) -> CodecOnDevice | None:
         if not isinstance(codec, ResidualCodec):

@@ -98,17 +98,19 @@ VECTORS = np.eye(8, dtype=np.float32)
 
 
 def test_without_numba_cuda_the_way_out_is_named(monkeypatch):
+    pretend(monkeypatch, 0)
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailable, match=r"numba-cuda is not installed\. Run \"pip install 'lateb"):
         latebolt.maxsim(VECTORS, [VECTORS], device="cuda")
 
 
-def test_without_numba_the_way_out_is_named(monkeypatch):
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module"), AttributeError("no NPDatetime")])
+def test_numba_that_is_missing_or_does_not_fit_is_told(monkeypatch, error):
     def absent(name):
-        raise ModuleNotFoundError("No module named 'numba'")
+        raise error
 
     monkeypatch.setattr(cuda.importlib, "import_module", absent)
-    with pytest.raises(RuntimeUnavailable, match=r"No module named 'numba'\)\. Run \"pip install"):
+    with pytest.raises(RuntimeUnavailable, match=rf"imported \({error}\)\. Run \"pip install -U 'latebolt"):
         latebolt.maxsim(VECTORS, [VECTORS], device="cuda")
 
 
