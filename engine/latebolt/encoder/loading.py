@@ -6,6 +6,7 @@ tokenizer, its kernels, and in a fresh process the imports of modules, for which
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from pathlib import Path
 from latebolt import memory
 from latebolt.contract import Head
 from latebolt.cpus import available_cpus
-from latebolt.devices import Device
+from latebolt.devices import Device, named
 from latebolt.encoder import few_texts, model_folder
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
 from latebolt.encoder.session import WAYS_TO_NEED_LESS, Session
 from latebolt.errors import InvalidInput, OutOfMemory
 from latebolt.onnx_runtime import onnxruntime
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,13 @@ def begin(
     folder = model_folder.find(name)
     head = folder.contract.head(dim)
     precision = precision or fastest(folder.contract.graphs, devices[0].is_cpu)
+    if precision == "int8" and not devices[0].is_cpu:
+        logger.warning(
+            '%s on "%s": its int8 graph is made for CPUs, and ONNX Runtime runs most of it there, with '
+            "copies to the GPU and back. Export the checkpoint with fp16, which a GPU runs (docs/gpu.md).",
+            folder.name,
+            named(devices),
+        )
     _check_memory(folder, precision)
     if memory.is_small():
         memory.do_with_little()

@@ -41,7 +41,8 @@ class Model:
     def __init__(self, folder: ModelFolder, precision: str, devices: tuple[Device, ...]) -> None:
         self.folder, self.precision, self.devices = folder, precision, devices
         # Texts share runs on GPUs alone: on the CPU one text a run is the fastest, see `encoder`.
-        self.shares_runs = not devices[0].is_cpu
+        # A product of bytes quantises all texts of a run together, so that company would change vectors.
+        self.shares_runs = not devices[0].is_cpu and precision != "int8"
         self._file, self._graph = folder.graph_file(precision)  # is looked for at once, so that it is told
         self._closed = False
         self._begin()

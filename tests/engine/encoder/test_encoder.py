@@ -151,7 +151,7 @@ def test_a_provider_that_does_not_start_is_an_error_or_for_auto_a_warning(monkey
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(RuntimeUnavailable, match=r'device "cuda:1": .* Or use device="cpu"'):
         Encoder.load(device="cuda:1")
-    assert not caplog.records
+    assert "Using the CPU" not in caplog.text
     encoder = Encoder.load(device="auto")
     assert (encoder.device, encoder.precision) == ("cpu", "int8")
     assert 'device "auto": device "cuda:0": ' in caplog.text and "Using the CPU" in caplog.text
@@ -185,6 +185,22 @@ def test_what_cuda_says_while_a_graph_loads_is_told_apart(monkeypatch, said, err
     with pytest.raises(error, match=message) as caught:
         Encoder.load(device="cuda:1")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+def test_an_int8_graph_shares_no_runs_of_a_gpu_and_is_told_to_be_the_cpus(monkeypatch, caplog):
+    import onnxruntime
+
+    from latebolt.devices import Device
+    from latebolt.encoder.model import Model
+
+    assert not Model(find("starter"), "int8", (Device("cuda"),)).shares_runs
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(RuntimeUnavailable):
+        Encoder.load(device="cuda")
+    assert 'starter on "cuda": its int8 graph is made for CPUs' in caplog.text
 
 
 @pytest.mark.parametrize(
