@@ -49,7 +49,7 @@ def reencode(
     """Make an index of another's documents, in one commit: whatever stops it leaves nothing behind.
 
     Ids, texts and metadata are those of the other, as they were when it began. Where passages stand in files
-    (`Hit.place`) is not known of passages that are cut anew.
+    (`Hit.place`) is not known of passages that are cut anew. Codes are made where the encoder runs.
 
     Args:
         path, encoder, bits, passage_tokens, passage_overlap, late_chunking: see `Index.create`.
@@ -67,6 +67,7 @@ def reencode(
         passage_overlap=passage_overlap,
         with_first_add=True,
         late_chunking=late_chunking,
+        device=encoder.device,
     )
     textless = [each.id for each in source.documents(where) if each.text is None]  # before hours of work
     if textless and not skip_textless:

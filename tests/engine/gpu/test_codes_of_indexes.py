@@ -23,6 +23,7 @@ from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import codes
 from latebolt.index.documents.checked import CheckedDocument, check_documents
 from latebolt.index.ingest import train
+from latebolt.index.reencode import reencode
 from latebolt.index.store.check import check_index
 
 DIM = 64
@@ -225,6 +226,35 @@ def test_the_command_makes_codes_there(
         assert "codes_2" in graphs
         graphs.clear()
     assert len(Index.open(tmp_path / "index")) == len(TEXTS) + 1
+
+
+def test_a_copy_is_coded_where_its_encoder_runs(
+    tmp_path: Path, graphs: list[str], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Index.create(tmp_path / "index", encoder)
+    source.add(TEXTS)
+    assert not graphs
+    monkeypatch.setattr(Encoder, "device", "cuda:1")
+    reencode(source, tmp_path / "copy", encoder, 2)
+    assert "codes_2" in graphs and len(Index.open(tmp_path / "copy")) == len(TEXTS)
+
+
+def test_a_gpu_is_given_what_a_sample_is_likely_to_take() -> None:
+    drawn: list[int] = []
+
+    class Source:
+        on_gpu = True
+
+        def sample(self, rows):
+            drawn.append(len(rows))
+            return [np.zeros((10, 8), np.float32)] * len(rows)
+
+    for on_gpu, numbers in ((True, [256, 744]), (False, [256] * 4)):
+        Source.on_gpu = on_gpu
+        draws = train._Draws([range(i, i + 1) for i in range(5000)], Source(), 8)
+        draws.draw(10_000)
+        assert drawn == numbers and draws.n_tokens == 10 * sum(numbers)
+        drawn.clear()
 
 
 def _checked(ids: list[str]) -> list[CheckedDocument]:

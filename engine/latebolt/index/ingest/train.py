@@ -39,8 +39,9 @@ MOST_CENTROIDS = 2
 # Batches that a stream of unknown length is taken to have, when the number of centroids is chosen: those for
 # four times too few or too many tokens are twice too few or too many, which hardly shows.
 STREAM_BATCHES = 4
-# Documents of a sample encoded at a time, or windows of such.
+# Documents of a sample encoded at a time, or windows of such; on a GPU up to so many, as are likely to do.
 DRAWN_DOCUMENTS = 256
+GPU_DRAWN_DOCUMENTS = 2048
 # The setting that an index has which is a part of another: its codec is the other's.
 PART_SETTING = "part"
 
@@ -248,10 +249,17 @@ class _Draws:
     def draw(self, n_tokens: int) -> None:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
         while self._seen < len(self._units) and (self.n_tokens < n_tokens or not self._seen):
-            drawn = self._order[self._seen : self._seen + DRAWN_DOCUMENTS].tolist()
+            drawn = self._order[self._seen : self._seen + self._wanted(n_tokens)].tolist()
             vectors = self._source.sample([row for unit in drawn for row in self._units[unit]])
             self.parts += vectors
             self._seen, self.n_tokens = self._seen + len(drawn), self.n_tokens + sum(map(len, vectors))
+
+    def _wanted(self, n_tokens: int) -> int:
+        """Units to draw next, on the way to so many tokens."""
+        if not self._source.on_gpu or not self._seen:
+            return DRAWN_DOCUMENTS
+        missing = (n_tokens - self.n_tokens) * self._seen // max(self.n_tokens, 1)
+        return min(max(missing, DRAWN_DOCUMENTS), GPU_DRAWN_DOCUMENTS)
 
     @property
     def expected(self) -> int:
