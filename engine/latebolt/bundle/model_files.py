@@ -89,8 +89,13 @@ def copy(model: ModelFiles, target: Path) -> None:
         shutil.copyfile(source.path / name, target / name)
     if source.exported:
         only = {model.precision: source.contract.graph(model.precision)}
-        if source.contract.graphs.keys() != only.keys():
-            contract.write(msgspec.structs.replace(source.contract, graphs=only), target)
+        said = source.contract
+        if said.graphs.keys() != only.keys() or said.gpu_graphs:
+            # Graphs for GPUs stay behind: a bundle brings the CPU's ONNX Runtime.
+            version = min(said.format_version, contract.PLAIN_VERSION)
+            contract.write(
+                msgspec.structs.replace(said, graphs=only, gpu_graphs={}, format_version=version), target
+            )
     made = model_folder.find(target)
     dim = source.contract.head(None).dim
     made.graph_file(model.precision)

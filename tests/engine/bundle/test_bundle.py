@@ -15,8 +15,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from latebolt import contract
 from latebolt.bundle import archive, make, model_files, own_wheel, pip, requirements, words
 from latebolt.bundle.requirements import Wheel
 from latebolt.bundle.target import Target
@@ -542,3 +544,17 @@ def test_an_installation_that_fails_is_taken_away(for_here: Path, tmp_path: Path
     assert "--into FOLDER" in installed(for_here, "--help").stdout
     gone = installed(for_here, "--python", "no-python")
     assert gone.returncode == 1 and "there is no no-python" in gone.stderr
+
+
+def test_graphs_for_gpus_stay_behind(tmp_path):
+    """A bundle's contract names none of the files that it leaves out."""
+    folder, target = tmp_path / "model", tmp_path / "target"
+    shutil.copytree(BUILT_IN / "starter", folder)
+    target.mkdir()
+    known = contract.read(folder)
+    forms = {"ragged": contract.Graph("onnx/model_fp16_ragged.onnx", 1, "")}
+    contract.write(msgspec.structs.replace(known, gpu_graphs=forms, format_version=3), folder)
+    model_files.copy(model_files.choose(str(folder), None, "x86_64"), target)
+    made = contract.read(target)
+    assert made.gpu_graphs == {} and made.format_version == contract.PLAIN_VERSION
+    assert made.graphs == known.graphs
