@@ -193,6 +193,8 @@ class Session:
             ModelError: the graph's output is not as wide as its folder says.
             OutOfMemory: there is not enough for so many tokens.
         """
+        if kept is not None and not kept.size:  # of which not every operator of a head makes nothing
+            return np.zeros((0, self._dim), np.float32)
         feeds, options = self._feeds(ids, mask, kept)
         try:
             if self._device.is_cpu:

@@ -242,3 +242,8 @@ def test_a_form_without_a_graph_is_refused_where_it_would_be_used(sharing, encod
     with pytest.raises(ModelError, match=r"no graph for ragged runs of a GPU at int8\. Export it again"):
         sharing.with_gpu_runs(form="ragged")
     assert encoder.with_gpu_runs(form="ragged").encode_documents(["a cat"]).dim == 128  # the CPU needs none
+
+
+def test_texts_of_which_nothing_is_kept(sharing):
+    none = [replace(each, keep=np.zeros(len(each.ids), bool)) for each in sharing.tokenize(TEXTS, "document")]
+    assert [vectors.shape for vectors in sharing.vectors_of_many(none)] == [(0, 128)] * len(TEXTS)
