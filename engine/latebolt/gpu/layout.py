@@ -65,9 +65,9 @@ def dimensions(dim: int, bits: int) -> npt.NDArray[np.int64]:
 
 
 def packed_levels(levels: npt.NDArray[np.uint8]) -> Words:
-    """Uint32 [4]: the levels of codes, four a word."""
-    table = np.zeros(N_LEVELS, np.uint8)
-    table[: len(levels)] = levels
+    """Uint32 [4]: what the levels of codes add, int8, four a word."""
+    table = np.zeros(N_LEVELS, np.int8)
+    table[: len(levels)] = levels.astype(np.int16) - LEVEL_ZERO
     return table.view("<u4").astype(np.uint32)
 
 
@@ -80,14 +80,13 @@ class QueryBlocks(NamedTuple):
     """A query in blocks of 32 tokens as the kernels want them; rows that are none are zero.
 
     rows float32 [n_blocks, dim, 32]: the tokens themselves; words uint32 [n_blocks, 4 tiles, steps, 2, 32
-    threads]: their int8 codes times the dimensions' widths; biases int32 [n_blocks, 32]: what these codes'
-    products with levels are too large by; coefs float32 [n_blocks, 32]: what an integer is multiplied by, in
-    units; units float32 [n_blocks, 32]: of scores with centroids, which are whole numbers of up to MOST.
+    threads]: their int8 codes, of them times the dimensions' widths; coefs float32 [n_blocks, 32]: what an
+    integer is multiplied by, in units; units float32 [n_blocks, 32]: of scores with centroids, which are
+    whole numbers of up to MOST.
     """
 
     rows: Float32
     words: Words
-    biases: npt.NDArray[np.int32]
     coefs: Float32
     units: Float32
 
@@ -119,12 +118,10 @@ def query_blocks(
     scale = np.abs(padded).max(axis=1, initial=0.0) / np.float32(127)
     codes = np.rint(padded / np.where(scale > 0, scale, 1)[:, None]).astype(np.int8)
     units = np.where(most > 0, most / MOST, 1).astype(np.float32)  # any but 0 for a row of zeros
-    sums = codes.astype(np.int32).sum(axis=1, dtype=np.int32)
     words = np.stack([_words(block, dim, bits) for block in codes.reshape(-1, BLOCK, dim)])
     blocks = QueryBlocks(
         rows,
         words,
-        (LEVEL_ZERO * sums).reshape(-1, BLOCK),
         (scale / units).astype(np.float32).reshape(-1, BLOCK),
         units.reshape(-1, BLOCK),
     )

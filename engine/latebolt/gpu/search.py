@@ -164,7 +164,7 @@ class _Residual:
         gpu, segment, codec = space.gpu, self._segment, self._codec
         size = 1 << (len(some) - 1).bit_length()  # so that there are three kernels and not four
         whole = [*some, *[some[0]] * (size - len(some))]
-        rows, words, biases, coefs, units = (
+        rows, words, coefs, units = (
             gpu.put(np.stack([getattr(self._blocks[block.query], field)[block.number] for block in whole]))
             for field in layout.QueryBlocks._fields
         )
@@ -175,7 +175,7 @@ class _Residual:
         parts = space.parts(size, segment.n_docs)
         maxsim_residual(segment.padded, codec.codec.bits, size)[gpu.grid(segment.n_docs)](
             segment.codes, segment.cells, segment.norms, codec.factors, codec.levels,
-            words.reshape(-1), biases.reshape(-1), coefs.reshape(-1), units, table,
+            words.reshape(-1), coefs.reshape(-1), units, table.reshape(-1), n_centroids,
             segment.offsets, mask, parts,
         )  # fmt: skip
         return parts

@@ -39,8 +39,8 @@ def run(dim, bits, store, blocks, table, mask=None):
         maxsim_residual(padded, bits, n_blocks)[GPU.grid(len(offsets) - 1)](
             GPU.put(placed), GPU.put(cells), GPU.put(norms), GPU.put(factors),
             GPU.put(layout.packed_levels(levels)), GPU.put(blocks.words.reshape(-1)),
-            GPU.put(blocks.biases.reshape(-1)), GPU.put(blocks.coefs.reshape(-1)), GPU.put(blocks.units),
-            GPU.put(table), GPU.put(offsets), GPU.put(nothing if mask is None else mask), out,
+            GPU.put(blocks.coefs.reshape(-1)), GPU.put(blocks.units),
+            GPU.put(table.reshape(-1)), K, GPU.put(offsets), GPU.put(nothing if mask is None else mask), out,
         )  # fmt: skip
         return out.copy_to_host()
 

@@ -18,6 +18,7 @@ FIELDS = {1: 8, 2: 4, 4: 2}  # words of bytes that a word of codes becomes, by b
 
 if SIMULATED:
     from latebolt.gpu.kernels.simulated import (
+        four,
         group_max,
         halves,
         mma,
@@ -30,6 +31,7 @@ if SIMULATED:
     )
 else:
     from latebolt.gpu.kernels.ptx import (
+        four,
         group_max,
         halves,
         mma,
@@ -43,4 +45,15 @@ else:
 
 UNPACK: dict[int, Any] = {1: unpack1, 2: unpack2, 4: unpack4}
 
-__all__ = ["FIELDS", "SIMULATED", "UNPACK", "group_max", "halves", "mma", "quad_sum", "warp_sum", "words"]
+__all__ = [
+    "FIELDS",
+    "SIMULATED",
+    "UNPACK",
+    "four",
+    "group_max",
+    "halves",
+    "mma",
+    "quad_sum",
+    "warp_sum",
+    "words",
+]

@@ -66,18 +66,25 @@ def _steps4() -> str:
     lines = ["{ .reg .b32 s, t, m, x, y;"]
     for i in range(2):
         lines.append(f"shr.u32 s, $2, {16 * i}; and.b32 t, s, 0x8888; and.b32 s, s, 0x7777;")
-        lines.append("prmt.b32 x, $3, $4, s; prmt.b32 y, $5, $6, s; prmt.b32 m, 0x80, 0, t;")
+        # All bits of a byte where the code's highest is set: the sign of byte 1, else byte 0.
+        lines.append("shr.u32 m, t, 3; or.b32 t, t, m; prmt.b32 m, 0x8000, 0, t;")
+        lines.append("prmt.b32 x, $3, $4, s; prmt.b32 y, $5, $6, s;")
         # (y and m) or (x and not m), by the table of the three
         lines.append(f"lop3.b32 ${i}, m, y, x, 0xCA;")
     return " ".join([*lines, "}"])
 
 
+_FOUR = _emit(
+    "{ .reg .u64 a; cvta.to.global.u64 a, $4; ld.global.nc.v4.u32 {$0, $1, $2, $3}, [a]; }",
+    [_U] * 4,
+    [types.int64],
+)
 _LEVELS = [_U] * 5
 _UNPACK1 = _emit(_steps(8, "0x11111111", [0, 1, 2, 3]), [_U] * 8, _LEVELS)
 _UNPACK2 = _emit(_steps(4, "0x33333333", [0, 2]), [_U] * 4, _LEVELS)
 _UNPACK4 = _emit(_steps4(), [_U] * 2, _LEVELS)
 _MMA = _emit(
-    "mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+    "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
     "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
     [_I] * 4,
     [_U] * 6 + [_I] * 4,
@@ -99,6 +106,18 @@ _WARP_SUM = _emit(_shuffles("add.f32", [1, 2, 4, 8, 16]), [_F], [_F], together=T
 @intrinsic
 def words(context, pair):
     return _WORDS()
+
+
+@intrinsic
+def four(context, words, first):  # type: ignore[no-untyped-def]
+    (_, codegen), array = _FOUR(), words
+
+    def at(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, args[0]).data
+        address = builder.add(builder.ptrtoint(data, ir.IntType(64)), builder.shl(args[1], ir.IntType(64)(2)))
+        return codegen(context, builder, signature, [address])
+
+    return types.UniTuple(_U, 4)(array, types.int64), at
 
 
 @intrinsic

@@ -39,6 +39,11 @@ def words(pair: int) -> tuple[int, int]:
     return int(pair) & _WORD, int(pair) >> 32 & _WORD
 
 
+def four(words: Any, first: int) -> tuple[int, ...]:
+    """Four words of an array from the place `first` on, a multiple of four; nobody writes to them."""
+    return tuple(int(words[first + i]) for i in range(4))
+
+
 def halves(word: int) -> tuple[np.float32, np.float32]:
     """The low and the high 16 bits, as signed numbers, in float32."""
     low, high = int(word) & 0xFFFF, int(word) >> 16 & 0xFFFF
@@ -58,11 +63,12 @@ def unpack2(codes: int, a: int, b: int, c: int, d: int) -> tuple[int, ...]:
 
 
 def unpack4(codes: int, a: int, b: int, c: int, d: int) -> tuple[int, ...]:
-    """Levels of 8 codes of 4 bits; a, b, c and d hold levels of up to 127."""
+    """Levels of 8 codes of 4 bits; a, b, c and d hold four levels each."""
     found = []
     for shift in (0, 16):
         low = int(codes) >> shift & 0x7777
-        upper = _permuted(0x80, 0, int(codes) >> shift & 0x8888)  # 0x80 or 0xFF
+        high = int(codes) >> shift & 0x8888
+        upper = _permuted(0x8000, 0, high | high >> 3)
         found.append(_permuted(a, b, low) & ~upper | _permuted(c, d, low) & upper)
     return tuple(found)
 
@@ -70,7 +76,7 @@ def unpack4(codes: int, a: int, b: int, c: int, d: int) -> tuple[int, ...]:
 def mma(
     a0: int, a1: int, a2: int, a3: int, b0: int, b1: int, c0: int, c1: int, c2: int, c3: int
 ) -> tuple[int, int, int, int]:
-    """PTX's mma.m16n8k32.s32.u8.s8.s32 of a warp: c + a b, a of 16 rows, b of 8 columns.
+    """PTX's mma.m16n8k32.s32.s8.s8.s32 of a warp: c + a b, a of 16 rows, b of 8 columns.
 
     Thread 4 g + t holds of `a` rows g (a0, a2) and g + 8 (a1, a3), bytes 4 t .. 4 t + 3 (a0, a1) and those 16
     behind (a2, a3); of `b` the same bytes (b0, b1) of column g; of the sums columns 2 t and 2 t + 1 of row g
@@ -99,7 +105,7 @@ def _product(brought: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
         rows[first : first + 8, at : at + 4] = per_thread[:, :, operand]
     for operand, at in ((4, 0), (5, 4)):
         columns[:, at : at + 4] = per_thread[:, :, operand]
-    left, right = rows.view(np.uint8).astype(np.int64), columns.view(np.int8).astype(np.int64)
+    left, right = rows.view(np.int8).astype(np.int64), columns.view(np.int8).astype(np.int64)
     return left @ right.T
 
 
