@@ -47,7 +47,7 @@ def _attention(query, key, value, heads):
 class PackedMultiHeadAttention(OpRun):
     op_domain = "com.microsoft"
 
-    def _run(self, query, key, value, bias, offsets, ends, num_heads=None):
+    def _run(self, query, key, value, bias, offsets, ends, num_heads=None, mask_filter_value=None):
         if bias is not None:
             query, key, value = np.stack([query, key, value]) + bias.reshape(3, 1, -1)
         assert query.ndim == 2 and len(ends) == len(offsets) + 1 and ends[-1] == len(query)

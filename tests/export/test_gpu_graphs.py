@@ -24,7 +24,7 @@ from latebolt.encoder.session import Session
 from latebolt.encoder.text import TokenIds
 from latebolt.errors import ModelError
 from latebolt_export import export_model
-from latebolt_export.graph import gpu_graphs, half, tensors
+from latebolt_export.graph import fuse, gpu_graphs, half, tensors
 
 PACKED = ("bert", "roberta", "xlm_roberta", "camembert", "distilbert", "jina_v2")
 BIASED = ("modernbert", "jina_v1")
@@ -159,9 +159,29 @@ def test_biased_attention_has_no_ragged_graph_and_that_is_said(traced, family):
     ]
 
 
-def test_a_graph_without_fused_attention_has_none(foreign_graph):
-    graphs, notes = gpu_graphs.make(onnx.load(foreign_graph))
-    assert "ragged" not in graphs and "equal" not in graphs and len(notes) >= 2
+def test_somebody_elses_graph_has_them_once_its_attention_is_fused(foreign_graph, tmp_path):
+    """It takes token types, its lengths are counted the other way round, and attention adds its biases."""
+    plain = onnx.load(foreign_graph)
+    graphs, notes = gpu_graphs.make(plain)
+    assert not graphs.keys() & {"ragged", "equal"} and "attention was not fused" in notes[-1]
+    fused = fuse.fuse(plain, attention=True, heads=4, hidden=32)
+    graphs, notes = gpu_graphs.make(fused)
+    assert graphs.keys() == gpu_graphs.FORMS.keys() and not notes
+    tokens = texts()
+    session = tensors.open_session(fused, tmp_path)
+    expected = []
+    for each in tokens:
+        ids = each.ids[None]
+        feed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        expected.append(session.run(None, feed)[0][0][each.keep])
+    for form, graph in graphs.items():
+        if form == "equal":
+            continue
+        feed = feeds(graph, tokens)
+        feed["token_type_ids"] = np.zeros_like(feed["input_ids"])
+        opened = evaluator(inside(graph)) if form == "ragged" else tensors.open_session(graph, tmp_path)
+        [found] = opened.run(None, feed)
+        np.testing.assert_allclose(found[0], np.concatenate(expected), atol=1e-4)
 
 
 def test_the_graph_they_are_made_of_stays_as_it_is(traced):

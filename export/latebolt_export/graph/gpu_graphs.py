@@ -95,11 +95,10 @@ def _ragged(model: onnx.ModelProto) -> None:
     rotaries = [node for node in model.graph.node if node.op_type == "RotaryEmbedding"]
     positions = _positions(build, entry, packed, offsets) if rotaries else ""
     # Lengths come of the mask alone: first, so that they are there wherever the padding is taken out.
-    counting = [wiring.producer[wiring.producer[lengths].input[0]], wiring.producer[lengths]]
-    apart = {node.name for node in counting}
-    nodes: list[NodeProto] = list(counting)
+    nodes = _counting(lengths, wiring)
+    first = {node.output[0] for node in nodes}
     for node in model.graph.node:
-        if node.name in apart:
+        if node.output[0] in first:
             continue
         for i, name in enumerate(node.input):
             if name == entry:
@@ -130,22 +129,24 @@ def _attentions(model: onnx.ModelProto) -> list[NodeProto]:
     masks = {node.input[_LENGTHS] if len(node.input) > _LENGTHS else "" for node in found}
     if not found or masks == {""} or len(masks) > 1:
         raise _Unfit("attention was not fused with the rows' lengths")
-    lengths = Wiring(model).producer.get(masks.pop())
-    if lengths is None or not _counts_mask(lengths, model):
+    if not _counting(masks.pop(), Wiring(model)):
         raise _Unfit("attention takes another mask than the rows' lengths")
     return found
 
 
-def _counts_mask(node: NodeProto, model: onnx.ModelProto) -> bool:
-    """Whether a node gives how many ones each row of the mask has: the sum, as int32."""
-    producer = Wiring(model).producer.get(node.input[0])
-    return (
-        node.op_type == "Cast"
-        and helper.get_node_attr_value(node, "to") == TensorProto.INT32
-        and producer is not None
-        and producer.op_type == "ReduceSum"
-        and producer.input[0] == _MASK
-    )
+def _counting(lengths: str, wiring: Wiring) -> list[NodeProto]:
+    """The two nodes that count the ones of each row of the mask, a sum and a cast to int32; none where that
+    is done in another way."""
+    nodes: list[NodeProto] = []
+    while lengths != _MASK and lengths in wiring.producer and len(nodes) < 2:
+        nodes.insert(0, wiring.producer[lengths])
+        lengths = nodes[0].input[0]
+    casts = [node for node in nodes if node.op_type == "Cast"]
+    sums = [node for node in nodes if node.op_type == "ReduceSum"]
+    is_count = lengths == _MASK and len(casts) == len(sums) == 1
+    if not is_count or helper.get_node_attr_value(casts[0], "to") != TensorProto.INT32:
+        return []
+    return nodes
 
 
 def _entry(attentions: Sequence[NodeProto], wiring: Wiring) -> str:
