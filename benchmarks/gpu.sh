@@ -118,7 +118,7 @@ else
   step "search_gpu to a million" 110 "$python" benchmarks/search_gpu.py --sizes 100000,1000000 --limit 60
   step "the large model is made" 150 tail --pid="$making" -f /dev/null
   cat "$scratch/full.txt" >>"$out/log.txt"
-  step "encode_gpu full" 150 "$python" benchmarks/encode_gpu.py --models full --limit 60
+  step "encode_gpu full" 200 "$python" benchmarks/encode_gpu.py --models full --limit 110
   step "encode_gpu small" 110 "$python" benchmarks/encode_gpu.py --models small --limit 45
   step "index_gpu full" 70 "$python" benchmarks/index_gpu.py --models full --limit 45
   step "index_gpu small" 60 "$python" benchmarks/index_gpu.py --models small --limit 40

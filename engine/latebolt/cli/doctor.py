@@ -115,7 +115,6 @@ def _onnxruntime() -> dict[str, Any]:
 
 def _model(model: str, device: str) -> dict[str, Any]:
     from latebolt import Encoder
-    from latebolt.encoder.loading import fastest
     from latebolt.errors import LateboltError
 
     try:
@@ -131,9 +130,20 @@ def _model(model: str, device: str) -> dict[str, Any]:
         "name": encoder.model,
         "folder": str(encoder.folder.path),
         "precisions": ", ".join(contract.graphs),
-        "a gpu takes": fastest(contract.graphs, on_cpu=False),
+        "a gpu takes": _for_gpus(contract),
         "heads": ", ".join(str(head.dim) for head in contract.heads),
         "in use": f"{encoder.precision}, dim {encoder.dim}, {encoder.threads} threads, {encoder.device}",
         "loaded in": f"{1e3 * (loaded - start):.0f} ms",
         "one query in": f"{1e3 * (answered - loaded):.1f} ms",
     }
+
+
+def _for_gpus(contract: Any) -> str:
+    """The precision that a GPU runs, and in which forms texts share its runs there."""
+    from latebolt.encoder.loading import fastest
+
+    precision = fastest(contract.graphs, on_cpu=False)
+    if precision == "int8":
+        return "nothing: int8 is made for CPUs; export the checkpoint with fp16"
+    forms = ", ".join(contract.gpu_graphs) if precision == "fp16" else ""
+    return f"{precision}, texts share runs: {forms or 'padded'}"

@@ -167,6 +167,7 @@ def test_doctor():
         report["kernels"]["instruction set"] and "CPUExecutionProvider" in report["onnxruntime"]["providers"]
     )
     assert report["process"]["torch imported"] is False
+    assert report["model"]["a gpu takes"].startswith("nothing: int8 is made for CPUs")
     assert report["gpu"]["usable"] or report["gpu"]["problems"]
 
 
