@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from as_gpus import as_gpus
 from latebolt import Encoder, Index, TokenVectors, devices
 from latebolt.cli import cli
-from latebolt.codec.coding import KERNELS
+from latebolt.codec.coding import KERNELS, Placed
 from latebolt.encoder import batch_runner
 from latebolt.encoder.gpu_runs import GpuRuns
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
@@ -226,6 +226,25 @@ def test_the_command_makes_codes_there(
         assert "codes_2" in graphs
         graphs.clear()
     assert len(Index.open(tmp_path / "index")) == len(TEXTS) + 1
+
+
+def test_what_becomes_of_a_run_is_each_texts_own(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_runner, "_PROBE_TOKENS", 4)
+    runs: list[int] = []
+
+    def code(device: devices.Device, values: object, places: np.ndarray | None) -> dict[str, np.ndarray]:
+        vectors = Placed(values, places).on_host()
+        runs.append(len(vectors))
+        return {"vectors": vectors, "first": vectors[:, 0]}
+
+    there = as_gpus(encoder).with_lengths(document=12)
+    texts = ["a cat", "", "the old owl sleeps in the barn " * 3, "a", "the dog of the wild wood"]
+    found, truncated = there.code_documents(texts, code)
+    expected = there.encode_documents(texts)
+    assert len(runs) < len(texts) and truncated == expected.truncated.tolist() and any(truncated)
+    for columns, vectors in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(columns["vectors"], vectors)
+        np.testing.assert_array_equal(columns["first"], vectors[:, 0])
 
 
 def test_a_copy_is_coded_where_its_encoder_runs(
