@@ -18,8 +18,8 @@ from latebolt.gpu import nvml
 FILES = ("device_kernels.py", "device_search.py")
 
 
-def run(file, **environment):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", file]
+def run(**environment):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *FILES]
     done = subprocess.run(
         command, cwd=Path(__file__).parent, env=os.environ | environment, capture_output=True, text=True
     )
@@ -27,13 +27,11 @@ def run(file, **environment):
     assert " skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_in_the_simulator(file):
-    run(file, NUMBA_ENABLE_CUDASIM="1")
+def test_in_the_simulator():
+    run(NUMBA_ENABLE_CUDASIM="1")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not nvml.count(), reason="no GPU here")
-@pytest.mark.parametrize("file", FILES)
-def test_on_a_gpu(file):
-    run(file, NUMBA_ENABLE_CUDASIM="0")
+def test_on_a_gpu():
+    run(NUMBA_ENABLE_CUDASIM="0")
