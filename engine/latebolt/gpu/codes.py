@@ -22,9 +22,9 @@ from latebolt.devices import Device
 from latebolt.gpu.device_graphs import DeviceGraphs, Outputs
 from latebolt.kernels.shapes import CENTROID_PARTS, N_FACTORS
 
-# Bytes that a block of tokens may take on the device beside the vectors, most of it their scores with all
-# centroids: 4 bytes each, so that 65,536 centroids take 1,000 tokens at a time.
-BUDGET: Final = 256 << 20
+# Bytes that a block of tokens may take on the device beside the vectors: most of it are their scores with all
+# centroids, 4 bytes each, so that 65,536 centroids take 2,000 tokens at a time.
+BUDGET: Final = 512 << 20
 _LIVE: Final = 6  # arrays of a token's width, or of its factors' errors, that are there at once
 
 
@@ -90,20 +90,26 @@ class Centroids:
         """Its scores, and its candidates with their products."""
         return 4 * (len(self._centroids) + 2 * CENTROID_PARTS * self.dim)
 
-    def find(self, values: Any, stay: bool) -> Any:
-        """The nearest of each of a block of vectors; a repeated last one may have its number, too."""
-        return self._coding.run("nearest", {"values": values, **self.placed}, ["cell"], stay)[0]
+    def find(self, values: Any) -> Any:
+        """The nearest to each of a block of vectors, which stays on the device; one that repeats the last
+        centroid may be among them, too."""
+        return self._coding.run("nearest", {"values": values, **self.placed}, ["cell"], stay=True)[0]
+
+    def cells(self, values: Float32 | Placed) -> npt.NDArray[Any]:
+        """Uint16 [n], or uint32 where there are more than 65,536: the nearest to each of the vectors."""
+        few = len(self._centroids) <= 65536
+        name = "cell16" if few else "cell32"
+
+        def work(block: Any, rows: slice) -> Outputs:
+            inputs = {"values": block, **self.placed}
+            return {name: self._coding.run("nearest", inputs, [name])[0]}
+
+        nothing = {name: np.zeros(0, np.uint16 if few else np.uint32)}
+        return self.own(self._coding.in_blocks(values, self.bytes_a_token, work, nothing)[name])
 
     def nearest(self, values: Float32) -> Int64:
         """Int64 [n], the nearest to each of float32 [n, dim]."""
-        found = self._coding.in_blocks(
-            values,
-            self.bytes_a_token,
-            lambda block: {"cell": self.find(block, stay=False)},
-            {"cell": np.zeros(0, np.int64)},
-        )
-        cells: Int64 = self.own(found["cell"])
-        return cells
+        return self.cells(values).astype(np.int64)
 
     def own(self, cells: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Numbers of centroids that were not repeated."""
@@ -129,8 +135,8 @@ class DevicePoints:
         numbers = coding.place(np.arange(padded, dtype=np.int64))
         state = [coding.place(np.zeros(shape, np.float32)) for shape in ((padded, there.dim), (padded,))]
 
-        def add(values: Any) -> Outputs:
-            inputs = {"values": values, "cell": there.find(values, stay=True), "numbers": numbers}
+        def add(values: Any, rows: slice) -> Outputs:
+            inputs = {"values": values, "cell": there.find(values), "numbers": numbers}
             before = dict(zip(("sums_before", "counts_before"), state, strict=True))
             state[:] = coding.run("sums", inputs | before, ["sums", "counts"], stay=True)
             return {}
@@ -158,7 +164,6 @@ class DeviceCoder:
         self.tables = tables
         self._coding, self._centroids = coding, Centroids(coding, tables.centroids)
         self._bits = len(tables.weights).bit_length() - 1
-        self._cell = "cell16" if len(tables.centroids) <= 65536 else "cell32"
 
     @functools.cached_property
     def _placed(self) -> dict[str, Any]:
@@ -183,24 +188,19 @@ class DeviceCoder:
         Raises:
             OutOfMemory: the device has too little.
         """
-        dim = self._centroids.dim
-        found = self._coding.in_blocks(
-            values,
-            self._centroids.bytes_a_token + 4 * _LIVE * (dim + N_FACTORS),
-            self._encode_block,
-            {
-                self._cell: np.zeros(0, np.uint16 if self._cell == "cell16" else np.uint32),
-                "codes": np.zeros((0, dim * self._bits // 8), np.uint8),
-                "norm": np.zeros(0, np.uint8),
-            },
-        )
-        return Codes(self._centroids.own(found[self._cell]), found["codes"], found["norm"])
+        dim, graph = self._centroids.dim, f"codes_{self._bits}"
+        cells = self._centroids.cells(values)
+        names = ["codes", "norm"]
 
-    def _encode_block(self, values: Any) -> Outputs:
-        cell = self._centroids.find(values, stay=True)
-        names = [self._cell, "codes", "norm"]
-        inputs = {"values": values, "cell": cell, **self._placed}
-        return dict(zip(names, self._coding.run(f"codes_{self._bits}", inputs, names), strict=True))
+        def work(block: Any, rows: slice) -> Outputs:
+            cell = self._coding.place(cells[rows].astype(np.int64))
+            inputs = {"values": block, "cell": cell, **self._placed}
+            return dict(zip(names, self._coding.run(graph, inputs, names), strict=True))
+
+        # In blocks of their own: they do not grow with the number of centroids.
+        nothing = {"codes": np.zeros((0, dim * self._bits // 8), np.uint8), "norm": np.zeros(0, np.uint8)}
+        found = self._coding.in_blocks(values, 4 * _LIVE * (dim + N_FACTORS), work, nothing)
+        return Codes(cells, found["codes"], found["norm"])
 
 
 def _are_same(some: Tables, others: Tables) -> bool:

@@ -103,13 +103,13 @@ class DeviceGraphs:
         self,
         values: Float32 | Placed,
         bytes_a_token: int,
-        work: Callable[[Any], Outputs],
+        work: Callable[[Any, slice], Outputs],
         nothing: Outputs,
     ) -> Outputs:
         """What `work` gives for blocks of vectors that fit the budget, one behind the other.
 
         Args:
-            work: is given float32 [some, dim] on the device.
+            work: is given float32 [some, dim] on the device, and which of the vectors they are.
             nothing: what there is for no vectors.
         Raises:
             OutOfMemory: not even blocks that are `HALVINGS` times half as long fit.
@@ -118,8 +118,9 @@ class DeviceGraphs:
         found, done, halvings = [nothing], 0, 0
         while done < len(vectors):
             rows = max(1, self._budget // bytes_a_token)
+            part = slice(done, min(done + rows, len(vectors)))
             try:
-                found.append(work(vectors.block(done, min(done + rows, len(vectors)))))
+                found.append(work(vectors.block(part.start, part.stop), part))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -128,7 +129,7 @@ class DeviceGraphs:
                 halvings += 1
                 self._budget = rows // 2 * bytes_a_token  # for later ones, too
                 logger.warning(
-                    'device "%s": little memory; codes of %d token vectors at a time', self.device, rows // 2
+                    'device "%s": little memory; now %d token vectors at a time', self.device, rows // 2
                 )
             else:
                 done += rows

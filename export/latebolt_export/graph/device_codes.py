@@ -121,7 +121,8 @@ def _nearest() -> onnx.ModelProto:
 
     centroids [CENTROID_PARTS * k, dim], starts int64 [CENTROID_PARTS] of the rows of each part. A matrix
     product, in whose precision a device may save, chooses the best of each part; sums of float32 products
-    settle between them. Equals give the first row.
+    settle between them. Equals give the first row. `cell` is for other graphs, the other two are what stores
+    have, of which a caller binds one.
     """
     graph = _Graph()
     scores = graph.op("Gemm", "values", "centroids", transB=1)
@@ -133,6 +134,8 @@ def _nearest() -> onnx.ModelProto:
     exact = graph.total(graph.op("Mul", candidates, apart), keep=False)
     winner = graph.op("ArgMax", exact, axis=1, keepdims=1)
     graph.op("Squeeze", graph.op("GatherElements", rows, winner, axis=1), out="cell", axes=[1])
+    graph.op("Cast", "cell", out="cell16", to=TensorProto.UINT16)
+    graph.op("Cast", "cell", out="cell32", to=TensorProto.UINT32)
     return graph.model(
         "nearest",
         {
@@ -140,7 +143,11 @@ def _nearest() -> onnx.ModelProto:
             "centroids": (_FLOAT, ["centroids", "dim"]),
             "starts": (_INT64, [CENTROID_PARTS]),
         },
-        {"cell": (_INT64, ["tokens"])},
+        {
+            "cell": (_INT64, ["tokens"]),
+            "cell16": (TensorProto.UINT16, ["tokens"]),
+            "cell32": (TensorProto.UINT32, ["tokens"]),
+        },
     )
 
 
@@ -169,7 +176,7 @@ def _sums() -> onnx.ModelProto:
 def _codes(bits: int) -> onnx.ModelProto:
     """Packed codes and number of factors of vectors whose centroids are known: `kernels.reference` defines
     them as `encode_residual_reference`. `unit` is the length, not the root mean square, of a residual of
-    width 1. `cell` comes back in both widths that a store has, of which a caller binds one.
+    width 1.
     """
     graph = _Graph()
     op = graph.op
@@ -220,8 +227,6 @@ def _codes(bits: int) -> onnx.ModelProto:
     places = graph.constant(np.array([2.0 ** (bits * i) for i in range(8 // bits)], np.float32))
     packed = graph.total(op("Mul", fields, places), keep=False)
     op("Cast", packed, out="codes", to=TensorProto.UINT8)
-    op("Cast", "cell", out="cell16", to=TensorProto.UINT16)
-    op("Cast", "cell", out="cell32", to=TensorProto.UINT32)
     return graph.model(
         f"codes_{bits}",
         {
@@ -235,8 +240,6 @@ def _codes(bits: int) -> onnx.ModelProto:
             "unit": (_FLOAT, [1]),
         },
         {
-            "cell16": (TensorProto.UINT16, ["tokens"]),
-            "cell32": (TensorProto.UINT32, ["tokens"]),
             "codes": (TensorProto.UINT8, ["tokens", "bytes"]),
             "norm": (TensorProto.UINT8, ["tokens"]),
         },

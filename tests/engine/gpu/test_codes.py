@@ -188,8 +188,8 @@ def test_vectors_that_lie_on_the_device(rng, coding, dtype):
 
 
 def bytes_a_token(codec: ResidualCodec) -> int:
-    """As the coding reckons them."""
-    return 4 * (len(codec.centroids) + 2 * 8 * codec.dim) + 4 * 6 * (codec.dim + 256)
+    """As the coding reckons them, once the centroids are known."""
+    return 4 * 6 * (codec.dim + 256)
 
 
 def test_vectors_of_another_kind_are_refused(coding, rng):
@@ -219,21 +219,26 @@ class Watched(DeviceCoding):
 def test_blocks_keep_to_the_budget_and_shrink_where_memory_is_short(rng, caplog):
     values = clustered(rng, 1000, 64)
     codec = ResidualCodec.train(values, 2)
+    assert len(codec.centroids) == 250  # whose scores, with candidates, are 5096 bytes a token
     budget = 300 * bytes_a_token(codec)
     expected = codec.on(DeviceCoding(CPU)).encode(values)
-    for most, rows in ((1000, [300, 300, 300, 100]), (150, [150] * 6 + [100]), (100, [75] * 13 + [25])):
+    for most, nearest, codes in (
+        (1000, [452, 452, 96], [300, 300, 300, 100]),
+        (300, [*[226] * 4, 96], [*[149] * 6, 106]),
+        (150, [*[113] * 8, 96], [*[74] * 13, 38]),
+    ):
         watched = Watched(most, budget)
         for name, column in codec.on(watched).encode(values).items():
             np.testing.assert_array_equal(column, expected[name])
-        assert watched.rows == [n for n in rows for _ in range(2)]  # the centroid, then the codes
+        assert watched.rows == nearest + codes
         watched.rows.clear()
         codec.on(watched).encode(values[:10])
         assert watched.rows == [10, 10]
-    assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
-        f"codes of {n} token vectors at a time" for n in (150, 150, 75)
+    assert [record.getMessage() for record in caplog.records] == [
+        f'device "cpu": little memory; now {n} token vectors at a time' for n in (226, 226, 113)
     ]
     with pytest.raises(OutOfMemory, match=r'device "cpu": .* MB more at a time\. .* device="cpu"'):
-        codec.on(Watched(74, budget)).encode(values)
+        codec.on(Watched(100, budget)).encode(values)
 
 
 def test_what_does_not_even_fit_there_is_told(rng, coding, monkeypatch):
