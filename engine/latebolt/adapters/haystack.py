@@ -162,7 +162,7 @@ class LateboltRetriever:
         top_k: documents wanted.
         mode: "late", "bm25" or "hybrid".
         exhaustive: score every document exactly.
-        device, threads: for the index's model, see `Encoder.load`.
+        device, threads: see `Index.open`.
         filter_policy: whether the filters of a run replace these or are added to them.
     Raises:
         ValueError: top_k is not above 0, or there is no such mode.

@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
+
 from latebolt import devices
 from latebolt.arrays import Float32, Int64
 from latebolt.codec.base import Codec
 from latebolt.errors import IndexUnusable
+from latebolt.index.filters.evaluate import Mask
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.stages import Rows
 from latebolt.index.store.codecs import check_columns
@@ -52,11 +55,23 @@ class DeviceSearch:
         self._path, self._lock = path, threading.Lock()
         self._resident: Resident | None = None
         self._process = 0
+        self._live: dict[str, tuple[Mask, Rows | None]] = {}
 
     @property
     def wanted(self) -> bool:
         """Whether codes are to live on a GPU."""
         return bool(self._numbers)
+
+    def live_rows(self, segment: Segment) -> Rows | None:
+        """Rows of a segment that are alive, None for all.
+
+        Kept until a commit deletes others: to list millions takes milliseconds, which count here.
+        """
+        known = self._live.get(segment.name)
+        if known is None or known[0] is not segment.alive:
+            rows = None if segment.alive.all() else np.flatnonzero(segment.alive)
+            known = self._live[segment.name] = segment.alive, rows
+        return known[1]
 
     def candidates(
         self,
@@ -80,6 +95,7 @@ class DeviceSearch:
         with self._lock:
             resident = self._open()
             resident.refresh(parts)
+            self._live = {name: live for name, live in self._live.items() if name in segments}
             wishes = {}
             for name in resident.segments:
                 segment, rows = segments[name], allowed[name]
@@ -118,7 +134,7 @@ class DeviceSearch:
         with self._lock:
             if self._resident is not None and self._process == os.getpid():
                 self._resident.close()
-            self._resident = None
+            self._resident, self._live = None, {}
 
 
 class QueryBatch:
@@ -139,6 +155,10 @@ class QueryBatch:
         self._queries = [checked_query(query, snapshot.dim) for query in queries]
         self._lock = threading.Lock()
         self._found: dict[tuple[int, int], list[dict[str, Candidates]]] = {}
+
+    def live_rows(self, segment: Segment) -> Rows | None:
+        """See `DeviceSearch`."""
+        return self._search.live_rows(segment)
 
     def candidates(
         self, number: int, allowed: Mapping[str, Rows | None], filtered: bool, k: int, trace: Trace

@@ -94,7 +94,10 @@ class Query:
         allowed: dict[str, Rows | None] = {}
         for segment in self._snapshot.segments:
             with self._trace.stage("filter", segment.n_documents):
-                allowed[segment.name] = _allowed(segment, request.where)
+                if self._batch is not None and request.where is None:
+                    allowed[segment.name] = self._batch[0].live_rows(segment)
+                else:
+                    allowed[segment.name] = _allowed(segment, request.where)
         if request.mode == "late":
             found = self._late(allowed, request.k, request.exhaustive)
         elif request.mode == "bm25":
