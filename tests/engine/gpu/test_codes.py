@@ -19,6 +19,7 @@ from latebolt.devices import CPU, CUDA_PROVIDER, Device
 from latebolt.errors import InvalidInput, OutOfMemory, RuntimeUnavailable
 from latebolt.gpu import device_graphs
 from latebolt.gpu.codes import Centroids, DeviceCoding
+from latebolt.gpu.finding import make_ready
 from latebolt.kernels.centroids import centroid_levels
 from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 
@@ -331,6 +332,7 @@ class TestOnAGpu:
     """What only a device can show."""
 
     def test_every_operator_has_a_kernel_there(self):
+        make_ready()
         for path in Path(device_graphs.GRAPHS).iterdir():
             options = onnxruntime.SessionOptions()
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -351,12 +353,15 @@ class TestOnAGpu:
         codec = ResidualCodec.train(values.astype(np.float32), 2)
         codec = codec.on(DeviceCoding(Device("cuda"), budget=1000 * bytes_a_token(codec)))
         given = onnxruntime.OrtValue.ortvalue_from_numpy(values, "cuda", 0)
-        expected = codec.encode(values.astype(np.float32))
-        for name, column in codec.encode(Placed(given)).items():
-            np.testing.assert_array_equal(column, expected[name])
         kept = np.flatnonzero(rng.random(3000) < 0.9)
-        for name, column in codec.encode(Placed(given, kept)).items():
-            np.testing.assert_array_equal(column, expected[name][kept])
+        expected = codec.encode(values.astype(np.float32))
+        # A block of another length may be multiplied by another kernel, which rounds otherwise.
+        for found, rows in (
+            (codec.encode(Placed(given)), slice(None)),
+            (codec.encode(Placed(given, kept)), kept),
+        ):
+            for name, column in found.items():
+                assert np.mean((column == expected[name][rows]).reshape(len(column), -1).all(1)) > 0.99
 
     def test_too_little_memory_is_told(self, rng):
         values = rng.unit(1 << 18, 16)
