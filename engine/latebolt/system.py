@@ -26,6 +26,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+# What programs of others that are looked for are called depends on it.
+IS_WINDOWS: Final = sys.platform == "win32"
 # Whether files belong to users by number, with rights for others: elsewhere a user's folders are that user's.
 HAS_OWNERS: Final = hasattr(os, "geteuid")
 # Whether a lock can be held on an open file, so that a dead maker is told from a living one.

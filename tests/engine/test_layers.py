@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "corpus": {"system", "checks", "errors"},
     "kernels": {"arrays", "caches", "cpus", "drafts", "errors", "progress", "threads"},
     "codec": {"arrays", "kernels", "errors"},
-    "gpu": {"arrays", "kernels", "codec", "devices", "onnx_runtime", "errors"},
+    "gpu": {"system", "arrays", "kernels", "codec", "devices", "onnx_runtime", "errors"},
     "scoring": {"arrays", "checks", "confidence", "devices", "gpu", "hits", "kernels", "values", "errors"},
     "alignment": {"arrays", "hits", "scoring"},
     "formats": {"caches", "contract", "errors"},

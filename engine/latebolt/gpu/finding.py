@@ -22,6 +22,7 @@ from latebolt.errors import RuntimeUnavailable
 from latebolt.gpu import elf, nvml
 from latebolt.gpu.libraries import STEMS, Driver, Found, Library, Place, stem_of, usual_libraries, why_not
 from latebolt.onnx_runtime import onnxruntime
+from latebolt.system import IS_WINDOWS
 
 # Distributions that hold a module of the name onnxruntime.
 _WHEELS: Final = (
@@ -32,8 +33,7 @@ _WHEELS: Final = (
     "onnxruntime-migraphx",
     "onnxruntime-qnn",
 )
-_IS_WINDOWS: Final = sys.platform == "win32"
-_DRIVER: Final = "nvcuda.dll" if _IS_WINDOWS else "libcuda.so.1"
+_DRIVER: Final = "nvcuda.dll" if IS_WINDOWS else "libcuda.so.1"
 _PROVIDER: Final = "libonnxruntime_providers_cuda.so"
 # Where installers put CUDA without telling the system's loader.
 _FOLDERS: Final = (
@@ -106,7 +106,7 @@ def driver() -> Driver | None:
 def libraries() -> Iterator[Library]:
     """Libraries of CUDA and cuDNN of every version, by where they lie, in the order in which places are
     looked at."""
-    if _IS_WINDOWS:
+    if IS_WINDOWS:
         yield from _of_wheels()
         return
     named = (Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(":") if part)
@@ -127,7 +127,7 @@ def _wheels() -> dict[str, str]:
 
 def _needed(provider: Path, cuda_major: int) -> tuple[str, ...]:
     named = tuple(name for name in elf.needed(provider) if stem_of(name) in STEMS)
-    return named or (() if _IS_WINDOWS or not cuda_major else usual_libraries(cuda_major))
+    return named or (() if IS_WINDOWS or not cuda_major else usual_libraries(cuda_major))
 
 
 def _visible() -> str | None:
@@ -137,7 +137,7 @@ def _visible() -> str | None:
 def _of_wheels() -> Iterator[Library]:
     """In `nvidia/*/lib` of the folders that Python imports from: one a library up to CUDA 12, one for all of
     CUDA from 13 on."""
-    part = "bin" if _IS_WINDOWS else "lib"
+    part = "bin" if IS_WINDOWS else "lib"
     for root in map(Path, sys.path):
         yield from _in_folders(sorted(root.glob(f"nvidia/*/{part}")), "nvidia wheels")
 

@@ -213,7 +213,7 @@ def test_libraries_are_found_by_where_they_lie(tmp_path, monkeypatch):
     ):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / name).touch()
-    monkeypatch.setattr(finding, "_IS_WINDOWS", False)
+    monkeypatch.setattr(finding, "IS_WINDOWS", False)
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}/gone:{tmp_path}/named")
     monkeypatch.setattr(sys, "path", ["", f"{tmp_path}/site"])
     monkeypatch.setattr(finding, "_FOLDERS", (f"{tmp_path}/toolkit/lib64",))
