@@ -7,10 +7,10 @@
 #
 # Needs Python with torch (CUDA 13), transformers, onnx, numba-cuda, pytest and what latebolt requires. FOLDER of
 # wheels: onnxruntime-gpu for that Python, and whatever else the machine lacks (it says so, and stops); a wheel may
-# lie there in pieces, NAME.whl.00, NAME.whl.01 and on, as `split -b 60M -d` makes them. They are installed without
-# their dependencies into a folder of their own, in front of what the machine has. Models have random weights and
-# are made here; compiled kernels (engine/latebolt/kernels/ahead/built, by "python -m latebolt.kernels.build") save
-# half a minute where they are brought along.
+# lie there in pieces, NAME.whl.00, NAME.whl.01 and on, as thin_wheel.py and `split -b 48M -d` make them. They are
+# installed without their dependencies into a folder of their own, in front of what the machine has. Models have
+# random weights and are made here; compiled kernels (engine/latebolt/kernels/ahead/built, by "python -m
+# latebolt.kernels.build") save half a minute where they are brought along.
 #
 # Leaves in the folder --out: summary.txt (every step with its end and seconds), log.txt, doctor.json, and a
 # record for each benchmark. Exit code 1 where a step failed.

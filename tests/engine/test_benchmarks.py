@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import base64
+import hashlib
+import io
 import json
 import re
 import signal
+import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,6 +93,39 @@ def test_rows_are_recorded_when_a_run_is_stopped_at_its_limit(monkeypatch, tmp_p
             add({"gpu": "H200", "model": model, "contender": "b"})
     rows = json.loads((tmp_path / "encode_gpu.json").read_text())["rows"]
     assert [(row["model"], row["contender"]) for row in rows] == [("full", "a"), ("small", "a")]
+
+
+def fat_binary(*parts):
+    """As a CUDA library holds one: (kind, compute capability, content)."""
+    body = b""
+    for kind, capability, content in parts:
+        head = struct.pack("<HHIQ", kind, 0x101, 64, len(content)) + bytes(12)
+        body += (head + struct.pack("<I", capability)).ljust(64, b"\7") + content
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+def test_a_thinned_wheel_keeps_the_code_for_one_gpu_and_every_place(tmp_path, monkeypatch):
+    thin = benchmark("thin_wheel", monkeypatch)
+    code = {75: b"seventy-five", 90: b"ninety", 120: b"hundred and twenty"}
+    library = b"host code " + fat_binary(*((2, arch, one) for arch, one in code.items()), (1, 75, b"ptx"))
+    library += b" and " + fat_binary((2, 90, b"more for ninety")) + b" data"
+    expected = library.replace(code[75], bytes(12)).replace(code[120], bytes(18))
+    wheel = tmp_path / "some-1-py3-none-any.whl"
+    strange = b"strange " + struct.pack("<IHHQ", 0xBA55ED50, 7, 16, 0)
+    with zipfile.ZipFile(wheel, "w") as made:
+        for name, content in (("a.so", library), ("b.so", strange), ("a.py", b"x = 1")):
+            made.writestr(name, content)
+        made.writestr("some-1.dist-info/RECORD", "a.so,sha256=old,1\nb.so,sha256=b,2\na.py,,\n")
+    pieces = thin.thin_wheel(wheel, tmp_path / "out", 90, 100)
+    assert len(pieces) > 2 and [path.name[-2:] for path in pieces[:2]] == ["00", "01"]
+    whole = io.BytesIO(b"".join(path.read_bytes() for path in pieces))
+    with zipfile.ZipFile(whole) as found:
+        assert found.testzip() is None
+        assert found.read("a.so") == expected and len(expected) == len(library)
+        assert found.read("b.so") == strange and found.read("a.py") == b"x = 1"
+        digest = base64.urlsafe_b64encode(hashlib.sha256(expected).digest()).rstrip(b"=").decode()
+        record = found.read("some-1.dist-info/RECORD").decode().splitlines()
+    assert record == [f"a.so,sha256={digest},{len(expected)}", "b.so,sha256=b,2", "a.py,,"]
 
 
 @pytest.mark.slow
