@@ -22,6 +22,8 @@ import numpy as np
 import harness
 
 Row = dict[str, Any]
+# Contenders that take part where they are installed.
+OPTIONAL = ("FastEmbed", "flash-maxsim", "late-interaction-kernels")
 PACKAGES = ("onnxruntime-gpu", "torch", "transformers", "triton", "numba-cuda", "nvidia-ml-py")
 
 
@@ -100,6 +102,8 @@ def rows_of(name: str, quick: bool, own: tuple[str, ...]) -> Iterator[Callable[[
     """Takes rows one by one, prints each at once, and records what there is at the end, however it comes:
     `timeout` ends a run with SIGTERM.
 
+    Ends with exit code 1 where a contender failed that was not merely left out.
+
     Args:
         own: what tells rows apart; others of the last record on the same GPU stay.
     """
@@ -117,6 +121,9 @@ def rows_of(name: str, quick: bool, own: tuple[str, ...]) -> Iterator[Callable[[
         if rows:
             kept = [] if quick else harness.kept_rows(name, rows, own, ("gpu",))
             harness.record(name, rows + kept, PACKAGES, quick)
+    failed = [row for row in rows if "failed" in row and not str(row["contender"]).startswith(OPTIONAL)]
+    if failed:
+        sys.exit(f"{name}: {len(failed)} failed, {failed[0]['contender']} first: {failed[0]['failed']}")
 
 
 def settle(device: str) -> None:

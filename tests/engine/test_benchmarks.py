@@ -95,6 +95,18 @@ def test_rows_are_recorded_when_a_run_is_stopped_at_its_limit(monkeypatch, tmp_p
     assert [(row["model"], row["contender"]) for row in rows] == [("full", "a"), ("small", "a")]
 
 
+def test_a_contender_that_failed_is_a_failure_of_the_run_unless_it_is_not_installed(monkeypatch, capsys):
+    machine = benchmark("gpu_machine", monkeypatch)
+    with machine.rows_of("encode_gpu", True, ("contender",)) as add:
+        add({"gpu": "H200", "contender": "FastEmbed fp32", "failed": "No module named 'fastembed'"})
+    with (
+        pytest.raises(SystemExit, match="1 failed, latebolt fp16, ragged first: least cosine"),
+        machine.rows_of("encode_gpu", True, ("contender",)) as add,
+    ):
+        add({"gpu": "H200", "contender": "latebolt fp16, ragged", "failed": "least cosine 0.5"})
+    assert "least cosine 0.5" in capsys.readouterr().out
+
+
 def fat_binary(*parts):
     """As a CUDA library holds one: (kind, compute capability, content)."""
     body = b""
