@@ -16,6 +16,8 @@ from servers import Lines, Running, process, serving, wait_until
 from test_half_closed import Held
 
 from latebolt.errors import StorageFull
+from latebolt.gpu import nvml
+from latebolt.serve.gpu_figures import GpuFigures
 from latebolt.serve.problems import CODES, problem_of
 from readme_snippets import PROJECT, snippets
 
@@ -120,9 +122,11 @@ def test_the_log_is_read_as_it_says(tmp_path: Path):
     assert "2 search page" in [row.strip() for row in counted.splitlines()]
 
 
-def test_every_figure_and_code_that_it_names_is_there(client: httpx.Client):
+def test_every_figure_and_code_that_it_names_is_there(client: httpx.Client, monkeypatch: pytest.MonkeyPatch):
     text, told = section("Watch"), client.get("/metrics").text
     families = set(re.findall(r"^# TYPE (\w+)", told, re.MULTILINE))
+    monkeypatch.setattr(nvml, "gpu", lambda number: nvml.Gpu("a card", 10, 4, 50))
+    families |= {family.name for family in GpuFigures((0,)).collect()}  # told where a server runs on one
     named = set(re.findall(r"\b(?:latebolt|process)_[a-z_]+[a-z]\b", text))
     assert len(named) > 12
     assert {name.removesuffix("_bucket") for name in named} <= families
