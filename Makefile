@@ -15,9 +15,17 @@ demo: .venv/.ready
 	.venv/bin/latebolt demo
 
 # The engine's environment has no torch at all, so its tests prove that none is needed.
-# All suites run, whatever fails; the last lines name each. Those that wait leave processors to those that compute.
-test: .venv/.dev
-	MAKE='$(MAKE)' $(PYTHON) tests/suites.py 'test-engine' 'lint test-export test-frameworks'
+# All suites run, whatever fails; the last lines name each.
+SUITES = lint test-engine test-export test-frameworks
+test:
+	@failed=; said=; start=$$(date +%s); for suite in $(SUITES); do \
+	    begin=$$(date +%s); \
+	    if $(MAKE) --no-print-directory $$suite; then how=passed; else how=FAILED; failed="$$failed $$suite"; fi; \
+	    said="$$said$$(printf '%-16s %s in %s s' $$suite $$how $$(($$(date +%s) - begin)))\n"; \
+	done; \
+	printf "\n$$said"; \
+	echo "all in $$(($$(date +%s) - start)) s on $$(getconf _NPROCESSORS_ONLN) processors$$(sed -n 's/^model name.*: /, /p;T;q' /proc/cpuinfo 2>/dev/null)"; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed"; exit 1; fi
 
 # Under a minute: what a change breaks first. Further arguments: make test-fast TEST_ARGS=-x
 FAST = tests/engine/test_layers.py tests/engine/test_imports.py tests/engine/test_contract.py \
