@@ -6,13 +6,16 @@ import os
 import platform
 import sys
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from latebolt.cli.common import json_option, resident_mb
 from latebolt.cli.doctor_gpu import examine_gpu
 from latebolt.cli.terminal import print_json, say, styled
+
+# What JSON has by another name: whoever wants no GPU has no problem.
+_SHOWN: Final = {"problems": "why not"}
 
 
 @click.command("doctor")
@@ -37,7 +40,7 @@ def doctor_command(warm: bool, model: str, device: str, as_json: bool) -> int:
             say(styled(section, bold=True))
             for name, value in values.items():
                 for line in value if isinstance(value, list) else [value]:
-                    say(f"  {name:<22}{line}")
+                    say(f"  {_SHOWN.get(name, name):<21} {line}")
     return 1 if "problem" in {**report["kernels"], **report["model"]} else 0
 
 
