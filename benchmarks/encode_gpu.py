@@ -27,7 +27,7 @@ import numpy as np
 
 import gpu_machine
 import gpu_models
-from gpu_machine import Row, gpu_name, least_cosine, measured, refuse_without_gpu, rows_of
+from gpu_machine import Row, least_cosine, measured, refuse_without_gpu, rows_of
 from harness import measure, peak_mb
 
 FORMS = ("padded", "equal", "ragged")
@@ -155,14 +155,8 @@ def main() -> None:
         return
     refuse_without_gpu("encode_gpu", given.device)
     with rows_of("encode_gpu", given.quick, ("model", "contender")) as add:
-        for model in given.models.split(","):
-            gpu_models.prepare(given.folder, model, given.quick)
-            n = given.texts if model == "small" or given.quick else given.texts // 5
-            for name in CONTENDERS:
-                if given.only not in name or (name.startswith("FastEmbed") and model != "small"):
-                    continue
-                one = argparse.Namespace(**vars(given) | {"contender": name, "model": model, "texts": n})
-                row = {"gpu": gpu_name(given.device), "model": model, "contender": name, "texts": n}
+        for one, row in gpu_models.contenders(given, [name for name in CONTENDERS if given.only in name]):
+            if one.model == "small" or not one.contender.startswith("FastEmbed"):
                 add(row | measured(__file__, run, one))
 
 

@@ -7,13 +7,15 @@ tokenizer is the starter's. `python benchmarks/gpu_models.py` makes both, of whi
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import export
-from gpu_machine import arguments
+from gpu_machine import Row, arguments, gpu_name
 
 DIM = 128
 NAMES = ("small", "full")
@@ -90,6 +92,17 @@ def write_bert(folder: Path, layers: int, hidden: int, inner: int, words: int, h
     (folder / "artifact.metadata").write_text(json.dumps(settings))
     special = {"pad_token": "[PAD]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
     (folder / "tokenizer_config.json").write_text(json.dumps(special))
+
+
+def contenders(given: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[argparse.Namespace, Row]]:
+    """Every contender of every model, which is made if it is not there: what its child is asked, and how its
+    row begins. The full model has a fifth of the texts."""
+    for model in given.models.split(","):
+        prepare(given.folder, model, given.quick)
+        n = given.texts if model == "small" or given.quick else given.texts // 5
+        for name in names:
+            row: Row = {"gpu": gpu_name(given.device), "model": model, "contender": name, "texts": n}
+            yield argparse.Namespace(**vars(given) | {"contender": name, "model": model, "texts": n}), row
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import gpu_machine
 import gpu_models
-from gpu_machine import Row, gpu_name, measured, refuse_without_gpu, rows_of
+from gpu_machine import Row, measured, refuse_without_gpu, rows_of
 from harness import folder_bytes, peak_mb
 
 ENCODING, ON_DEVICE, ON_CPU = "encoding alone", "texts to index", "texts to index, codes on the CPU"
@@ -98,18 +98,14 @@ def main() -> None:
         return
     refuse_without_gpu("index_gpu", given.device)
     with rows_of("index_gpu", given.quick, ("model", "contender")) as add:
-        for model in given.models.split(","):
-            gpu_models.prepare(given.folder, model, given.quick)
-            n = given.texts if model == "small" or given.quick else given.texts // 5
-            alone = 0.0
-            for name in CONTENDERS:
-                one = argparse.Namespace(**vars(given) | {"contender": name, "model": model, "texts": n})
-                row = {"gpu": gpu_name(given.device), "model": model, "contender": name, "texts": n}
-                row |= measured(__file__, run, one)
-                alone = row.get("documents_per_s", 0.0) if name == ENCODING else alone
-                if alone and "documents_per_s" in row:
-                    row["share of encoding"] = row["documents_per_s"] / alone
-                add(row)
+        alone = 0.0
+        for one, row in gpu_models.contenders(given, CONTENDERS):
+            row |= measured(__file__, run, one)
+            if one.contender == ENCODING:  # each model's first
+                alone = row.get("documents_per_s", 0.0)
+            if alone and "documents_per_s" in row:
+                row["share of encoding"] = row["documents_per_s"] / alone
+            add(row)
 
 
 if __name__ == "__main__":

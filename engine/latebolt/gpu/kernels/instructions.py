@@ -17,43 +17,11 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 FIELDS = {1: 8, 2: 4, 4: 2}  # words of bytes that a word of codes becomes, by bits a code
 
 if SIMULATED:
-    from latebolt.gpu.kernels.simulated import (
-        four,
-        group_max,
-        halves,
-        mma,
-        quad_sum,
-        unpack1,
-        unpack2,
-        unpack4,
-        warp_sum,
-        words,
-    )
+    from latebolt.gpu.kernels import simulated as _chosen
 else:
-    from latebolt.gpu.kernels.ptx import (
-        four,
-        group_max,
-        halves,
-        mma,
-        quad_sum,
-        unpack1,
-        unpack2,
-        unpack4,
-        warp_sum,
-        words,
-    )
+    from latebolt.gpu.kernels import ptx as _chosen  # type: ignore[no-redef]
 
-UNPACK: dict[int, Any] = {1: unpack1, 2: unpack2, 4: unpack4}
+four, words, halves, mma = _chosen.four, _chosen.words, _chosen.halves, _chosen.mma
+group_max, quad_sum, warp_sum = _chosen.group_max, _chosen.quad_sum, _chosen.warp_sum
 
-__all__ = [
-    "FIELDS",
-    "SIMULATED",
-    "UNPACK",
-    "four",
-    "group_max",
-    "halves",
-    "mma",
-    "quad_sum",
-    "warp_sum",
-    "words",
-]
+UNPACK: dict[int, Any] = {1: _chosen.unpack1, 2: _chosen.unpack2, 4: _chosen.unpack4}
