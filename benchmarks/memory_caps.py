@@ -161,6 +161,9 @@ def main() -> None:
         write_notes(folder / "notes", QUICK_CHARACTERS if given.quick else CHARACTERS)
         for model in MODELS[:1] if given.quick else MODELS:
             for job in [name for name in JOBS if not (given.quick and name == "serve")]:
+                attempt(
+                    job, model, 0, folder, given.threads
+                )  # compiles what this machine has not compiled yet
                 outcome, peak = attempt(job, model, 0, folder, given.threads)
                 row: dict[str, Any] = {"model": model, "job": job, "without a cap": outcome, "peak_MB": peak}
                 if job == "index":
