@@ -102,6 +102,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "aio": {"checks", "cpus", "encoder", "hits", "index", "values", "errors"},
     "cost": {"codec", "index", "errors"},
+    "capacity": {"cost", "errors"},
     "serve": {
         "file_lock",
         "system",
@@ -155,6 +156,7 @@ ALLOWED: dict[str, set[str]] = {
         "alignment",
         "evaluate",
         "onnx_runtime",
+        "capacity",
         "cost",
         "corpus",
         "kernels",

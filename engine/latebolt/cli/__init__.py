@@ -47,6 +47,7 @@ _COMMANDS = {
     "drop": "indexes",
     "eval": "evaluate",
     "cost": "cost",
+    "plan": "plan",
     "doctor": "doctor",
     "trim": "trim",
 }

@@ -155,6 +155,7 @@ def test_help_and_version_teach():
         "encode",
         "eval",
         "cost",
+        "plan",
         "doctor",
         "check",
     ):

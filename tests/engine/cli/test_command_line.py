@@ -316,7 +316,7 @@ MISSING = {
     "eval": ["eval gone", "eval --corpus gone --queries a.txt --qrels a.txt"],
     "doctor": ["doctor --model ./gone"],  # which says it on stdout, among all that it finds
 }
-NOTHING_NAMED = {"demo", "cost", "trim"}
+NOTHING_NAMED = {"demo", "cost", "plan", "trim"}
 
 
 def test_every_command_is_asked_for_what_is_not_there():

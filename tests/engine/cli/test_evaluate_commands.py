@@ -1,4 +1,4 @@
-"""`latebolt eval` and `latebolt cost` as a person uses them: what they print, write and refuse."""
+"""`latebolt eval`, `cost` and `plan` as a person uses them: what they print, write and refuse."""
 
 from __future__ import annotations
 
@@ -111,4 +111,29 @@ def test_cost():
 )
 def test_cost_of_what_cannot_be(arguments, message):
     done = latebolt("cost", *arguments)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_plan():
+    done = latebolt("plan", "--documents", "1M,100M", "--usd-month", "500", "--replicas", "2")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    [head, small, large] = lines[:3]
+    assert head[-3:] == ["USD", "a", "month"] and small[:1] == ["1,000,000"] and large[:1] == ["100,000,000"]
+    assert any(line[:2] == ["Qdrant", "float32"] for line in lines)
+    [row] = json.loads(latebolt("plan", "--documents", "1k", "--json").stdout)
+    assert (row["machines"], row["shards"], row["usd_month"]) == (1, 1, None)
+    assert {store["store"] for store in row["stores"]} >= {"latebolt 2 bit", "Qdrant float32"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--documents", "1M,some"], "--documents should be a number"),
+        (["--documents", "10M", "--p95-ms", "1"], "the least is about"),
+        (["--documents", "1M", "--memory-gb", "1"], "no room for an index"),
+        (["--documents", "1M", "--replicas", "0"], "at least one replica"),
+    ],
+)
+def test_plan_of_what_cannot_be(arguments, message):
+    done = latebolt("plan", *arguments)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
