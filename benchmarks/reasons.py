@@ -80,9 +80,11 @@ def judge(collection: Collection, words: str, encoder: Encoder, encodings: Encod
 
 def common_matches(index: Index, query: str, matches: list[TokenMatch]) -> list[bool]:
     """Of each match whether its word is common, whatever else it is."""
-    from latebolt.index.search.bm25 import word_shares
+    from latebolt.index.search.bm25 import count_words, word_shares
 
-    shares = word_shares(index._store.snapshot().segments, query, common_words.LEAST_TEXTS)
+    shares = word_shares(
+        count_words(index._store.snapshot().segments, query), query, common_words.LEAST_TEXTS
+    )
     telling = [match._replace(telling=True) for match in matches]
     return [not match.telling for match in common_words.without_common(query, telling, shares)]
 

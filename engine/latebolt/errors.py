@@ -15,6 +15,7 @@ LateboltError
 │   ├── IndexInaccessible                  the system refuses to read or write a file of it
 │   ├── IndexLocked                        another process is writing
 │   └── ModelMismatch (ValueError)         the index was made with another model
+├── ShardUnavailable                       a shard of a set gave no answer
 ├── StorageFull       (OSError)            the disk is full; the last commit is intact
 ├── OutOfMemory       (MemoryError)        there is not, or would not be, enough memory
 └── ServerError                            a server that was asked refused, or gave no answer
@@ -25,6 +26,8 @@ A message names the thing, the place, what was expected and found, and the way o
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 
 class LateboltError(Exception):
@@ -127,6 +130,29 @@ class IndexLocked(IndexUnusable):
 
 class ModelMismatch(IndexUnusable, ValueError):
     """The index was made with another model."""
+
+
+class ShardUnavailable(LateboltError):
+    """Shards of a set gave no answer in time, or failed.
+
+    Args:
+        missing: number of each such shard -> why.
+        committed: shards that have committed their part of a change; repeating the change is safe.
+        ids: of an addition's documents, where they were given numbers: to repeat it with.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        missing: Mapping[int, str],
+        committed: Sequence[int] = (),
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.missing, self.committed, self.ids = dict(missing), tuple(committed), ids
+
+    def __reduce__(self) -> tuple[type[ShardUnavailable], tuple[object, ...]]:
+        return type(self), (str(self), self.missing, self.committed, self.ids)
 
 
 class StorageFull(LateboltError, OSError):

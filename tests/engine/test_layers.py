@@ -81,6 +81,20 @@ ALLOWED: dict[str, set[str]] = {
         "threads",
         "errors",
     },
+    "sharding": {
+        "arrays",
+        "checks",
+        "codec",
+        "confidence",
+        "cpus",
+        "drafts",
+        "encoder",
+        "errors",
+        "hits",
+        "index",
+        "progress",
+        "values",
+    },
     "bundle": {"confidence", "contract", "drafts", "encoder", "formats", "progress", "errors"},
     "sync": {"checks", "corpus", "drafts", "errors", "index"},
     "evaluate": {
@@ -104,6 +118,7 @@ ALLOWED: dict[str, set[str]] = {
     "cost": {"codec", "index", "errors"},
     "capacity": {"cost", "errors"},
     "serve": {
+        "sharding",
         "file_lock",
         "system",
         "hits",
@@ -123,6 +138,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "adapters": {
+        "sharding",
         "hits",
         "arrays",
         "checks",
@@ -136,6 +152,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "agents": {"aio", "checks", "encoder", "hits", "index", "serve", "errors"},
     "cli": {
+        "sharding",
         "unread",
         "system",
         "agents",
@@ -208,6 +225,17 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "ingest": {"store", "filters", "documents", "format"},
         "index": {"search", "ingest", "store", "filters", "documents", "format"},
         "reencode": {"index", "filters"},
+    },
+    "latebolt.sharding": {
+        "placement": set(),
+        "set_file": {"placement"},
+        "protocol": set(),
+        "part": set(),
+        "service": {"part", "protocol", "set_file"},
+        "local": {"protocol", "service"},
+        "gather": {"protocol"},
+        "merging": {"protocol"},
+        "sharded_index": {"gather", "local", "merging", "placement", "protocol", "set_file"},
     },
     "latebolt.serve": {
         "patient_lines": set(),

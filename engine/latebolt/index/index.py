@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -53,14 +53,15 @@ from latebolt.index.ingest.sources import (
 from latebolt.index.ingest.sync import Action, Pace, Sync, SyncCounts, Unlisted, batched, checked
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
-from latebolt.index.search.bm25 import word_shares, word_weights
+from latebolt.index.search.bm25 import count_words, word_shares, word_weights
 from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.known_fields import check_fields
-from latebolt.index.search.matches import match_hits
+from latebolt.index.search.matches import match_hits, stored_vectors
 from latebolt.index.search.on_device import DeviceSearch, QueryBatch
-from latebolt.index.search.query import Found, Query, Request
+from latebolt.index.search.query import Query, Request, Whole
+from latebolt.index.search.read_hits import read_hits
 from latebolt.index.search.word_matches import match_words_of
 from latebolt.index.store.backup import Backup, back_up
 from latebolt.index.store.codecs import restored
@@ -68,8 +69,11 @@ from latebolt.index.store.store import Snapshot, Store, Writer
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors, as_matrix, as_token_vectors
 
+T = TypeVar("T")
+
 # An empty index is made in milliseconds; one that its first addition makes, by another process, in minutes.
 _MAKING_SECONDS: Final = 60.0
+_UNTRACED: Final = Trace(False)
 
 
 class Index:
@@ -395,10 +399,10 @@ class Index:
         batches = batches_of(texts, ids, metadata, places)
         return self._add(batches, show_progress, check_timeout(timeout), coding)
 
-    def add_checked(self, documents: Sequence[CheckedDocument]) -> list[str]:
+    def add_checked(self, documents: Sequence[CheckedDocument], timeout: float | None = None) -> list[str]:
         """`add` of documents that have ids and were checked at another door, such as the server's."""
         self._store.check_open()
-        return self._add(iter([Batch(0, documents)]), False, check_timeout(None), self._codings.on())
+        return self._add(iter([Batch(0, documents)]), False, check_timeout(timeout), self._codings.on())
 
     def long_addition(self, documents: Sequence[CheckedDocument], name: str) -> LongAddition:
         """An addition of checked documents with ids that holds the index for its commits only; see there."""
@@ -590,7 +594,7 @@ class Index:
         change = change_of(set, unset, replace)
         with self._store.writer(check_timeout(timeout)) as writer:
             snapshot = self._store.snapshot()
-            check_fields(snapshot.segments, where)
+            self._check_fields(snapshot, where)
             copies = Copies(writer)
             _, n_changed = relabel(snapshot.segments, copies, change, names, where)
             copies.finish()
@@ -724,7 +728,7 @@ class Index:
         names = _chosen_ids(ids, where)
         with self._store.writer(check_timeout(timeout)) as writer:
             snapshot = self._store.snapshot()
-            check_fields(snapshot.segments, where)
+            self._check_fields(snapshot, where)
             found = writer.delete(names, where)
             writer.commit()
         return int(found)
@@ -801,7 +805,7 @@ class Index:
         """
         names = None if ids is None else _chosen_ids(ids, where)
         snapshot = self._store.snapshot()
-        check_fields(snapshot.segments, where)
+        self._check_fields(snapshot, where)
         yield from entries(snapshot, where, names)
 
     def fields(self, most: int = 100) -> list[str]:
@@ -944,19 +948,41 @@ class Index:
     ) -> list[list[Hit]]:
         """One query on all threads; several side by side, each on a thread of its own."""
         snapshot = self._snapshot(request)
+
+        def find(query: Query, number: int) -> list[Hit]:
+            return read_hits(query.find(request), queries[number][0], calibration)
+
+        return self._each(snapshot, queries, find)
+
+    def _each(
+        self,
+        snapshot: Snapshot,
+        queries: Sequence[tuple[Float32 | None, str]],
+        work: Callable[[Query, int], T],
+        wholes: Sequence[Whole] | None = None,
+        trace: Trace = _UNTRACED,
+    ) -> list[T]:
+        """What `work` makes of each query and its number.
+
+        Args:
+            queries: vectors, None where words alone are asked for, and text of each.
+            wholes: see `Query`; one each.
+        """
         threads = self._threads()
         batch = self._batch(snapshot, [matrix for matrix, _ in queries])
+        codec_of = functools.partial(self._codec, snapshot)
 
-        def find(number: int, threads: int) -> list[Hit]:
+        def one(number: int, threads: int) -> T:
             matrix, text = queries[number]
             on_device = None if batch is None else (batch, number)
-            found = self._find(snapshot, matrix, text, request, threads, Trace(False), on_device)
-            return _hits(found, matrix, calibration)
+            whole = None if wholes is None else wholes[number]
+            query = Query(snapshot, codec_of, matrix, text, threads, trace, on_device, whole)
+            return work(query, number)
 
         if len(queries) <= 1 or threads == 1:
-            return [find(number, threads) for number in range(len(queries))]
+            return [one(number, threads) for number in range(len(queries))]
         with ThreadPoolExecutor(min(threads, len(queries)), thread_name_prefix="latebolt-search") as workers:
-            return list(workers.map(find, range(len(queries)), itertools.repeat(1)))
+            return list(workers.map(one, range(len(queries)), itertools.repeat(1)))
 
     def _batch(self, snapshot: Snapshot, matrices: Sequence[Float32 | None]) -> QueryBatch | None:
         """Queries that devices score together; None where codes are on the CPU, or words alone count."""
@@ -972,44 +998,35 @@ class Index:
             with trace.stage("encode the query"):
                 matrix, calibration = encoder.encode_queries([query])[0], encoder.calibration
         snapshot = self._snapshot(request)
-        batch = self._batch(snapshot, [matrix])
-        on_device = None if batch is None else (batch, 0)
-        found = self._find(snapshot, matrix, query, request, self._threads(), trace, on_device)
+        [found] = self._each(
+            snapshot, [(matrix, query)], lambda each, number: each.find(request), trace=trace
+        )
         with trace.stage("read texts", len(found)):
-            hits = _hits(found, matrix, calibration)
+            hits = read_hits(found, matrix, calibration)
         # What of a text is not read was told when it was added.
         with trace.stage("align words", len(hits)), gathered():
+            counts = count_words(snapshot.segments, query)
             if matrix is None:
-                weights = word_weights(snapshot.segments, query)
+                weights = word_weights(counts, query)
                 tokens = [match_words_of(query, hit.text or "", weights) for hit in hits]
             else:
-                codec_of = functools.partial(self._codec, snapshot)
-                tokens = match_hits(self.encoder, (query, matrix), found, hits, codec_of)
-                shares = word_shares(snapshot.segments, query, LEAST_TEXTS)
+                stored = functools.partial(stored_vectors, codec_of=functools.partial(self._codec, snapshot))
+                tokens = match_hits(self.encoder, (query, matrix), hits, lambda place: stored(found[place]))
+                shares = word_shares(counts, query, LEAST_TEXTS)
                 tokens = [without_common(query, matches, shares) for matches in tokens]
             words = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
         return Explanation(hits, trace.stages, words, tokens, trace.roads)
 
     def _snapshot(self, request: Request) -> Snapshot:
         snapshot = self._store.snapshot()
-        check_fields(snapshot.segments, request.where)
+        self._check_fields(snapshot, request.where)
         return snapshot
+
+    def _check_fields(self, snapshot: Snapshot, where: Where | None) -> None:
+        check_fields(snapshot.segments, where)
 
     def _threads(self) -> int:
         return (self._encoder.threads if self._encoder else self._load.get("threads")) or available_cpus()
-
-    def _find(
-        self,
-        snapshot: Snapshot,
-        matrix: Float32 | None,
-        text: str,
-        request: Request,
-        threads: int,
-        trace: Trace,
-        batch: tuple[QueryBatch, int] | None = None,
-    ) -> list[Found]:
-        codec_of = functools.partial(self._codec, snapshot)
-        return Query(snapshot, codec_of, matrix, text, threads, trace, batch).find(request)
 
     def _codec(self, snapshot: Snapshot, name: str | None) -> Codec:
         key, stored = name or "", None if name is None else snapshot.codecs[name]
@@ -1100,24 +1117,3 @@ def _n_truncated(snapshot: Snapshot) -> int | None:
 def _opened(path: Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Index:
     """What a pickle of an index is read by."""
     return Index.open(path, encoder, **load)
-
-
-def _hits(found: Sequence[Found], query: Float32 | None, calibration: Calibration | None) -> list[Hit]:
-    """What was found with ids, texts and metadata, which are read once a segment, and confidence.
-
-    Args:
-        query: float32 [n_query, dim]; None where words alone were asked for.
-    """
-    places: dict[str, list[int]] = {}
-    for place, each in enumerate(found):
-        places.setdefault(each.segment.name, []).append(place)
-    hits: dict[int, Hit] = {}
-    for some in places.values():
-        documents = found[some[0]].segment.documents([found[place].row for place in some])
-        for place, read in zip(some, documents, strict=True):
-            score, part = found[place].score, found[place].maxsim
-            rated: tuple[float | None, bool] = (None, False)
-            if calibration is not None and query is not None and part is not None:
-                rated = calibration.of(part, len(query))
-            hits[place] = Hit(read.id, score, read.text, read.metadata or {}, read.place, *rated)
-    return [hits[place] for place in range(len(found))]

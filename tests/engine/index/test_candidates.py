@@ -228,6 +228,11 @@ def test_lists_that_do_not_span_their_entries_are_refused(tmp_path, vectors, eag
 def test_an_explanation_shows_the_lists(tmp_path, vectors, eager):
     index = make(tmp_path / "i", vectors)
     trace = Trace(wanted=True)
-    index._find(index._snapshot(Request()), vectors[100][:8], "", Request(k=3), 1, trace)
+    index._each(
+        index._snapshot(Request()),
+        [(vectors[100][:8], "")],
+        lambda each, _: each.find(Request(k=3)),
+        trace=trace,
+    )
     [stage] = [stage for stage in trace.stages if stage.name == "choose by lists"]
     assert stage.ms > 0 and 3 <= stage.documents < N_DOCUMENTS

@@ -53,7 +53,9 @@ def test_residual_codes_show_both_rankings(pruned, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(planning, "LEAST_LEVEL", 4)
     monkeypatch.setattr(planning, "STABLE_TOKENS", 1)
     trace = explain.Trace(wanted=True)
-    index._find(index._snapshot(Request()), vectors[5], "", Request(k=3), 1, trace)
+    index._each(
+        index._snapshot(Request()), [(vectors[5], "")], lambda each, _: each.find(Request(k=3)), trace=trace
+    )
     seen = {stage.name: stage.documents for stage in trace.stages}
     assert seen["rank by centroids"] == 600 and 3 <= seen["score exactly"] < 600
 

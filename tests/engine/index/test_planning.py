@@ -212,7 +212,12 @@ def test_an_explanation_says_which_way_and_why(make, monkeypatch):
 
     def roads(**settings):
         trace = Trace(wanted=True)
-        index._find(index._snapshot(Request()), query, "", Request(k=3, **settings), 1, trace)
+        index._each(
+            index._snapshot(Request()),
+            [(query, "")],
+            lambda each, _: each.find(Request(k=3, **settings)),
+            trace=trace,
+        )
         return trace.roads
 
     assert {road.way for road in roads()} == {"exact"} and "ms of one thread" in roads()[0].why
@@ -229,7 +234,9 @@ def test_a_pruned_search_ends_at_its_limit(make, monkeypatch, pruned):
     index, corpus = make("middle, 1 bit")
     trace = Trace(wanted=True)
     for query in corpus.queries(1, 20):
-        index._find(index._snapshot(Request()), query, "", Request(k=3), 1, trace)
+        index._each(
+            index._snapshot(Request()), [(query, "")], lambda each, _: each.find(Request(k=3)), trace=trace
+        )
     assert any("up to the limit" in road.why for road in trace.roads)
     [seen] = [stage.documents for stage in trace.stages if stage.name == "score exactly"]
     assert seen <= 20 * 256

@@ -54,6 +54,8 @@ TEXTS: Final = "texts.sqlite"
 DRAFT_SUFFIX: Final = ".draft"
 # The setting of an index whose rows all say whether their end was read.
 COUNTS_TRUNCATED: Final = "counts_truncated"
+# The setting that holds the next number for documents without ids; those before it were given out.
+NEXT_ID: Final = "next_id"
 
 OFFSETS_DTYPE: Final = "<i8"
 PASSAGES_DTYPE: Final = "<u4"
@@ -271,10 +273,22 @@ MANIFEST_HEAD_BYTES: Final = len(_MARK) + 2 * DIGEST_BYTES
 _OURS: Final = re.compile(_MARK + rb'[0-9a-f]{32}",\s*"format":\s*"' + FORMAT.encode() + b'"')
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON whose first member is the digest of every byte after it."""
-    body = b'",\n' + msgspec.json.format(msgspec.json.encode(manifest), indent=1)[2:] + b"\n"
+def sealed(record: msgspec.Struct) -> bytes:
+    """A record as JSON whose first member is the digest of every byte after it."""
+    body = b'",\n' + msgspec.json.format(msgspec.json.encode(record), indent=1)[2:] + b"\n"
     return _MARK + _digest(body) + body
+
+
+def check_seal(content: bytes, path: object, fix: str) -> None:
+    """Raise IndexCorrupt unless `content` is as `sealed` made it."""
+    head, digest = content[:MANIFEST_HEAD_BYTES], _digest(content[MANIFEST_HEAD_BYTES:])
+    if head != _MARK + digest:
+        raise IndexCorrupt(path, "digest", digest.decode(), head[len(_MARK) :].decode(errors="replace"), fix)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """What `decode_manifest` reads."""
+    return sealed(manifest)
 
 
 def is_manifest(content: bytes) -> bool:
@@ -283,7 +297,7 @@ def is_manifest(content: bytes) -> bool:
 
 
 def decode_manifest(content: bytes, path: object) -> Manifest:
-    """Read what `encode_manifest` wrote.
+    """Read what `encode_manifest` gave.
 
     What every version keeps, so that an older one can tell that it is older: a JSON object with `format` and
     `format_version`, whose numbers only grow.
@@ -293,7 +307,6 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
         IndexNewer: a newer version has written it.
     """
     fix = "Restore manifest.json from a copy of the index, or build the index again."
-    head, body = content[:MANIFEST_HEAD_BYTES], content[MANIFEST_HEAD_BYTES:]
     try:
         fields = msgspec.json.decode(content)
         kind, version = fields["format"], fields["format_version"]
@@ -308,10 +321,7 @@ def decode_manifest(content: bytes, path: object) -> Manifest:
         raise IndexNewer(path, "format_version", expected, version)
     if version not in FORMAT_VERSIONS or isinstance(version, bool):
         raise IndexCorrupt(path, "format_version", expected, repr(version), fix)
-    if head != _MARK + _digest(body):
-        raise IndexCorrupt(
-            path, "digest", _digest(body).decode(), head[len(_MARK) :].decode(errors="replace"), fix
-        )
+    check_seal(content, path, fix)
     del fields["digest"]
     try:
         manifest = msgspec.convert(fields, Manifest)

@@ -15,6 +15,7 @@ from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, with_ids
+from latebolt.index.format.layout import NEXT_ID
 from latebolt.index.ingest.sources import Batch, CodedTexts, VectorSource
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
@@ -123,14 +124,14 @@ class Addition:
     def _free_ids(self, n: int) -> list[str]:
         """Numbers that no document has or ever had by this way."""
         settings = self._writer.manifest.settings
-        following = int(settings.get("next_id", 0))
+        following = int(settings.get(NEXT_ID, 0))
         free: list[str] = []
         while len(free) < n:
             wanted = [str(i) for i in range(following, following + n - len(free))]
             following += len(wanted)
             taken = {name for s in self._writer.segments for name in s.ids(s.rows_of(wanted))}
             free += [name for name in wanted if name not in taken]
-        self._writer.set_settings({**settings, "next_id": following})
+        self._writer.set_settings({**settings, NEXT_ID: following})
         return free
 
 

@@ -9,7 +9,8 @@ query, not for all of the index.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -61,12 +62,39 @@ class WordScores(NamedTuple):
     ceiling: float
 
 
+class WordCounts(NamedTuple):
+    """What BM25 knows of an index, for the words of one query; those of its parts add up to the whole's.
+
+    Args:
+        texts, words: live texts with words, and how many these are.
+        having: word -> live texts that hold it; the query's words by the rules of today and of version 2.
+        current, old: whether a segment's texts were cut into words by the one, or the other, rule.
+        without: a segment that was written without words; "" where each has them.
+    """
+
+    texts: int = 0
+    words: int = 0
+    having: Mapping[str, int] = MappingProxyType({})
+    current: bool = False
+    old: bool = False
+    without: str = ""
+
+    def plus(self, more: WordCounts) -> WordCounts:
+        """Both together, of the same query."""
+        return WordCounts(
+            self.texts + more.texts,
+            self.words + more.words,
+            dict(Counter(self.having) + Counter(more.having)),
+            self.current or more.current,
+            self.old or more.old,
+            self.without or more.without,
+        )
+
+
 class _Known(NamedTuple):
-    """A word of the query: by segment, the documents that hold it; how many live ones do, and how rare that
-    is."""
+    """A word of the query: by segment, the documents that hold it; and how rare it is."""
 
     postings: list[Postings]
-    having: int
     rarity: float
 
 
@@ -77,12 +105,41 @@ class _Term(NamedTuple):
     postings: list[Postings]
 
 
-def score_words(segments: Sequence[Segment], query: str) -> WordScores:
+def count_words(segments: Sequence[Segment], query: str) -> WordCounts:
+    """What `score_words` has to know of segments, where they are not all of an index."""
+    without = next((str(segment.folder) for segment in segments if not segment.texts.has_words), "")
+    segments = [segment for segment in segments if segment.texts.has_words]
+    counts = [segment.counted_words() for segment in segments]
+    having = {}
+    for word in {*words_of(query), *old_words_of(query)}:
+        having[word] = _having(segments, [segment.texts.postings(word) for segment in segments])
+    return WordCounts(
+        sum(texts for texts, _ in counts),
+        sum(words for _, words in counts),
+        having,
+        any(segment.texts.words_are_current for segment in segments),
+        not all(segment.texts.words_are_current for segment in segments),
+        without,
+    )
+
+
+def check_words(without: str) -> None:
+    """Raise IndexUnusable for a segment that was written by a version that kept no words; "" for none."""
+    if without:
+        raise IndexUnusable(
+            f"{without}: was written without the words that BM25 needs. "
+            'Compact the index to add them (Index.compact or "latebolt compact").'
+        )
+
+
+def score_words(segments: Sequence[Segment], query: str, whole: WordCounts | None = None) -> WordScores:
     """BM25 of a query; words that no document has, and syntax of any kind, add nothing to a document.
 
     A segment of version 2, whose texts were cut into words by the rule of then, is asked for the query's
     words by that rule. A word that both rules give is as rare as it is in the whole index.
 
+    Args:
+        whole: counts of the index that the segments are a part of; None where they are all of it.
     Raises:
         IndexUnusable: a segment was written by a version that kept no words.
     Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with
@@ -90,17 +147,19 @@ def score_words(segments: Sequence[Segment], query: str) -> WordScores:
     """
     for segment in segments:
         if not segment.texts.has_words:
-            raise IndexUnusable(
-                f"{segment.folder}: was written without the words that BM25 needs. "
-                'Compact the index to add them (Index.compact or "latebolt compact").'
-            )
-    counts = [segment.counted_words() for segment in segments]
-    n_documents = sum(documents for documents, _ in counts)
-    mean = max(sum(words for _, words in counts) / max(n_documents, 1), 1.0)
+            check_words(str(segment.folder))
+    wanted = {segment.texts.words_are_current for segment in segments}
+    if whole is None:
+        counts = [segment.counted_words() for segment in segments]
+        n_documents, n_words = sum(documents for documents, _ in counts), sum(words for _, words in counts)
+    else:
+        n_documents, n_words = whole.texts, whole.words
+        wanted |= {current for current, there in ((True, whole.current), (False, whole.old)) if there}
+    mean = max(n_words / max(n_documents, 1), 1.0)
     rules = {True: words_of, False: old_words_of}
-    wanted = {segment.texts.words_are_current for segment in segments} or {True}
-    counted = {current: Counter(rules[current](query)) for current in wanted}
-    known = _look_up(segments, n_documents, {word for each in counted.values() for word in each})
+    counted = {current: Counter(rules[current](query)) for current in wanted or {True}}
+    having = None if whole is None else whole.having
+    known = _look_up(segments, n_documents, {word for each in counted.values() for word in each}, having)
     terms = {
         current: [
             _Term(times * (K1 + 1) * known[word].rarity, known[word].postings)
@@ -119,43 +178,51 @@ def score_words(segments: Sequence[Segment], query: str) -> WordScores:
     return WordScores(by_segment, max(sum(term.weight for term in each) for each in terms.values()))
 
 
-def word_weights(segments: Sequence[Segment], query: str) -> dict[str, float]:
+def word_weights(counts: WordCounts, query: str) -> dict[str, float]:
     """The words of a query that documents have, each with its share of what the rarest of them weighs.
 
-    Segments must have words; those of version 2 are asked by the rule of today.
+    Segments of version 2 are asked by the rule of today.
     """
-    n_documents = sum(segment.counted_words()[0] for segment in segments)
-    known = _look_up(segments, n_documents, set(words_of(query)))
-    rarities = {word: each.rarity for word, each in known.items() if each.having}
+    rarities = {
+        word: _rarity(counts.texts, having)
+        for word in words_of(query)
+        if (having := counts.having.get(word, 0))
+    }
     most = max(rarities.values(), default=1.0)
     return {word: rarity / most for word, rarity in rarities.items()}
 
 
-def word_shares(segments: Sequence[Segment], query: str, least: int) -> dict[str, float]:
+def word_shares(counts: WordCounts, query: str, least: int) -> dict[str, float]:
     """The words of a query, each with the share of live texts that hold it.
 
     None of them where segments keep no words, or where texts are fewer than `least`.
     """
-    if not all(segment.texts.has_words for segment in segments):
+    if counts.without or counts.texts < max(least, 1):
         return {}
-    n_documents = sum(segment.counted_words()[0] for segment in segments)
-    if n_documents < least:
-        return {}
-    known = _look_up(segments, n_documents, set(words_of(query)))
-    return {word: each.having / n_documents for word, each in known.items()}
+    return {word: counts.having.get(word, 0) / counts.texts for word in words_of(query)}
 
 
-def _look_up(segments: Sequence[Segment], n_documents: int, words: Iterable[str]) -> dict[str, _Known]:
+def _look_up(
+    segments: Sequence[Segment], n_documents: int, words: Iterable[str], having: Mapping[str, int] | None
+) -> dict[str, _Known]:
     found = {}
     for word in words:
         postings = [segment.texts.postings(word) for segment in segments]
-        having = sum(
-            int(np.count_nonzero(segment.alive[rows]))
-            for segment, (rows, _) in zip(segments, postings, strict=True)
-        )
-        rarity = float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
-        found[word] = _Known(postings, having, rarity)
+        n = _having(segments, postings) if having is None else having.get(word, 0)
+        found[word] = _Known(postings, _rarity(n_documents, n))
     return found
+
+
+def _having(segments: Sequence[Segment], postings: Sequence[Postings]) -> int:
+    """Live texts among these."""
+    return sum(
+        int(np.count_nonzero(segment.alive[rows]))
+        for segment, (rows, _) in zip(segments, postings, strict=True)
+    )
+
+
+def _rarity(n_documents: int, having: int) -> float:
+    return float(np.log1p((n_documents - having + 0.5) / (having + 0.5)))
 
 
 def _score(segment: Segment, terms: Sequence[tuple[float, Postings]], mean: float) -> SegmentWords:

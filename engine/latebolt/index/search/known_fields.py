@@ -30,16 +30,38 @@ def check_fields(segments: Sequence[Segment], where: Where | None) -> None:
     Raises:
         InvalidInput: no document has a field, and one of nearly that name is there; names both.
     """
-    if where is None or not segments:
-        return
+    if segments and (missing := missing_fields(segments, where)):
+        judge_fields(missing, known_fields(segments), str(segments[0].folder.parent.parent))
+
+
+def missing_fields(segments: Sequence[Segment], where: Where | None) -> list[str]:
+    """Fields that a filter compares, does not call optional, and no document has."""
+    if where is None:
+        return []
     expr = parse_where(where)
     optional = set(_asked_for(expr))
-    for field in dict.fromkeys(_compared(expr)):
-        if field == ID or field in optional or any(segment.has_field(field) for segment in segments):
-            continue
-        known = sorted({each for segment in segments for each in segment.texts.fields(_LOOKED_AT)})
-        if not known:
-            return
+    return [
+        field
+        for field in dict.fromkeys(_compared(expr))
+        if field != ID and field not in optional and not any(each.has_field(field) for each in segments)
+    ]
+
+
+def known_fields(segments: Sequence[Segment]) -> list[str]:
+    """Fields that documents have, of many a part."""
+    return sorted({each for segment in segments for each in segment.texts.fields(_LOOKED_AT)})
+
+
+def judge_fields(missing: Sequence[str], known: Sequence[str], place: str) -> None:
+    """Say what is to be said of the fields of a filter that no document has.
+
+    Args:
+        known: fields that documents have; nothing is said where there are none.
+        place: the index, for the log.
+    Raises:
+        InvalidInput: one of nearly the name of a missing one is there; names both.
+    """
+    for field in missing if known else ():
         import difflib  # only who mistypes waits for it
 
         near = difflib.get_close_matches(field, known, 1, _NEAR)
@@ -48,7 +70,6 @@ def check_fields(segments: Sequence[Segment], where: Where | None) -> None:
                 f'where: no document has the field "{field}"; there is "{near[0]}". If later documents may '
                 f"have it, say so: exists({field}) and ..."
             )
-        place = str(segments[0].folder.parent.parent)
         if (place, field) not in _warned and len(_warned) < _MOST_WARNED:
             _warned.add((place, field))
             logger.warning(

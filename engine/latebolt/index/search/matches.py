@@ -20,16 +20,14 @@ from latebolt.index.store.codecs import check_columns
 def match_hits(
     encoder: Encoder,
     query: tuple[str, Float32],
-    found: Sequence[Found],
     hits: Sequence[Hit],
-    codec_of: Callable[[str | None], Codec],
+    stored: Callable[[int], Float32],
 ) -> list[list[TokenMatch]]:
     """For each hit `match_tokens` of the query with it; empty for one without a text.
 
     Args:
         query: its text, and its vectors, float32 [n_query, dim].
-        found, hits: of the search, in one order.
-        codec_of: the codec of that name, None for the one of unquantised segments.
+        stored: the vectors that the index keeps of the hit at a place, see `stored_vectors`.
     Raises:
         IndexCorrupt: what is stored of a hit cannot be read.
     """
@@ -40,7 +38,7 @@ def match_hits(
     matches: list[list[TokenMatch]] = [[] for _ in hits]
     others = {}
     for place in texts:
-        vectors = _stored(found[place], codec_of)
+        vectors = stored(place)
         if len(vectors) == len(spans[place]):
             matches[place] = match_tokens(matrix, query_spans, vectors, spans[place])
         else:
@@ -51,8 +49,14 @@ def match_hits(
     return matches
 
 
-def _stored(found: Found, codec_of: Callable[[str | None], Codec]) -> Float32:
-    """The vectors of a row as searches see them."""
+def stored_vectors(found: Found, codec_of: Callable[[str | None], Codec]) -> Float32:
+    """The vectors of a row as searches see them, float32 [n_tokens, dim].
+
+    Args:
+        codec_of: the codec of that name, None for the one of unquantised segments.
+    Raises:
+        IndexCorrupt: what is stored of it cannot be read.
+    """
     segment, row = found.segment, found.row
     check_columns(segment, codec := codec_of(segment.codec))
     tokens = slice(int(segment.offsets[row]), int(segment.offsets[row + 1]))

@@ -6,7 +6,8 @@ Filters and deletions are applied before anything is cut to k.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from latebolt.arrays import Float32
 from latebolt.checks import check_k
 from latebolt.codec.base import Codec, Scorer
 from latebolt.index.filters.parse_dict import Where, parse_where
-from latebolt.index.search.bm25 import WordScores, score_words
+from latebolt.index.search.bm25 import WordCounts, WordScores, score_words
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import DEPTH, Mode, check_mode, fuse
 from latebolt.index.search.grouping import rows_of_documents
@@ -50,16 +51,81 @@ class Request:
         check_mode(self.mode)
 
 
+class Ranks(NamedTuple):
+    """The scores by which a document is a candidate of mode "hybrid": in the ranking by late interaction and
+    in that by words. None where it is not among the best there."""
+
+    late: float | None = None
+    words: float | None = None
+
+
+class Cut(NamedTuple):
+    """The least scores of candidates in the two rankings of mode "hybrid"."""
+
+    late: float
+    words: float
+
+    def keeps(self, ranks: Ranks) -> bool:
+        """Whether a document stays a candidate."""
+        return (ranks.late is not None and ranks.late >= self.late) or (
+            ranks.words is not None and ranks.words >= self.words
+        )
+
+
+class Rankings(NamedTuple):
+    """The scores of all candidates in the two rankings of mode "hybrid", in any order."""
+
+    late: list[float]
+    words: list[float]
+
+    def cut(self, depth: int) -> Cut:
+        """What leaves the best so many of each ranking, and all that equal the last of them."""
+        return Cut(*(sorted(each)[-depth] if len(each) > depth else -math.inf for each in self))
+
+    def above(self, cut: Cut) -> Rankings:
+        """Those that a cut leaves."""
+        return Rankings(
+            *([score for score in each if score >= least] for each, least in zip(self, cut, strict=True))
+        )
+
+
+class Whole(NamedTuple):
+    """What a query of a part of an index has to know of all of it, so that the part answers as the whole.
+
+    Args:
+        tokens: of the rows that the filter leaves.
+        documents: live ones.
+        words: what BM25 goes by; None where words are not asked for.
+        cut: of candidates in mode "hybrid"; None while it is not known.
+    """
+
+    tokens: int
+    documents: int
+    words: WordCounts | None = None
+    cut: Cut | None = None
+
+
 class Found(NamedTuple):
     """A document that was found, by the row of its best passage.
 
     maxsim: the part of its score that is late interaction, with all of the query; None where nothing is.
+    ranks: in mode "hybrid".
     """
 
     score: float
     segment: Segment
     row: int
     maxsim: float | None = None
+    ranks: Ranks | None = None
+
+
+def hybrid_depth(k: int, n_documents: int, exhaustive: bool) -> int:
+    """Candidates of each ranking in mode "hybrid".
+
+    Args:
+        n_documents: live ones of the whole index.
+    """
+    return max(level(max(DEPTH, k)), n_documents if exhaustive else 0)
 
 
 class Query:
@@ -71,6 +137,7 @@ class Query:
         text: "" for mode "late".
         threads: None for all.
         batch: of the queries that devices score together, with this one's number; None for the CPU.
+        whole: of the index that the snapshot is a part of; None where it is all of it.
     """
 
     def __init__(
@@ -82,11 +149,14 @@ class Query:
         threads: int | None,
         trace: Trace,
         batch: tuple[QueryBatch, int] | None = None,
+        whole: Whole | None = None,
     ) -> None:
-        self._batch, self._filtered = batch, False
+        self._batch, self._filtered, self._whole = batch, False, whole
         self._snapshot, self._codec_of, self._threads, self._trace = snapshot, codec_of, threads, trace
         self._matrix, self._text = matrix, text
         self._scorers: dict[str | None, Scorer] = {}
+        self.rankings: Rankings | None = None
+        """Of a part, in mode "hybrid", the scores of its candidates, once there is an answer."""
 
     def find(self, request: Request) -> list[Found]:
         """The k best, best first, ties by id."""
@@ -104,7 +174,7 @@ class Query:
             found = _best_words(self._snapshot.segments, self._words(), allowed, request.k)
         else:
             found = self._both(allowed, request)
-        return _ordered(found, request.k)
+        return ordered(found, request.k)
 
     def _late(self, allowed: Mapping[str, Rows | None], k: int, exhaustive: bool) -> list[Found]:
         found: list[Found] = []
@@ -115,7 +185,7 @@ class Query:
         # What is planned by; with devices nothing is, and to count tokens of millions of rows takes a while.
         planned = [] if on_device else self._snapshot.segments
         tokens = {s.name: s.count_tokens(allowed[s.name]) for s in planned}
-        total = max(sum(tokens.values()), 1)
+        total = max(sum(tokens.values()), 1 if self._whole is None else self._whole.tokens, 1)
         for segment in self._snapshot.segments:
             rows = allowed[segment.name]
             if rows is not None and len(rows) == 0:
@@ -151,31 +221,70 @@ class Query:
 
     def _words(self) -> WordScores:
         with self._trace.stage("score words", self._snapshot.n_documents):
-            return score_words(self._snapshot.segments, self._text)
+            whole = None if self._whole is None else self._whole.words
+            return score_words(self._snapshot.segments, self._text, whole)
 
     def _both(self, allowed: Mapping[str, Rows | None], request: Request) -> list[Found]:
-        depth = max(level(max(DEPTH, request.k)), self._snapshot.n_documents if request.exhaustive else 0)
+        n_documents = self._snapshot.n_documents if self._whole is None else self._whole.documents
+        depth = hybrid_depth(request.k, n_documents, request.exhaustive)
         words = self._words()
-        candidates: dict[str, set[int]] = {}
-        for each in (
-            *self._late(allowed, depth, request.exhaustive),
-            *_best_words(self._snapshot.segments, words, allowed, depth),
-        ):
-            candidates.setdefault(each.segment.name, set()).add(each.row)
+        late = self._late(allowed, depth, request.exhaustive)
+        worded = _best_words(self._snapshot.segments, words, allowed, depth)
+        rankings = Rankings([each.score for each in late], [each.score for each in worded])
+        cut = rankings.cut(depth)
+        if self._whole is not None:
+            self.rankings = rankings.above(cut)
+            cut = cut if self._whole.cut is None else self._whole.cut
+        candidates = _candidates(late, worded, cut)
         found: list[Found] = []
         n_query = 0 if self._matrix is None else len(self._matrix)
         for segment, scores in zip(self._snapshot.segments, words.by_segment, strict=True):
-            rows = np.array(sorted(candidates.get(segment.name, ())), np.int64)
+            ranks = candidates.get(segment.name, {})
+            rows = np.array(sorted(ranks), np.int64)
             if len(rows):
                 if segment.passages is not None:  # the sum may be best where neither score is
                     rows = rows_of_documents(segment.passages, rows)
                 columns = {column.name: segment.column(column.name) for column in segment.columns}
-                late = self._scorer(segment).exact(columns, segment.offsets, rows)
-                segment.check_finite(late)
-                fused = fuse(late, n_query, scores.of(rows), words.ceiling)
+                exact = self._scorer(segment).exact(columns, segment.offsets, rows)
+                segment.check_finite(exact)
+                fused = fuse(exact, n_query, scores.of(rows), words.ceiling)
                 best = top_documents(fused, segment.first_rows(rows), request.k)
-                found += _found(segment, rows[best], fused[best], late[best])
+                firsts = segment.first_rows(rows[best])
+                firsts = rows[best] if firsts is None else firsts
+                found += [
+                    each._replace(ranks=ranks[first])
+                    for each, first in zip(
+                        _found(segment, rows[best], fused[best], exact[best]), firsts.tolist(), strict=True
+                    )
+                ]
         return found
+
+
+def _candidates(late: Sequence[Found], worded: Sequence[Found], cut: Cut) -> dict[str, dict[int, Ranks]]:
+    """By segment the first rows of the documents that a cut leaves, with their places in the rankings."""
+    candidates: dict[str, dict[int, Ranks]] = {}
+    for segment, scores in _by_document(late):
+        candidates[segment.name] = {first: Ranks(score) for first, score in scores}
+    for segment, scores in _by_document(worded):
+        ranks = candidates.setdefault(segment.name, {})
+        for first, score in scores:
+            ranks[first] = Ranks(ranks[first].late if first in ranks else None, score)
+    return {
+        name: {first: each for first, each in ranks.items() if cut.keeps(each)}
+        for name, ranks in candidates.items()
+    }
+
+
+def _by_document(found: Sequence[Found]) -> Iterator[tuple[Segment, Iterable[tuple[int, float]]]]:
+    """By segment the first rows of documents, and their scores."""
+    by_segment: dict[Segment, list[Found]] = {}
+    for each in found:
+        by_segment.setdefault(each.segment, []).append(each)
+    for segment, some in by_segment.items():
+        rows = np.array([each.row for each in some], np.int64)
+        firsts = segment.first_rows(rows)
+        scores = [each.score for each in some]
+        yield segment, zip((rows if firsts is None else firsts).tolist(), scores, strict=True)
 
 
 def _allowed(segment: Segment, where: Where | None) -> Rows | None:
@@ -208,7 +317,7 @@ def _found(
     ]
 
 
-def _ordered(found: list[Found], k: int) -> list[Found]:
+def ordered(found: list[Found], k: int) -> list[Found]:
     """The k best, best first, ties by id. Ids are read only where there are ties, which are rare."""
     found = sorted(found, key=lambda each: -each.score)
     ties = {a.score for a, b in itertools.pairwise(found[: k + 1]) if a.score == b.score}
