@@ -1,18 +1,17 @@
-"""What `latebolt encode --on ray` reads and where: files as a Ray dataset, a cluster, workers that fit it."""
+"""What `latebolt encode --on ray` reads and where: files as a Ray dataset, workers that fit the cluster."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
-from latebolt.adapters import ray as adapter
+from latebolt.adapters.ray import encode as adapter
+from latebolt.adapters.ray.cluster import join_or_start
 from latebolt.cli.common import is_terminal
 from latebolt.corpus.documents import Document, document_of_line
-from latebolt.errors import InputNotFound, InvalidInput, LateboltError
+from latebolt.errors import InputNotFound, InvalidInput
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _MODEL = ("model", "precision", "dim", "device", "threads")
@@ -30,7 +29,7 @@ def encode_on_ray(files: tuple[str, ...], out: str, given: set[str], **options: 
         raise InvalidInput(
             f"--{unfit[0].replace('_', '-')} is for Parquet; a line of JSON has its own names."
         )
-    _connect(options["address"], options["workers"], options["cpus_per_worker"])
+    join_or_start(options["address"], int((options["workers"] or 1) * options["cpus_per_worker"]) + 1)
     import ray
 
     # Loud enough to hide our own lines: plans, bars, and pages about an error that we tell in one.
@@ -86,34 +85,6 @@ def _kind(name: str) -> str | None:
     if name.lower().endswith(_LINES):
         return "lines"
     return "parquet" if name.lower().endswith(".parquet") else None
-
-
-def _connect(address: str | None, workers: int | None, cpus: float) -> None:
-    """Join a cluster, or start one on this machine with CPUs for the workers and one to read for them."""
-    import ray
-
-    from latebolt.adapters.ray import switch_off_usage_stats
-
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    address = address or os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            host, separator, port = address.rpartition(":")
-            if separator and "://" not in address and port.isdecimal():
-                # Ray would try for minutes.
-                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-            ray.init(address=address, **quiet)
-        else:
-            switch_off_usage_stats()
-            wanted = max(os.cpu_count() or 1, int((workers or 1) * cpus) + 1)
-            ray.init(num_cpus=wanted, include_dashboard=False, **quiet)
-    except OSError as error:
-        raise LateboltError(
-            f'no Ray cluster answers at {address} ({error}). Start one with "ray start --head", or leave '
-            f"--address out to work on this machine."
-        ) from error
 
 
 def documents_of_lines(batch: Any) -> Any:

@@ -123,7 +123,7 @@ def test_rerankers_and_sentence_transformers(encoder):
 
 def test_ray():
     pytest.importorskip("ray")
-    from latebolt.adapters.ray import _options
+    from latebolt.adapters.ray.encode import _options
 
     with pytest.raises(UnknownSetting, match='did you mean "text_column"'):
         _options({"column": "body"}, None)
@@ -148,7 +148,7 @@ TOLERANT = {
     "latebolt.adapters.stanford.indexing.Indexer.configure": "refused",
     "latebolt.adapters.stanford.searching.Searcher.configure": "refused",
     "latebolt.adapters.qdrant.Collection._try": "of the client",
-    "latebolt.adapters.ray._WritePart.__init__": "refused by write_parts",
+    "latebolt.adapters.ray.encode._WritePart.__init__": "refused by write_parts",
 }
 
 

@@ -27,6 +27,7 @@ import msgspec
 import numpy as np
 
 from latebolt.adapters import parquet
+from latebolt.adapters.ray.cluster import switch_off_usage_stats
 from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
@@ -247,11 +248,6 @@ def write_parts(
         parts.write_listing(folder, parts.listing(kind, _model(done, options), texts, tokens, listed))
     reused = sum(row["reused"] for row in done)
     return Summary(str(folder), kind, texts, tokens, len(listed), reused, time.perf_counter() - started)
-
-
-def switch_off_usage_stats() -> None:
-    """A cluster that we start reports no use of itself, unless RAY_USAGE_STATS_ENABLED says otherwise."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def _check_cpus(workers: int, cpus: float) -> None:

@@ -1,0 +1,83 @@
+"""A Ray cluster to work on: the one that was named or joined before, or a new one on this machine.
+
+A new one reports no use of itself, has no dashboard, and listens to this machine only: whoever reaches the
+ports of a cluster can have it run any code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+from latebolt.errors import LateboltError, RuntimeUnavailable
+
+try:
+    import ray
+except ImportError as error:
+    raise RuntimeUnavailable("Ray is not installed. Run \"pip install 'latebolt[cpu,ray]'\".") from error
+
+# Ray's switch for systems on which it makes no cluster of several machines, and listens to this one only.
+_SWITCH: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_LOOK_SECONDS: Final = 10
+
+
+def switch_off_usage_stats() -> None:
+    """A cluster that we start reports no use of itself, unless RAY_USAGE_STATS_ENABLED says otherwise."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+def join_or_start(address: str | None, cpus: float) -> bool:
+    """Join a cluster, or start one on this machine; nothing where this process has joined one already.
+
+    Args:
+        address: of the cluster; RAY_ADDRESS by default, and where that is not set either one is started.
+        cpus: that the work wants; a cluster that is started says that it has as many, if the machine has
+            fewer.
+    Returns:
+        Whether it was started, and ends with this process.
+    Raises:
+        LateboltError: no cluster answers there.
+    """
+    if ray.is_initialized():
+        return False
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    address = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            host, separator, port = address.rpartition(":")
+            if separator and "://" not in address and port.isdecimal():
+                # Ray would try for minutes.
+                socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
+            ray.init(address=address, **quiet)
+            return False
+        switch_off_usage_stats()
+        wanted = max(os.cpu_count() or 1, cpus)
+        with _this_machine_only():
+            # "local": else it would join whichever cluster somebody has started on this machine.
+            ray.init("local", num_cpus=wanted, include_dashboard=False, **quiet)
+    except OSError as error:
+        raise LateboltError(
+            f'no Ray cluster answers at {address} ({error}). Start one with "ray start --head", or leave '
+            f"--address out to work on this machine."
+        ) from error
+    return True
+
+
+@contextlib.contextmanager
+def _this_machine_only() -> Iterator[None]:
+    """Processes of Ray that start meanwhile listen at the loopback address, not at all that there are."""
+    constants = ray._private.ray_constants  # which has read the switch
+    before = os.environ.get(_SWITCH), constants.ENABLE_RAY_CLUSTER
+    os.environ[_SWITCH], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            del os.environ[_SWITCH]
+        else:
+            os.environ[_SWITCH] = before[0]
