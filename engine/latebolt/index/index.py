@@ -24,12 +24,12 @@ from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import check_bits, untrained
 from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
-from latebolt.encoder import legibility, truncation
+from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.tally import Letters, Tally, current, gathered
+from latebolt.encoder.tally import Letters, current, gathered
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, match_words
-from latebolt.index.documents.checked import CheckedDocument, check_ids, wanted_ids
+from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_ids
 from latebolt.index.documents.origins import Place
 from latebolt.index.documents.passages import Cutting, check_cutting, kept_cutting
 from latebolt.index.filters.parse_dict import Where
@@ -51,6 +51,7 @@ from latebolt.index.ingest.sources import (
     rows_of,
 )
 from latebolt.index.ingest.sync import Action, Pace, Sync, SyncCounts, Unlisted, batched, checked
+from latebolt.index.ingest.told import warn_of_truncation
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
 from latebolt.index.search.bm25 import count_words, word_shares, word_weights
@@ -436,7 +437,7 @@ class Index:
             addition.finish()
             self._commit(writer)
             self._warn_of_script(tally.letters)  # while other threads wait: they would say it, too
-        self._warn_of_truncation(tally)
+        warn_of_truncation(self.encoder, tally)
         return names
 
     @property
@@ -467,13 +468,6 @@ class Index:
             self._warn_of_script(_letters(self.encoder, batch))
         rows = rows_of(batch, self.encoder, self._cutting)
         addition.add(rows, EncodedTexts(self.encoder, rows, bar), between)
-
-    def _warn_of_truncation(self, tally: Tally) -> None:
-        encoder = self.encoder
-        limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
-        longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
-        way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
-        truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)
 
     def sync(
         self,
@@ -547,7 +541,7 @@ class Index:
                 self._warn_of_script(tally.letters)
         self._store.make()
         if tally.n_texts:
-            self._warn_of_truncation(tally)
+            warn_of_truncation(self.encoder, tally)
         return run.counts(removed, missing, tally.n_truncated)
 
     def digests(self, ids: Sequence[str]) -> list[str | None]:
@@ -590,7 +584,7 @@ class Index:
             IndexLocked, StorageFull: see `add`.
         """
         self._store.check_open()
-        names = _chosen_ids(ids, where)
+        names = chosen_ids(ids, where)
         change = change_of(set, unset, replace)
         with self._store.writer(check_timeout(timeout)) as writer:
             snapshot = self._store.snapshot()
@@ -634,6 +628,9 @@ class Index:
             raise InvalidInput(f"token_vectors should have dim {dim}, got {vectors.dim}.")
         vectors = unit_vectors(vectors, "token_vectors", normalize)
         batch = one_batch(len(vectors), ids, texts, metadata)
+        return self._add_given(batch, vectors, seconds, coding)
+
+    def _add_given(self, batch: Batch, vectors: TokenVectors, seconds: float, coding: Coding) -> list[str]:
         if not batch:
             self._store.make()
             return []
@@ -725,7 +722,7 @@ class Index:
             InvalidInput: neither is given, ids is no list of str, or the filter cannot be read.
         """
         self._store.check_open()
-        names = _chosen_ids(ids, where)
+        names = chosen_ids(ids, where)
         with self._store.writer(check_timeout(timeout)) as writer:
             snapshot = self._store.snapshot()
             self._check_fields(snapshot, where)
@@ -803,7 +800,7 @@ class Index:
         Raises:
             InvalidInput: ids is no list of str, or the filter cannot be read; names the position.
         """
-        names = None if ids is None else _chosen_ids(ids, where)
+        names = None if ids is None else chosen_ids(ids, where)
         snapshot = self._store.snapshot()
         self._check_fields(snapshot, where)
         yield from entries(snapshot, where, names)
@@ -1078,17 +1075,6 @@ class Index:
 def _check_encoder(encoder: object) -> None:
     if isinstance(encoder, str | Path):
         raise InvalidInput(f"encoder should be an Encoder: Encoder.load({str(encoder)!r}).")
-
-
-def _chosen_ids(ids: Sequence[str] | None, where: Where | None) -> list[str] | None:
-    if ids is None and where is None:
-        raise InvalidInput("give ids or where: which documents.")
-    if ids is None:
-        if isinstance(where, Mapping) and not where:
-            raise InvalidInput('where: {} is every document. If that is meant, say "exists(id)".')
-        return None
-    check_many(ids, "ids")
-    return wanted_ids(ids)
 
 
 def _prune(run: Sync, prune: bool | Callable[[Unlisted], bool], writer: Writer | None) -> tuple[int, int]:

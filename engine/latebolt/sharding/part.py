@@ -13,12 +13,15 @@ from latebolt.arrays import Float32
 from latebolt.checks import check_timeout
 from latebolt.codec.base import Codec
 from latebolt.encoder.encoder import Encoder
+from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import NEXT_ID
 from latebolt.index.index import Index
+from latebolt.index.ingest.sources import Batch
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Query, Whole
 from latebolt.index.store.store import Snapshot
+from latebolt.values import TokenVectors
 
 T = TypeVar("T")
 
@@ -83,6 +86,17 @@ class Part(Index):
         if known is None or known[0] is not snapshot:
             known = self._known_tokens = snapshot, tokens_left(snapshot, None)
         return known[1]
+
+    def add_given(
+        self, documents: Sequence[CheckedDocument], vectors: TokenVectors, timeout: float | None
+    ) -> None:
+        """Add documents with ids and token vectors of unit length; see `Index.add_vectors`."""
+        batch = Batch(0, documents)
+        self._add_given(batch, vectors, check_timeout(timeout), self._codings.on())
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that documents have."""
+        return [id for segment in self.now().segments for id in set(segment.ids(segment.rows_of(ids)))]
 
     def reserve_ids(self, n: int, timeout: float | None) -> int:
         """The first of n numbers that were never given out here, and never will be again; one commit."""

@@ -21,13 +21,24 @@ from latebolt.index.format.layout import ModelRecord
 from latebolt.index.search.bm25 import WordCounts
 from latebolt.index.search.fusion import Mode
 from latebolt.index.search.query import Cut, Rankings, Ranks
+from latebolt.values import TokenVectors
 
 T_co = TypeVar("T_co", covariant=True)
 
 Method = Literal[
-    "state", "count", "search", "add", "delete", "update_metadata", "get", "fields", "reserve_ids"
+    "state",
+    "count",
+    "search",
+    "get",
+    "present",
+    "fields",
+    "add",
+    "add_vectors",
+    "delete",
+    "update_metadata",
+    "reserve_ids",
 ]
-READS: frozenset[Method] = frozenset({"state", "count", "search", "get", "fields"})
+READS: frozenset[Method] = frozenset({"state", "count", "search", "get", "present", "fields"})
 """Methods that change nothing: any replica answers them, and they may be asked twice."""
 
 
@@ -153,6 +164,15 @@ class AddRequest:
     """
 
     documents: Sequence[CheckedDocument]
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class AddVectorsRequest:
+    """Documents with ids and token vectors of unit length, which belong to this shard."""
+
+    documents: Sequence[CheckedDocument]
+    vectors: TokenVectors
     timeout: float | None = None
 
 

@@ -24,6 +24,7 @@ from latebolt.sharding.part import Part, tokens_left
 from latebolt.sharding.protocol import (
     AddAnswer,
     AddRequest,
+    AddVectorsRequest,
     Answer,
     ChangeRequest,
     CountRequest,
@@ -112,6 +113,10 @@ class ShardService:
             self._part.add_checked(request.documents, request.timeout)
         return AddAnswer(tally.n_texts, tally.n_truncated, tally.letters)
 
+    def add_vectors(self, request: AddVectorsRequest) -> None:
+        """Add documents with token vectors in one commit, which is on disk when this returns."""
+        self._part.add_given(request.documents, request.vectors, request.timeout)
+
     def delete(self, request: ChangeRequest) -> int:
         """Delete documents in one commit; says how many there were."""
         return self._part.delete(request.ids, request.timeout, request.where)
@@ -125,6 +130,10 @@ class ShardService:
     def get(self, ids: Sequence[str]) -> list[Entry | None]:
         """See `Index.get`."""
         return self._part.get(ids)
+
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Those of the ids that documents have."""
+        return self._part.present(ids)
 
     def fields(self, most: int) -> list[str]:
         """See `Index.fields`."""

@@ -7,11 +7,9 @@ goes to the shards of its ids, each of which commits for itself.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, overload
+from typing import Any, Final, Literal, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,40 +20,41 @@ from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import gathered
-from latebolt.errors import IndexCorrupt, IndexUnusable, InvalidInput, ModelMismatch
-from latebolt.hits import Explanation, Hit, Stage, match_words
-from latebolt.index.documents.checked import check_ids
+from latebolt.errors import IndexCorrupt, InvalidInput, ModelMismatch
+from latebolt.hits import Explanation, Hit, match_words
+from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_ids
+from latebolt.index.documents.origins import Place
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.ingest.read_back import Entry
-from latebolt.index.search.bm25 import WordCounts, check_words, word_shares, word_weights
+from latebolt.index.ingest.relabel import change_of
+from latebolt.index.ingest.sources import Batch, batches_of, one_batch
+from latebolt.index.ingest.unit_length import unit_vectors
+from latebolt.index.search.bm25 import word_shares, word_weights
 from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.fusion import Mode
-from latebolt.index.search.known_fields import judge_fields
 from latebolt.index.search.matches import match_hits
-from latebolt.index.search.query import Cut, Request, hybrid_depth
+from latebolt.index.search.query import Request
 from latebolt.index.search.word_matches import match_words_of
-from latebolt.sharding.gather import Failure, check_all, gather
+from latebolt.progress import progress_bar
+from latebolt.sharding import changing
+from latebolt.sharding.gather import Round, Shards
 from latebolt.sharding.local import LocalShard
-from latebolt.sharding.merging import NO_CUT, Merged, cut_of, merge
+from latebolt.sharding.merging import Merged
 from latebolt.sharding.placement import by_shard
 from latebolt.sharding.protocol import (
-    CountRequest,
-    Figures,
-    Method,
-    SearchRequest,
     Shard,
-    ShardAnswer,
-    ShardCounts,
     ShardState,
 )
+from latebolt.sharding.searching import Searcher, stages_of
 from latebolt.sharding.set_file import read_set, shard_folder
-from latebolt.values import as_matrix
+from latebolt.values import TokenVectors, as_matrix, as_token_vectors
+
+T = TypeVar("T")
 
 DEADLINE: Final = 30.0
-_TRIES: Final = 3  # of a search that commits of shards overtake
 
 
 class ShardedHits(list[Hit]):
@@ -64,26 +63,6 @@ class ShardedHits(list[Hit]):
     def __init__(self, hits: Iterable[Hit], missing: Mapping[int, str]) -> None:
         super().__init__(hits)
         self.missing = dict(missing)
-
-
-class _Counted(NamedTuple):
-    """What all shards together say before a search: words of each query, figures by shard."""
-
-    words: list[WordCounts]
-    tokens: int
-    figures: dict[int, Figures]
-
-
-class _Round:
-    """One search: until when, and which shards are out of it."""
-
-    def __init__(self, seconds: float | None) -> None:
-        self.deadline = None if seconds is None else time.monotonic() + seconds
-        self.failures: dict[int, Failure] = {}
-
-    @property
-    def missing(self) -> dict[int, str]:
-        return {number: failure.why for number, failure in sorted(self.failures.items())}
 
 
 class ShardedIndex:
@@ -110,15 +89,14 @@ class ShardedIndex:
         deadline: float | None = DEADLINE,
         partial: bool = False,
     ) -> None:
-        self._shards, self._name = list(shards), name
+        seconds = None if deadline is None else check_timeout(deadline)
+        self._shards, self._name = Shards(shards, name, seconds, partial), name
         self._encoder_of = encoder_of
         self._encoder: Encoder | None = None
-        self._deadline = None if deadline is None else check_timeout(deadline)
-        self._partial, self._closed = partial, False
-        self._figures: dict[int, Figures] = {}
-        states = self._states(_Round(self._deadline))
-        if not states:
+        self._searcher = Searcher(self._shards)
+        if not len(self._shards):
             raise InvalidInput(f"{name}: a set needs at least one shard.")
+        states = self._states(self._shards.begin())
         first = states[min(states)]
         self._dim, self._model = first.dim, first.model
         for number, state in states.items():
@@ -217,7 +195,7 @@ class ShardedIndex:
 
     def __len__(self) -> int:
         """Documents that a search can find."""
-        return sum(state.figures.documents for state in self._states(self._round()).values())
+        return sum(state.figures.documents for state in self._states(self._shards.begin()).values())
 
     def __bool__(self) -> bool:
         """There is one, however many documents it holds."""
@@ -227,7 +205,7 @@ class ShardedIndex:
         return f"ShardedIndex({self._name!r}, {len(self._shards)} shards, dim {self._dim})"
 
     def __enter__(self) -> ShardedIndex:
-        self._check_open()
+        self._shards.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -235,23 +213,21 @@ class ShardedIndex:
 
     def close(self) -> None:
         """Release all shards. Whatever is asked of it afterwards is an IndexUnusable."""
-        self._closed = True
-        for shard in self._shards:
-            shard.close()
+        self._shards.close()
 
     def info(self) -> dict[str, Any]:
         """Figures as `Index.info` gives them, of all shards together, and `shards`, a list of each one's.
 
         `generation` is the sum of the shards' generations, so that it grows with each commit.
         """
-        states = self._states(self._round())
+        states = self._states(self._shards.begin())
         infos = [states[number].info for number in sorted(states)]
         return {**total_info(infos), "path": self._name, "shards": infos}
 
     def fields(self, most: int = 100) -> list[str]:
         """Names of the fields that documents' metadata has; at most so many."""
         most = whole_number(most, "most")
-        answers = self._ask("fields", self._everyone(most), self._round())
+        answers = self._shards.ask(self._shards.begin(), "fields", self._shards.everyone(most))
         return sorted({name for names in answers.values() for name in names})[:most]
 
     def get(self, ids: Sequence[str]) -> list[Entry | None]:
@@ -265,11 +241,104 @@ class ShardedIndex:
         names = check_ids(ids)
         parts = by_shard(names, names, len(self._shards))
         asked = {number: (some,) for number, some in parts.items()}
-        answers = self._ask("get", asked, self._round(), partial=False)
+        answers = self._shards.ask(self._shards.begin(), "get", asked, partial=False)
         found: dict[str, Entry | None] = {}
         for number, entries in answers.items():
             found |= dict(zip(parts[number], entries, strict=True))
         return [found[name] for name in names]
+
+    # Changing
+
+    def add(
+        self,
+        texts: Iterable[str],
+        ids: Iterable[str] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        show_progress: bool = False,
+        timeout: float | None = None,
+        places: Iterable[Place | None] | None = None,
+    ) -> list[str]:
+        """Add documents, each to the shard of its id; see `Index.add`.
+
+        Each shard commits its part at once: when this returns, all of them have. If the arguments are other
+        iterables than sequences, that is so for each batch of 32,768 documents.
+
+        Args:
+            ids: one str a text; an id that exists is replaced. Numbers that no document of the set ever had
+                by default.
+        Raises:
+            ShardUnavailable: some shards have committed, which it names, and others have not. Repeating the
+                call is safe; with the error's `ids` where there were none.
+            InvalidInput, IndexLocked, StorageFull: see `Index.add`; nothing was committed.
+        """
+        self._shards.check_open()
+        batches = batches_of(texts, ids, metadata, places)
+        with progress_bar(None, "index", "text", show_progress) as bar:
+            return self._changed(changing.add, batches, timeout, lambda: self.encoder, bar)
+
+    def add_checked(self, documents: Sequence[CheckedDocument], timeout: float | None = None) -> list[str]:
+        """`add` of documents that were checked at another door, such as the server's."""
+        self._shards.check_open()
+        batches = iter([Batch(0, documents)])
+        with progress_bar(None, "index", "text", False) as bar:
+            return self._changed(changing.add, batches, timeout, lambda: self.encoder, bar)
+
+    def add_vectors(
+        self,
+        ids: Sequence[str] | None,
+        token_vectors: TokenVectors | Iterable[npt.ArrayLike],
+        texts: Sequence[str] | None = None,
+        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        timeout: float | None = None,
+        normalize: bool | None = None,
+    ) -> list[str]:
+        """Add documents whose token vectors are there already; see `add` and `Index.add_vectors`."""
+        self._shards.check_open()
+        vectors = as_token_vectors(token_vectors, "token_vectors", self._dim)
+        if vectors.dim != self._dim:
+            raise InvalidInput(f"token_vectors should have dim {self._dim}, got {vectors.dim}.")
+        vectors = unit_vectors(vectors, "token_vectors", normalize)
+        batch = one_batch(len(vectors), ids, texts, metadata)
+        return self._changed(changing.add_vectors, batch, vectors, timeout)
+
+    def delete(
+        self, ids: Sequence[str] | None = None, timeout: float | None = None, where: Where | None = None
+    ) -> int:
+        """Delete documents; says how many there were. See `Index.delete`.
+
+        Raises:
+            ShardUnavailable: some shards have committed and others have not; repeating the call is safe.
+        """
+        names = chosen_ids(ids, where)
+        self._searcher.check_fields(where)
+        return self._changed(changing.delete, names, where, timeout)
+
+    def update_metadata(
+        self,
+        ids: Sequence[str] | None = None,
+        where: Where | None = None,
+        set: Mapping[str, Any] | None = None,
+        unset: Sequence[str] | None = None,
+        replace: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Change the metadata of documents; says of how many. See `Index.update_metadata`.
+
+        Raises:
+            ShardUnavailable: some shards have committed and others have not; repeating the call is safe.
+        """
+        names = chosen_ids(ids, where)
+        change_of(set, unset, replace)  # refuses what does not fit before anything is asked
+        self._searcher.check_fields(where)
+        change = {"set": set, "unset": unset, "replace": replace}
+        return self._changed(changing.update, names, where, timeout, change)
+
+    def _changed(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What a change gives. What is known of the shards is asked for again afterwards."""
+        try:
+            return work(self._shards, *arguments)
+        finally:
+            self._searcher.forget()
 
     # Searching
 
@@ -365,109 +434,28 @@ class ShardedIndex:
         request: Request,
         calibration: Calibration | None,
     ) -> list[ShardedHits]:
-        self._check_open()
+        self._shards.check_open()
         if not queries:
             return []
-        round_ = self._round()
-        found, _, _ = self._find(queries, request, round_)
+        round_ = self._shards.begin()
+        found = self._searcher.find(queries, request, round_)
         return [
             ShardedHits(_rated(best, matrix, calibration), round_.missing)
-            for best, (_, matrix) in zip(found, queries, strict=True)
+            for best, (_, matrix) in zip(found.best, queries, strict=True)
         ]
-
-    def _find(
-        self,
-        queries: Sequence[tuple[str, Float32 | None]],
-        request: Request,
-        round_: _Round,
-        explain: bool = False,
-    ) -> tuple[list[list[Merged]], dict[int, ShardAnswer], _Counted]:
-        """Hits of each query, best first, with what the shards and the counts said."""
-        for attempt in range(_TRIES):
-            counted = self._count([text for text, _ in queries], request, round_, explain)
-            wanted = SearchRequest(
-                tuple(text for text, _ in queries),
-                tuple(matrix for _, matrix in queries),
-                request.k,
-                request.where,
-                request.exhaustive,
-                request.mode,
-                counted.tokens,
-                sum(each.documents for each in counted.figures.values()),
-                tuple(counted.words) if request.mode != "late" else (),
-                explain=explain,
-            )
-            answers = self._ask("search", self._those(counted.figures, wanted), round_)
-            self._figures |= {number: answer.figures for number, answer in answers.items()}
-            if attempt + 1 < _TRIES and any(
-                answer.figures != counted.figures[number] for number, answer in answers.items()
-            ):
-                continue  # a commit came between: what was counted is not what was searched
-            return self._merged(wanted, answers, round_), answers, counted
-        raise AssertionError("the last attempt returns")
-
-    def _merged(
-        self, wanted: SearchRequest, answers: dict[int, ShardAnswer], round_: _Round
-    ) -> list[list[Merged]]:
-        by_query = [
-            {number: answer.answers[i] for number, answer in answers.items()}
-            for i in range(len(wanted.queries))
-        ]
-        depth = hybrid_depth(wanted.k, wanted.documents or 0, wanted.exhaustive)
-        cuts = [cut_of(each.values(), depth) if wanted.mode == "hybrid" else NO_CUT for each in by_query]
-        merged = [merge(each, wanted.k, cut) for each, cut in zip(by_query, cuts, strict=True)]
-        again: dict[int, list[int]] = {}
-        for i, each in enumerate(merged):
-            for number in each.unsure:
-                again.setdefault(number, []).append(i)
-        if again:
-            asked = {number: (_again(wanted, some, cuts),) for number, some in again.items()}
-            for number, answer in self._ask("search", asked, round_).items():
-                for i, each in zip(again[number], answer.answers, strict=True):
-                    by_query[i][number] = each
-            merged = [merge(each, wanted.k, cut) for each, cut in zip(by_query, cuts, strict=True)]
-        return [each.best for each in merged]
-
-    def _count(self, texts: Sequence[str], request: Request, round_: _Round, explain: bool) -> _Counted:
-        """What the shards have to know of each other; asked for only where it is not known already."""
-        with_words = request.mode != "late" or explain
-        known = {n: each for n, each in self._figures.items() if n not in round_.failures}
-        if (
-            not with_words
-            and request.where is None
-            and len(known) + len(round_.failures) == len(self._shards)
-        ):
-            return _Counted([], sum(each.tokens for each in known.values()), known)
-        wanted = CountRequest(tuple(texts) if with_words else (), request.where)
-        answers: dict[int, ShardCounts] = self._ask("count", self._everyone(wanted), round_)
-        self._judge_fields(answers.values())
-        words = [WordCounts() for _ in wanted.queries]
-        for answer in answers.values():
-            words = [each.plus(more) for each, more in zip(words, answer.words, strict=True)]
-        if request.mode != "late":
-            for each in words:
-                check_words(each.without)
-        figures = {number: answer.figures for number, answer in answers.items()}
-        self._figures |= figures
-        return _Counted(words, sum(answer.tokens for answer in answers.values()), figures)
-
-    def _judge_fields(self, answers: Iterable[ShardCounts]) -> None:
-        answers = list(answers)
-        missing = [name for name in answers[0].missing if all(name in each.missing for each in answers)]
-        judge_fields(missing, sorted({name for each in answers for name in each.fields}), self._name)
 
     def _explained(self, query: str, request: Request) -> Explanation:
-        self._check_open()
-        round_, trace = self._round(), Trace(True)
+        self._shards.check_open()
+        round_, trace = self._shards.begin(), Trace(True)
         matrix, calibration = None, None
         if request.mode != "bm25":
             encoder = self.encoder
             with trace.stage("encode the query"):
                 matrix, calibration = encoder.encode_queries([query])[0], encoder.calibration
         with trace.stage("ask the shards"):
-            [best], answers, counted = self._find([(query, matrix)], request, round_, explain=True)
+            found = self._searcher.find([(query, matrix)], request, round_, explain=True)
+        [best], [words] = found.best, found.counted.words
         hits = ShardedHits(_rated(best, matrix, calibration), round_.missing)
-        [words] = counted.words
         with trace.stage("align words", len(hits)), gathered():
             if matrix is None:
                 weights = word_weights(words, query)
@@ -479,51 +467,16 @@ class ShardedIndex:
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]
         roads = tuple(
             road._replace(segment=f"shard-{number}/{road.segment}")
-            for number, answer in sorted(answers.items())
+            for number, answer in sorted(found.answers.items())
             for road in answer.roads
         )
-        return Explanation(hits, _stages(trace.stages, answers), alignments, tokens, roads)
+        return Explanation(hits, stages_of(trace.stages, found.answers), alignments, tokens, roads)
 
     # Asking
 
-    def _round(self) -> _Round:
-        self._check_open()
-        return _Round(self._deadline)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise IndexUnusable(f"{self._name}: this index was closed. Open it again.")
-
-    def _everyone(self, *arguments: Any) -> dict[int, tuple[Any, ...]]:
-        return self._those(range(len(self._shards)), *arguments)
-
-    @staticmethod
-    def _those(numbers: Iterable[int], *arguments: Any) -> dict[int, tuple[Any, ...]]:
-        return dict.fromkeys(numbers, arguments)
-
-    def _ask(
-        self,
-        method: Method,
-        asked: Mapping[int, tuple[Any, ...]],
-        round_: _Round,
-        partial: bool | None = None,
-    ) -> dict[int, Any]:
-        """Answers by shard; one that failed earlier in the round is not asked again.
-
-        Raises:
-            ShardUnavailable: one fails, and that is not allowed; or all do.
-        """
-        asked = {number: each for number, each in asked.items() if number not in round_.failures}
-        found = gather(self._shards, method, asked, round_.deadline)
-        round_.failures |= found.failures
-        allowed = self._partial if partial is None else partial
-        if not allowed or len(round_.failures) == len(self._shards):
-            check_all(round_.failures, self._name)
-        return found.answers
-
-    def _states(self, round_: _Round) -> dict[int, ShardState]:
-        states: dict[int, ShardState] = self._ask("state", self._everyone(), round_)
-        self._figures |= {number: state.figures for number, state in states.items()}
+    def _states(self, round_: Round) -> dict[int, ShardState]:
+        states: dict[int, ShardState] = self._shards.ask(round_, "state", self._shards.everyone())
+        self._searcher.learn({number: state.figures for number, state in states.items()})
         return states
 
     def _check(self, number: int, state: ShardState, first: ShardState) -> None:
@@ -554,17 +507,6 @@ def total_info(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _again(wanted: SearchRequest, some: Sequence[int], cuts: Sequence[Cut]) -> SearchRequest:
-    """The search of some of the queries, with cuts."""
-    return replace(
-        wanted,
-        queries=tuple(wanted.queries[i] for i in some),
-        matrices=tuple(wanted.matrices[i] for i in some),
-        words=tuple(wanted.words[i] for i in some),
-        cuts=tuple(cuts[i] for i in some),
-    )
-
-
 def _rated(best: Sequence[Merged], matrix: Float32 | None, calibration: Calibration | None) -> list[Hit]:
     if calibration is None or matrix is None:
         return [each.hit for each in best]
@@ -579,17 +521,3 @@ def _rated(best: Sequence[Merged], matrix: Float32 | None, calibration: Calibrat
 def _vectors(each: Merged) -> Float32:
     assert each.vectors is not None
     return each.vectors
-
-
-def _stages(own: Sequence[Stage], answers: Mapping[int, ShardAnswer]) -> tuple[Stage, ...]:
-    """Stages of the whole: shards work side by side, so that the slowest one's time counts."""
-    shards: dict[str, Stage] = {}
-    for answer in answers.values():
-        for stage in answer.stages:
-            before = shards.get(stage.name, Stage(stage.name, 0.0, 0))
-            shards[stage.name] = Stage(
-                stage.name, max(before.ms, stage.ms), before.documents + stage.documents
-            )
-    names = [stage.name for stage in own]
-    place = names.index("ask the shards") + 1
-    return (*own[:place], *shards.values(), *own[place:])

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from latebolt.checks import clean_text
+from latebolt.checks import check_many, clean_text
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.documents import Metadata, plain_scalar
 from latebolt.index.documents.origins import Origin, Place
@@ -131,6 +131,22 @@ def wanted_ids(ids: Iterable[str]) -> list[str]:
             raise InvalidInput(f"ids[{i}] should be a string, got {id!r}.")
         names += [clean_text(id)] if id else []
     return names
+
+
+def chosen_ids(ids: Sequence[str] | None, where: object) -> list[str] | None:
+    """Ids of documents that are to be changed, as they are stored; None for all that pass the filter.
+
+    Raises:
+        InvalidInput: neither is given, the filter is an empty dict, or ids is no list of str.
+    """
+    if ids is None and where is None:
+        raise InvalidInput("give ids or where: which documents.")
+    if ids is None:
+        if isinstance(where, Mapping) and not where:
+            raise InvalidInput('where: {} is every document. If that is meant, say "exists(id)".')
+        return None
+    check_many(ids, "ids")
+    return wanted_ids(ids)
 
 
 def _checked_id(id: Any, position: int) -> str:
