@@ -235,6 +235,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "local": {"protocol", "service"},
         "gather": {"protocol"},
         "merging": {"protocol"},
+        "spreading": {"placement", "set_file"},
+        "splitting": {"placement", "set_file", "spreading"},
         "changing": {"gather", "placement", "protocol"},
         "searching": {"gather", "merging", "protocol"},
         "sharded_index": {

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
@@ -33,6 +32,7 @@ from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import check_index
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 OLD_VERSION = Path(__file__).parent / "old_versions" / "1"
 DIM = 64

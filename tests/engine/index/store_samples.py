@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,6 @@ from latebolt.index.store.store import Column, Snapshot, Store, Writer
 COLUMNS = (Column("centroid", "<u2"), Column("codes", "|u1", 2), Column("norm", "|u1"))
 INFO = {"kind": "sample", "bits": 2}
 Content = dict[str, tuple[Any, ...]]
-
-
-@contextlib.contextmanager
-def quick_folder() -> Iterator[Path]:
-    """A temporary folder in memory where there is such a thing: the same calls, but a sync takes no time."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield Path(folder)
 
 
 def make_store(path: Path, **settings: Any) -> Store:

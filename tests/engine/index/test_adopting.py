@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from store_faults import GROWING, fault_at
-from store_samples import content, quick_folder, unnamed_files
+from store_samples import content, unnamed_files
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import (
@@ -28,6 +28,7 @@ from latebolt.index.format.layout import ModelRecord
 from latebolt.index.ingest.parts import listing, write_listing
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 DIM = 32
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from store_faults import GROWING, fault_at
-from store_samples import add, content, expected, make_store, quick_folder, tree
+from store_samples import add, content, expected, make_store, tree
 
 from latebolt import Index
 from latebolt.aio import AsyncIndex
@@ -32,6 +32,7 @@ from latebolt.index.format import files
 from latebolt.index.store.backup import back_up
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 WRITE = """
     import sys

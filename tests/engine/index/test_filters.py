@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_samples import documents, make_store, quick_folder
+from store_samples import documents, make_store
 
 from latebolt.errors import InvalidInput
 from latebolt.index.filters import evaluate
 from latebolt.index.filters.evaluate import Selector
 from latebolt.index.filters.parse_dict import matches, parse_where
 from latebolt.index.store.store import Segment
+from quick_folders import quick_folder
 
 DOCUMENT: dict[str, Any] = {
     "year": 2020,

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_samples import quick_folder
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexUnusable, InvalidInput
@@ -23,6 +22,7 @@ from latebolt.index.format import files, layout
 from latebolt.index.search import bm25
 from latebolt.index.search.fusion import WORDS_WEIGHT
 from latebolt.index.store.check import check_index
+from quick_folders import quick_folder
 
 TEXTS = {
     "zip": "ZipFile.extractall unpacks a ZIP archive",

@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_faults import fault_at
-from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.errors import IndexLocked, InvalidInput
@@ -27,6 +26,7 @@ from latebolt.index.filters.parse_dict import matches, parse_where
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.ingest import train
 from latebolt.index.store.check import check_index
+from quick_folders import quick_folder
 
 LONG = " ".join(f"Sentence {i} of a long text.\n" for i in range(40))
 Contents = dict[str, Any]

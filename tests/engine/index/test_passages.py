@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from store_faults import GROWING, fault_at
-from store_samples import COLUMNS, documents, make_store, quick_folder, tokens_of
+from store_samples import COLUMNS, documents, make_store, tokens_of
 from word_corpora import add_passages
 
 from latebolt import Index, TokenVectors
@@ -34,6 +34,7 @@ from latebolt.index.search.grouping import best_of_each, rows_of_documents
 from latebolt.index.search.planning import Effort
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 # Where texts are cut
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 from store_faults import GROWING, fault_at, fault_at_line
-from store_samples import INFO, add, content, expected, quick_folder, unnamed_files
+from store_samples import INFO, add, content, expected, unnamed_files
 
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, LateboltError
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 WHOLE = expected({"a": 0, "b": 0})
 

@@ -7,10 +7,11 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from store_samples import add, append, content, expected, make_store, quick_folder, unnamed_files
+from store_samples import add, append, content, expected, make_store, unnamed_files
 
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 IDS = st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=6)
 

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_faults import fault_at
-from store_samples import quick_folder
 
 from latebolt import Encoder, Index
 from latebolt.checks import CheckedTexts
@@ -24,6 +23,7 @@ from latebolt.index.documents.origins import origins_of, whole_text
 from latebolt.index.ingest import addition, train
 from latebolt.index.ingest.sync import SyncCounts
 from latebolt.index.store.check import check_index
+from quick_folders import quick_folder
 
 WORDS = ["bread", "Zürich", "cat", "\U0001f980", "9.5", "naïve", "ledger", "of", "the", "rain"]
 LONG = " ".join(f"Sentence {i} of a long text.\n" for i in range(40))

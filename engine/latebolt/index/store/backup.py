@@ -61,10 +61,9 @@ def back_up(source: Path, out: Path, link: bool = True, between: Callable[[], No
         InvalidInput: `out` lies in the index's folder.
         StorageFull: the disk is full.
     """
-    if Path(os.path.realpath(source)) in (target := Path(os.path.realpath(out))).parents:
-        raise InvalidInput(f"{out}: lies in the folder of the index itself. Choose a place outside of it.")
+    target = refuse_inside(source, out)
     layout.decode_manifest(read_content(source), source / layout.MANIFEST)  # before anything is made
-    with folder_for(out, _refuse_all_but_empty) as draft:
+    with folder_for(out, refuse_all_but_empty) as draft:
         copy = _Copy(source, draft, link, between)
         content, done = copy.last_commit()
         for path in _companions(source):
@@ -131,18 +130,34 @@ class _Copy:
         target = self._draft / name
         files.make_within(self._draft, target.parent)
         files.remove(target)
-        shared = self._link and files.link(path, target)
-        if not shared:
-            files.copy(path, target)
-        with opened(target) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != record.bytes:
-                raise IndexCorrupt(path, "size", f"{record.bytes} bytes", f"{size} bytes", fix)
-            if not shared:
-                digest = files.digest_of(file, array=record.dtype is not None)
-                if digest != record.digest:
-                    raise IndexCorrupt(path, "digest", record.digest, digest, fix)
+        shared = take_file(path, target, record, fix, self._link)
         self._taken[name] = record, shared
+
+
+def take_file(path: Path, target: Path, record: FileRecord, fix: str, link: bool) -> bool:
+    """Give a file that never changes a second name, or copy and check every byte; whether it is shared.
+
+    Args:
+        target: does not exist yet.
+        fix: what to do where the file is damaged.
+        link: share it where the file system allows that.
+    Raises:
+        FileNotFoundError: the file is gone; the caller knows whether that is damage.
+        IndexCorrupt: its size, or as far as it is copied a byte, is not what was written.
+        StorageFull: the disk is full.
+    """
+    shared = link and files.link(path, target)
+    if not shared:
+        files.copy(path, target)
+    with opened(target) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != record.bytes:
+            raise IndexCorrupt(path, "size", f"{record.bytes} bytes", f"{size} bytes", fix)
+        if not shared:
+            digest = files.digest_of(file, array=record.dtype is not None)
+            if digest != record.digest:
+                raise IndexCorrupt(path, "digest", record.digest, digest, fix)
+    return shared
 
 
 def _companions(source: Path) -> Iterator[Path]:
@@ -154,7 +169,19 @@ def _companions(source: Path) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _refuse_all_but_empty(path: Path) -> None:
+def refuse_inside(source: Path, out: Path) -> Path:
+    """The place of `out`, links followed.
+
+    Raises:
+        InvalidInput: it lies in the folder `source`.
+    """
+    target = Path(os.path.realpath(out))
+    if Path(os.path.realpath(source)) in target.parents:
+        raise InvalidInput(f"{out}: lies in the folder of the index itself. Choose a place outside of it.")
+    return target
+
+
+def refuse_all_but_empty(path: Path) -> None:
     """Raise IndexExists unless an empty folder is at `path`."""
     if path.is_dir() and next(path.iterdir(), None) is None:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from latebolt.errors import IndexCorrupt, IndexUnusable
 from latebolt.index.documents.texts_reader import DATABASE_ERRORS, TextsReader, connect_immutable
 from latebolt.index.format import layout
 from latebolt.index.format.files import digest_of
-from latebolt.index.format.layout import FileRecord, Manifest, SegmentRecord
+from latebolt.index.format.layout import CodecRecord, FileRecord, Manifest, SegmentRecord
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.format.mmap_array import map_array, opened
 from latebolt.index.format.proof import check_offsets, check_passages
@@ -87,6 +87,12 @@ def verify_index(path: Path) -> None:
         raise error
 
 
+def verify_files(named: Iterable[tuple[Path, FileRecord, str]]) -> None:
+    """Raise IndexCorrupt for the first of some files, see `named_files`, that is not what was written."""
+    for path, record, fix in named:
+        _check_bytes(path, record, fix)
+
+
 def _same_commit(folder: Path, manifest: Manifest) -> bool:
     try:
         return read_manifest(folder) == manifest
@@ -97,12 +103,22 @@ def _same_commit(folder: Path, manifest: Manifest) -> bool:
 def named_files(folder: Path, manifest: Manifest) -> Iterator[tuple[Path, FileRecord, str]]:
     """Every file of a commit but the manifest: path, record, and what to do if it is damaged."""
     for name, codec in manifest.codecs.items():
-        for file, record in codec.files.items():
-            yield folder / layout.CODECS / name / file, record, _CODEC_FIX
+        yield from files_of_codec(folder, name, codec)
     for segment in manifest.segments:
-        for file, record in segment.files.items():
-            fix = _DELETED_FIX if file == segment.deleted else _SEGMENT_FIX
-            yield folder / layout.SEGMENTS / segment.name / file, record, fix
+        yield from files_of_segment(folder, segment)
+
+
+def files_of_codec(folder: Path, name: str, codec: CodecRecord) -> Iterator[tuple[Path, FileRecord, str]]:
+    """Those of `named_files` that one codec has."""
+    for file, record in codec.files.items():
+        yield folder / layout.CODECS / name / file, record, _CODEC_FIX
+
+
+def files_of_segment(folder: Path, segment: SegmentRecord) -> Iterator[tuple[Path, FileRecord, str]]:
+    """Those of `named_files` that one segment has."""
+    for file, record in segment.files.items():
+        fix = _DELETED_FIX if file == segment.deleted else _SEGMENT_FIX
+        yield folder / layout.SEGMENTS / segment.name / file, record, fix
 
 
 def _damage(folder: Path, manifest: Manifest, on_file: Callable[[Path, int], None]) -> Iterator[IndexCorrupt]:

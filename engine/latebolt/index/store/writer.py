@@ -23,6 +23,8 @@ from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
+from latebolt.index.store.backup import take_file
+from latebolt.index.store.check import files_of_segment
 from latebolt.index.store.merge_policy import plan_merges
 from latebolt.index.store.segment import (
     COPY_TOKENS,
@@ -30,6 +32,7 @@ from latebolt.index.store.segment import (
     check_same_columns,
     open_segment,
     pack_deleted,
+    read_alive,
 )
 from latebolt.index.store.segment_writer import SegmentWriter
 
@@ -146,6 +149,36 @@ class Writer:
             draft = SegmentWriter(self._new_folder(layout.SEGMENTS), columns, codec, self)
             self._open.append(draft)
         return draft
+
+    def take_whole(self, source: Segment, codec: str | None) -> int:
+        """Take a segment of another index as it is, deleted rows included, with its files shared where the
+        file system allows that. No id of it may be here already.
+
+        Args:
+            codec: name of the codec here that reads it; None for none.
+        Returns:
+            How many of its files are shared.
+        Raises:
+            FileNotFoundError: a commit of the other index has removed it.
+            IndexCorrupt: a file of it is not what was written, as far as that is looked at.
+        """
+        with self.acting():
+            folder = self._new_folder(layout.SEGMENTS)
+            files.make_within(folder.parent.parent, folder)
+            records, deleted, shared = {}, None, 0
+            for path, record, fix in files_of_segment(source.folder.parent.parent, source.record):
+                name = path.name
+                if name == source.record.deleted:  # whose own name would be taken again by a later commit
+                    name = deleted = layout.deleted_file(self._committed.generation + 1)
+                shared += take_file(path, folder / name, record, fix, link=True)
+                records[name] = record
+            files.sync_folder(folder)
+            taken = msgspec.structs.replace(
+                source.record, name=folder.name, codec=codec, files=records, deleted=deleted
+            )
+            segment = open_segment(folder, taken, layout.n_centroids(self._manifest, taken))
+            self._segments[folder.name] = segment.view(taken, read_alive(folder, taken))
+        return shared
 
     def take_in(self, draft: SegmentWriter, replace: bool = True) -> None:
         """Complete a segment: from now on deletions and later segments see its documents.
