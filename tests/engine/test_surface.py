@@ -69,6 +69,7 @@ DOCUMENTED = {
     "latebolt.adapters.llama_index": ["LateboltRerank", "LateboltRetriever"],
     "latebolt.adapters.mteb": ["LateboltModel"],
     "latebolt.adapters.qdrant": ["Collection"],
+    "latebolt.adapters.qdrant_async": ["AsyncCollection"],
     "latebolt.adapters.ragatouille": ["RAGPretrainedModel"],
     "latebolt.adapters.ray": ["write_parts"],
     "latebolt.adapters.rerankers": ["Reranker"],

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from latebolt.adapters.qdrant_points import (
+from latebolt.adapters.qdrant_points import Points
+from latebolt.adapters.qdrant_shape import (
     DIGEST,
     FIRST,
     ID,
@@ -21,13 +22,13 @@ from latebolt.adapters.qdrant_points import (
     OVERSAMPLING,
     PASSAGE,
     TOKENS,
-    FirstStage,
     NewPoint,
     PointQuery,
-    Points,
-    check_first_stage,
+    checked_mark,
     collection_spec,
+    found_stage,
 )
+from latebolt.adapters.stages.base import Stage
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import (
     IndexExists,
@@ -70,11 +71,11 @@ class Shard(Points):
         shard: edge.EdgeShard,
         dim: int,
         encoder: Encoder | None,
-        first_stage: FirstStage | None,
+        stage: Stage | None,
         mark: Mapping[str, Any] | None = None,
         tokens_name: str | None = None,
     ) -> None:
-        super().__init__(f"Qdrant edge shard {path}", dim, encoder, first_stage, mark or {})
+        super().__init__(f"Qdrant edge shard {path}", dim, encoder, stage, mark or {})
         self.path, self.shard, self._using = path, shard, tokens_name
 
     @classmethod
@@ -84,45 +85,53 @@ class Shard(Points):
         encoder: Encoder | None = None,
         dim: int | None = None,
         like: Index | None = None,
-        first_stage: FirstStage | None = None,
+        first_stage: str | Stage | None = None,
         quantization: Any = None,
+        storage: str = "float32",
+        measured: Mapping[str, Any] | None = None,
     ) -> Shard:
         """Make an empty shard in a folder.
 
         Args:
-            encoder, dim, like, first_stage: see `adapters.qdrant.Collection.create`.
+            encoder, dim, like, first_stage, storage, measured: see `adapters.qdrant.Collection.create`.
             quantization: of the token vectors: "scalar", "binary", "turbo", or a config of `qdrant_edge`.
         Raises:
             IndexExists: the folder holds a shard, or something else.
-            InvalidInput: encoder, dim, like, first_stage or quantization does not fit.
+            InvalidInput: encoder, dim, like, first_stage, quantization or storage does not fit.
         """
         folder = Path(path)
-        spec = collection_spec(encoder, dim, like)
-        check_first_stage(first_stage)
+        spec = collection_spec(encoder, dim, like, first_stage, storage, quantization is not None, measured)
         others = folder.exists() and (
             not folder.is_dir() or {p.name for p in folder.iterdir()} - {_MARK_FILE}
         )
         if others:
             raise IndexExists(f"{folder}: is not an empty folder. Open the shard, or choose another path.")
 
-        def vector(multi: bool, **given: Any) -> edge.EdgeVectorParams:
+        def vector(size: int, multi: bool, distance: Any = edge.Distance.Cosine, **given: Any) -> Any:
             comparator = edge.MultiVectorConfig(edge.MultiVectorComparator.MaxSim) if multi else None
-            return edge.EdgeVectorParams(
-                spec.dim, edge.Distance.Cosine, multivector_config=comparator, **given
-            )
+            return edge.EdgeVectorParams(size, distance, multivector_config=comparator, **given)
 
-        kept = {"quantization_config": _quantization(quantization)}
-        vectors: Any = vector(True, **kept)
-        if first_stage is not None:
+        kept = {
+            "quantization_config": _quantization(quantization or spec.storage.quantization),
+            "datatype": _datatype(spec.storage.datatype),
+        }
+        vectors: Any = vector(spec.dim, True, **kept)
+        stage = spec.stage
+        if stage is not None:
             graphless = edge.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
-            tokens = vector(True, hnsw_config=graphless, **kept)
-            vectors = {TOKENS: tokens, FIRST: vector(first_stage == "pooled")}
+            # Beside token vectors that take less than floats, floats of the first stage are a large part.
+            halves = _datatype("float32" if spec.storage.name == "float32" else "float16")
+            distance = edge.Distance.Cosine if stage.is_cosine else edge.Distance.Dot
+            vectors = {
+                TOKENS: vector(spec.dim, True, hnsw_config=graphless, **kept),
+                FIRST: vector(stage.size, stage.is_multi, distance, datatype=halves),
+            }
         folder.mkdir(parents=True, exist_ok=True)
         # The mark first: a shard without one, of a creation cut short, would be taken for somebody else's.
         (folder / _MARK_FILE).write_text(json.dumps({MARK: spec.mark}), encoding="utf-8")
         shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=vectors))
-        using = None if first_stage is None else TOKENS
-        return cls(folder, shard, spec.dim, encoder, first_stage, spec.mark, using)
+        using = None if stage is None else TOKENS
+        return cls(folder, shard, spec.dim, encoder, stage, spec.mark, using)
 
     @staticmethod
     def exists(path: str | Path) -> bool:
@@ -135,7 +144,8 @@ class Shard(Points):
 
         Raises:
             IndexNotFound: there is none.
-            InvalidInput: it has no multivector, or several and none of them called "tokens".
+            InvalidInput: it has no multivector, or several and none of them called "tokens"; what it notes of
+                its first stage is damaged.
             ModelMismatch: it was made for vectors of another size or model than `encoder`'s.
             IndexUnusable: the engine cannot open it, e.g. because another process has it open.
         """
@@ -156,10 +166,11 @@ class Shard(Points):
             )
         mark = None
         if (folder / _MARK_FILE).exists():
-            mark = json.loads((folder / _MARK_FILE).read_text(encoding="utf-8"))[MARK]
-        first: FirstStage | None = None
+            mark = checked_mark(_json(folder / _MARK_FILE).get(MARK), str(folder))
+        dim = int(vectors[tokens]["size"])
+        stage = None
         if tokens and FIRST in vectors:
-            first = "pooled" if FIRST in multi else "mean"
+            stage = found_stage(mark, dim, FIRST in multi, str(folder))
         try:
             shard = edge.EdgeShard.load(str(folder))
         except Exception as error:  # the engine raises nothing narrower
@@ -167,7 +178,7 @@ class Shard(Points):
                 f"{folder}: cannot be opened ({error}). See that no other process has it open."
             ) from error
         try:
-            return cls(folder, shard, int(vectors[tokens]["size"]), encoder, first, mark, tokens or None)
+            return cls(folder, shard, dim, encoder, stage, mark, tokens or None)
         except ModelMismatch:
             shard.close()
             raise
@@ -268,6 +279,14 @@ class Shard(Points):
                 return
 
 
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IndexUnusable(f"{path}: is no JSON ({error}). Push into a new folder.") from error
+    return found if isinstance(found, dict) else {}
+
+
 def _best_passages(points: Sequence[Any]) -> list[Any]:
     """The first point of each document; every point of somebody else's is a document."""
     best: dict[str, Any] = {}
@@ -278,6 +297,10 @@ def _best_passages(points: Sequence[Any]) -> list[Any]:
 
 def _where(field: str, match: Any) -> edge.Filter:
     return edge.Filter(must=[edge.FieldCondition(key=field, match=match)])
+
+
+def _datatype(name: str) -> Any:
+    return getattr(edge.VectorStorageDatatype, name.capitalize())
 
 
 def _quantization(wanted: Any) -> Any:

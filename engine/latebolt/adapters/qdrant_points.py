@@ -1,13 +1,8 @@
-"""What a document is in Qdrant, a point with an id, a payload and one or two vectors, and what is done with
-points wherever they are kept: in a client's collection (`adapters.qdrant`) or an edge shard
-(`adapters.qdrant_edge`). Imports neither.
+"""What is done with documents as points wherever they are kept: in a client's collection (`adapters.qdrant`,
+`adapters.qdrant_async`) or an edge shard (`adapters.qdrant_edge`). Imports none of these.
 
-- Qdrant's ids are numbers or UUIDs, ours are strings: a point's id is the UUIDv5 of ours, so that adding a
-  document again replaces it. The string is kept in the payload.
-- The payload is {"id", "text", "metadata"}, so that Qdrant's filters name a field of the metadata as
-  "metadata.year". Of documents cut into passages, each passage is a point, with its number as "passage".
-- The token vectors are a multivector compared by MaxSim. A second vector may stand beside it for a cheap
-  first stage: the mean of the token vectors, or token vectors pooled to an eighth.
+`DocumentPoints` checks, encodes and makes points, and knows no engine; `Points` writes and asks, one call
+after another.
 """
 
 from __future__ import annotations
@@ -15,204 +10,49 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.adapters.qdrant_shape import (
+    CANDIDATES,
+    DIGEST,
+    ID,
+    METADATA,
+    PASSAGE,
+    TEXT,
+    NewPoint,
+    PointQuery,
+    batches,
+    check_model,
+    point_id,
+    shortened,
+)
+from latebolt.adapters.stages.base import Stage
 from latebolt.arrays import Float32
 from latebolt.checks import CheckedTexts, check_many, check_query
 from latebolt.encoder.encoder import Encoder
-from latebolt.encoder.pooling import pool_tokens
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.hits import Hit
 from latebolt.index.documents.checked import CheckedDocument, with_ids
 from latebolt.index.documents.documents import decode_metadata
-from latebolt.index.index import Index
 from latebolt.index.ingest.sources import Metadata, batches_of, one_batch
 from latebolt.progress import progress_bar
 from latebolt.values import TokenVectors
 
-FirstStage = Literal["mean", "pooled"]
-
-ID: Final = "id"
-TEXT: Final = "text"
-METADATA: Final = "metadata"
-PASSAGE: Final = "passage"
-MARK: Final = "latebolt"  # in the metadata of a collection
-DIGEST: Final = "digest"  # of what a migration has sent, see `adapters.qdrant_push`
-
-TOKENS: Final = "tokens"  # name of the multivector, where there are two vectors
-FIRST: Final = "first"  # name of the first stage's
-POOL_FACTOR: Final = 8
-CANDIDATES: Final = 200  # points that the first stage hands on
-# Of quantised token vectors, so many times k are compared again as floats.
-OVERSAMPLING: Final = 4.0
-
-_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "latebolt:document")
 _CHUNK: Final = 256  # documents encoded at a time
-# Far below the 32 MB that Qdrant takes by default, so that a client's default timeout of 5 s is enough.
-_BATCH_BYTES: Final = 4 << 20
-_VALUE_BYTES: Final = 12
-_BATCH_POINTS: Final = 256
+_DELETED: Final = 256  # documents deleted by a request
 
 
-def point_id(id: str, passage: int = 0) -> str:
-    """The UUID of a document's point; of one cut into passages, of a passage's."""
-    document = uuid.uuid5(_NAMESPACE, id)
-    return str(uuid.uuid5(document, str(passage)) if passage else document)
-
-
-class PointQuery(NamedTuple):
-    """A search as an engine answers it.
-
-    query float32 [n_query, dim]; first: what the first stage compares, [dim] or [n, dim], None for MaxSim
-    alone; candidates of it; where and search_params are the engine's own.
-    """
-
-    query: Float32
-    first: Float32 | None
-    k: int
-    candidates: int
-    where: Any
-    exhaustive: bool
-    search_params: Any
-
-
-@dataclass(frozen=True, eq=False)
-class NewPoint:
-    """A point to be written.
-
-    Args:
-        id: a UUID.
-        payload: JSON values.
-        tokens: float32 [n_tokens, dim]; a point without tokens has no vectors, and no search finds it.
-        first: what the first stage compares, [dim] or [n, dim].
-    """
-
-    id: str
-    payload: dict[str, Any]
-    tokens: Float32
-    first: Float32 | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """About how long it is as JSON."""
-        values = self.tokens.size + (0 if self.first is None else self.first.size)
-        return values * _VALUE_BYTES + 2 * len(self.payload.get(TEXT) or "") + 1000
-
-
-def batches(points: Iterable[NewPoint]) -> Iterator[list[NewPoint]]:
-    """The points in requests of a bounded size; a point that is larger makes one of its own."""
-    batch: list[NewPoint] = []
-    size = 0
-    for point in points:
-        if batch and (size + point.n_bytes > _BATCH_BYTES or len(batch) == _BATCH_POINTS):
-            yield batch
-            batch, size = [], 0
-        batch.append(point)
-        size += point.n_bytes
-    if batch:
-        yield batch
-
-
-def first_stage_of(matrix: Float32, kind: FirstStage) -> Float32:
-    """What the first stage compares, of a document's token vectors or, for "mean", of a query's."""
-    if kind == "mean":
-        return np.asarray(matrix.mean(axis=0, dtype=np.float32))
-    return pool_tokens(np.ascontiguousarray(matrix), POOL_FACTOR, 0)
-
-
-def shortened(matrix: Float32, most: int) -> Float32:
-    """At most so many token vectors: of the neighbours that are most alike, two become their normalised mean.
-
-    Args:
-        matrix: float32 [n, dim], unit length.
-        most: at least 1.
-    """
-    while len(matrix) > most:
-        alike = (matrix[:-1] * matrix[1:]).sum(axis=1)
-        taken = np.zeros(len(matrix), np.bool_)
-        left: list[int] = []
-        for i in np.argsort(-alike, kind="stable"):
-            if not taken[i] and not taken[i + 1]:
-                taken[i : i + 2] = True
-                left.append(int(i))
-                if len(left) == len(matrix) - most:
-                    break
-        means = matrix[left] + matrix[np.array(left) + 1]
-        joined = matrix.copy()
-        joined[left] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        matrix = np.delete(joined, np.array(left) + 1, axis=0)
-    return matrix
-
-
-def check_first_stage(kind: str | None) -> None:
-    """Raise InvalidInput for a first stage that there is not."""
-    if kind not in (None, "mean", "pooled"):
-        raise InvalidInput(f'first_stage should be "mean", "pooled" or None, got {kind!r}.')
-
-
-@dataclass(frozen=True)
-class CollectionSpec:
-    """What a collection or shard is made for.
-
-    Args:
-        dim: size of its token vectors.
-        mark: what it keeps beside that: "model", its "fingerprint", and whether documents come cut into
-            "passages".
-    """
-
-    dim: int
-    mark: dict[str, Any]
-
-
-def collection_spec(encoder: Encoder | None, dim: int | None, like: Index | None) -> CollectionSpec:
-    """What to make a collection for.
-
-    Raises:
-        InvalidInput: no width is given, or two that differ; encoder and index are of different models.
-    """
-    given = {"dim": dim} if dim is not None else {}
-    given |= {name: one.dim for name, one in (("encoder", encoder), ("like", like)) if one is not None}
-    if len(set(given.values())) != 1:
-        found = ", ".join(f"{name} {width}" for name, width in given.items()) or "nothing"
-        raise InvalidInput(
-            f"a collection needs one width of token vectors, of encoder, dim or like (an index), got {found}."
-        )
-    passages = like is not None and like.info()["passage_tokens"] is not None
-    mark: dict[str, Any] = {"model": None, "fingerprint": None, "passages": passages}
-    if like is not None and like.model is not None:
-        mark |= {"model": like.model.source, "fingerprint": like.model.fingerprint}
-    if encoder is not None:
-        if mark["fingerprint"] not in (None, encoder.fingerprint):
-            raise InvalidInput(
-                f'like was made with model "{mark["model"]}", and encoder "{encoder.model}" gives other '
-                "vectors."
-            )
-        mark |= {"model": encoder.model, "fingerprint": encoder.fingerprint}
-    return CollectionSpec(next(iter(given.values())), mark)
-
-
-def check_model(place: str, mark: Mapping[str, Any], model: str | None, fingerprint: str | None) -> None:
-    """Raise ModelMismatch where a collection was made for another model than a given one."""
-    wanted = mark.get("fingerprint")
-    if None not in (wanted, fingerprint) and wanted != fingerprint:
-        raise ModelMismatch(
-            f'{place}: was made for model "{mark.get("model")}", and "{model}" gives other vectors. Use the '
-            "model it was made for, or make another collection."
-        )
-
-
-class Points(ABC):
-    """Documents as points: what a collection and an edge shard have in common.
+class DocumentPoints:
+    """Documents as points, without an engine.
 
     Args:
         place: what messages call it.
         dim: size of its token vectors.
         encoder: for texts and queries; None where only vectors go in and out.
-        first_stage: what a search begins with; None for MaxSim alone.
+        stage: what a search begins with; None for MaxSim alone.
         mark: what it was made for, see `CollectionSpec`; nothing of a collection that was made by hand.
     Raises:
         ModelMismatch: `encoder` gives vectors of another size, or is not the model it was made for.
@@ -221,12 +61,7 @@ class Points(ABC):
     most_values: int | None = None  # that a multivector may hold; documents with more are shortened
 
     def __init__(
-        self,
-        place: str,
-        dim: int,
-        encoder: Encoder | None,
-        first_stage: FirstStage | None,
-        mark: Mapping[str, Any],
+        self, place: str, dim: int, encoder: Encoder | None, stage: Stage | None, mark: Mapping[str, Any]
     ) -> None:
         if encoder is not None:
             if encoder.dim != dim:
@@ -235,9 +70,19 @@ class Points(ABC):
                     f"the encoder with dim={dim}, or make another collection."
                 )
             check_model(place, mark, encoder.model, encoder.fingerprint)
-        self.place, self.dim, self.first_stage, self.mark = place, dim, first_stage, mark
+        self.place, self.dim, self.stage, self.mark = place, dim, stage, mark
         self.passages = bool(mark.get("passages"))  # documents are cut, and a search has to tell them apart
         self._encoder = encoder
+
+    @property
+    def first_stage(self) -> str | None:
+        """Name of what a search begins with; None for MaxSim alone."""
+        return None if self.stage is None else self.stage.kind
+
+    @property
+    def storage(self) -> str | None:
+        """How token vectors are kept, see `adapters.qdrant_storage`; None where nobody has noted it."""
+        return self.mark.get("storage")
 
     @property
     def encoder(self) -> Encoder:
@@ -252,6 +97,111 @@ class Points(ABC):
                 "it with encoder=..."
             )
         return self._encoder
+
+    def encoded(
+        self, texts: Iterable[str], ids: Iterable[str] | None, metadata: Iterable[Metadata] | None
+    ) -> Iterator[list[NewPoint]]:
+        """Checked and encoded documents as points, some hundred at a time; see `Points.add`."""
+        encoder = self.encoder
+        for batch in batches_of(texts, ids, metadata):
+            documents = batch.documents
+            if not batch.is_named:
+                documents = with_ids(documents, (str(uuid.uuid4()) for _ in documents))
+            for start in range(0, len(documents), _CHUNK):
+                texts_here = CheckedTexts(batch.texts[start : start + _CHUNK])
+                vectors = encoder.encode_documents(texts_here)
+                yield list(self._made(documents[start : start + _CHUNK], vectors))
+
+    def given(
+        self,
+        ids: Sequence[str],
+        token_vectors: TokenVectors,
+        texts: Sequence[str] | None,
+        metadata: Sequence[Metadata] | None,
+    ) -> tuple[list[str], Iterator[NewPoint]]:
+        """Ids and points of checked documents whose vectors are there already; see `Points.add_vectors`."""
+        if token_vectors.dim != self.dim:
+            raise InvalidInput(f"token_vectors should have dim {self.dim}, got {token_vectors.dim}.")
+        if not np.isfinite(token_vectors.values).all():
+            raise InvalidInput("token_vectors has a value that is not finite.")
+        check_many(ids, "ids")  # which have no default here
+        documents = one_batch(len(token_vectors), ids, texts, metadata).documents
+        return [document.id for document in documents], self._made(documents, token_vectors)
+
+    def _made(self, documents: Sequence[CheckedDocument], vectors: TokenVectors) -> Iterator[NewPoint]:
+        for start in range(0, len(documents), _CHUNK):
+            some = documents[start : start + _CHUNK]
+            payloads = [self.payload(each.id, each.text, decode_metadata(each.metadata)) for each in some]
+            matrices = [vectors[row] for row in range(start, start + len(some))]
+            yield from self.points_of(payloads, matrices)
+
+    def payload(
+        self, id: str, text: str | None, metadata: Metadata, passage: int = 0, digest: str | None = None
+    ) -> dict[str, Any]:
+        """Of the point of a document, or of a passage of one."""
+        payload: dict[str, Any] = {ID: id, TEXT: text, METADATA: metadata}
+        if self.passages:
+            payload[PASSAGE] = passage
+        if digest is not None:
+            payload[DIGEST] = digest
+        return payload
+
+    def points_of(self, payloads: Sequence[dict[str, Any]], matrices: Sequence[Float32]) -> list[NewPoint]:
+        """Some hundred documents, or passages, as the points to be written for them."""
+        if self.most_values is not None:
+            matrices = [shortened(matrix, self.most_values // self.dim) for matrix in matrices]
+        firsts: dict[int, Float32] = {}
+        if self.stage is not None:
+            filled = [i for i, matrix in enumerate(matrices) if len(matrix)]
+            made = self.stage.of_documents([matrices[i] for i in filled])
+            firsts = dict(zip(filled, made, strict=True))
+        return [
+            NewPoint(point_id(payload[ID], payload.get(PASSAGE, 0)), payload, matrix, firsts.get(i))
+            for i, (payload, matrix) in enumerate(zip(payloads, matrices, strict=True))
+        ]
+
+    @staticmethod
+    def checked_deletions(ids: Sequence[str]) -> Iterator[list[str]]:
+        """Ids of documents to be deleted, by requests."""
+        if isinstance(ids, str | bytes):
+            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
+        return (list(ids[start : start + _DELETED]) for start in range(0, len(ids), _DELETED))
+
+    def asked(
+        self,
+        matrix: npt.ArrayLike,
+        k: int,
+        where: Any,
+        exhaustive: bool,
+        candidates: int,
+        search_params: Any,
+    ) -> PointQuery:
+        """A checked search; see `Points.search_vectors`."""
+        query = np.asarray(matrix, np.float32)
+        if query.ndim != 2 or query.shape[1] != self.dim or not len(query):
+            raise InvalidInput(f"the query should be [n_query >= 1, {self.dim}], got shape {query.shape}.")
+        for name, value in (("k", k), ("candidates", candidates)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InvalidInput(f"{name} should be an int of at least 1, got {value!r}.")
+        first = None if self.stage is None or exhaustive else self.stage.of_query(query)
+        return PointQuery(query, first, k, max(k, candidates), where, exhaustive, search_params)
+
+    def query_matrix(self, query: str) -> Float32:
+        """Token vectors of a query that has at least one word."""
+        check_query(query)
+        return self.encoder.encode_queries([query])[0]
+
+    @staticmethod
+    def hit(id: Any, payload: Mapping[str, Any] | None, score: float) -> Hit:
+        """A scored point; one that somebody else wrote keeps its own id, and its payload as metadata."""
+        payload = payload or {}
+        if ID not in payload:
+            return Hit(str(id), score, None, dict(payload))
+        return Hit(payload[ID], score, payload.get(TEXT), payload.get(METADATA) or {})
+
+
+class Points(DocumentPoints, ABC):
+    """Documents as points: what a collection and an edge shard have in common."""
 
     # Writing
 
@@ -278,19 +228,12 @@ class Points(ABC):
         Raises:
             InvalidInput: lengths differ, or a value does not fit; names the position.
         """
-        encoder = self.encoder
         added: list[str] = []
         total = len(texts) if isinstance(texts, Sequence) else None
         with progress_bar(total, "upload", "text", show_progress) as bar:
-            for batch in batches_of(texts, ids, metadata):
-                documents = batch.documents
-                if not batch.is_named:
-                    documents = with_ids(documents, (str(uuid.uuid4()) for _ in documents))
-                for start in range(0, len(documents), _CHUNK):
-                    chunk = documents[start : start + _CHUNK]
-                    texts_here = CheckedTexts(batch.texts[start : start + _CHUNK])
-                    self._write_documents(chunk, encoder.encode_documents(texts_here), bar)
-                added += [document.id for document in documents]
+            for points in self.encoded(texts, ids, metadata):
+                self.write(points, bar)
+                added += [point.payload[ID] for point in points]
         return added
 
     def add_vectors(
@@ -307,46 +250,10 @@ class Points(ABC):
             token_vectors: one entry a document, of the collection's width. A document without vectors is
                 kept, and no search finds it.
         """
-        if token_vectors.dim != self.dim:
-            raise InvalidInput(f"token_vectors should have dim {self.dim}, got {token_vectors.dim}.")
-        if not np.isfinite(token_vectors.values).all():
-            raise InvalidInput("token_vectors has a value that is not finite.")
-        check_many(ids, "ids")  # which have no default here
-        documents = one_batch(len(token_vectors), ids, texts, metadata).documents
-        with progress_bar(len(documents), "upload", "document", show_progress) as bar:
-            self._write_documents(documents, token_vectors, bar)
-        return [document.id for document in documents]
-
-    def _write_documents(
-        self, documents: Sequence[CheckedDocument], vectors: TokenVectors, bar: progress_bar
-    ) -> None:
-        points = (
-            self.point(document.id, document.text, decode_metadata(document.metadata), matrix)
-            for document, matrix in zip(documents, vectors, strict=True)
-        )
-        self.write(points, bar)
-
-    def point(
-        self,
-        id: str,
-        text: str | None,
-        metadata: Metadata,
-        matrix: Float32,
-        passage: int = 0,
-        digest: str | None = None,
-    ) -> NewPoint:
-        """A document, or a passage of one, as the point to be written for it."""
-        if self.most_values is not None:
-            matrix = shortened(matrix, self.most_values // self.dim)
-        payload: dict[str, Any] = {ID: id, TEXT: text, METADATA: metadata}
-        if self.passages:
-            payload[PASSAGE] = passage
-        if digest is not None:
-            payload[DIGEST] = digest
-        first = None
-        if self.first_stage is not None and len(matrix):
-            first = first_stage_of(matrix, self.first_stage)
-        return NewPoint(point_id(id, passage), payload, matrix, first)
+        names, points = self.given(ids, token_vectors, texts, metadata)
+        with progress_bar(len(names), "upload", "document", show_progress) as bar:
+            self.write(points, bar)
+        return names
 
     def write(self, points: Iterable[NewPoint], bar: progress_bar | None = None) -> None:
         """Write points, request by request."""
@@ -357,10 +264,7 @@ class Points(ABC):
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete documents; unknown ids are ignored."""
-        if isinstance(ids, str | bytes):
-            raise InvalidInput(f"ids should be a list of str, got one {type(ids).__name__}.")
-        for start in range(0, len(ids), _BATCH_POINTS):
-            some = list(ids[start : start + _BATCH_POINTS])
+        for some in self.checked_deletions(ids):
             if self.passages:
                 self._delete_documents(some)
             else:
@@ -385,16 +289,15 @@ class Points(ABC):
             query: a text with at least one word.
             k: hits wanted.
             where: a filter of Qdrant; fields of the metadata are named "metadata.year".
-            exhaustive: compare the float vectors of every document, without the first stage, an HNSW graph
-                or quantised vectors.
+            exhaustive: compare the vectors of every document as they are stored, without the first stage, an
+                HNSW graph or vectors quantised beside them.
             candidates: documents that the first stage hands on to MaxSim, where there is one; at least k.
             search_params: of Qdrant, for every stage. By default, where token vectors are quantised, the
                 best 4 k are compared again as floats.
         Raises:
             InvalidInput: an empty query, or k or candidates below 1.
         """
-        check_query(query)
-        [matrix] = self.encoder.encode_queries([query])
+        matrix = self.query_matrix(query)
         return self.search_vectors(matrix, k, where, exhaustive, candidates, search_params)
 
     def search_vectors(
@@ -407,24 +310,7 @@ class Points(ABC):
         search_params: Any = None,
     ) -> list[Hit]:
         """`search` with a query's token vectors, float32 [n_query >= 1, dim]."""
-        query = np.asarray(matrix, np.float32)
-        if query.ndim != 2 or query.shape[1] != self.dim or not len(query):
-            raise InvalidInput(f"the query should be [n_query >= 1, {self.dim}], got shape {query.shape}.")
-        for name, value in (("k", k), ("candidates", candidates)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InvalidInput(f"{name} should be an int of at least 1, got {value!r}.")
-        first = None
-        if self.first_stage is not None and not exhaustive:
-            first = first_stage_of(query, "mean") if self.first_stage == "mean" else query
-        return self._find(PointQuery(query, first, k, max(k, candidates), where, exhaustive, search_params))
-
-    @staticmethod
-    def hit(id: Any, payload: Mapping[str, Any] | None, score: float) -> Hit:
-        """A scored point; one that somebody else wrote keeps its own id, and its payload as metadata."""
-        payload = payload or {}
-        if ID not in payload:
-            return Hit(str(id), score, None, dict(payload))
-        return Hit(payload[ID], score, payload.get(TEXT), payload.get(METADATA) or {})
+        return self._find(self.asked(matrix, k, where, exhaustive, candidates, search_params))
 
     # What the two engines do each in its own way
 

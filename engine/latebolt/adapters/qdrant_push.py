@@ -14,24 +14,21 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_points import NewPoint, Points, check_model, point_id
+from latebolt.adapters.qdrant_points import Points
+from latebolt.adapters.qdrant_shape import NewPoint, check_model, point_id
+from latebolt.adapters.qdrant_trial import sample_of
+from latebolt.adapters.qdrant_vectors import VectorsFrom, copied_vectors, default_vectors
+from latebolt.adapters.stages.learned import LearnedStage
 from latebolt.arrays import Float32
 from latebolt.errors import InvalidInput
 from latebolt.index.index import Index
 from latebolt.index.ingest.read_back import StoredDocuments
 from latebolt.progress import progress_bar
-
-VectorsFrom = Literal["texts", "codes"]
-
-# Below this mean cosine, what an index holds was not encoded from the text beside it: even at 1 bit a
-# dimension, codes are nearer than that to the vectors they were made of.
-_SAME: Final = 0.6
 
 
 @dataclass(frozen=True)
@@ -54,16 +51,6 @@ class Pushed:
     from_codes: int
     pruned: int
     seconds: float
-
-
-def default_vectors(index: Index) -> VectorsFrom:
-    """Where token vectors are best had from: "texts" where encoding again gives better ones than the codes.
-
-    That is where the index has a model and keeps 1, 2 or 4 bits a dimension. A copy in Qdrant holds floats
-    anyway, and what codes have lost would be lost for good.
-    """
-    info = index.info()
-    return "texts" if info["model"] is not None and info["bits"] < 8 else "codes"
 
 
 def push(
@@ -98,6 +85,10 @@ def push(
         raise InvalidInput(f'vectors should be "texts" or "codes", got {vectors!r}.')
     if source == "texts" and info["model"] is None:
         raise InvalidInput(f'{index.path}: has no model to encode texts with. Use vectors="codes".')
+    if isinstance(target.stage, LearnedStage) and target.stage.sample is None:
+        # Read back from the target, which keeps what searches need. Solved on other token vectors of the same
+        # corpus, a document's vector is nearly the same.
+        target.stage = target.stage.with_sample(sample_of(index, source).fitted)
     copy = _Copy(index, target, source)
     with progress_bar(info["passages"], "push", "document", show_progress) as bar:
         for block in index.iter_documents():
@@ -149,38 +140,27 @@ class _Copy:
         self._documents += len(block)
         self._wanted.append(_beginnings(ids))
         bar.step(len(block) - len(rows))
-        matrices = self._vectors(block, rows, [stored[row] for row in rows])
+        texts = [block.texts[row] for row in rows]
+        matrices, encoded = copied_vectors(self._index, self._source, texts, [stored[row] for row in rows])
+        self._from_texts += encoded
         self._target.write(self._points(block, rows, matrices, digests), bar)
 
     def _points(
         self, block: StoredDocuments, rows: list[int], matrices: list[Float32], digests: list[str]
     ) -> Iterator[NewPoint]:
-        for row, matrix in zip(rows, matrices, strict=True):
-            yield self._target.point(
-                block.ids[row],
-                block.texts[row],
-                block.metadata[row],
-                matrix,
-                block.passages[row],
-                digests[row],
+        payloads = [
+            self._target.payload(
+                block.ids[row], block.texts[row], block.metadata[row], block.passages[row], digests[row]
             )
+            for row in rows
+        ]
+        for point in self._target.points_of(payloads, matrices):
+            yield point
             self._sent += 1
 
-    def _vectors(self, block: StoredDocuments, rows: list[int], stored: list[Float32]) -> list[Float32]:
-        """Token vectors of the rows: the encoder's, where what the index holds was encoded from the text."""
-        texts = {i: text for i, row in enumerate(rows) if (text := block.texts[row]) is not None}
-        if self._source == "codes" or not texts:
-            return stored
-        matrices = list(stored)
-        encoded = self._index.encoder.encode_documents(list(texts.values()))
-        for i, matrix in zip(texts, encoded, strict=True):
-            if _are_same(matrix, stored[i]):
-                matrices[i] = matrix
-                self._from_texts += 1
-        return matrices
-
     def _digest(self, block: StoredDocuments, row: int, stored: Float32) -> str:
-        parts = [1, self._source, self._target.first_stage, block.texts[row], block.metadata[row]]
+        stage = None if self._target.stage is None else self._target.stage.name
+        parts = [1, self._source, stage, block.texts[row], block.metadata[row]]
         hasher = hashlib.blake2b(msgspec.json.encode(parts), digest_size=16)
         hasher.update(stored.tobytes())
         return hasher.hexdigest()
@@ -194,12 +174,6 @@ class _Copy:
             if gone:
                 self._target.delete_points(gone)
                 self._pruned += len(gone)
-
-
-def _are_same(encoded: Float32, stored: Float32) -> bool:
-    if encoded.shape != stored.shape or not len(stored):
-        return False
-    return float((encoded * stored).sum(axis=1).mean()) > _SAME
 
 
 def _beginnings(point_ids: Sequence[str | int]) -> npt.NDArray[np.uint64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +40,26 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--first-stage",
-    type=click.Choice(["mean", "pooled", "none"]),
-    default="mean",
+    type=click.Choice(["auto", "mean", "pooled", "learned", "none"]),
+    default="auto",
     show_default=True,
-    help="Of a new collection: what finds the candidates that MaxSim orders.",
+    help="Of a new collection: what finds the candidates that MaxSim orders. auto: the cheapest of mean and "
+    "pooled vectors that keeps --overlap on a sample of INDEX; learned is fitted to it.",
+)
+@click.option(
+    "--storage",
+    type=click.Choice(["auto", "turbo4", "turbo8", "float16", "int8", "float32"]),
+    default="auto",
+    show_default=True,
+    help="Of a new collection: how token vectors are kept. auto: the smallest that keeps --overlap, which "
+    "latebolt[qdrant-edge] measures; float32 without it.",
+)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.98,
+    show_default=True,
+    help="Least share of the exact top ten that auto and learned are to keep.",
 )
 @click.option(
     "--quantization",
@@ -66,6 +83,8 @@ def push_command(
     grpc: bool,
     vectors: str | None,
     first_stage: str,
+    storage: str,
+    overlap: float,
     quantization: str | None,
     on_disk: bool,
     shards: int | None,
@@ -83,12 +102,15 @@ def push_command(
     When documents outgrow one machine: run Qdrant as a cluster, and give the collection several shards and
     replicas. Each machine then holds and searches a part of the documents, and any one of them may fail.
 
+    A new collection keeps what was measured to be enough: queries are made of INDEX's own documents, and a
+    first stage and a storage are kept that find 98 % of what comparing everything finds.
+
     \b
     latebolt push notes.index --url http://localhost:6333
     latebolt push notes.index --path ./qdrant-storage --collection notes
     latebolt push papers.index --url https://qdrant.example.org:6333 --grpc --shards 6 --replicas 2 \\
-        --quantization scalar --on-disk
-    latebolt push notes.index --to qdrant-edge --path ./notes.shard
+        --storage int8 --on-disk
+    latebolt push notes.index --to qdrant-edge --path ./notes.shard --first-stage learned --overlap 0.95
     """
     from latebolt import Index
     from latebolt.errors import InvalidInput
@@ -100,15 +122,15 @@ def push_command(
     if to == "qdrant-edge" and (shards or replicas or grpc or on_disk or collection):
         raise InvalidInput("--collection, --grpc, --on-disk, --shards and --replicas fit only --to qdrant.")
     opened = Index.open(index, device=device, threads=threads)
-    stage = None if first_stage == "none" else first_stage
-    made: dict[str, Any] = {"like": opened, "first_stage": stage, "quantization": quantization}
+    made: dict[str, Any] = {"like": opened, "quantization": quantization}
+    plan = _Plan(vectors, first_stage, storage, overlap, quantization is not None)
     if to == "qdrant-edge":
-        done, name = _to_edge(opened, str(path), made, vectors, prune), str(path)
+        done, name = _to_edge(opened, str(path), made, plan, prune), str(path)
     else:
         made |= {"on_disk": on_disk or None, "shard_number": shards, "replication_factor": replicas}
         client = {"url": url, "path": path, "api_key": api_key, "grpc": grpc}
         name = collection or Path(index).resolve().stem
-        done = _to_qdrant(opened, client, name, made, vectors, prune)
+        done = _to_qdrant(opened, client, name, made, plan, prune)
     if as_json:
         print_json({"to": to, "place": url or path, "collection": name, **done})
     else:
@@ -119,28 +141,75 @@ def push_command(
         )
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """How a new collection is to keep documents, as far as the command line says."""
+
+    vectors: Any
+    first_stage: str
+    storage: str
+    overlap: float
+    is_quantised: bool
+
+    def chosen(self, index: Index, storages: tuple[str, ...]) -> dict[str, Any]:
+        """Arguments of `create`, of what is measured where something is left open; and tell of it."""
+        from latebolt.adapters.qdrant_trial import chosen
+        from latebolt.adapters.qdrant_vectors import default_vectors
+
+        if self.is_quantised or self.first_stage == "none":
+            storages = storages[-1:]
+        if self.first_stage == "none":
+            return {"storage": storages[-1] if self.storage == "auto" else self.storage}
+        vectors = self.vectors or default_vectors(index)
+        stage, storage, choice = chosen(
+            index, vectors, self.first_stage, self.storage, self.overlap, storages
+        )
+        if choice is not None:
+            note(str(choice))
+        measured = None if choice is None else choice.record()
+        return {"first_stage": stage, "storage": storage, "measured": measured}
+
+
 def _to_qdrant(
-    index: Index, client: dict[str, Any], name: str, made: dict[str, Any], vectors: Any, prune: bool
+    index: Index, client: dict[str, Any], name: str, made: dict[str, Any], plan: _Plan, prune: bool
 ) -> dict[str, Any]:
     from latebolt.adapters.qdrant import Collection, connect, readable_errors
+    from latebolt.adapters.qdrant_requests import storages_of
 
     with readable_errors(client["url"] or client["path"]), contextlib.closing(connect(**client)) as connected:
         if connected.collection_exists(name):
             target = Collection.open(connected, name)
         else:
+            storages = storages_of(connected)
+            if plan.storage == "auto" and len(storages) > 1 and not _has_edge():
+                note("qdrant-edge-py is not installed, so storages are not measured: float32.")
+                storages = storages[-1:]
+            made |= plan.chosen(index, storages)
             target = Collection.create(connected, name, **made)
         with _interruptible():
-            return _push(index, target, vectors, prune)
+            return _push(index, target, plan.vectors, prune)
 
 
-def _to_edge(index: Index, path: str, made: dict[str, Any], vectors: Any, prune: bool) -> dict[str, Any]:
+def _to_edge(index: Index, path: str, made: dict[str, Any], plan: _Plan, prune: bool) -> dict[str, Any]:
     from latebolt.adapters.qdrant_edge import Shard
+    from latebolt.adapters.qdrant_storage import STORAGES
 
-    with Shard.open(path) if Shard.exists(path) else Shard.create(path, **made) as target:
+    there = Shard.exists(path)
+    if not there:
+        made |= plan.chosen(index, tuple(STORAGES))
+    with Shard.open(path) if there else Shard.create(path, **made) as target:
         with _interruptible():
-            done = _push(index, target, vectors, prune)
+            done = _push(index, target, plan.vectors, prune)
         target.optimize()
         return done
+
+
+def _has_edge() -> bool:
+    try:
+        import qdrant_edge  # noqa: F401 - whether it can be
+    except ImportError:
+        return False
+    return True
 
 
 def _push(index: Index, target: Points, vectors: Any, prune: bool) -> dict[str, Any]:
@@ -148,7 +217,13 @@ def _push(index: Index, target: Points, vectors: Any, prune: bool) -> dict[str, 
 
     from latebolt.adapters.qdrant_push import push
 
-    return asdict(push(index, target, vectors, prune, show_progress=is_terminal()))
+    done = asdict(push(index, target, vectors, prune, show_progress=is_terminal()))
+    return {
+        **done,
+        "first_stage": target.first_stage,
+        "storage": target.storage,
+        "measured": target.mark.get("measured"),
+    }
 
 
 @contextlib.contextmanager

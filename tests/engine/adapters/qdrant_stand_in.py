@@ -34,6 +34,7 @@ class StandIn:
         faults: of the next writes, first to come: a status with headers instead of an answer, something to
             call after the write and before the answer, or None for nothing.
         log: (method, path, bytes of the body) of each request.
+        version: that it says it has.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class StandIn:
         self.log: list[tuple[str, str, int]] = []
         self.lock = threading.Lock()
         self.key: str | None = None
+        self.version = "1.20.0"
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -90,6 +92,9 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
+            if path == "/":
+                self.reply(200, {"title": "stand-in", "version": own.version}, {})
+                return
             ok = status == 200
             self.reply(
                 status, {"result": result, "status": "ok" if ok else {"error": result}, "time": 0.0}, {}
@@ -119,6 +124,8 @@ def _handler(own: StandIn) -> type[BaseHTTPRequestHandler]:
 
 
 def _act(engine: QdrantClient, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+    if path == "/":
+        return 200, None
     name, rest = re.fullmatch(r"/collections/([^/]+)(.*)", path).groups()  # type: ignore[union-attr]
     if rest != "/exists" and (method, rest) != ("PUT", "") and not engine.collection_exists(name):
         return 404, f"Not found: Collection `{name}` doesn't exist!"

@@ -16,7 +16,7 @@ import latebolt
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_points import NewPoint, batches, point_id, shortened
+from latebolt.adapters.qdrant_shape import NewPoint, batches, point_id, shortened
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput, ModelMismatch
 
 TEXTS = [

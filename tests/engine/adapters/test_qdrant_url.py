@@ -24,8 +24,9 @@ from qdrant_stand_in import stand_in
 from latebolt import Index, TokenVectors
 from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_points import point_id
 from latebolt.adapters.qdrant_push import push
+from latebolt.adapters.qdrant_requests import Found
+from latebolt.adapters.qdrant_shape import point_id
 from latebolt.cli import run
 from latebolt.errors import LateboltError, ModelMismatch
 
@@ -141,7 +142,7 @@ def test_a_server_that_is_down_is_told_over_grpc_too(encoder):
         )
         with pytest.raises(LateboltError, match="cannot be reached"), readable_errors("http://127.0.0.1"):
             Collection.open(down, "docs", encoder)
-        made = Collection(down, "docs", 128, encoder, None)
+        made = Collection(down, "docs", Found(128, None, {}, None), encoder)
         made.patience = 0.3
         start = time.perf_counter()
         with pytest.raises(Exception, match="UNAVAILABLE") as caught:

@@ -147,7 +147,6 @@ TOLERANT = {
     "latebolt.adapters.stanford.infra.Settings.configure_strictly": "refused",
     "latebolt.adapters.stanford.indexing.Indexer.configure": "refused",
     "latebolt.adapters.stanford.searching.Searcher.configure": "refused",
-    "latebolt.adapters.qdrant.Collection._try": "of the client",
     "latebolt.adapters.ray.encode._WritePart.__init__": "refused by write_parts",
 }
 
