@@ -17,7 +17,8 @@ class IndexInfo(msgspec.Struct, frozen=True):
     """An index in figures; they are 0 in a list of indexes for one that cannot be used.
 
     Args:
-        state: "ready", "newer_format", "damaged", "foreign" (no index), "unreadable" or "other_model".
+        state: "ready", "newer_format", "damaged", "foreign" (no index), "unreadable", "other_model" or
+            "incomplete".
         detail: what it is, and the way out, where it is not ready.
     """
 

@@ -87,7 +87,7 @@ CACHE_MISSES = Counter("latebolt_cache_misses", "Texts whose vectors were not kn
 CACHE_BYTES = Gauge("latebolt_cache_bytes", "Memory of known vectors.", multiprocess_mode="livesum")
 INDEXES = Gauge(
     "latebolt_indexes",
-    "Indexes by their state: ready, newer_format, damaged, foreign, unreadable or other_model.",
+    "Indexes by their state: ready, newer_format, damaged, foreign, unreadable, other_model or incomplete.",
     ["state"],
     multiprocess_mode="mostrecent",
 )

@@ -14,7 +14,7 @@ import msgspec
 
 from latebolt import errors
 
-IndexState = Literal["ready", "newer_format", "damaged", "foreign", "unreadable", "other_model"]
+IndexState = Literal["ready", "newer_format", "damaged", "foreign", "unreadable", "other_model", "incomplete"]
 INDEX_STATES: Final[tuple[IndexState, ...]] = get_args(IndexState)
 _MOST_ERRORS: Final = 20  # of one request that are told
 _LONGEST: Final = 400  # characters of a message
@@ -188,12 +188,29 @@ def problem_of(error: Exception) -> Problem:
     for kind, status, code, detail in _TABLE:
         if isinstance(error, kind):
             return Problem(status, detail, code)
+    if isinstance(error, errors.ShardUnavailable):
+        return _shards_missing(error)
     if isinstance(error, errors.InvalidInput):
         text = str(error)[:_LONGEST]
         field = text.split(" ", 1)[0].split(":")[0].split("[")[0]
         known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens", "unset") else ""
         return Problem(422, text, faults=[fault(known, text, None, "value_error")])
     return _refused_by_system(error)
+
+
+def _shards_missing(error: errors.ShardUnavailable) -> Problem:
+    """503 where shards of an index give no answer, named by their numbers."""
+    which = ", ".join(map(str, sorted(error.missing)))
+    said = (
+        f"shard {which} of the index gives"
+        if len(error.missing) == 1
+        else f"shards {which} of the index give"
+    )
+    if error.committed:
+        way_out = "The others have committed their part. Send the same again: what is there stays as it is."
+    else:
+        way_out = 'Try again; a search may ask for what the others find with "partial": true.'
+    return Problem(503, f"{said} no answer. {way_out}", "shard_unavailable", {"Retry-After": "1"})
 
 
 def _refused_by_system(error: Exception) -> Problem:
@@ -283,4 +300,5 @@ STATES: Final[dict[str, IndexState]] = {
     "index_foreign": "foreign",
     "index_unreadable": "unreadable",
     "model_mismatch": "other_model",
+    "shard_unavailable": "incomplete",
 }

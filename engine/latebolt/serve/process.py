@@ -42,6 +42,7 @@ from latebolt.serve.keys import Keys
 from latebolt.serve.listening import given_socket, listening, url_of
 from latebolt.serve.ownership import Ownership
 from latebolt.serve.settings import Settings, aliases_of
+from latebolt.serve.state.holdings import Hold
 from latebolt.serve.state.service import Service
 from latebolt.serve.workers import ACCEPTS, FAILED, LEAVE, WRITE, Worker, Workers
 
@@ -71,12 +72,12 @@ def run(settings: Settings) -> int:
     """
     hung_up = HangUp()
     log.set_up(settings.log_level)
-    keys = _keys(settings)
+    keys = keys_of(settings)
     given = given_socket()
     if given is not None:
         host, port = given.getsockname()[:2]
         settings = dataclasses.replace(settings, host=host, port=port)
-    _check_reach(settings, keys)
+    check_reach(settings, keys)
     contract = model_folder.find(settings.model).contract
     if settings.precision:
         contract.graph(settings.precision)
@@ -105,11 +106,17 @@ def run(settings: Settings) -> int:
         return _supervise(settings, listener, ownership, hung_up.is_end)
 
 
-def _keys(settings: Settings) -> Keys:
+def keys_of(settings: Settings) -> Keys:
+    """The keys that settings name.
+
+    Raises:
+        InputNotFound, KeysUnfit: see `Keys`.
+    """
     return Keys(settings.keys, Path(settings.keys_file).expanduser() if settings.keys_file else None)
 
 
-def _check_reach(settings: Settings, keys: Keys) -> None:
+def check_reach(settings: Settings, keys: Keys) -> None:
+    """Raise InvalidInput where a server without keys would be reached from beyond this machine."""
     if keys.required or settings.is_loopback or settings.without_keys:
         return
     raise InvalidInput(
@@ -274,14 +281,16 @@ def make_server(
     loaded: Callable[[], None] = lambda: None,
     accepts: Callable[[], None] = lambda: None,
     writes: bool = True,
+    holdings: Hold | None = None,
 ) -> Server:
     """One process's server, to be run at a listening socket.
 
     Args:
         loaded, accepts: see `Server`.
         writes: whether it may write from the beginning; otherwise after `service.may_write()`.
+        holdings: see `Service`.
     """
-    service = Service(settings, keys, writes)
+    service = Service(settings, keys, writes, holdings)
     config = uvicorn.Config(
         make_app(service),
         http=connection_class(settings.body_timeout),
@@ -317,7 +326,7 @@ def _work(settings: Settings, listener: socket.socket, pipe: Connection, writes:
             pipe.send(ACCEPTS)
 
     try:
-        server = make_server(settings, _keys(settings), _settle_memory, accepts, writes)
+        server = make_server(settings, keys_of(settings), _settle_memory, accepts, writes)
         threading.Thread(target=follow, args=(server,), name="latebolt-parent", daemon=True).start()
         code = _serve(server, listener)
     except Exception as error:  # noqa: BLE001 - told by the exit code and in the log

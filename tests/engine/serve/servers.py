@@ -22,6 +22,7 @@ from latebolt.serve.keys import Keys
 from latebolt.serve.process import Server, make_server
 from latebolt.serve.settings import Settings
 from latebolt.serve.state.data_folder import make_folders
+from latebolt.serve.state.holdings import Hold
 
 PATIENCE = 30.0
 
@@ -37,15 +38,20 @@ class Running:
 
 # Clients of http read no certificates (`verify=False`): that takes 30 ms each time.
 @contextlib.contextmanager
-def serving(data: Path, keys: str = "", **settings: Any) -> Iterator[Running]:
-    """A server in a thread, ready to answer."""
+def serving(data: Path, keys: str = "", holdings: Hold | None = None, **settings: Any) -> Iterator[Running]:
+    """A server in a thread, ready to answer.
+
+    Args:
+        holdings: what it holds in place of a data folder.
+    """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(512)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         chosen = Settings(data=str(data), keys=keys, **{"threads": 2, "shutdown": 5.0, **settings})
         make_folders(chosen.data_folder, chosen.snapshots_folder)
-        server = make_server(chosen, Keys(keys, Path(chosen.keys_file) if chosen.keys_file else None))
+        known = Keys(keys, Path(chosen.keys_file) if chosen.keys_file else None)
+        server = make_server(chosen, known, holdings=holdings)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

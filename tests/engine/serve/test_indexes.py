@@ -302,14 +302,14 @@ def test_indexes_are_searched_before_the_server_is_ready(tmp_path: Path, monkeyp
     with serving(tmp_path) as running:
         running.client.post("/v1/indexes", json={"name": "cities"})
     searched = []
-    search = Index.search
+    search = Index.search_many
 
-    def noted(self: Index, query: str, *rest: Any, **more: Any) -> Any:
-        tokens = len(self.encoder.encode_queries([query])[0])
+    def noted(self: Index, queries: list[str], *rest: Any, **more: Any) -> Any:
+        tokens = len(self.encoder.encode_queries(queries)[0])
         searched.append((self.path.name, len([n for n in (8, 16, 32) if tokens > n / 2])))
-        return search(self, query, *rest, **more)
+        return search(self, queries, *rest, **more)
 
-    monkeypatch.setattr(Index, "search", noted)
+    monkeypatch.setattr(Index, "search_many", noted)
     with serving(tmp_path) as running:
         assert running.client.post("/v1/indexes/odd/search", json={"query": "a"}).status_code == 409
         assert searched == [("cities", n) for n in range(4)]  # up to 4, 8, 16 and 32 tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Path, Query
@@ -11,8 +11,6 @@ from starlette.responses import Response
 
 from latebolt.encoder.tally import gathered
 from latebolt.errors import InvalidInput
-from latebolt.hits import Hit
-from latebolt.index.search.fusion import Mode
 from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import current_ticket
 from latebolt.serve.engine.coalesce import Coalescer
@@ -42,6 +40,7 @@ from latebolt.serve.http.schemas import (
 )
 from latebolt.serve.problems import Problem, invalid
 from latebolt.serve.settings import NAME_PATTERN
+from latebolt.serve.state.holdings import Found, Wanted
 from latebolt.serve.state.service import Service
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
@@ -57,8 +56,8 @@ def router(service: Service) -> APIRouter:
     routes = APIRouter(route_class=OwnRoute, tags=["Indexes"])
     indexes, jobs = service.indexes, service.jobs
 
-    async def run(key: _SearchKey, queries: list[str]) -> list[list[Hit]]:
-        return await service.in_thread(service.searches, _search, service, key, queries)
+    async def run(key: tuple[str, Wanted], queries: list[str]) -> list[Found]:
+        return await service.in_thread(service.searches, _search, service, *key, queries)
 
     # One thread is left for an explained search, or a look at an index.
     coalescer = Coalescer(run, max(1, service.settings.searches - 1))
@@ -167,14 +166,17 @@ def router(service: Service) -> APIRouter:
     )
     async def search(name: Name, request: SearchRequest) -> Response:
         where = _where_json(request.where)
+        wanted = Wanted(request.k, where, request.exhaustive, request.mode, request.partial)
         is_cut = request.mode != "bm25" and await service.is_cut(request.query)
         if request.explain:
-            explained = await service.in_thread(service.searches, _explain, service, name, request)
-            return answer({**explained, "truncated": is_cut})
-        key = _SearchKey(name, request.k, where, request.exhaustive, request.mode)
-        hits = await coalescer.ask(key, request.query)
-        found = [hit.record() for hit in hits]
-        return answer({"index": name, "object": "list", "hits": found, "truncated": is_cut})
+            found, missing = await service.in_thread(
+                service.searches, _explain, service, name, request.query, wanted
+            )
+        else:
+            hits, missing = await coalescer.ask((name, wanted), request.query)
+            found = {"hits": [hit.record() for hit in hits]}
+        told = {"missing_shards": missing} if request.partial else {}
+        return answer({"index": name, "object": "list", **found, "truncated": is_cut, **told})
 
     @routes.post(
         "/v1/indexes/{name}/snapshot",
@@ -255,44 +257,32 @@ def _where_json(where: Where) -> bytes:
     return content
 
 
-class _SearchKey(NamedTuple):
-    """What searches must have in common to be answered together; `where` as JSON."""
-
-    name: str
-    k: int
-    where: bytes
-    exhaustive: bool
-    mode: Mode
-
-
-def _search(service: Service, key: _SearchKey, queries: list[str]) -> list[list[Hit]]:
-    index = service.indexes.get(key.name)
+def _search(service: Service, name: str, wanted: Wanted, queries: list[str]) -> list[Found]:
     with metrics.stage("search"), gathered():  # said in the answer
         try:
-            return index.search_many(queries, key.k, msgspec.json.decode(key.where), key.exhaustive, key.mode)
+            return service.indexes.search(name, queries, wanted)
         except InvalidInput as error:
             raise _problem(error) from error
 
 
-def _explain(service: Service, name: str, request: SearchRequest) -> dict[str, Any]:
-    index = service.indexes.get(name)
-    arguments = (request.query, request.k, request.where, request.exhaustive, request.mode)
+def _explain(
+    service: Service, name: str, query: str, wanted: Wanted
+) -> tuple[dict[str, Any], tuple[int, ...]]:
     with metrics.stage("search"), gathered():
         try:
-            found = index.search(*arguments, explain=True)
+            found, missing = service.indexes.explain(name, query, wanted)
         except InvalidInput as error:
             raise _problem(error) from error
     hits = [
-        {**hit.record(), "matches": matches_json(request.query, hit.text or "", matches)}
+        {**hit.record(), "matches": matches_json(query, hit.text or "", matches)}
         for hit, matches in zip(found.hits, found.tokens, strict=True)
     ]
-    return {
-        "index": name,
-        "object": "list",
+    explained = {
         "hits": hits,
         "stages": [stage._asdict() for stage in found.stages],
         "roads": [road._asdict() for road in found.roads],
     }
+    return explained, missing
 
 
 def _problem(error: InvalidInput) -> Problem:

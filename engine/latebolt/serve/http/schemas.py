@@ -327,6 +327,12 @@ class SearchRequest(_Request):
     mode: Literal["late", "bm25", "hybrid"] = "late"
     exhaustive: bool = Field(False, description="Score every document exactly.")
     explain: bool = Field(False, description="Hits hold `matches`, and the answer `stages` and `roads`.")
+    partial: bool = Field(
+        False,
+        description="Of an index on several shards: where some give no answer in time, take the hits of the "
+        "others, and `missing_shards`. Otherwise that is an error, 503. An index of a data folder has none "
+        "that could be missing.",
+    )
 
 
 class Fault(BaseModel):
@@ -494,10 +500,11 @@ class UnusableIndex(BaseModel):
 
     name: str
     object: Literal["index"]
-    state: Literal["newer_format", "damaged", "foreign", "unreadable", "other_model"] = Field(
+    state: Literal["newer_format", "damaged", "foreign", "unreadable", "other_model", "incomplete"] = Field(
         description="newer_format: a newer version of latebolt wrote it; damaged: files are missing or not "
         "as they were written; foreign: the folder holds something else; unreadable: the system does not let "
-        "the server read it; other_model: made with another model than the one served here."
+        "the server read it; other_model: made with another model than the one served here; "
+        "incomplete: a shard of it gives no answer."
     )
     detail: str = Field(description="What it is, and the way out.")
 
@@ -641,6 +648,11 @@ class SearchResponse(BaseModel):
     truncated: bool = Field(description="Whether the query has an end that the model did not read.")
     stages: list[Stage] | None = None
     roads: list[Road] | None = None
+    missing_shards: list[int] | None = Field(
+        None,
+        description="Where `partial` was asked for: numbers of the shards whose documents are not among the "
+        "hits.",
+    )
 
 
 class Health(BaseModel):

@@ -18,13 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from latebolt import system
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, Tally, gathered
 from latebolt.errors import IndexCorrupt, IndexExists, IndexLocked, IndexNotFound, InvalidInput, LateboltError
+from latebolt.hits import Explanation
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files, layout
@@ -37,18 +40,11 @@ from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import count_truncated, count_unread_script, current_ticket
 from latebolt.serve.problems import STATES, IndexState, Problem, data_missing, foreign, problem_of
 from latebolt.serve.settings import INDEX_NAME
+from latebolt.serve.state.holdings import Added, Found, Wanted
 
 _RETRY_SECONDS: Final = 0.05  # between two looks at another process's lock
 _GIVE_UP_SECONDS: Final = 20.0
 _DELETED: Final = ".deleted-"  # no index's name begins with a dot
-
-
-class Added(NamedTuple):
-    """Ids, how many texts were not read to their end, whether most are in a script that is not read."""
-
-    ids: list[str]
-    truncated: int
-    unread_script: bool
 
 
 class Indexes:
@@ -135,29 +131,7 @@ class Indexes:
 
     def describe(self, name: str) -> dict[str, Any]:
         """An index in figures."""
-        info = self.get(name).info()
-        metrics.show(metrics.DOCUMENTS, info["documents"], name)
-        kept = (
-            "documents",
-            "passages",
-            "tokens",
-            "bytes",
-            "deleted",
-            "generation",
-            "bits",
-            "passage_tokens",
-            "passage_overlap",
-            "precision",
-        )
-        model = info["model"] and Path(info["model"]).name  # a folder's place is nobody's business
-        return {
-            "name": name,
-            "object": "index",
-            "state": "ready",
-            "dimensions": info["dim"],
-            "model": model,
-            **{key: info[key] for key in kept},
-        }
+        return described(name, self.get(name).info())
 
     def all(self) -> list[dict[str, Any]]:
         """All indexes in figures; of those that cannot be used, their state and what to do."""
@@ -168,7 +142,7 @@ class Indexes:
             except IndexNotFound:  # deleted meanwhile
                 continue
             except LateboltError as error:
-                state, detail = _state_of(error)
+                state, detail = state_of(error)
                 found.append({"name": name, "object": "index", "state": state, "detail": detail})
         return found
 
@@ -194,7 +168,7 @@ class Indexes:
         except IndexNotFound:
             return None
         except LateboltError as error:
-            return _state_of(error)
+            return state_of(error)
         return "ready", ""
 
     def delete(self, name: str, ending: Callable[[], None] = lambda: None) -> None:
@@ -327,6 +301,30 @@ class Indexes:
         """Documents by their ids, None for one that is not there."""
         found = self.get(name).get(ids)
         return [None if each is None else each._asdict() for each in found]
+
+    def search(self, name: str, queries: Sequence[str], wanted: Wanted) -> list[Found]:
+        """The best documents for each query, over one state of the index.
+
+        Raises:
+            InvalidInput: the filter does not fit.
+        """
+        where = msgspec.json.decode(wanted.where)
+        found = self.get(name).search_many(queries, wanted.k, where, wanted.exhaustive, wanted.mode)
+        return [Found(hits) for hits in found]
+
+    def explain(self, name: str, query: str, wanted: Wanted) -> tuple[Explanation, tuple[int, ...]]:
+        """The best documents for a query and how they came about.
+
+        Raises:
+            InvalidInput: the filter does not fit.
+        """
+        where = msgspec.json.decode(wanted.where)
+        index = self.get(name)
+        return index.search(query, wanted.k, where, wanted.exhaustive, wanted.mode, explain=True), ()
+
+    def check(self, name: str) -> object:
+        """See `get`."""
+        return self.get(name)
 
     def get(self, name: str) -> Index:
         """An open index.
@@ -461,7 +459,33 @@ def _is_foreign(path: Path) -> bool:
     return False
 
 
-def _state_of(error: LateboltError) -> tuple[IndexState, str]:
+def described(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
+    """An index in figures, of what it says of itself; the figure of its documents is brought up to date."""
+    metrics.show(metrics.DOCUMENTS, info["documents"], name)
+    kept = (
+        "documents",
+        "passages",
+        "tokens",
+        "bytes",
+        "deleted",
+        "generation",
+        "bits",
+        "passage_tokens",
+        "passage_overlap",
+        "precision",
+    )
+    model = info["model"] and Path(info["model"]).name  # a folder's place is nobody's business
+    return {
+        "name": name,
+        "object": "index",
+        "state": "ready",
+        "dimensions": info["dim"],
+        "model": model,
+        **{key: info[key] for key in kept},
+    }
+
+
+def state_of(error: LateboltError) -> tuple[IndexState, str]:
     """The state of an index that cannot be used, and what to do.
 
     Raises:

@@ -43,6 +43,7 @@ from latebolt.serve.problems import (
 )
 from latebolt.serve.settings import Settings, aliases_of
 from latebolt.serve.state.data_folder import INDEXES, JOBS, DataFolder
+from latebolt.serve.state.holdings import Hold, Holdings, Wanted
 from latebolt.serve.state.indexes import Indexes
 from latebolt.serve.state.jobs import Jobs
 from latebolt.serve.state.snapshots import Snapshots
@@ -72,11 +73,17 @@ class Service:
 
     Args:
         writes: whether it may write from the beginning, or reads only until `may_write`.
+        holdings: gives what it holds; what is in its data folder by default.
     """
 
-    def __init__(self, settings: Settings, keys: Keys, writes: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keys: Keys,
+        writes: bool = True,
+        holdings: Hold | None = None,
+    ) -> None:
         self.settings, self.keys = settings, keys
-        self.data = DataFolder(settings.data_folder)
         self._seen: list[str] = []  # names of indexes
         self.folder = model_folder.find(settings.model)
         self.contract = self.folder.contract
@@ -100,9 +107,15 @@ class Service:
         )
         self.searches = ThreadPoolExecutor(settings.searches, thread_name_prefix="latebolt-search")
         self.writes = ThreadPoolExecutor(_WRITES, thread_name_prefix="latebolt-write")
-        self.indexes = Indexes(self.data.path / INDEXES, self._index_encoder, settings.given_indexes)
-        self.snapshots = Snapshots(settings.snapshots_folder, self.indexes.place_of)
-        self.jobs = Jobs(self.data.path / JOBS, self.indexes, self.problem_of)
+        held = self._own() if holdings is None else holdings(self._index_encoder)
+        self.data, self.indexes, self.snapshots, self.jobs = held
+
+    def _own(self) -> Holdings:
+        settings = self.settings
+        data = DataFolder(settings.data_folder)
+        indexes = Indexes(data.path / INDEXES, self._index_encoder, settings.given_indexes)
+        snapshots = Snapshots(settings.snapshots_folder, indexes.place_of)
+        return Holdings(data, indexes, snapshots, Jobs(data.path / JOBS, indexes, self.problem_of))
 
     @property
     def model_name(self) -> str:
@@ -222,7 +235,7 @@ class Service:
         # One that does not fit is found now, not by a request.
         for name, folder in self.settings.given_indexes.items():
             try:
-                self.indexes.get(name)
+                self.indexes.check(name)
             except IndexNotFound as error:
                 raise InputNotFound(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
@@ -235,7 +248,7 @@ class Service:
         for name in warmed[:_WARMED]:
             for words in _WARMING_WORDS:
                 with contextlib.suppress(LateboltError):  # a request for it will be told
-                    self.indexes.get(name).search("warm " * words, 1)
+                    self.indexes.search(name, ["warm " * words], Wanted(1, b"null", False, "late"))
 
     def _use_gpus(self, encoder: Encoder) -> None:
         """From here on texts share runs; before it nobody has asked for one."""
