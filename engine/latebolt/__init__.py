@@ -8,19 +8,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latebolt.index import places
 from latebolt.onnx_runtime import switch_off_telemetry
 
 if TYPE_CHECKING:
+    import os
+
     from latebolt.encoder.encoder import Encoder
     from latebolt.errors import LateboltError
     from latebolt.hits import Hit
     from latebolt.index.index import Index
+    from latebolt.index.store.store import Store
     from latebolt.scoring import maxsim
     from latebolt.values import TokenVectors
 
 __version__ = "0.1.0"
 
 switch_off_telemetry()  # before anything of this process can load ONNX Runtime
+
+
+def _open_uri(uri: str, cache: str | os.PathLike[str] | None, refresh: float | None) -> Store:
+    """What `Index.open` opens URIs with; loaded with the first one."""
+    from latebolt.objects.remote_store import RemoteStore
+
+    return RemoteStore.open_at(uri, cache, refresh)
+
+
+places.register(_open_uri)
 
 _HOMES = {
     "Encoder": "latebolt.encoder.encoder",

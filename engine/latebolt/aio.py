@@ -104,6 +104,8 @@ class AsyncIndex:
         encoder: Encoder | None = None,
         device: str | Sequence[str] = "cpu",
         threads: int | None = None,
+        cache: str | Path | None = None,
+        refresh: float | None = 60.0,
     ) -> AsyncIndex:
         """Open an index and load its model; see `Index.open`, which does the second when it is first needed.
 
@@ -112,7 +114,7 @@ class AsyncIndex:
         """
 
         def opened() -> Index:
-            index = Index.open(path, encoder, device, threads)
+            index = Index.open(path, encoder, device, threads, cache, refresh)
             if index.model is not None or encoder is not None:
                 index.encoder  # noqa: B018 - not by the first search, which others would wait for, too
             return index

@@ -27,7 +27,7 @@ from latebolt import system
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["kernels", "digests", "eval"]
+Kind = Literal["kernels", "digests", "eval", "objects"]
 _TRUSTED: Final = ("kernels", "digests")  # the kinds that are read through `read`
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _OURS_ALONE: Final = 0o700

@@ -14,8 +14,11 @@ LateboltError
 │   ├── IndexNewer                         a newer version of latebolt wrote it
 │   ├── IndexInaccessible                  the system refuses to read or write a file of it
 │   ├── IndexLocked                        another process is writing
+│   ├── IndexReadOnly                      it is a copy of what is published elsewhere
 │   └── ModelMismatch (ValueError)         the index was made with another model
 ├── ShardUnavailable                       a shard of a set gave no answer
+├── ObjectStoreError                       an object store refused, or cannot be reached
+│   └── PublishConflict                    somebody else has published there
 ├── StorageFull       (OSError)            the disk is full; the last commit is intact
 ├── OutOfMemory       (MemoryError)        there is not, or would not be, enough memory
 └── ServerError                            a server that was asked refused, or gave no answer
@@ -128,6 +131,10 @@ class IndexLocked(IndexUnusable):
     """Another process is writing to the index."""
 
 
+class IndexReadOnly(IndexUnusable):
+    """The index is a copy of what is published in an object store, and changes only with that."""
+
+
 class ModelMismatch(IndexUnusable, ValueError):
     """The index was made with another model."""
 
@@ -153,6 +160,14 @@ class ShardUnavailable(LateboltError):
 
     def __reduce__(self) -> tuple[type[ShardUnavailable], tuple[object, ...]]:
         return type(self), (str(self), self.missing, self.committed, self.ids)
+
+
+class ObjectStoreError(LateboltError):
+    """An object store refused what was asked of it, or cannot be reached."""
+
+
+class PublishConflict(ObjectStoreError):
+    """Somebody else has published there since, or something else; nothing of it was overwritten."""
 
 
 class StorageFull(LateboltError, OSError):

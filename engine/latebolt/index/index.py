@@ -54,6 +54,7 @@ from latebolt.index.ingest.sync import Action, Pace, Sync, SyncCounts, Unlisted,
 from latebolt.index.ingest.told import warn_of_truncation
 from latebolt.index.ingest.train import PART_SETTING, CodecTrainer
 from latebolt.index.ingest.unit_length import unit_vectors
+from latebolt.index.places import is_uri, masked, open_uri
 from latebolt.index.search.bm25 import count_words, word_shares, word_weights
 from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.explain import Trace
@@ -131,6 +132,11 @@ class Index:
             InvalidInput: bits, dim, passage_tokens, passage_overlap or late_chunking does not fit.
         """
         _check_encoder(encoder)
+        if is_uri(path):
+            raise InvalidInput(
+                f"{masked(str(path))}: is a URI, and an index is made in a folder. Put it there by "
+                '"latebolt publish".'
+            )
         bits = check_bits(whole_number(bits, "bits"))
         if encoder is None:
             if dim is None:
@@ -158,11 +164,15 @@ class Index:
         encoder: Encoder | None = None,
         device: str | Sequence[str] = "cpu",
         threads: int | None = None,
+        cache: str | Path | None = None,
+        refresh: float | None = 60.0,
     ) -> Index:
         """Open an index; the model recorded inside is loaded when a text first needs it.
 
         Args:
-            path: the index's folder.
+            path: the index's folder; or the URI where `latebolt publish` has put one, such as
+                "s3://bucket/notes". That is copied to this machine first, is read-only, and follows what is
+                published later.
             encoder: use this one instead of loading the recorded model.
             device, threads: for the recorded model, see `Encoder.load`. On "cuda" or "cuda:N" codes live on
                 the GPU, too, from the first search on, and every search scores all of them: hits and scores
@@ -170,13 +180,23 @@ class Index:
                 "auto" leaves the codes of searches to the CPU. Additions make their codes on the device, of
                 several the first. Those of 8 and 16 bits a dimension, and vectors that wait for a codec, are
                 no more than rounded, which the CPU does.
+            cache: of a URI: the folder that holds the copy, which processes of one machine may share; one in
+                the user's cache folder by default.
+            refresh: of a URI: a search looks for a newer commit when the last look was so many seconds ago.
+                It does not wait for it: those after it see the new one as soon as it is here, whole. None:
+                only `refresh()` looks.
         Raises:
             InvalidInput: another word than those of devices.
             IndexNotFound: there is none.
             IndexCorrupt: its manifest or a file contradicts the format.
             ModelMismatch: `encoder` is not the model it was made with.
+            ObjectStoreError: the store cannot be reached, and there is no copy here yet.
         """
-        index = cls(Store.open(path), encoder, {"device": device, "threads": threads})
+        if is_uri(path):
+            store = open_uri(str(path), cache, refresh)
+        else:
+            store = Store.open(path)
+        index = cls(store, encoder, {"device": device, "threads": threads})
         if encoder is not None:
             index._check_model(encoder)
         return index
@@ -274,7 +294,7 @@ class Index:
 
     @property
     def path(self) -> Path:
-        """The index's folder."""
+        """The index's folder; of one that was opened by a URI, that of the copy."""
         return Path(self._store.path)
 
     @property
@@ -328,7 +348,7 @@ class Index:
 
     def __repr__(self) -> str:
         state = "closed" if self._store.closed else f"{len(self)} documents, dim {self.dim}"
-        return f"Index({str(self.path)!r}, {state})"
+        return f"Index({self._store.place!r}, {state})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle says how to open the index again: by its folder, with the encoder that was given to it."""
@@ -337,7 +357,22 @@ class Index:
             raise InvalidInput(
                 f"{self.path}: cannot be pickled before its first addition has made it. Add documents first."
             )
-        return _opened, (self.path.absolute(), self._given, self._load)
+        address, settings = self._store.address
+        return _opened, (address, self._given, {**self._load, **settings})
+
+    def refresh(self) -> bool:
+        """Look for a newer commit now, and wait until it is here; whether there was one.
+
+        An index in a folder needs none of it: each search looks. One that was opened by a URI looks as often
+        as `open` was told, and this says what keeps it from it.
+
+        Raises:
+            ObjectStoreError: the store cannot be reached; the index is as it was.
+            IndexCorrupt: what is published is damaged; the index is as it was.
+            StorageFull: there is no room for it; the index is as it was.
+        """
+        self._store.check_open()
+        return self._store.refresh()
 
     def close(self) -> None:
         """Release the index's files. Whatever is asked of it afterwards is an IndexUnusable."""
@@ -407,7 +442,7 @@ class Index:
 
     def long_addition(self, documents: Sequence[CheckedDocument], name: str) -> LongAddition:
         """An addition of checked documents with ids that holds the index for its commits only; see there."""
-        self._store.check_open()
+        self._store.check_writable()
         coding = self._codings.on()
         codec = functools.partial(self._current_codec, coding)
         return LongAddition(self._store, self.encoder, codec, documents, name, coding)
@@ -1055,7 +1090,7 @@ class Index:
         trained = None if codec is None else self._codec(snapshot, codec.name)
         plain = untrained(snapshot.dim, snapshot.bits if snapshot.bits >= 8 else 16)
         return {
-            "path": str(self.path),
+            "path": self._store.place,
             "documents": snapshot.n_documents,
             "tokens": snapshot.n_tokens,
             "segments": len(snapshot.segments),
@@ -1100,6 +1135,6 @@ def _n_truncated(snapshot: Snapshot) -> int | None:
     return sum(segment.n_truncated for segment in snapshot.segments)
 
 
-def _opened(path: Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Index:
+def _opened(path: str | Path, encoder: Encoder | None, load: Mapping[str, Any]) -> Index:
     """What a pickle of an index is read by."""
     return Index.open(path, encoder, **load)

@@ -271,6 +271,12 @@ _TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
         "another process is writing to this index. Try again when it has finished.",
     ),
     (
+        errors.IndexReadOnly,
+        409,
+        "index_read_only",
+        "the index is published elsewhere and was given to the server by its URI. Change it where it is made.",
+    ),
+    (
         errors.ModelMismatch,
         409,
         "model_mismatch",

@@ -66,7 +66,7 @@ def back_up(source: Path, out: Path, link: bool = True, between: Callable[[], No
     with folder_for(out, refuse_all_but_empty) as draft:
         copy = _Copy(source, draft, link, between)
         content, done = copy.last_commit()
-        for path in _companions(source):
+        for path in companions(source):
             with contextlib.suppress(FileNotFoundError):  # replaced or removed just now
                 files.copy(path, draft / path.name)
         for folder, _, _ in os.walk(draft, topdown=False):
@@ -160,7 +160,7 @@ def take_file(path: Path, target: Path, record: FileRecord, fix: str, link: bool
     return shared
 
 
-def _companions(source: Path) -> Iterator[Path]:
+def companions(source: Path) -> Iterator[Path]:
     """Files of others in the index's folder; what is being written there has a name of ours."""
     ours = {layout.MANIFEST, layout.LOCK}
     for entry in os.scandir(source):

@@ -191,6 +191,29 @@ class Store:
         """Whether the index waits for its first commit."""
         return self._staged
 
+    @property
+    def place(self) -> str:
+        """Where the index lies, for people."""
+        return str(self.path)
+
+    @property
+    def address(self) -> tuple[str | Path, dict[str, Any]]:
+        """What opens the index again in another process: see `Index.open`, with settings of its own."""
+        return self.path.absolute(), {}
+
+    def refresh(self) -> bool:
+        """Look for a newer commit now; whether there is one since the last look.
+
+        Every snapshot does that of an index in a folder.
+        """
+        before = self._head
+        self.snapshot()
+        return self._head != before
+
+    def check_writable(self) -> None:
+        """Raise IndexReadOnly, before anything is encoded, if the index cannot be changed here."""
+        self.check_open()
+
     def check_open(self) -> None:
         """Raise IndexUnusable if this store was closed."""
         if self.closed:
