@@ -224,7 +224,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "store": {"filters", "documents", "format"},
         "search": {"store", "filters", "documents"},
         "ingest": {"store", "filters", "documents", "format"},
-        "index": {"search", "ingest", "store", "filters", "documents", "format"},
+        "places": {"store"},
+        "index": {"places", "search", "ingest", "store", "filters", "documents", "format"},
         "reencode": {"index", "filters"},
     },
     "latebolt.sharding": {

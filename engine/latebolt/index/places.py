@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # (URI, folder of the cache or None, seconds between two looks or None) -> its store
 Opener = Callable[[str, "str | os.PathLike[str] | None", "float | None"], "Store"]
 
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: one is a drive of Windows
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # two letters at least: one is a drive of Windows
 _SECRETS: Final = re.compile(r"(://)[^/\s]*:[^/\s]*@")
 _QUERY: Final = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]+")
 _openers: list[Opener] = []

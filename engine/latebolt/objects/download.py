@@ -49,7 +49,7 @@ class _Piece(NamedTuple):
     stop: int
 
 
-class _Digest:
+class Digest:
     """The digest of a file's bytes in order, as `FileRecord` has it."""
 
     def __init__(self, record: FileRecord) -> None:
@@ -75,7 +75,7 @@ class _Incoming:
 
     def __init__(self, wanted: Wanted, part: Path, start: int) -> None:
         self.wanted, self._part, self.resumed = wanted, part, start > 0
-        self._digest = _Digest(wanted.record)
+        self._digest = Digest(wanted.record)
         with writing(wanted.target):
             self._file: IO[bytes] = part.open("r+b" if start else "wb")
             while start > 0:

@@ -63,7 +63,10 @@ class ObjectStore:
             FileNotFoundError: there is none.
             ObjectStoreError: the store refuses it, or cannot be reached.
         """
-        return self._patient(name, lambda: self._driver.read(name, start, stop))
+        try:
+            return self._patient(name, lambda: self._driver.read(name, start, stop))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(name) from error
 
     def upload(self, source: Path, name: str) -> None:
         """Put a file there.

@@ -274,7 +274,7 @@ _TABLE: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
         errors.IndexReadOnly,
         409,
         "index_read_only",
-        "the index is published elsewhere and was given to the server by its URI. Change it where it is made.",
+        "the index was given to the server by the URI where it is published. Change it where it is made.",
     ),
     (
         errors.ModelMismatch,
