@@ -36,7 +36,20 @@ PAGES = [README, *sorted((PROJECT / "docs").glob("*.md"))]
 ADAPTERS = "latebolt.adapters."
 LIMIT_S = 300
 # Commands that neither stay up nor load what changes a process, unless one of these options is there.
-_HERE = {"index", "search", "rerank", "encode", "info", "list", "check", "compact", "delete", "update"}
+_HERE = {
+    "index",
+    "search",
+    "rerank",
+    "encode",
+    "info",
+    "list",
+    "check",
+    "compact",
+    "delete",
+    "update",
+    "split",
+    "join",
+}
 _ELSEWHERE = {"--model", "--on", "--url"}
 _NEEDS = {"export": "torch", "watch": "watchfiles"}  # what a command is not run without
 

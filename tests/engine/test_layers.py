@@ -239,6 +239,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "merging": {"protocol"},
         "spreading": {"placement", "set_file"},
         "splitting": {"placement", "set_file", "spreading"},
+        "checking": {"placement", "set_file"},
         "changing": {"gather", "placement", "protocol"},
         "searching": {"gather", "merging", "protocol"},
         "sharded_index": {

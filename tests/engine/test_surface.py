@@ -50,8 +50,10 @@ DOCUMENTED = {
         "RuntimeUnavailable",
         "ServerError",
         "ServerUnreachable",
+        "ShardUnavailable",
         "StorageFull",
     ],
+    "latebolt.sharding": ["ShardedHits", "ShardedIndex", "join", "split"],
     "latebolt.aio": ["AsyncEncoder", "AsyncIndex"],
     "latebolt.corpus.documents": ["Document", "read_documents"],
     "latebolt.client": [

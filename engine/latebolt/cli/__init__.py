@@ -44,6 +44,8 @@ _COMMANDS = {
     "compact": "maintain",
     "backup": "backup",
     "restore": "backup",
+    "split": "shards",
+    "join": "shards",
     "drop": "indexes",
     "eval": "evaluate",
     "cost": "cost",

@@ -15,7 +15,9 @@ from latebolt import system
 from latebolt.cli.terminal import is_dumb, plain, styled
 
 if TYPE_CHECKING:
+    from latebolt import Index
     from latebolt.hits import Hit, WordMatch
+    from latebolt.sharding import ShardedIndex
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,8 +158,19 @@ def match_line(matches: Sequence[WordMatch]) -> str:
 
 
 def is_index(name: str) -> bool:
-    """Whether there is an index in the folder of that name."""
-    return (Path(name) / "manifest.json").is_file()
+    """Whether there is an index, or a shard set, in the folder of that name."""
+    return any((Path(name) / file).is_file() for file in ("manifest.json", "shards.json"))
+
+
+def open_index(name: str | Path, *arguments: Any, **settings: Any) -> Index | ShardedIndex:
+    """The index, or the shard set, in the folder of that name; see `Index.open` for the arguments."""
+    if (Path(name) / "shards.json").is_file():
+        from latebolt.sharding import ShardedIndex
+
+        return ShardedIndex.open(name, *arguments, **settings)
+    from latebolt import Index
+
+    return Index.open(name, *arguments, **settings)
 
 
 def n_documents(n: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
-from latebolt.cli.common import is_terminal, json_option, n_documents
+from latebolt.cli.common import is_terminal, json_option, n_documents, open_index
 from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, plain, print_json, say
 
@@ -58,8 +58,8 @@ def delete_command(
     from latebolt import Index
 
     names = _ids(ids, ids_from, where)
-    opened = Index.open(index)
-    if dry_run:
+    opened = Index.open(index) if dry_run else open_index(index)
+    if isinstance(opened, Index) and dry_run:
         found = opened.documents(where, names)
         if as_json:
             changes = [{"action": "deleted", "id": each.id} for each in found]
@@ -111,12 +111,10 @@ def update_command(
     latebolt update papers.index --ids p1,p2 --set 'tags=["new", "read"]' --set author.name=Ada --unset draft
     latebolt update papers.index --ids-from ids.txt --replace '{"lang": "en"}'
     """
-    from latebolt import Index
-
     names = _ids(ids, ids_from, where)
     given = dict(_assignment(each) for each in assignments)
     whole = None if replace is None else _object(replace)
-    opened = Index.open(index)
+    opened = open_index(index)
     n = opened.update_metadata(names, where, given or None, list(unset) or None, whole)
     if as_json:
         print_json({"updated": n, "documents": len(opened)})

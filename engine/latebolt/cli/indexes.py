@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from latebolt.cli.common import human_bytes, json_option, n_documents, table
+from latebolt.cli.common import human_bytes, json_option, n_documents, open_index, table
 from latebolt.cli.terminal import confirmed, note, plain, print_json, say
 
 
@@ -50,7 +50,7 @@ def _indexes(root: str) -> Iterator[Path]:
     from latebolt.index.format.manifest_file import read_content
 
     for folder, inside, names in os.walk(root):
-        is_index = False
+        is_index = layout.SHARD_SET in names
         if layout.MANIFEST in names:  # which other programs have, too
             with contextlib.suppress(LateboltError, OSError):
                 is_index = layout.is_manifest(read_content(Path(folder)))
@@ -60,13 +60,12 @@ def _indexes(root: str) -> Iterator[Path]:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    from latebolt import Index
     from latebolt.errors import IndexCorrupt, IndexNewer, LateboltError
 
     states = {IndexNewer: "newer_format", IndexCorrupt: "damaged"}  # as the server has them
     names = ("documents", "tokens", "bytes", "model", "precision", "dim", "bits")
     try:
-        with Index.open(path) as index:
+        with open_index(path) as index:
             info, state, problem = index.info(), "ready", None
     except LateboltError as error:
         state = next((word for kind, word in states.items() if isinstance(error, kind)), "unreadable")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from latebolt.cli.common import human_bytes, json_option
+from latebolt.cli.common import human_bytes, json_option, open_index
 from latebolt.cli.terminal import note, print_json, say
 
 
@@ -18,9 +20,8 @@ def info_command(index: str, as_json: bool) -> None:
     latebolt info notes.index
     latebolt info notes.index --json
     """
-    from latebolt import Index
-
-    info = Index.open(index).info()
+    with open_index(index) as opened:
+        info = opened.info()
     if as_json:
         print_json(info)
         return
@@ -34,7 +35,8 @@ def info_command(index: str, as_json: bool) -> None:
         "model": f"{info['model']} {info['precision']}, dim {info['dim']}",
         "store": f"{info['bits']} bits, {info['bytes_per_token']:.0f} bytes a token"
         + (f", {info['centroids']} centroids" if info["centroids"] else ", no centroids yet"),
-        "on disk": f"{human_bytes(info['bytes'])} in {info['segments']} segments",
+        "on disk": f"{human_bytes(info['bytes'])} in {info['segments']} segments"
+        + (f" of {len(info['shards'])} shards" if "shards" in info else ""),
     }
     for name, value in rows.items():
         say(f"{name:<12}{value}")
@@ -54,8 +56,9 @@ def check_command(index: str, as_json: bool) -> int:
     latebolt check notes.index
     """
     from latebolt.index.store.check import check_index
+    from latebolt.sharding import check_set, is_shard_set
 
-    problems = check_index(index)
+    problems = check_set(index) if is_shard_set(Path(index)) else check_index(index)
     if as_json:
         print_json([{"path": str(p.path), "field": p.field, "message": p.message} for p in problems])
     else:

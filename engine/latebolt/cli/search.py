@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 from click.core import ParameterSource
 
-from latebolt.cli.common import hit_lines, json_option, match_line, model_options, threads_option
+from latebolt.cli.common import (
+    hit_lines,
+    json_option,
+    match_line,
+    model_options,
+    open_index,
+    threads_option,
+)
 from latebolt.cli.suggestions import check_index_first, did_you_mean
 from latebolt.cli.terminal import note, print_json, say
 from latebolt.errors import InvalidInput, LateboltError
@@ -130,15 +137,15 @@ class _Local:
     def __init__(self, index: str, query: str, device: str, threads: int | None, with_model: bool) -> None:
         self._start, self.load_ms = time.perf_counter(), 0.0
         loading = _begun(index, device, threads) if with_model else None
-        from latebolt import Encoder, Index
+        from latebolt import Encoder
         from latebolt.encoder import few_texts
 
         check_index_first(index, query)
         if loading is None:
-            self._index = Index.open(index, device=device, threads=threads)
+            self._index = open_index(index, device=device, threads=threads)
         else:
             with few_texts.expected():
-                self._index = Index.open(index, Encoder.of(loading))
+                self._index = open_index(index, Encoder.of(loading))
 
     def hits(self, query: str, asked: Mapping[str, Any]) -> Sequence[Hit[str]]:
         found: Sequence[Hit[str]] = self._index.search(query, **asked)
@@ -240,7 +247,8 @@ def _begun(index: str, device: str, threads: int | None) -> Loading | None:
     from latebolt.index.format.manifest_file import read_manifest
 
     with contextlib.suppress(LateboltError, OSError):
-        model = read_manifest(Path(index)).model
+        folder = Path(index)
+        model = read_manifest(folder / "shard-0" if (folder / "shards.json").is_file() else folder).model
         if model is not None:
             return begin(model.source, model.precision, model.dim, resolve(device), threads)
     return None

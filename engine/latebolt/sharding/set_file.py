@@ -18,7 +18,6 @@ from latebolt.index.format import files, layout
 from latebolt.index.format.mmap_array import opened
 from latebolt.sharding.placement import HASH, MOST_SHARDS
 
-SET_FILE: Final = "shards.json"
 SET_FORMAT: Final = "latebolt-shards"
 SET_VERSION: Final = 1
 # The setting of an index that is a shard: its number and how many there are.
@@ -47,13 +46,13 @@ def shard_folder(folder: Path, number: int) -> Path:
 
 def is_shard_set(folder: Path) -> bool:
     """Whether a folder says that it is one; it may be damaged."""
-    return (folder / SET_FILE).is_file()
+    return (folder / layout.SHARD_SET).is_file()
 
 
 def write_set(folder: Path, shards: int) -> None:
     """Make a folder, whose shards are all there, a shard set."""
     described = ShardSet(SET_FORMAT, SET_VERSION, shards, HASH)
-    files.publish(folder / SET_FILE, layout.sealed(described))
+    files.publish(folder / layout.SHARD_SET, layout.sealed(described))
 
 
 def read_set(folder: Path) -> ShardSet:
@@ -64,13 +63,13 @@ def read_set(folder: Path) -> ShardSet:
         IndexCorrupt: the description is damaged.
         IndexNewer: a newer version of latebolt wrote it.
     """
-    path = folder / SET_FILE
+    path = folder / layout.SHARD_SET
     try:
         with opened(path) as file:
             content = file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IndexNotFound(
-            f'{folder}: there is no shard set here (no {SET_FILE}). Make one with "latebolt split".'
+            f'{folder}: there is no shard set here (no {layout.SHARD_SET}). Make one with "latebolt split".'
         ) from error
     return decode_set(content, path)
 

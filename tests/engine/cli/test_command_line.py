@@ -313,6 +313,8 @@ MISSING = {
     "drop": ["drop gone --yes"],
     "backup": ["backup gone out"],
     "restore": ["restore gone out"],
+    "split": ["split gone out --shards 2"],
+    "join": ["join gone out"],
     "eval": ["eval gone", "eval --corpus gone --queries a.txt --qrels a.txt"],
     "doctor": ["doctor --model ./gone"],  # which says it on stdout, among all that it finds
 }

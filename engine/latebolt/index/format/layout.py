@@ -41,6 +41,7 @@ FORMAT_VERSIONS: Final = (1, 2, 3, 4)
 
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "write.lock"
+SHARD_SET: Final = "shards.json"  # what a folder of several indexes has that `sharding` made
 CODECS: Final = "codecs"
 SEGMENTS: Final = "segments"
 OFFSETS: Final = "offsets.npy"

@@ -57,6 +57,11 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (path / layout.SHARD_SET).is_file():
+            raise IndexNotFound(
+                f"{path}: is a shard set, with indexes shard-0 and so on. Open it with ShardedIndex.open, "
+                'or make one index of it ("latebolt join").'
+            ) from error
         raise IndexNotFound(
             f'{path}: there is no latebolt index here (no {layout.MANIFEST}). Make one with "latebolt index".'
         ) from error
