@@ -202,9 +202,14 @@ def _begin(target: Path, stack: contextlib.ExitStack) -> Path:
 
 
 def _end(target: Path, draft: Path) -> None:
-    """Remove a draft; what it had set aside goes back if nothing has taken its place."""
-    if os.path.lexists(draft / _OLD) and not os.path.lexists(target):
-        (draft / _OLD).rename(target)
+    """Remove a draft; what it had set aside goes back where neither the new folder nor another took its place."""
+    # Where the new one did, a target that is missing was set aside by the next maker.
+    if os.path.lexists(draft / _OLD) and os.path.lexists(draft / _NEW) and not os.path.lexists(target):
+        try:
+            (draft / _OLD).rename(target)
+        except OSError as error:
+            if error.errno not in _IN_THE_WAY:  # another maker's, since we looked
+                raise
     shutil.rmtree(draft, ignore_errors=True)
 
 

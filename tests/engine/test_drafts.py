@@ -273,6 +273,41 @@ def test_a_target_that_appears_meanwhile_is_not_replaced_unasked(tmp_path):
     assert tree(tmp_path) == {"mine": None, "mine/thesis.txt": b"years of work"}
 
 
+def test_what_was_replaced_does_not_come_back_while_the_next_maker_is_at_it(tmp_path, monkeypatch):
+    """The next one has set ours aside just when we have put it there."""
+    target, replace = tmp_path / "mine", drafts._replace
+    make(target, "first")
+
+    def replace_and_lose(target, draft, check):
+        replace(target, draft, check)
+        target.rename(tmp_path / "aside")
+
+    monkeypatch.setattr(drafts, "_replace", replace_and_lose)
+    make(target, "second")
+    assert tree(tmp_path) == {"aside": None, "aside/content": b"second"}
+
+
+def test_what_was_set_aside_goes_where_another_took_its_place_at_the_last_moment(tmp_path, monkeypatch):
+    target, rename = tmp_path / "mine", Path.rename
+    make(target, "first")
+
+    def fail(target, draft, check):
+        rename(target, draft / "old")
+        raise LateboltError("no")
+
+    def rename_late(self, to):
+        if self.name == "old":
+            (tmp_path / "mine").mkdir()
+            (tmp_path / "mine" / "content").write_text("another's")
+        return rename(self, to)
+
+    monkeypatch.setattr(drafts, "_replace", fail)
+    monkeypatch.setattr(Path, "rename", rename_late)
+    with pytest.raises(LateboltError, match="^no$"):
+        make(target, "second")
+    assert tree(tmp_path) == {"mine": None, "mine/content": b"another's"}
+
+
 def test_many_makers_at_once_leave_one_whole_folder(tmp_path):
     def keep_making(content):
         for _ in range(25):
