@@ -202,7 +202,7 @@ def _begin(target: Path, stack: contextlib.ExitStack) -> Path:
 
 
 def _end(target: Path, draft: Path) -> None:
-    """Remove a draft; what it had set aside goes back where neither the new folder nor another took its place."""
+    """Remove a draft; what it had set aside goes back if neither the new one nor another took its place."""
     # Where the new one did, a target that is missing was set aside by the next maker.
     if os.path.lexists(draft / _OLD) and os.path.lexists(draft / _NEW) and not os.path.lexists(target):
         try:

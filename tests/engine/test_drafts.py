@@ -303,7 +303,7 @@ def test_what_was_set_aside_goes_where_another_took_its_place_at_the_last_moment
 
     monkeypatch.setattr(drafts, "_replace", fail)
     monkeypatch.setattr(Path, "rename", rename_late)
-    with pytest.raises(LateboltError, match="^no$"):
+    with pytest.raises(LateboltError, match=r"^no$"):
         make(target, "second")
     assert tree(tmp_path) == {"mine": None, "mine/content": b"another's"}
 

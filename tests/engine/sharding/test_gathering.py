@@ -1,4 +1,4 @@
-"""What becomes of a question when shards are late, fail, or refuse: no wait beyond the deadline, no silence."""
+"""What becomes of a question when shards are late, fail, refuse: no wait beyond the deadline, no silence."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_late_shard_is_not_waited_for(shards):
     never: Future[Any] = Future()
     shards[1].before["search"] = lambda: never
     started = time.monotonic()
-    with pytest.raises(ShardUnavailable, match="set: 1 of its shards .*shard 1: no answer in time") as raised:
+    with pytest.raises(ShardUnavailable, match=r"1 of its shards .*shard 1: no answer in time") as raised:
         index.search_vectors(POOL[:1])
     assert time.monotonic() - started < 20 and raised.value.missing == {1: "no answer in time"}
     assert never.cancelled()
@@ -118,7 +118,7 @@ def test_what_the_caller_did_wrong_is_no_shards_fault(shards):
     index = ShardedIndex(shards, partial=True)
     with pytest.raises(InvalidInput, match=r'no document has the field "m"|where'):
         index.search_vectors(POOL[:1], where="n >")
-    with pytest.raises(InvalidInput, match="dim|8"):
+    with pytest.raises(InvalidInput, match=r"dim|8"):
         index.search_vectors(POOL[:1, :4])
 
 
@@ -158,7 +158,7 @@ class TestChanges:
         index = ShardedIndex(shards, name="set")
         shards[1].before["add_vectors"] = StorageFull("the disk is full")
         new = [f"n{i}" for i in range(12)]
-        with pytest.raises(ShardUnavailable, match="shards 0, 2 have committed.*Repeat") as raised:
+        with pytest.raises(ShardUnavailable, match=r"shards 0, 2 have committed.*Repeat") as raised:
             self.add(index, new)
         assert raised.value.committed == (0, 2) and set(raised.value.missing) == {1}
         there = {each.id for each in index.get(new) if each}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def join_or_start(address: str | None, cpus: float) -> bool:
             ray.init(address=address, **quiet)
             return False
         switch_off_usage_stats()
-        wanted = max(os.cpu_count() or 1, cpus)
+        wanted = max(os.cpu_count() or 1, math.ceil(cpus))
         with _this_machine_only():
             # "local": else it would join whichever cluster somebody has started on this machine.
             ray.init("local", num_cpus=wanted, include_dashboard=False, **quiet)
