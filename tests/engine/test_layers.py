@@ -114,7 +114,7 @@ ALLOWED: dict[str, set[str]] = {
         "threads",
         "errors",
     },
-    "objects": {"caches", "checks", "file_lock", "index", "progress", "system", "errors"},
+    "objects": {"caches", "checks", "file_lock", "index", "progress", "sharding", "system", "errors"},
     "aio": {"checks", "cpus", "encoder", "hits", "index", "values", "errors"},
     "cost": {"codec", "index", "errors"},
     "capacity": {"cost", "errors"},

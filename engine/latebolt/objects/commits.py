@@ -4,7 +4,7 @@
     commits/<number>.json                 a commit: an index's manifest, and in which object each file is
     files/<digest>-<token>[.npy]          a file of an index; of an array with its ending
     shard-<n>/...                         of a set of shards: the same again for each
-    shards.json                           and what says so
+    shards.json                           and what says so, see `sharding.set_file`
 
 Nothing is ever written twice but the last of these. A commit exists once an exclusive creation of its number
 has succeeded, so two publishers cannot overwrite each other. The token is of the upload: a file that is
@@ -17,7 +17,6 @@ them, nothing larger than a commit says is read, and every byte of a file is hel
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -35,8 +34,6 @@ MARK: Final = "latebolt.json"
 MARK_CONTENT: Final = b'{"format":"latebolt-objects","format_version":1}\n'
 COMMITS: Final = "commits"
 FILES: Final = "files"
-SHARDS: Final = "shards.json"
-SHARD_FOLDER: Final = re.compile(r"shard-(?:0|[1-9][0-9]{0,5})\Z")
 FORMAT: Final = "latebolt-commit"
 FORMAT_VERSION: Final = 1
 MOST_COMMIT_BYTES: Final = 256_000_000  # of a manifest of a million files
@@ -157,9 +154,8 @@ def is_companion(name: str) -> bool:
 
 
 def encode_commit(commit: Commit) -> bytes:
-    """JSON whose first member is the digest of every byte after it, as a manifest's is."""
-    body = b'",\n' + msgspec.json.encode(commit)[1:] + b"\n"
-    return _HEAD + _digest(body) + body
+    """What `decode_commit` reads."""
+    return layout.sealed(commit)
 
 
 def decode_commit(content: bytes, number: int, where: str) -> Published:
@@ -171,7 +167,6 @@ def decode_commit(content: bytes, number: int, where: str) -> Published:
         IndexCorrupt: it is damaged, or names what no index has.
         IndexNewer: a newer version wrote it, or the index in it.
     """
-    length = len(_HEAD) + 2 * layout.DIGEST_BYTES
     try:
         fields = msgspec.json.decode(content)
         kind, version = fields["format"], fields["format_version"]
@@ -179,9 +174,7 @@ def decode_commit(content: bytes, number: int, where: str) -> Published:
         raise IndexCorrupt(where, "content", "a commit of latebolt", "something else", FIX) from error
     if kind == FORMAT and isinstance(version, int) and version > FORMAT_VERSION:
         raise IndexNewer(where, "format_version", FORMAT_VERSION, version)
-    if content[:length] != _HEAD + _digest(content[length:]):
-        got = content[len(_HEAD) : length].decode(errors="replace")
-        raise IndexCorrupt(where, "digest", _digest(content[length:]).decode(), got, FIX)
+    layout.check_seal(content, where, FIX)
     del fields["digest"]
     try:
         commit = msgspec.convert(fields, Commit)
@@ -256,10 +249,3 @@ def check_follows(published: Manifest, manifest: Manifest, uri: str, source: str
 def total_bytes(files: Iterable[File]) -> int:
     """Bytes of the objects that hold these files; equal ones are one."""
     return sum({file.key: file.record.bytes for file in files}.values())
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=layout.DIGEST_BYTES).hexdigest().encode("ascii")
-
-
-_HEAD: Final = b'{"digest":"'

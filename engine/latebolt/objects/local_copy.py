@@ -38,6 +38,7 @@ from latebolt.objects.commits import Published
 from latebolt.objects.download import Wanted, download
 from latebolt.objects.drivers import Listed
 from latebolt.objects.object_store import ObjectStore
+from latebolt.sharding.set_file import SET_FILE
 
 _HEAD: Final = "head.json"
 _LOCK: Final = "lock"
@@ -184,9 +185,10 @@ class LocalCopy:
         return made
 
     def _new_folder(self) -> str:
-        with contextlib.suppress(FileNotFoundError):
-            return str(max((int(each.name) for each in self._folders()), default=0) + 1)
-        return "1"
+        """The name of a folder for an index: one that an interrupted copying has begun, or a new one."""
+        there = {int(each.name): each for each in self._folders()}
+        begun = [n for n, each in there.items() if not (each / layout.MANIFEST).exists()]
+        return str(max(begun, default=max(there, default=0) + 1))
 
     def _folders(self) -> list[Path]:
         return [each for each in self.folder.iterdir() if re.fullmatch("[1-9][0-9]{0,17}", each.name)]
@@ -231,7 +233,7 @@ class LocalCopy:
 
 def nothing_published(store: ObjectStore) -> IndexNotFound:
     """What is said where there is no commit; a set of shards has them one level below."""
-    names = {each.name for each in store.listed("") if each.name == commits.SHARDS}
+    names = {each.name for each in store.listed("") if each.name == SET_FILE}
     if names:
         return IndexNotFound(f"{store.uri}: is a set of shards. Open one of them: {store.uri}/shard-0.")
     return IndexNotFound(

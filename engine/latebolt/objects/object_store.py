@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from latebolt.errors import IndexCorrupt, LateboltError, ObjectStoreError, RuntimeUnavailable
 from latebolt.index.places import masked
 from latebolt.objects import commits
-from latebolt.objects.commits import Published
+from latebolt.objects.commits import Commit, Published
 from latebolt.objects.drivers import Driver, Listed, driver_of
 
 T = TypeVar("T")
@@ -179,6 +179,20 @@ class ObjectStore:
                     place = self.place_of(commits.commit_name(number))
                     raise IndexCorrupt(place, "existence", "an object", "nothing", commits.FIX) from error
         return None
+
+    def add(self, commit: Commit) -> bool:
+        """Make a commit the newest one; whether it is now.
+
+        Its number is free again where others have committed and removed since we looked. Then there is a
+        newer one for certain, as the newest is never removed, and ours goes.
+        """
+        name = commits.commit_name(commit.number)
+        if not self.create(name, commits.encode_commit(commit)):
+            return False
+        if self.newest_number() == commit.number:
+            return True
+        self.remove(name)
+        return False
 
     def _there(self, name: str, n_bytes: int) -> bytes | None:
         """The beginning of an object; None where there is none, or where that cannot be told."""

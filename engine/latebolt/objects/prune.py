@@ -85,6 +85,8 @@ def prune(
     for _ in range(_TRIES):
         try:
             plan = _plan(store, keep, now() - grace)
+        except IndexNotFound:
+            raise
         except FileNotFoundError:  # somebody else is removing, too
             continue
         done = Pruning(
@@ -144,9 +146,7 @@ def _claim(store: ObjectStore, plan: _Plan) -> int | None:
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         cutoff=max(newest.cutoff, plan.cutoff),
     )
-    return (
-        made.number if store.create(commits.commit_name(made.number), commits.encode_commit(made)) else None
-    )
+    return made.number if store.add(made) else None
 
 
 def _each(work: Callable[[T], None], values: Iterable[T]) -> None:

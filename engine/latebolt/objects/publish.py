@@ -137,7 +137,7 @@ def _once(
     if dry_run or not is_new:
         return done
     _upload(source, store, missing, made, show_progress)
-    if not store.create(commits.commit_name(made.number), commits.encode_commit(made)):
+    if not store.add(made):
         _explain_conflict(store, newest, made)
     return done
 

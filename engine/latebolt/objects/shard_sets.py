@@ -1,5 +1,4 @@
-"""Publishes a set of shards: each as an index of its own below the URI, and last what says how they belong
-together.
+"""Publishes a shard set: each shard as an index of its own below the URI, last what says they are one.
 
 So `URI/shard-3` can be opened by the machine that has that shard, and there is no set before all of it is
 there.
@@ -8,51 +7,62 @@ there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
 
-from latebolt.errors import InvalidInput
-from latebolt.index.format.mmap_array import opened
-from latebolt.objects import commits
+from latebolt.errors import ObjectStoreError
 from latebolt.objects.object_store import ObjectStore
 from latebolt.objects.publish import Publication, publish
+from latebolt.sharding.set_file import SET_FILE, read_set, shard_folder
 
-_MOST_BYTES: Final = 1 << 24
-
-
-def is_set(folder: Path) -> bool:
-    """Whether a folder holds shards rather than an index."""
-    return (folder / commits.SHARDS).is_file()
+MOST_BYTES = 1 << 16  # of the description of a set
 
 
-def shards_of(folder: Path) -> list[str]:
-    """Names of the shards, in order.
+def stores_of(folder: Path, uri: str) -> list[ObjectStore]:
+    """Where the shards of a set lie at a URI, in order.
 
     Raises:
-        InvalidInput: there is none, or one is missing.
+        IndexCorrupt: the set is damaged.
     """
-    names = [each.name for each in folder.iterdir() if commits.SHARD_FOLDER.match(each.name)]
-    names.sort(key=lambda name: int(name.rpartition("-")[2]))
-    expected = [f"shard-{number}" for number in range(len(names))]
-    if not names or names != expected:
-        raise InvalidInput(
-            f"{folder}: should have shard-0, shard-1 and so on, has {', '.join(names) or 'none'}."
-        )
-    return names
+    shards = range(read_set(folder).shards)
+    return [ObjectStore(f"{uri.rstrip('/')}/{shard_folder(Path(), number)}") for number in shards]
 
 
-def publish_set(folder: Path, uri: str, **options: Any) -> list[Publication]:
-    """Publish all shards of a folder, see `publish`; what is committed stays where a later shard fails.
+def publish_set(
+    folder: Path,
+    uri: str,
+    *,
+    again: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+    show_progress: bool = False,
+) -> list[Publication]:
+    """Publish all shards of a set, see `publish`; what is committed stays where a later shard fails.
 
-    Args:
-        options: of `publish`.
     Returns:
         What was published of each shard.
+    Raises:
+        ObjectStoreError: also where another number of shards is published there.
     """
-    names = shards_of(folder)
-    with opened(folder / commits.SHARDS) as file:
-        said = file.read(_MOST_BYTES)
-    done = [publish(folder / name, ObjectStore(f"{uri.rstrip('/')}/{name}"), **options) for name in names]
-    store = ObjectStore(uri)
-    if not options.get("dry_run"):
-        store.write(commits.SHARDS, said)
+    content = (folder / SET_FILE).read_bytes()
+    stores, whole = stores_of(folder, uri), ObjectStore(uri)
+    try:
+        there = whole.read(SET_FILE, 0, MOST_BYTES)
+    except FileNotFoundError:
+        there = content
+    if there != content and not replace:
+        raise ObjectStoreError(
+            f"{whole.uri}: has another shard set. Publish to another URI, or say --replace (replace=True)."
+        )
+    done = [
+        publish(
+            shard_folder(folder, number),
+            store,
+            again=again,
+            replace=replace,
+            dry_run=dry_run,
+            show_progress=show_progress,
+        )
+        for number, store in enumerate(stores)
+    ]
+    if not dry_run:
+        whole.write(SET_FILE, content)
     return done

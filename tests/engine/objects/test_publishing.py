@@ -21,6 +21,7 @@ from latebolt.objects.drivers import driver_of
 from latebolt.objects.object_store import ObjectStore
 from latebolt.objects.publish import publish
 from latebolt.objects.shard_sets import publish_set
+from latebolt.sharding.splitting import split
 
 
 def test_a_published_index_answers_as_the_one_it_was_published_from(tmp_path, uri):
@@ -261,18 +262,18 @@ def test_a_store_without_conditions_is_told(tmp_path, disk, uri, caplog):
 
 
 def test_a_set_of_shards(tmp_path, uri):
-    shards = [index_with(tmp_path / "set" / f"shard-{n}", 5 + n, 10 * n) for n in range(2)]
-    with pytest.raises(InvalidInput, match="shard-0"):
-        (tmp_path / "none").mkdir()
-        (tmp_path / "none" / "shards.json").write_text("{}")
-        publish_set(tmp_path / "none", uri)
-    (tmp_path / "set" / "shards.json").write_text('{"shards": 2}')
+    index = index_with(tmp_path / "index")
+    split(index.path, tmp_path / "set", 2)
     assert [done.number for done in publish_set(tmp_path / "set", uri)] == [1, 1]
-    for n, shard in enumerate(shards):
-        assert answers(Index.open(f"{uri}/shard-{n}")) == answers(shard)
-    assert ObjectStore(uri).read("shards.json", 0, 100) == b'{"shards": 2}'
+    assert [done.new for done in publish_set(tmp_path / "set", uri)] == [False, False]
+    for n in range(2):
+        assert answers(Index.open(f"{uri}/shard-{n}")) == answers(Index.open(tmp_path / "set" / f"shard-{n}"))
+    assert ObjectStore(uri).read("shards.json", 0, 1000) == (tmp_path / "set" / "shards.json").read_bytes()
     with pytest.raises(IndexNotFound, match=r"set of shards.*/shard-0"):
         Index.open(uri)
+    split(index.path, tmp_path / "three", 3)
+    with pytest.raises(ObjectStoreError, match="another shard set"):
+        publish_set(tmp_path / "three", uri)
 
 
 @pytest.mark.parametrize(
