@@ -38,7 +38,6 @@ from latebolt.objects.commits import Published
 from latebolt.objects.download import Wanted, download
 from latebolt.objects.drivers import Listed
 from latebolt.objects.object_store import ObjectStore
-from latebolt.sharding.set_file import SET_FILE
 
 _HEAD: Final = "head.json"
 _LOCK: Final = "lock"
@@ -233,7 +232,7 @@ class LocalCopy:
 
 def nothing_published(store: ObjectStore) -> IndexNotFound:
     """What is said where there is no commit; a set of shards has them one level below."""
-    names = {each.name for each in store.listed("") if each.name == SET_FILE}
+    names = {each.name for each in store.listed("") if each.name == layout.SHARD_SET}
     if names:
         return IndexNotFound(f"{store.uri}: is a set of shards. Open one of them: {store.uri}/shard-0.")
     return IndexNotFound(

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from latebolt.errors import ObjectStoreError
+from latebolt.index.format import layout
 from latebolt.objects.object_store import ObjectStore
 from latebolt.objects.publish import Publication, publish
-from latebolt.sharding.set_file import SET_FILE, read_set, shard_folder
+from latebolt.sharding.set_file import read_set, shard_folder
 
 MOST_BYTES = 1 << 16  # of the description of a set
 
@@ -42,10 +43,10 @@ def publish_set(
     Raises:
         ObjectStoreError: also where another number of shards is published there.
     """
-    content = (folder / SET_FILE).read_bytes()
+    content = (folder / layout.SHARD_SET).read_bytes()
     stores, whole = stores_of(folder, uri), ObjectStore(uri)
     try:
-        there = whole.read(SET_FILE, 0, MOST_BYTES)
+        there = whole.read(layout.SHARD_SET, 0, MOST_BYTES)
     except FileNotFoundError:
         there = content
     if there != content and not replace:
@@ -64,5 +65,5 @@ def publish_set(
         for number, store in enumerate(stores)
     ]
     if not dry_run:
-        whole.write(SET_FILE, content)
+        whole.write(layout.SHARD_SET, content)
     return done
