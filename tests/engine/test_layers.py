@@ -139,6 +139,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "adapters": {
+        "serve",
         "sharding",
         "hits",
         "arrays",

@@ -77,6 +77,7 @@ DOCUMENTED = {
     "latebolt.adapters.qdrant_async": ["AsyncCollection"],
     "latebolt.adapters.ragatouille": ["RAGPretrainedModel"],
     "latebolt.adapters.ray": ["write_parts"],
+    "latebolt.adapters.ray.serve": ["application", "build", "deploy"],
     "latebolt.adapters.rerankers": ["Reranker"],
     "latebolt.adapters.sentence_transformers": ["MultiVectorEncoder"],
     "latebolt.adapters.stanford": [

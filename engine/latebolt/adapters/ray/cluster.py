@@ -10,16 +10,24 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
 from latebolt.errors import LateboltError, RuntimeUnavailable
 
+
+def missing() -> RuntimeUnavailable:
+    """The error where Ray, or what its server needs, is not installed."""
+    return RuntimeUnavailable("Ray is not installed. Run \"pip install 'latebolt[cpu,serve,ray]'\".")
+
+
 try:
     import ray
 except ImportError as error:
-    raise RuntimeUnavailable("Ray is not installed. Run \"pip install 'latebolt[cpu,ray]'\".") from error
+    raise missing() from error
 
 # Ray's switch for systems on which it makes no cluster of several machines, and listens to this one only.
 _SWITCH: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -53,11 +61,12 @@ def join_or_start(address: str | None, cpus: float) -> bool:
             if separator and "://" not in address and port.isdecimal():
                 # Ray would try for minutes.
                 socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
-            ray.init(address=address, **quiet)
+            with _signals_kept():
+                ray.init(address=address, **quiet)
             return False
         switch_off_usage_stats()
         wanted = max(os.cpu_count() or 1, math.ceil(cpus))
-        with _this_machine_only():
+        with _this_machine_only(), _signals_kept():
             # "local": else it would join whichever cluster somebody has started on this machine.
             ray.init("local", num_cpus=wanted, include_dashboard=False, **quiet)
     except OSError as error:
@@ -66,6 +75,42 @@ def join_or_start(address: str | None, cpus: float) -> bool:
             f"--address out to work on this machine."
         ) from error
     return True
+
+
+def serve_started(host: str, port: int) -> tuple[str, int]:
+    """Start Ray Serve, with a proxy on every node that has a replica, unless it runs.
+
+    Returns:
+        Address and port that its proxies listen at; those of its first start.
+    """
+    from ray import serve
+
+    if _client() is None:
+        serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
+    return listens_at()
+
+
+def listens_at() -> tuple[str, int]:
+    """Address and port that the proxies of Ray Serve, which runs, listen at."""
+    options = _client().http_config
+    return options.host, options.port
+
+
+def _client() -> Any:
+    """Of the Ray Serve that runs; None for none. What is public does not tell where it listens."""
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client(raise_if_no_controller_running=False)
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """SIGTERM stays the caller's: Ray puts a handler in its place that aborts the process with a page of
+    addresses."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,178 @@
+"""A Ray cluster of several nodes on this machine, nodes that die, and load on a server meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ray
+from ray.cluster_utils import Cluster
+
+MEMORY = 80_000_000  # bytes of a node's object store, as few as Ray goes
+
+
+class Nodes:
+    """A head, on which nothing of ours runs but what asks for its resource "head", and other nodes."""
+
+    def __init__(self, others: int, cpus: int = 4) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self._cpus = cpus
+        self.cluster = Cluster()
+        head = {"num_cpus": 1, "resources": {"head": 100}, "include_dashboard": False}
+        self.cluster.add_node(object_store_memory=MEMORY, **head)
+        self.others = [self.add() for _ in range(others)]
+        ray.init(self.cluster.address, log_to_driver=False, logging_level="error")
+
+    @property
+    def address(self) -> str:
+        """Of the cluster."""
+        return str(self.cluster.address)
+
+    def add(self) -> Any:
+        """One node more."""
+        return self.cluster.add_node(num_cpus=self._cpus, object_store_memory=MEMORY, resources={"work": 100})
+
+    def kill(self, node: Any) -> None:
+        """End a node at once: its raylet and its workers get SIGKILL, as they would with the power gone."""
+        workers = [pid for each in _raylets(node) for pid in _children(each)]
+        for pid in [*_raylets(node), *workers]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.others.remove(node)
+
+    def close(self) -> None:
+        """End all of it."""
+        ray.shutdown()
+        self.cluster.shutdown()
+
+
+def node_of(pid: int, nodes: Nodes) -> Any:
+    """The node that a worker belongs to."""
+    return next(each for each in nodes.others if pid in {p for r in _raylets(each) for p in _children(r)})
+
+
+def _raylets(node: Any) -> list[int]:
+    return [each.process.pid for each in node.all_processes.get("raylet", [])]
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    with contextlib.suppress(OSError):
+        for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found += [int(each), *_children(int(each))]
+    return found
+
+
+@dataclass
+class Tally:
+    """What came of requests."""
+
+    asked: int = 0
+    wrong: list[Any] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    acknowledged: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+class Load:
+    """Threads that search, and one that adds documents, until the block is left.
+
+    Args:
+        right: whether the hits of a query, by its number, are what they should be.
+        writes: whether documents are added; each has a name of its own and no metadata.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        bodies: Sequence[dict[str, Any]],
+        right: Callable[[int, list[dict[str, Any]]], bool],
+        threads: int = 2,
+        writes: bool = False,
+    ) -> None:
+        self._url, self._bodies, self._right = url, bodies, right
+        self.tally = Tally()
+        self._over, self._lock = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._search, args=(n,)) for n in range(threads)]
+        if writes:
+            self._threads.append(threading.Thread(target=self._write))
+
+    def wait_for(self, more: int, seconds: float = 60.0) -> None:
+        """Until so many requests more were answered."""
+        wanted, end = self.tally.asked + more, time.monotonic() + seconds
+        while self.tally.asked < wanted:
+            assert time.monotonic() < end, "requests stand still"
+            time.sleep(0.02)
+
+    def _search(self, number: int) -> None:
+        with httpx.Client(base_url=self._url, timeout=60, verify=False) as client:
+            while not self._over.is_set():
+                number = (number + 1) % len(self._bodies)
+                begun = time.monotonic()
+                try:
+                    answer = client.post("/v1/indexes/docs/search", json=self._bodies[number])
+                except httpx.TransportError as error:
+                    self._fail(repr(error))
+                    continue
+                if answer.status_code != 200:
+                    self._fail(answer.text)
+                    continue
+                hits = answer.json()["hits"]
+                with self._lock:
+                    self.tally.asked += 1
+                    self.tally.seconds.append(time.monotonic() - begun)
+                    if not self._right(number, hits):
+                        self.tally.wrong.append((number, hits))
+
+    def _write(self) -> None:
+        number = 0
+        with httpx.Client(base_url=self._url, timeout=60, verify=False) as client:
+            while not self._over.is_set():
+                ids = [f"w{number}-{i}" for i in range(4)]
+                number += 1
+                documents = [{"id": id, "text": f"walrus {id}"} for id in ids]
+                try:
+                    answer = client.post("/v1/indexes/docs/documents", json={"documents": documents})
+                except httpx.TransportError as error:
+                    self._fail(repr(error))
+                    continue
+                if answer.status_code != 200:
+                    self._fail(answer.text)
+                    continue
+                with self._lock:
+                    self.tally.acknowledged += ids
+
+    def _fail(self, why: str) -> None:
+        with self._lock:
+            self.tally.failed.append(why)
+        time.sleep(0.1)
+
+    def __enter__(self) -> Load:
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for each in self._threads:
+            each.join()
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that answers nothing, and does not die."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
