@@ -148,6 +148,8 @@ TOLERANT = {
     "latebolt.adapters.stanford.indexing.Indexer.configure": "refused",
     "latebolt.adapters.stanford.searching.Searcher.configure": "refused",
     "latebolt.adapters.ray.encode._WritePart.__init__": "refused by write_parts",
+    "latebolt.adapters.ray.serve.deploy": "refused",
+    "latebolt.adapters.ray.serve.running": "refused by deploy",
 }
 
 
