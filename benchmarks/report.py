@@ -252,23 +252,40 @@ def table_frameworks(rows: list[dict[str, Any]]) -> str:
 
 
 def table_qdrant(rows: list[dict[str, Any]]) -> str:
-    """A copy in Qdrant beside its index."""
-    lines = (
-        [
-            row["name"],
-            f"{row['p50_ms']:.1f}",
-            f"{row['overlap']:.3f}",
-            f"{row['build_s']:.1f}",
-            f"{row['bytes_per_token']:.0f}",
-        ]
-        for row in rows
-    )
+    """Copies in Qdrant beside their index."""
     title = (
         f"The same {rows[0]['documents']:,} documents in an index and in Qdrant's own engine, in one process "
         "(`python benchmarks/qdrant.py`):"
     )
-    numbers = ["p50, ms", "share of the exact top 10", "build, s", "bytes a token"]
-    return "\n".join([title, "", *_table("", numbers, lines)])
+    return _beside_engines(title, rows)
+
+
+def table_engines(rows: list[dict[str, Any]]) -> str:
+    """Other engines beside an index."""
+    title = (
+        f"The same {rows[0]['documents']:,} documents in an index, in LanceDB and in PostgreSQL with "
+        "pgvector (`python benchmarks/engines.py`):"
+    )
+    return _beside_engines(title, rows)
+
+
+def _beside_engines(title: str, rows: list[dict[str, Any]]) -> str:
+    """What was not measured of a row is a dash."""
+    numbers = {
+        "p50, ms": ("p50_ms", ".1f"),
+        "share of the exact top 10": ("overlap", ".3f"),
+        "build, s": ("build_s", ".1f"),
+        "bytes a token": ("bytes_per_token", ".0f"),
+        "in memory": ("resident_bytes_per_token", ".0f"),
+    }
+    kept = {name: about for name, about in numbers.items() if any(about[0] in row for row in rows)}
+    lines = (
+        [row["name"], *(f"{row[key]:{form}}" if key in row else "–" for key, form in kept.values())]
+        for row in rows
+        if "left out" not in row
+    )
+    left_out = [f"{row['name']}: {row['left out']}." for row in rows if "left out" in row]
+    return "\n".join([title, "", *_table("", list(kept), lines), *(["", *left_out] if left_out else [])])
 
 
 def table_search(rows: list[dict[str, Any]]) -> str:
@@ -567,6 +584,7 @@ TABLES = {
     "serve": table_serve,
     "frameworks": table_frameworks,
     "qdrant": table_qdrant,
+    "engines": table_engines,
     "second_run": table_second_run,
     "bulk": table_bulk,
     "arm_instructions": table_arm,

