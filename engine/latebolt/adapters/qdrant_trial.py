@@ -185,12 +185,16 @@ def chosen(
         storages: that the engine has, from the smallest on; the last is taken where nothing is measured.
         Others: see `choose`.
     """
-    is_open = first_stage in ("auto", "learned") or (storage == "auto" and len(storages) > 1)
-    if is_open and (len(index) or first_stage == "learned"):
+    if is_open(first_stage, storage, storages) and (len(index) or first_stage == "learned"):
         choice = choose(index, vectors, first_stage, storage, wanted, storages)
         return choice.stage, choice.storage, choice
     named = "mean" if first_stage == "auto" else first_stage
     return named, storages[-1] if storage == "auto" else storage, None
+
+
+def is_open(first_stage: str, storage: str, storages: Sequence[str]) -> bool:
+    """Whether there is something to measure: to choose, or to fit."""
+    return first_stage in ("auto", "learned") or (storage == "auto" and len(storages) > 1)
 
 
 def _choose_stage(

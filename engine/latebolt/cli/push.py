@@ -153,7 +153,7 @@ class _Plan:
 
     def chosen(self, index: Index, storages: tuple[str, ...]) -> dict[str, Any]:
         """Arguments of `create`, of what is measured where something is left open; and tell of it."""
-        from latebolt.adapters.qdrant_trial import chosen
+        from latebolt.adapters.qdrant_trial import chosen, is_open
         from latebolt.adapters.qdrant_vectors import default_vectors
 
         if self.is_quantised or self.first_stage == "none":
@@ -161,6 +161,8 @@ class _Plan:
         if self.first_stage == "none":
             return {"storage": storages[-1] if self.storage == "auto" else self.storage}
         vectors = self.vectors or default_vectors(index)
+        if len(index) and is_open(self.first_stage, self.storage, storages):
+            note("measuring what keeps enough, on a sample of the index")
         stage, storage, choice = chosen(
             index, vectors, self.first_stage, self.storage, self.overlap, storages
         )

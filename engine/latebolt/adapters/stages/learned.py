@@ -125,7 +125,7 @@ class LearnedStage(Stage):
 
     def features_of(self, matrix: Float32) -> Float32:
         """Float32 [n, size] of token vectors [n, dim]."""
-        units = matrix @ (self.weights * self.scales)
+        units = matrix @ self._floats
         units += self.biases
         np.maximum(units, 0, out=units)
         return np.concatenate([units, np.ones((len(matrix), 1), np.float32)], axis=1)
@@ -146,6 +146,10 @@ class LearnedStage(Stage):
     def of_query(self, matrix: Float32) -> Float32:
         """See `Stage`."""
         return np.asarray(self.features_of(matrix).sum(axis=0, dtype=np.float32))
+
+    @cached_property
+    def _floats(self) -> Float32:
+        return np.asarray(self.weights * self.scales, np.float32)
 
     @cached_property
     def _solver(self) -> tuple[Float32, Float32]:
