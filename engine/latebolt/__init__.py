@@ -34,7 +34,14 @@ def _open_uri(uri: str, cache: str | os.PathLike[str] | None, refresh: float | N
     return RemoteStore.open_at(uri, cache, refresh)
 
 
-places.register(_open_uri)
+def _read_at(uri: str, name: str, most: int) -> bytes:
+    """What is read at URIs with."""
+    from latebolt.objects.object_store import ObjectStore
+
+    return ObjectStore(uri).read(name, 0, most)
+
+
+places.register(_open_uri, _read_at)
 
 _HOMES = {
     "Encoder": "latebolt.encoder.encoder",

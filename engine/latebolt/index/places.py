@@ -21,7 +21,11 @@ Opener = Callable[[str, "str | os.PathLike[str] | None", "float | None"], "Store
 _URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+://")  # two letters at least: one is a drive of Windows
 _SECRETS: Final = re.compile(r"(://)[^/\s]*:[^/\s]*@")
 _QUERY: Final = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]+")
+# (URI, name of an object below it, bytes at most) -> its bytes
+Reader = Callable[[str, str, int], bytes]
+
 _openers: list[Opener] = []
+_readers: list[Reader] = []
 
 
 def is_uri(place: object) -> bool:
@@ -34,9 +38,19 @@ def masked(text: str) -> str:
     return _SECRETS.sub(r"\g<1>***@", _QUERY.sub(r"\g<1>?***", text))
 
 
-def register(opener: Opener) -> None:
-    """Have URIs opened by this from now on."""
-    _openers[:] = [opener]
+def register(opener: Opener, reader: Reader) -> None:
+    """Have URIs opened and read by these from now on."""
+    _openers[:], _readers[:] = [opener], [reader]
+
+
+def read_at(uri: str, name: str, most: int) -> bytes:
+    """A small object below a URI.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ObjectStoreError: the store cannot be reached.
+    """
+    return _readers[0](uri, name, most)
 
 
 def open_uri(uri: str, cache: str | Path | None, refresh: float | None) -> Store:

@@ -16,12 +16,14 @@ import msgspec
 from latebolt.errors import IndexCorrupt, IndexNewer, IndexNotFound
 from latebolt.index.format import files, layout
 from latebolt.index.format.mmap_array import opened
+from latebolt.index.places import is_uri, masked, read_at
 from latebolt.sharding.placement import HASH, MOST_SHARDS
 
 SET_FORMAT: Final = "latebolt-shards"
 SET_VERSION: Final = 1
 # The setting of an index that is a shard: its number and how many there are.
 SHARD_SETTING: Final = "shard"
+_MOST_BYTES: Final = 1 << 16
 _FIX: Final = "Restore shards.json from a copy of the set, or split the index again."
 
 
@@ -55,23 +57,39 @@ def write_set(folder: Path, shards: int) -> None:
     files.publish(folder / layout.SHARD_SET, layout.sealed(described))
 
 
-def read_set(folder: Path) -> ShardSet:
+def shard_place(place: str | Path, number: int) -> str | Path:
+    """Where a shard is of the set at a folder, or at a URI where it was published."""
+    if isinstance(place, str) and is_uri(place):
+        return f"{place.rstrip('/')}/shard-{number}"
+    return shard_folder(Path(place), number)
+
+
+def read_set(place: str | Path) -> ShardSet:
     """The description of a set.
 
+    Args:
+        place: its folder, or the URI where it was published.
     Raises:
-        IndexNotFound: the folder is none.
+        IndexNotFound: there is none.
         IndexCorrupt: the description is damaged.
         IndexNewer: a newer version of latebolt wrote it.
+        ObjectStoreError: the store cannot be reached.
     """
-    path = folder / layout.SHARD_SET
+    named = masked(str(place))
     try:
-        with opened(path) as file:
-            content = file.read()
+        content = _content(place)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise IndexNotFound(
-            f'{folder}: there is no shard set here (no {layout.SHARD_SET}). Make one with "latebolt split".'
+            f'{named}: there is no shard set here (no {layout.SHARD_SET}). Make one with "latebolt split".'
         ) from error
-    return decode_set(content, path)
+    return decode_set(content, f"{named.rstrip('/')}/{layout.SHARD_SET}")
+
+
+def _content(place: str | Path) -> bytes:
+    if isinstance(place, str) and is_uri(place):
+        return read_at(place, layout.SHARD_SET, _MOST_BYTES)
+    with opened(Path(place) / layout.SHARD_SET) as file:
+        return file.read(_MOST_BYTES)
 
 
 def decode_set(content: bytes, path: object) -> ShardSet:

@@ -26,11 +26,11 @@ from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_
 from latebolt.index.documents.origins import Place
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import ModelRecord
-from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.ingest.read_back import Entry
 from latebolt.index.ingest.relabel import change_of
 from latebolt.index.ingest.sources import Batch, batches_of, one_batch
 from latebolt.index.ingest.unit_length import unit_vectors
+from latebolt.index.places import masked
 from latebolt.index.search.bm25 import word_shares, word_weights
 from latebolt.index.search.common_words import LEAST_TEXTS, without_common
 from latebolt.index.search.explain import Trace
@@ -49,7 +49,7 @@ from latebolt.sharding.protocol import (
     ShardState,
 )
 from latebolt.sharding.searching import Searcher, stages_of
-from latebolt.sharding.set_file import read_set, shard_folder
+from latebolt.sharding.set_file import read_set, shard_place
 from latebolt.values import TokenVectors, as_matrix, as_token_vectors
 
 T = TypeVar("T")
@@ -111,37 +111,42 @@ class ShardedIndex:
         threads: int | None = None,
         deadline: float | None = DEADLINE,
         partial: bool = False,
+        cache: str | Path | None = None,
+        refresh: float | None = 60.0,
     ) -> ShardedIndex:
         """Open the shard set of a folder, all of it in this process; see `Index.open` for the rest.
 
         Args:
-            path: a folder that `split` has made.
+            path: a folder that `split` has made, or the URI where `latebolt publish` has put it.
             threads: for the recorded model, and, shared by the shards, for a search.
             deadline, partial: see `ShardedIndex`.
+            cache, refresh: of a URI.
         Raises:
             IndexNotFound: there is none.
             IndexCorrupt: its description or a shard is damaged.
             ModelMismatch: `encoder` is not the model it was made with.
         """
-        folder = Path(path)
-        n = read_set(folder).shards
-        record = read_manifest(shard_folder(folder, 0)).model
+        n = read_set(path).shards
 
         @functools.cache
-        def encoder_of() -> Encoder:
-            assert record is not None
+        def recorded() -> Encoder:
+            record = index.model
+            if record is None:
+                raise without_model(index.path)
             return Encoder.load(record.source, record.precision, record.dim, device=device, threads=threads)
 
-        given = encoder_of if encoder is None else lambda: encoder
-        each = max(1, (threads or available_cpus()) // n)
+        encoder_of = recorded if encoder is None else lambda: encoder
+        settings: dict[str, Any] = {
+            "device": device,
+            "threads": max(1, (threads or available_cpus()) // n),
+            "cache": cache,
+            "refresh": refresh,
+        }
         shards: list[Shard] = []
         try:
             for number in range(n):
-                place = shard_folder(folder, number)
-                shards.append(LocalShard(place, given, device=device, threads=each))
-            index = cls(
-                shards, None if record is None and encoder is None else given, str(folder), deadline, partial
-            )
+                shards.append(LocalShard(shard_place(path, number), encoder_of, **settings))
+            index = cls(shards, encoder_of, masked(str(path)), deadline, partial)
         except BaseException:
             for shard in shards:
                 shard.close()
@@ -182,7 +187,7 @@ class ShardedIndex:
         """
         if self._encoder is None:
             if self._encoder_of is None:
-                raise InvalidInput(f"{self._name}: was made without a model. Use search_vectors.")
+                raise without_model(self._name)
             encoder = self._encoder_of()
             if self._model is not None and self._model.fingerprint != encoder.fingerprint:
                 raise ModelMismatch(
@@ -495,6 +500,11 @@ class ShardedIndex:
                 theirs,
                 "Put its own folder there.",
             )
+
+
+def without_model(name: object) -> InvalidInput:
+    """What is said where texts are to be encoded and there is nothing to encode them with."""
+    return InvalidInput(f"{name}: was made without a model. Use search_vectors, or open it with encoder=...")
 
 
 def total_info(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -230,61 +230,61 @@ class Query:
         words = self._words()
         late = self._late(allowed, depth, request.exhaustive)
         worded = _best_words(self._snapshot.segments, words, allowed, depth)
+        cut = self._cut(late, worded, depth)
+        candidates: dict[str, set[int]] = {}
+        for found, least in ((late, cut.late), (worded, cut.words)):
+            for each in found:
+                if each.score >= least:
+                    candidates.setdefault(each.segment.name, set()).add(each.row)
+        fused = self._fused(candidates, words, request.k)
+        return fused if self._whole is None else _with_ranks(fused, late, worded)
+
+    def _cut(self, late: Sequence[Found], worded: Sequence[Found], depth: int) -> Cut:
+        """Of the whole, as far as that is known; a part keeps what it may need to be known by."""
         rankings = Rankings([each.score for each in late], [each.score for each in worded])
         cut = rankings.cut(depth)
-        if self._whole is not None:
-            self.rankings = rankings.above(cut)
-            cut = cut if self._whole.cut is None else self._whole.cut
-        candidates = _candidates(late, worded, cut)
+        if self._whole is None:
+            return cut
+        self.rankings = rankings.above(cut)
+        return cut if self._whole.cut is None else self._whole.cut
+
+    def _fused(self, candidates: Mapping[str, set[int]], words: WordScores, k: int) -> list[Found]:
+        """Of each segment the candidates that may be among the k best by both scores."""
         found: list[Found] = []
         n_query = 0 if self._matrix is None else len(self._matrix)
         for segment, scores in zip(self._snapshot.segments, words.by_segment, strict=True):
-            ranks = candidates.get(segment.name, {})
-            rows = np.array(sorted(ranks), np.int64)
+            rows = np.array(sorted(candidates.get(segment.name, ())), np.int64)
             if len(rows):
                 if segment.passages is not None:  # the sum may be best where neither score is
                     rows = rows_of_documents(segment.passages, rows)
                 columns = {column.name: segment.column(column.name) for column in segment.columns}
-                exact = self._scorer(segment).exact(columns, segment.offsets, rows)
-                segment.check_finite(exact)
-                fused = fuse(exact, n_query, scores.of(rows), words.ceiling)
-                best = top_documents(fused, segment.first_rows(rows), request.k)
-                firsts = segment.first_rows(rows[best])
-                firsts = rows[best] if firsts is None else firsts
-                found += [
-                    each._replace(ranks=ranks[first])
-                    for each, first in zip(
-                        _found(segment, rows[best], fused[best], exact[best]), firsts.tolist(), strict=True
-                    )
-                ]
+                late = self._scorer(segment).exact(columns, segment.offsets, rows)
+                segment.check_finite(late)
+                fused = fuse(late, n_query, scores.of(rows), words.ceiling)
+                best = top_documents(fused, segment.first_rows(rows), k)
+                found += _found(segment, rows[best], fused[best], late[best])
         return found
 
 
-def _candidates(late: Sequence[Found], worded: Sequence[Found], cut: Cut) -> dict[str, dict[int, Ranks]]:
-    """By segment the first rows of the documents that a cut leaves, with their places in the rankings."""
-    candidates: dict[str, dict[int, Ranks]] = {}
-    for segment, scores in _by_document(late):
-        candidates[segment.name] = {first: Ranks(score) for first, score in scores}
-    for segment, scores in _by_document(worded):
-        ranks = candidates.setdefault(segment.name, {})
-        for first, score in scores:
-            ranks[first] = Ranks(ranks[first].late if first in ranks else None, score)
-    return {
-        name: {first: each for first, each in ranks.items() if cut.keeps(each)}
-        for name, ranks in candidates.items()
-    }
+def _with_ranks(found: Sequence[Found], late: Sequence[Found], worded: Sequence[Found]) -> list[Found]:
+    """What was found, each with its document's scores in the two rankings."""
+    scores = [
+        dict(zip(_documents_of(some), [each.score for each in some], strict=True)) for some in (late, worded)
+    ]
+    return [
+        each._replace(ranks=Ranks(scores[0].get(document), scores[1].get(document)))
+        for each, document in zip(found, _documents_of(found), strict=True)
+    ]
 
 
-def _by_document(found: Sequence[Found]) -> Iterator[tuple[Segment, Iterable[tuple[int, float]]]]:
-    """By segment the first rows of documents, and their scores."""
-    by_segment: dict[Segment, list[Found]] = {}
-    for each in found:
-        by_segment.setdefault(each.segment, []).append(each)
-    for segment, some in by_segment.items():
+def _documents_of(found: Sequence[Found]) -> list[tuple[str, int]]:
+    """Segment and first row of the document of each."""
+    firsts: list[tuple[str, int]] = []
+    for segment, some in itertools.groupby(found, key=lambda each: each.segment):
         rows = np.array([each.row for each in some], np.int64)
-        firsts = segment.first_rows(rows)
-        scores = [each.score for each in some]
-        yield segment, zip((rows if firsts is None else firsts).tolist(), scores, strict=True)
+        first = segment.first_rows(rows)
+        firsts += [(segment.name, row) for row in (rows if first is None else first).tolist()]
+    return firsts
 
 
 def _allowed(segment: Segment, where: Where | None) -> Rows | None:
