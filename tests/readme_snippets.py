@@ -56,6 +56,7 @@ _NEEDS = {"export": "torch", "watch": "watchfiles"}  # what a command is not run
 _BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>.*?) -->\n)?^```(?P<kind>python|sh)\n(?P<code>.*?)^```$", re.M | re.S
 )
+_SHARED = "file:///srv/"  # which stands for a folder that machines share
 _SERVER = re.compile(r"\b(?:127\.0\.0\.1|localhost):8080\b")
 
 
@@ -134,7 +135,7 @@ def run(snippet: Snippet, root: Path) -> None:
 
 def _run_python(code: str, folder: Path) -> None:
     """The code as a program of its own; what its prints promise in comments must come out, in order."""
-    output = _finished([sys.executable, "-c", code], folder)
+    output = _finished([sys.executable, "-c", code.replace(_SHARED, f"{folder.as_uri()}/srv/")], folder)
     lines = iter(output.splitlines())
     for promise in promises(code):
         assert any(line.startswith(promise) for line in lines), f"{promise!r} is not in order in:\n{output}"
@@ -177,6 +178,7 @@ def _run_shell(code: str, folder: Path) -> int:
                 continue
             elif words[0] == "latebolt":
                 home = [str(folder) + word[1:] if word.startswith("~/") else word for word in words[1:]]
+                home = [word.replace(_SHARED, f"{folder.as_uri()}/srv/") for word in home]
                 if words[1] == "watch":
                     _watched(home, folder)
                     n_run += 1

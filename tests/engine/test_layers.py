@@ -154,6 +154,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "agents": {"aio", "checks", "encoder", "hits", "index", "serve", "errors"},
     "cli": {
+        "objects",
         "sharding",
         "unread",
         "system",

@@ -36,6 +36,7 @@ _COMMANDS = {
     "copy": "copy",
     "adopt": "adopt",
     "push": "push",
+    "publish": "publish",
     "serve": "serve",
     "mcp": "mcp",
     "list": "indexes",

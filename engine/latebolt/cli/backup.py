@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import human_bytes, json_option
+from latebolt.cli.common import human_bytes, json_option, opened_uri
 from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, print_json
+from latebolt.index.places import is_uri, masked
 
 
 @click.command("backup")
@@ -27,6 +28,7 @@ def backup_command(index: str, out: str, copy: bool, as_json: bool) -> None:
     \b
     latebolt backup notes.index backups/notes-2026-11-29
     latebolt backup notes.index /mnt/other-disk/notes
+    latebolt backup s3://bucket/notes notes-here.index
     latebolt restore backups/notes-2026-11-29 notes-again.index
     """
     check_index_first(index, out)
@@ -53,7 +55,11 @@ def restore_command(backup: str, out: str, as_json: bool) -> None:
 def _copy(source: str, out: str, link: bool, as_json: bool) -> None:
     from latebolt.index.store.backup import back_up
 
-    made = back_up(Path(source), Path(out), link)
+    if is_uri(source):
+        with opened_uri(source) as opened:
+            made, source = opened.backup(out, link), masked(source)
+    else:
+        made = back_up(Path(source), Path(out), link)
     if as_json:
         print_json({"path": out, **made._asdict()})
         return

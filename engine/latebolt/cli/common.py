@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import sys
@@ -13,6 +14,7 @@ import click
 
 from latebolt import system
 from latebolt.cli.terminal import is_dumb, plain, styled
+from latebolt.index.places import is_uri
 
 if TYPE_CHECKING:
     from latebolt import Index
@@ -163,7 +165,9 @@ def is_index(name: str) -> bool:
 
 
 def open_index(name: str | Path, *arguments: Any, **settings: Any) -> Index | ShardedIndex:
-    """The index, or the shard set, in the folder of that name; see `Index.open` for the arguments."""
+    """The index, or the shard set, in the folder of that name, or at a URI; see `Index.open`."""
+    if is_uri(name):
+        return opened_uri(str(name), *arguments, **settings)
     if (Path(name) / "shards.json").is_file():
         from latebolt.sharding import ShardedIndex
 
@@ -171,6 +175,18 @@ def open_index(name: str | Path, *arguments: Any, **settings: Any) -> Index | Sh
     from latebolt import Index
 
     return Index.open(name, *arguments, **settings)
+
+
+def opened_uri(uri: str, *arguments: Any, **settings: Any) -> Index:
+    """The index at a URI; a bar tells how much of it is copied to this machine."""
+    from latebolt import Index
+    from latebolt.errors import ObjectStoreError
+    from latebolt.objects.local_copy import LocalCopy
+    from latebolt.objects.object_store import ObjectStore
+
+    with contextlib.suppress(ObjectStoreError):  # there may be a copy, and if not, opening it says so
+        LocalCopy.of(uri, None).follow(ObjectStore(uri), show_progress=is_terminal())
+    return Index.open(uri, *arguments, **{"refresh": None, **settings})
 
 
 def n_documents(n: int) -> str:

@@ -52,12 +52,17 @@ def _cut_off(n: int) -> str:
 def check_command(index: str, as_json: bool) -> int:
     """Verify every byte of INDEX against its checksums; exit code 1 when something is wrong.
 
+    Of a URI, all that its newest commit needs is read from there.
+
     \b
     latebolt check notes.index
     """
+    from latebolt.index.places import is_uri
     from latebolt.index.store.check import check_index
     from latebolt.sharding import check_set, is_shard_set
 
+    if is_uri(index):
+        return _check_published(index, as_json)
     problems = check_set(index) if is_shard_set(Path(index)) else check_index(index)
     if as_json:
         print_json([{"path": str(p.path), "field": p.field, "message": p.message} for p in problems])
@@ -65,6 +70,21 @@ def check_command(index: str, as_json: bool) -> int:
         for problem in problems:
             say(str(problem.message))
         note(f"{index}: {len(problems)} problems" if problems else f"{index}: sound")
+    return 1 if problems else 0
+
+
+def _check_published(uri: str, as_json: bool) -> int:
+    from latebolt.objects.checking import check_published
+    from latebolt.objects.object_store import ObjectStore
+
+    store = ObjectStore(uri)
+    problems = check_published(store)
+    if as_json:
+        print_json([{"path": str(p.path), "field": p.field, "message": str(p)} for p in problems])
+    else:
+        for problem in problems:
+            say(str(problem))
+        note(f"{store.uri}: {len(problems)} problems" if problems else f"{store.uri}: sound")
     return 1 if problems else 0
 
 

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from latebolt.errors import InvalidInput
@@ -80,7 +81,7 @@ def _place(each: str, name: str, place: str, shards: int | None) -> str:
         if shards is None:
             raise InvalidInput(f"--index {each}: say how many shards were published there: --shards N.")
         return place
-    local = Settings(index=(each,)).given_indexes[name]  # which refuses what is none
+    local = Path(Settings(index=(each,)).given_indexes[name])  # which refuses what is none
     if not is_shard_set(local):
         out = f"{local}.shards"
         raise InvalidInput(

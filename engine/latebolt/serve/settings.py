@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from latebolt.errors import InvalidInput
+from latebolt.index.places import is_uri, masked
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -50,8 +51,8 @@ class Settings:
 
     index: tuple[str, ...] = _setting(
         (),
-        "NAME=FOLDER: an index that lies elsewhere. May be given again; in the variable, one after the other "
-        "with a space or a line between them.",
+        "NAME=FOLDER or NAME=URI: an index that lies elsewhere. May be given again; in the variable, one "
+        "after the other with a space or a line between them.",
     )
 
     model: str = _setting("starter", "starter (English), multilingual, a folder, or a hub id.")
@@ -130,20 +131,21 @@ class Settings:
         _ = self.proxies  # read once, so that a wrong one is told at the start
 
     @property
-    def given_indexes(self) -> dict[str, Path]:
-        """Name -> folder of the indexes that lie elsewhere.
+    def given_indexes(self) -> dict[str, Path | str]:
+        """Name -> folder, or URI, of the indexes that lie elsewhere.
 
         Raises:
-            InvalidInput: one is not NAME=FOLDER.
+            InvalidInput: one is neither NAME=FOLDER nor NAME=URI.
         """
-        found: dict[str, Path] = {}
+        found: dict[str, Path | str] = {}
         for each in self.index:
             name, _, folder = each.partition("=")
             if not INDEX_NAME.match(name) or not folder:
                 raise InvalidInput(
-                    f'--index should be NAME=FOLDER, got "{each}". A name has up to 64 of a-z, 0-9, _ and -.'
+                    f'--index should be NAME=FOLDER or NAME=URI, got "{masked(each)}". A name has up to 64 '
+                    "of a-z, 0-9, _ and -."
                 )
-            found[name] = Path(folder).expanduser().absolute()
+            found[name] = folder if is_uri(folder) else Path(folder).expanduser().absolute()
         return found
 
     @property

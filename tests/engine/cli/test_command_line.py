@@ -43,7 +43,8 @@ NOT_RUN = {
     "eval": "wants collections; test_evaluate_commands.py runs it on small ones",
 }
 # Examples of other commands that are parsed only: those with one of these words.
-NOT_HERE = ("--on", "--url", "adopt", "/mnt/other-disk/notes")
+NOT_HERE = ("--on", "--url", "adopt", "/mnt/other-disk/notes", "s3://bucket/notes")
+NOT_HERE += ("s3://bucket/papers", "file:///tmp/latebolt-published/notes")  # test_publish_command.py
 
 
 def lines_of(text: str) -> list[str]:
@@ -311,6 +312,7 @@ MISSING = {
     "check": ["check gone"],
     "compact": ["compact gone"],
     "drop": ["drop gone --yes"],
+    "publish": ["publish gone file:///srv/never-made/x"],
     "backup": ["backup gone out"],
     "restore": ["restore gone out"],
     "split": ["split gone out --shards 2"],

@@ -52,11 +52,15 @@ class Indexes:
 
     Args:
         encoder_of: the encoder of a width.
-        given: name -> folder of an index that lies elsewhere; it hides one of that name in the folder.
+        given: name -> folder of an index that lies elsewhere, or the URI where one is published, which is
+            read-only; it hides one of that name in the folder.
     """
 
     def __init__(
-        self, folder: Path, encoder_of: Callable[[int], Encoder], given: Mapping[str, Path] | None = None
+        self,
+        folder: Path,
+        encoder_of: Callable[[int], Encoder],
+        given: Mapping[str, Path | str] | None = None,
     ) -> None:
         self._folder, self._encoder_of, self._given = folder, encoder_of, dict(given or {})
         self._open: dict[str, tuple[object, Index]] = {}
@@ -335,6 +339,9 @@ class Indexes:
             IndexNewer, IndexCorrupt, IndexInaccessible: it cannot be used.
             Problem: 409, the folder of that name holds no index, or one of a width that the model has not.
         """
+        uri = self._given.get(name)
+        if isinstance(uri, str):
+            return self._published(name, uri)
         path = self._path(name)
         try:
             status = path.stat()
@@ -353,17 +360,29 @@ class Indexes:
             self._open[name] = stamp, index
         return index
 
-    def _opened(self, path: Path) -> Index:
+    def _published(self, name: str, uri: str) -> Index:
+        """The index at a URI, which follows what is published there by itself."""
+        with self._lock:
+            held = self._open.get(name)
+        if held is not None and held[1].dim == held[1].encoder.dim:
+            return held[1]
+        index = self._opened(uri)
+        with self._lock:
+            self._open[name] = uri, index
+        return index
+
+    def _opened(self, path: Path | str) -> Index:
         try:
-            width = Index.open(path).dim
+            with Index.open(path, refresh=None) as found:
+                width = found.dim
         except IndexNotFound:
-            if not path.is_dir():
+            if isinstance(path, str) or not path.is_dir():
                 raise
             if _is_foreign(path):
                 raise foreign() from None
             raise IndexCorrupt(path / layout.MANIFEST, "existence", "a file", "nothing", RESTORE) from None
         except IndexCorrupt:
-            if _is_foreign(path):
+            if not isinstance(path, str) and _is_foreign(path):
                 raise foreign() from None
             raise
         try:
@@ -395,7 +414,8 @@ class Indexes:
     def _path(self, name: str) -> Path:
         if not INDEX_NAME.match(name):
             raise IndexNotFound("there is no index of that name.")
-        return self._given.get(name, self._folder / name)
+        place = self._given.get(name, self._folder / name)
+        return self.get(name).path if isinstance(place, str) else place
 
     def _forget(self, name: str) -> None:
         with self._lock:

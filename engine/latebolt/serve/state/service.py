@@ -24,6 +24,7 @@ from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.text import TokenIds
 from latebolt.errors import IndexNotFound, InputNotFound, InvalidInput, LateboltError
+from latebolt.index.places import masked
 from latebolt.scoring import maxsim
 from latebolt.serve import log, metrics
 from latebolt.serve.engine.batcher import Batcher, count_truncated
@@ -237,9 +238,11 @@ class Service:
             try:
                 self.indexes.check(name)
             except IndexNotFound as error:
+                if isinstance(folder, str):  # a URI, which the error names
+                    raise InputNotFound(f"--index {name}: {error}") from error
                 raise InputNotFound(f"--index {name}={folder}: there is no index in that folder.") from error
             except LateboltError as error:
-                raise InvalidInput(f"--index {name}={folder}: {error}") from error
+                raise InvalidInput(f"--index {name}={masked(str(folder))}: {error}") from error
         # A kernel that this machine has not compiled yet is compiled now, and not while somebody waits: there
         # is one for each of a few ranges of a query's tokens.
         warmed = list(self.settings.given_indexes)
