@@ -117,7 +117,9 @@ def load(name: str, isa: str) -> int:
     code, _ = object_code(name, isa)
     compiler.initialise()
     machine = llvm().Target.from_triple(llvm().get_process_triple()).create_target_machine(jit=True)
-    engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine)
+    # Code and constants in one piece: where large files are mapped, as indexes are, the system may put them
+    # more than 2 GB apart, for which LLVM would end the process.
+    engine = llvm().create_mcjit_compiler(llvm().parse_assembly(""), machine, use_lmm=True)
     engine.add_object_file(llvm().ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)

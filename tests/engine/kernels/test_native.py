@@ -192,3 +192,37 @@ def test_numba_is_known_by_the_name_of_its_metadata(tmp_path, monkeypatch):
         (tmp_path / name / "METADATA").write_text("Metadata-Version: 2.1\nName: numba\nVersion: 9.9.9\n")
         # Two of them, as an upgrade that was interrupted leaves them: then what is in there decides.
         assert compiled._numba_version() == (version or "9.9.9")
+
+
+ONE_HOLE = """
+import ctypes, mmap
+from latebolt.kernels import compiled, isa
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + 3 * [ctypes.c_int] + [ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+FLAGS, NO_REPLACE, SIZE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, 0x100000, 3 << 30
+NAME = "maxsim_residual:128x2x1"
+
+def fill_gaps():
+    lines = open("/proc/self/maps").read().splitlines()
+    spans = [[int(x, 16) for x in line.split()[0].split("-")] for line in lines]
+    for (_, start), (stop, _) in zip(spans, spans[1:]):
+        if start >= 1 << 46 and stop < 1 << 47 and stop > start:  # where mappings go, below the kernel's own
+            libc.mmap(start, stop - start, 0, FLAGS | NO_REPLACE, -1, 0)
+
+compiled.load(NAME, isa.active())
+for pages in range(1, 9):  # one of these holes has room for the code and for nothing else
+    start = libc.mmap(None, SIZE, 0, FLAGS, -1, 0)
+    fill_gaps()
+    libc.munmap(start + SIZE - pages * mmap.PAGESIZE, pages * mmap.PAGESIZE)
+    compiled.load(NAME, isa.active())
+print("loaded")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes the address space as Linux gives it")
+def test_kernels_load_where_the_address_space_is_full_of_mapped_files():
+    """LLVM ended the process where a kernel's code and its constants came to lie more than 2 GB apart."""
+    done = subprocess.run([sys.executable, "-c", ONE_HOLE], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "loaded\n", done.stderr[-2000:]
