@@ -4,6 +4,7 @@ fail."""
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 from object_places import Broken, add, answers, index_with, store_of
 
 from latebolt import Index
-from latebolt.errors import IndexCorrupt, IndexNotFound, InvalidInput, ObjectStoreError, PublishConflict
+from latebolt.errors import (
+    IndexCorrupt,
+    IndexNotFound,
+    InvalidInput,
+    ObjectStoreError,
+    PublishConflict,
+    RuntimeUnavailable,
+)
 from latebolt.index.format import layout
 from latebolt.index.places import masked
 from latebolt.objects import drivers
@@ -298,6 +306,16 @@ def test_uris_that_name_no_place(tmp_path, wrong):
     assert "hidden" not in str(told.value) and masked(wrong)[:9] in str(told.value)
     with pytest.raises(InvalidInput):
         Index.create(wrong, None, dim=8)
+
+
+@pytest.mark.parametrize("missing", ["fsspec", "s3fs", "tenacity"])
+def test_what_is_not_installed_is_named(missing, monkeypatch):
+    from fsspec.registry import _registry
+
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
+    with pytest.raises(RuntimeUnavailable, match=r"pip install 'latebolt\[(s3|objects)\]'"):
+        Index.open("s3://bucket/name")
 
 
 def test_passwords_are_in_no_message(tmp_path):
