@@ -59,6 +59,7 @@ def test_the_cheapest_that_keeps_enough_is_chosen(index, few):
     ]
     most = choose(index, "codes", first_stage="pooled", wanted=1.0)
     assert not most.reached and "none reaches 1" in str(most)
+    assert [each.name for each in most.measured] == ["pooled/32", "pooled", *STORAGES]
     best = max(each.overlap for each in most.measured if each.what == "storage")
     assert {each.name: each.overlap for each in most.measured}[most.storage] == best
 
@@ -157,6 +158,11 @@ def test_what_was_chosen_is_noted_and_searched_by(index, few, quick, tmp_path, t
         wanted = {hit.id for hit in index.search_vectors(query, 10, exhaustive=True)}
         shared += len(wanted & {hit.id for hit in again.search_vectors(query, 10, candidates=60)})
     assert shared > 70
+    # Candidates are those of the largest dot product, in which a vector's length counts.
+    vectors = np.stack(found.stage.of_documents(list(documents)))
+    first = [f"d{np.argmax(vectors @ again.stage.of_query(query))}" for query in queries]
+    found_first = [again.search_vectors(query, 1, candidates=1)[0].id for query in queries]
+    assert sum(a == b for a, b in zip(found_first, first, strict=True)) > 7, (found_first, first)
     # Read back, it has no sample, and a copy that goes on draws one.
     with pytest.raises(InvalidInput, match="no sample"):
         again.add_vectors(["new"], documents[:1])
