@@ -27,7 +27,6 @@ from store_samples import (
     documents,
     expected,
     make_store,
-    quick_folder,
     unnamed_files,
 )
 
@@ -35,6 +34,7 @@ from latebolt.errors import IndexInaccessible, LateboltError, StorageFull
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+from quick_folders import quick_folder
 
 OLD = expected({"a": 0, "b": 0, "c": 0, "d": 0, "e": 0})
 NEW = expected({"a": 1, "c": 0, "e": 0, "f": 1})
@@ -205,7 +205,8 @@ def test_killed_at_any_operation(template: Path) -> None:
     work.mkdir()
     here = Path(__file__).parent
     engine = Path(sys.modules["latebolt"].__file__ or "").parent.parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(engine)])}
+    folders = os.pathsep.join(map(str, (here, here.parents[1], engine)))
+    environment = {**os.environ, "PYTHONPATH": folders}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(template), str(work)],
         env=environment,

@@ -33,7 +33,7 @@ def run(templates: Path, first: int, seconds: float) -> tuple[int, list[str]]:
     case = [str(SEED), str(first), str(first + CASES_A_CHILD), str(seconds)]
     child = subprocess.Popen(
         [sys.executable, here / "damage_cases.py", templates, *case],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(engine), str(here)])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(engine), str(here.parents[1])])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
