@@ -307,6 +307,27 @@ def test_instructions_are_shown_by_shape_and_machine(monkeypatch):
     assert table.splitlines()[-1] == "| maxsim_bytes | 64 |  | 32 | 1,404 | 700 |"
 
 
+def test_engines_are_shown_by_what_was_measured_of_them(monkeypatch):
+    report = benchmark("report", monkeypatch)
+    rows = [
+        {
+            "name": "ours",
+            "documents": 3000,
+            "p50_ms": 0.51,
+            "overlap": 0.93,
+            "build_s": 3,
+            "bytes_per_token": 44.2,
+        },
+        {"name": "all", "documents": 3000, "p50_ms": 25.0, "overlap": 1.0},
+        {"name": "lance", "documents": 3000, "left out": "lancedb is not installed"},
+    ]
+    lines = report.table_engines(rows).splitlines()
+    assert "| ours | 0.5 | 0.930 | 3.0 | 44 |" in lines and "| all | 25.0 | 1.000 | – | – |" in lines
+    assert lines[-1] == "lance: lancedb is not installed." and "in memory" not in lines[2]
+    rows[0]["resident_bytes_per_token"] = 70.4
+    assert report.table_qdrant(rows[:2]).splitlines()[-2].endswith("| 44 | 70 |")
+
+
 def test_every_benchmark_is_run_by_a_test():
     """Those of the exporter stand in tests/export/test_benchmarks.py."""
     tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_benchmarks.py"))
