@@ -242,6 +242,10 @@ class AsyncIndex:
         """See `Index.compact`."""
         await self._writes.run(self._index.compact, timeout)
 
+    async def refresh(self) -> bool:
+        """See `Index.refresh`."""
+        return await self._writes.run(self._index.refresh)
+
     async def backup(self, path: str | Path, link: bool = True) -> Backup:
         """See `Index.backup`."""
         return await self._writes.run(self._index.backup, path, link)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import os
@@ -18,6 +19,7 @@ import pytest
 from object_places import Broken, add, answers, index_with, store_of
 
 from latebolt import Index
+from latebolt.aio import AsyncIndex
 from latebolt.errors import (
     IndexCorrupt,
     IndexNotFound,
@@ -111,6 +113,17 @@ def test_refresh_says_whether_there_was_something(published, disk):
     reader.close()
     with pytest.raises(IndexUnusable, match="closed"):
         reader.refresh()
+
+
+def test_an_asynchronous_index_follows(published, disk):
+    async def follow() -> tuple[bool, int]:
+        async with await AsyncIndex.open(disk, refresh=None) as reader:
+            add(published, 2, 9)
+            publish(published.path, ObjectStore(disk))
+            found = await reader.refresh()
+            return found, len(await reader.get([hit.id for hit in answers(published)[0]]))
+
+    assert asyncio.run(follow()) == (True, len(published))
 
 
 def test_a_search_does_not_wait_for_the_store(published, disk):

@@ -122,6 +122,34 @@ def test_a_publisher_who_relies_on_what_is_being_removed_looks_again(tmp_path, d
     assert check_published(ObjectStore(disk)) == [] and answers(Index.open(disk)) == answers(index)
 
 
+def test_nobody_relies_on_what_is_about_to_go(tmp_path, disk):
+    """A publisher finds old objects that it could use, of which a removal under way will take the last."""
+    index = index_with(tmp_path / "index")
+    publish(index.path, ObjectStore(disk))
+    add(index, 4, 30)
+    driver = Broken(driver_of(disk))
+
+    def crash(operation: str, name: str) -> None:
+        if operation == "create" and name == commits.commit_name(2):
+            raise KeyboardInterrupt
+
+    driver.before = crash
+    with pytest.raises(KeyboardInterrupt):  # its objects are there, and no commit names them
+        publish(index.path, store_of(disk, driver))
+    left = objects(ObjectStore(disk)) - ObjectStore(disk).newest().object_names
+    driver, done = Broken(driver_of(disk)), []
+
+    def overtake(operation: str, name: str) -> None:
+        if operation == "remove" and name.startswith(commits.FILES) and not done:
+            done.append(None)
+            done.append(publish(index.path, ObjectStore(disk)))
+
+    driver.before = overtake
+    assert prune(store_of(disk, driver), 1, 0, now=lambda: LATER).objects == len(left) > 1
+    assert done[1].uploaded == len(left)
+    assert check_published(ObjectStore(disk)) == [] and answers(Index.open(disk)) == answers(index)
+
+
 @pytest.mark.parametrize("who", ["publisher", "pruner"])
 def test_a_number_that_is_free_again_is_nobodys(tmp_path, disk, who):
     """Two removals since we looked: the number that we wanted was taken, and has gone."""
