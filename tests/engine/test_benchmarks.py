@@ -35,6 +35,7 @@ QUICK = {
     "maxsim": "residual",
     "memory": "index texts from a generator",
     "multilingual": "multilingual int8",
+    "nodes": "a node is killed, with a server on it",
     "object_store": "until a reader has a new commit",
     "qdrant": "Qdrant turbo4, learned",
     "quality": "languages",

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import ray
+from ray import serve
 from ray.cluster_utils import Cluster
 
 MEMORY = 80_000_000  # bytes of a node's object store, as few as Ray goes
@@ -44,8 +45,7 @@ class Nodes:
         """End a node at once: its raylet and its workers get SIGKILL, as they would with the power gone."""
         workers = [pid for each in _raylets(node) for pid in _children(each)]
         for pid in [*_raylets(node), *workers]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill_process(pid)
         self.cluster.remove_node(node, allow_graceful=False)
         self.others.remove(node)
 
@@ -53,6 +53,30 @@ class Nodes:
         """End all of it."""
         ray.shutdown()
         self.cluster.shutdown()
+
+
+def replicas(deployment: str, application: str = "latebolt") -> dict[str, int]:
+    """Replica -> process, of a deployment's replicas that run; Ray takes a while to see that one is dead."""
+    details = serve.context._get_global_client().get_serve_details()
+    found = details["applications"][application]["deployments"][deployment]["replicas"]
+    return {
+        each["replica_id"]: each["pid"]
+        for each in found
+        if each["state"] == "RUNNING" and each["pid"] and _lives(each["pid"])
+    }
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty: a zombie
+    except OSError:
+        return False
+
+
+def kill_process(pid: int) -> None:
+    """SIGKILL, of one that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def node_of(pid: int, nodes: Nodes) -> Any:
@@ -81,6 +105,7 @@ class Tally:
     failed: list[str] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    moments: list[float] = field(default_factory=list)  # of answers, by time.monotonic()
 
 
 class Load:
@@ -129,7 +154,8 @@ class Load:
                 hits = answer.json()["hits"]
                 with self._lock:
                     self.tally.asked += 1
-                    self.tally.seconds.append(time.monotonic() - begun)
+                    self.tally.moments.append(time.monotonic())
+                    self.tally.seconds.append(self.tally.moments[-1] - begun)
                     if not self._right(number, hits):
                         self.tally.wrong.append((number, hits))
 

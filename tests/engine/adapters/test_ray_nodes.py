@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -19,15 +18,17 @@ import pyarrow as pa
 import pytest
 import ray
 import ray.data
+import yaml
 from ray import serve
-from ray_nodes import Load, Nodes, node_of, stopped
+from ray.serve.schema import ServeDeploySchema
+from ray_nodes import Load, Nodes, kill_process, node_of, replicas, stopped
 
 from latebolt import Encoder, Index
 from latebolt.adapters.parquet import read_parts
 from latebolt.adapters.ray import write_parts
 from latebolt.adapters.ray.serve import build, deploy
 from latebolt.client import Client
-from latebolt.errors import InvalidInput, LateboltError, UnknownSetting
+from latebolt.errors import InputNotFound, InvalidInput, LateboltError, UnknownSetting
 from latebolt.sharding import split
 from latebolt.sharding.set_file import shard_folder
 
@@ -35,6 +36,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes by /proc"),
 ]
+DEPLOY = Path(__file__).parents[3] / "deploy"
 WORDS = ["cat", "dog", "house", "moon", "river", "stone", "bird", "tree", "lamp", "door", "road", "ship"]
 SMALL = {"cpus_per_replica": 0.5, "shard_options": {"resources": {"work": 0.01}}}
 ON_HEAD = {"server_options": {"num_cpus": 0.5, "resources": {"head": 0.01}}}
@@ -114,13 +116,6 @@ def pairs(hits: list[dict[str, Any]]) -> list[tuple[str, float]]:
     return [(hit["id"], hit["score"]) for hit in hits]
 
 
-def replicas(deployment: str) -> dict[str, int]:
-    """Replica -> process, of a deployment's replicas that run."""
-    client = serve.context._get_global_client()
-    found = client.get_serve_details()["applications"]["latebolt"]["deployments"][deployment]["replicas"]
-    return {each["replica_id"]: each["pid"] for each in found if each["state"] == "RUNNING" and each["pid"]}
-
-
 def wait_until_whole(seconds: float = 90.0) -> float:
     """Seconds until all replicas run again."""
     begun = time.monotonic()
@@ -168,7 +163,7 @@ def test_replicas_that_die_or_hang_fail_no_request(url: str, whole: Path, encode
     expected = as_the_library(whole, encoder, BODIES)
     with Load(url, BODIES, lambda number, hits: pairs(hits) == expected[number]) as load:
         load.wait_for(20)
-        os.kill(next(iter(replicas("docs-0").values())), signal.SIGKILL)
+        kill_process(next(iter(replicas("docs-0").values())))
         load.wait_for(20)
         with stopped(next(iter(replicas("docs-1").values()))):
             load.wait_for(20)
@@ -228,7 +223,7 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
     aside = shutil.move(folder, folder.with_name("aside"))
     try:
         for pid in replicas("docs-1").values():
-            os.kill(pid, signal.SIGKILL)
+            kill_process(pid)
         with httpx.Client(base_url=url, timeout=60) as client:
             refused = client.post("/v1/indexes/docs/search", json=BODIES[0])
             partial = client.post("/v1/indexes/docs/search", json={**BODIES[0], "partial": True}).json()
@@ -240,6 +235,23 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
     finally:
         shutil.move(aside, folder)
     wait_until_whole()
+
+
+def test_the_config_file_that_comes_along(shards: Path, tmp_path: Path):
+    config = yaml.safe_load((DEPLOY / "ray-serve.yaml").read_text())
+    ServeDeploySchema.model_validate(config)
+    [described] = config["applications"]
+    module, _, name = described["import_path"].partition(":")
+    make, args = getattr(importlib.import_module(module), name), described["args"]
+    (tmp_path / "keys").write_text("a key of a test, long enough\n")
+    args["indexes"]["docs"] = str(shards)
+    with pytest.raises(InputNotFound, match=r"keys\.txt"):
+        make(args)
+    args["settings"]["keys_file"] = str(tmp_path / "keys")
+    assert isinstance(make(args), serve.Application)
+    del args["settings"]["keys_file"]
+    with pytest.raises(InvalidInput, match="there is no key"):
+        make(args)
 
 
 def test_what_does_not_fit_is_told(url: str, shards: Path, whole: Path, tmp_path: Path):

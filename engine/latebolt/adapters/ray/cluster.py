@@ -103,6 +103,22 @@ def _client() -> Any:
     return _get_global_client(raise_if_no_controller_running=False)
 
 
+def keep_to_this_machine() -> None:
+    """For a replica as it starts: where the cluster listens to this machine only, its own port does, too.
+
+    Ray Serve opens one for calls between replicas when a replica has started, on all addresses, whatever the
+    cluster's are; there is no setting.
+    """
+    from ray.serve._private import replica
+
+    place: Any = replica
+    add_port = getattr(place, "add_port_to_grpc_server", None)
+    if add_port is not None and os.environ.get(_SWITCH) == "0":
+        place.add_port_to_grpc_server = lambda server, address: add_port(
+            server, address.replace("[::]", "127.0.0.1")
+        )
+
+
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
     """SIGTERM stays the caller's: Ray puts a handler in its place that aborts the process with a page of

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from latebolt.adapters.ray.cluster import listens_at
+from latebolt.adapters.ray.cluster import keep_to_this_machine, listens_at
 from latebolt.adapters.ray.shard import Handle, RayShard
 from latebolt.errors import LateboltError
 from latebolt.serve import log
@@ -59,6 +59,7 @@ class Ingress:
     """
 
     def __init__(self, settings: Settings, keys: Keys, handles: Mapping[str, Sequence[Handle]]) -> None:
+        keep_to_this_machine()
         log.set_up(settings.log_level)
         settings = dataclasses.replace(settings, host=listens_at()[0])
         check_reach(settings, keys)  # whoever started Ray Serve has decided who reaches it

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, get_args
 
-from latebolt.adapters.ray.cluster import missing
+from latebolt.adapters.ray.cluster import keep_to_this_machine, missing
 from latebolt.errors import LateboltError
 from latebolt.sharding.protocol import READS, Method
 from latebolt.sharding.service import ShardService
@@ -55,6 +55,7 @@ class ShardReplica:
     """
 
     def __init__(self, threads: int) -> None:
+        keep_to_this_machine()
         self._place, self._threads = "", threads
         self._services: OrderedDict[str, ShardService] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}

@@ -1,0 +1,113 @@
+"""`latebolt serve --on ray` with a cluster of its own: what it answers, where it listens, how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from latebolt import Encoder, Index
+from latebolt.cli import run
+from latebolt.sharding import split
+
+pytest.importorskip("ray")
+PROC = Path("/proc/self/net/tcp")
+KEY = "a key of a test, long enough"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
+    root = tmp_path_factory.mktemp("on-ray")
+    with Index.create(root / "docs", encoder) as index:
+        index.add(["a cat sleeps", "an oven is hot", "trains run late"], ids=["cat", "oven", "train"])
+    split(root / "docs", root / "docs.shards", 2)
+    return root / "docs.shards"
+
+
+def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[str]):
+    whole = shards.with_name("docs")
+    index = ("--index", f"docs={shards}")
+    for arguments, message in (
+        ((), "give --index NAME=FOLDER"),
+        (("--index", f"docs={whole}"), f"latebolt split {whole} {whole}.shards --shards 2"),
+        ((*index, "--shards", "3"), "has 2 shards"),
+        ((*index, *index), "a name is given twice"),
+        (("--index", "docs=s3://bucket/docs"), "say how many shards were published there: --shards N"),
+        ((*index, "--snapshots", "x"), "--snapshots does not go with Ray"),
+        ((*index, "--device", "cuda"), "--device does not go with Ray"),
+        ((*index, "--host", "0.0.0.0"), "there is no key"),
+        ((*index, "--detach"), "Give the address of another"),
+    ):
+        assert run(["serve", "--on", "ray", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert run(["serve", "--replicas", "2"]) == 2
+    assert "--replicas needs --on ray" in capsys.readouterr().err
+    assert run(["serve", "--on", "ray", "--address", "127.0.0.1:1", *index]) == 1
+    assert "no Ray cluster answers at 127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PROC.exists(), reason="reads which ports are open from /proc")
+def test_a_cluster_of_its_own_answers_listens_to_this_machine_only_and_goes(shards: Path, tmp_path: Path):
+    import httpx
+
+    keys = tmp_path / "keys.txt"
+    keys.write_text(f"{KEY}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "latebolt", "serve", "--on", "ray", "--index", f"docs={shards}"]
+    command += ["--port", str(port), "--cpus-per-replica", "0.25", "--keys-file", str(keys)]
+    before = set(listening())
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if line.startswith("{") and json.loads(line)["event"] == "listening":
+                break
+        else:
+            raise AssertionError("it ended")
+        url = f"http://127.0.0.1:{port}"
+        body = {"query": "hot oven", "k": 1}
+        assert httpx.post(f"{url}/v1/indexes/docs/search", json=body).status_code == 401
+        held = {"Authorization": f"Bearer {KEY}"}
+        found = httpx.post(f"{url}/v1/indexes/docs/search", json=body, headers=held, timeout=30)
+        assert [hit["id"] for hit in found.json()["hits"]] == ["oven"]
+        opened = [each for each in listening() if each not in before and is_ours(each[1], server.pid)]
+        assert opened and {address for address, _ in opened} <= {"0100007F", MAPPED}
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.communicate()
+
+
+MAPPED = "0000000000000000FFFF00000100007F"  # ::ffff:127.0.0.1
+
+
+def listening() -> Iterator[tuple[str, str]]:
+    """(address in hex, inode) of each socket that listens."""
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                yield fields[1].partition(":")[0], fields[9]
+
+
+def is_ours(inode: str, command: int) -> bool:
+    """Whether a socket is of the command, or of a cluster that was started so."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(f"socket:[{inode}]" == str(fd.readlink()) for fd in (process / "fd").iterdir()):
+                environment = (process / "environ").read_bytes()
+                if b"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0" in environment or int(process.name) == command:
+                    return True
+        except OSError:
+            continue
+    return False
