@@ -33,7 +33,7 @@ from latebolt.evaluate import read_collection
 K = 10
 DIM = 128
 NARROW = 64
-DOCUMENTS = 3000
+DOCUMENTS = 2500
 
 
 def main() -> None:

@@ -44,6 +44,14 @@ def test_a_learned_vector_predicts_maxsim_of_documents_it_has_not_seen(sample, l
     assert abs(float((predicted - exact).mean())) < 0.1
 
 
+@pytest.mark.parametrize("n_query", [1, 7, 200])
+def test_a_querys_vector_is_the_sum_of_its_tokens_features(learned, rng, n_query):
+    query = rng.unit(n_query, DIM)
+    expected = learned.features_of(query).sum(axis=0)
+    assert expected[-1] == n_query
+    np.testing.assert_allclose(learned.of_query(query), expected, rtol=1e-4, atol=1e-4)
+
+
 def test_stages_keep_the_more_the_more_they_cost(sample, learned):
     exact = sample.exact()
     kept = {

@@ -36,6 +36,9 @@ _EPOCHS: Final = 16
 _BATCH: Final = 256
 _RATE: Final = 2e-3
 _TOGETHER: Final = 32  # documents whose similarities are held at a time: 80 MB at 150 tokens each
+# Multiplications of a product that OpenBLAS does in the thread that asks. A query's is small, and waiting for
+# other threads takes some hundred times as long where the processors have other work.
+_SMALL: Final = 1 << 18
 _RIDGE: Final = 3e-3  # of the mean square of a feature
 # What a record may hold; 1,024 features of 128 dimensions take 140 kB.
 _MOST_FEATURES: Final = 4096
@@ -145,7 +148,14 @@ class LearnedStage(Stage):
 
     def of_query(self, matrix: Float32) -> Float32:
         """See `Stage`."""
-        return np.asarray(self.features_of(matrix).sum(axis=0, dtype=np.float32))
+        width = max(16, _SMALL // matrix.size)
+        made = np.ones(self.size, np.float32)
+        made[-1] = len(matrix)
+        for start in range(0, self.size - 1, width):
+            some = slice(start, min(start + width, self.size - 1))
+            units = matrix @ self._floats[:, some] + self.biases[some]
+            made[some] = np.maximum(units, 0).sum(axis=0, dtype=np.float32)
+        return made
 
     @cached_property
     def _floats(self) -> Float32:
