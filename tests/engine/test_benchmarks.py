@@ -41,6 +41,7 @@ QUICK = {
     "quality": "languages",
     "reasons": "function words: left out",
     "search": "latebolt 2 bit, exhaustive",
+    "shards": "4 local shards",
     "second_run": "6 of 40 files changed",
     "storage": "Qdrant float32",
 }

@@ -80,6 +80,32 @@ def test_the_answers_are_those_of_the_index(lots, deleted, n, questions, later, 
                 assert content(joined, ALL_IDS) == content(whole, ALL_IDS)
 
 
+@pytest.mark.usefixtures("shallow")
+def test_hybrid_candidates_are_those_of_the_whole(tmp_path):
+    """One that is among the best of its own segment or shard only is no candidate, though it would win."""
+    # By late interaction d and e are best, by words b and x; c is third in both, and best by the sum.
+    cosines = {"b": 0.0, "x": 0.0, "d": 0.6, "e": 0.6, "c": 0.55}
+    words = {"b": "red red red", "x": "red red red", "d": "blue", "e": "blue", "c": "red blue blue"}
+
+    def matrix(id: str) -> np.ndarray:
+        cosine = np.float32(cosines[id])
+        return cosine * POOL[2:3] + np.sqrt(1 - cosine**2) * POOL[4:5]
+
+    index = Index.create(tmp_path / "i", None, bits=16, dim=DIM)
+    for some in (["b", "x"], ["d", "e"], ["c"]):
+        index.add_vectors(some, [matrix(id) for id in some], [words[id] for id in some])
+    query, request = ("red", POOL[2:3]), Request(k=1, mode="hybrid")
+    assert [hit.id for hit in asked(index, query, request)] == ["d"]
+    assert asked(index, query, Request(k=1, mode="hybrid", exhaustive=True))[0].id == "c"
+    for n in (1, 2, 3, 5):
+        split(tmp_path / "i", tmp_path / f"s{n}", n)
+        with ShardedIndex.open(tmp_path / f"s{n}") as sharded:
+            for k in (1, 2, 3):
+                request = Request(k=k, mode="hybrid")
+                got, want = asked_sharded(sharded, query, request), asked(index, query, request)
+                assert got == want and ("c" in {hit.id for hit in want}) == (k == 3)
+
+
 def test_pruned_searches_are_those_of_one_index_of_the_same_segments(tmp_path, rng, monkeypatch):
     """Which way a segment is searched, and how hard, does not depend on which shard it is in."""
     index = Index.create(tmp_path / "i", None, bits=2, dim=32)
