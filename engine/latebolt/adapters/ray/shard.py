@@ -36,6 +36,11 @@ _OPEN: Final = 4  # places that a replica holds open: its own, and that of the a
 _WRITES: Final = 4
 _PAUSE_SECONDS: Final = 0.05  # before a replica is asked in place of one that has died
 _LEAST_SECONDS: Final = 0.25  # below which nothing is asked again
+# Another replica is asked beside one that takes so much longer than answers usually do: long enough that load
+# does not double itself, and short enough for a machine that died and is not known to be dead.
+_PATIENCE_SECONDS: Final = 0.3
+_SLOW: Final = 8.0
+_WEIGHT: Final = 0.1  # of the last answer in what is usual
 # What says that a replica is no more, and nothing of what it was asked.
 _GONE: Final = (
     ReplicaUnavailableError,
@@ -117,13 +122,14 @@ class RayShard:
     Args:
         handle: of the shard's deployment.
         place: see `ShardReplica`.
-        search_seconds, write_seconds: that a replica is looked for, to read and to write. One that does not
-            answer in half of what is left has another one asked in its place, but only to read.
+        search_seconds, write_seconds: for an answer, to read and to write. To read, another replica is asked
+            beside one that takes many times as long as usual, and whichever answers first counts.
     """
 
     def __init__(self, handle: Handle, place: str, search_seconds: float, write_seconds: float) -> None:
         self._handle, self._place = handle, place
         self._search_seconds, self._write_seconds = search_seconds, write_seconds
+        self._usual = 0.0  # seconds of an answer, of late
 
     def call(self, method: Method, *arguments: Any) -> Future[Any]:
         """Ask; see `Shard.call`."""
@@ -134,34 +140,48 @@ class RayShard:
 
     async def _ask(self, method: Method, arguments: Sequence[Any]) -> Any:
         reads = method in READS
-        end = time.monotonic() + (self._search_seconds if reads else self._write_seconds)
-        while True:
-            left = end - time.monotonic()
-            patience = max(left / 2, _LEAST_SECONDS) if reads else left
-            response = self._handle.ask.remote(self._place, method, *arguments)
-            try:
-                return await asyncio.wait_for(_answer(response), patience)
-            except ray.exceptions.RayTaskError as error:
-                raise _own(error) from None
-            except DeploymentUnavailableError as error:
-                raise LateboltError("no replica of it can start, or it is gone.") from error
-            except asyncio.CancelledError:
+        begun = time.monotonic()
+        end = begun + (self._search_seconds if reads else self._write_seconds)
+        patience = _PATIENCE_SECONDS + _SLOW * self._usual
+        attempts: dict[asyncio.Task[Any], Any] = {}
+        try:
+            while True:
+                response = self._handle.ask.remote(self._place, method, *arguments)
+                attempts[asyncio.ensure_future(_answer(response))] = response
+                left = end - time.monotonic()
+                wait = min(patience, left / 2) if reads and left > _LEAST_SECONDS else left
+                done, _ = await asyncio.wait(attempts, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+                for each in done:
+                    del attempts[each]
+                    error = each.exception()
+                    if error is None:
+                        if reads:
+                            self._usual += _WEIGHT * (time.monotonic() - begun - self._usual)
+                        return each.result()
+                    if not isinstance(error, _GONE):
+                        raise _own(error)
+                if time.monotonic() > end - _LEAST_SECONDS:
+                    raise TimeoutError
+                if done:
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                else:
+                    patience *= 2
+        finally:
+            for each, response in attempts.items():
+                each.cancel()
                 response.cancel()
-                raise
-            except (TimeoutError, *_GONE) as error:
-                response.cancel()
-                if end - time.monotonic() < _LEAST_SECONDS:
-                    raise TimeoutError from error
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 async def _answer(response: Any) -> Any:
     return await response
 
 
-def _own(error: Any) -> Exception:
+def _own(error: BaseException) -> BaseException:
     """A replica's error of ours as itself, instead of Ray's account of it."""
-    return error.cause if isinstance(error.cause, LateboltError) else error
+    if isinstance(error, DeploymentUnavailableError):
+        return LateboltError("no replica of it can start, or it is gone.")
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, LateboltError) else error
 
 
 class _Background:
