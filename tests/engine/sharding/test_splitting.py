@@ -15,6 +15,7 @@ from shard_corpora import IDS, build, documents
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt, IndexExists, IndexNewer, IndexNotFound, InvalidInput, StorageFull
+from latebolt.index.format import layout
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
@@ -165,6 +166,8 @@ def test_deleted_rows_of_a_shared_segment_stay_deleted(index, tmp_path):
         for i in range(10, 16):
             sharded.delete([f"d{i}"])
     join(tmp_path / "s", tmp_path / "j")
+    made = read_manifest(tmp_path / "j")
+    assert {each.deleted for each in made.segments} == {layout.deleted_file(made.generation)}
     with Index.open(tmp_path / "j") as joined:
         for i in range(16, 26):
             joined.delete([f"d{i}"])
