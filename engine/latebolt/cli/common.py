@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 import sys
@@ -184,9 +185,16 @@ def opened_uri(uri: str, *arguments: Any, **settings: Any) -> Index:
     from latebolt.objects.local_copy import LocalCopy
     from latebolt.objects.object_store import ObjectStore
 
+    quiet_stores()
     with contextlib.suppress(ObjectStoreError):  # there may be a copy, and if not, opening it says so
         LocalCopy.of(uri, None).follow(ObjectStore(uri), show_progress=is_terminal())
     return Index.open(uri, *arguments, **{"refresh": None, **settings})
+
+
+def quiet_stores() -> None:
+    """Keep libraries of object stores from logging pages about an error that we tell in one line."""
+    for name in ("gcsfs", "s3fs", "fsspec"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def n_documents(n: int) -> str:

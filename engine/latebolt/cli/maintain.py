@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import human_bytes, json_option, open_index
+from latebolt.cli.common import human_bytes, json_option, open_index, quiet_stores
 from latebolt.cli.terminal import note, print_json, say
 
 
@@ -77,6 +77,7 @@ def _check_published(uri: str, as_json: bool) -> int:
     from latebolt.objects.checking import check_published
     from latebolt.objects.object_store import ObjectStore
 
+    quiet_stores()
     store = ObjectStore(uri)
     problems = check_published(store)
     if as_json:

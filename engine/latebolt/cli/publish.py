@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from latebolt.cli.common import human_bytes, is_terminal, json_option
+from latebolt.cli.common import human_bytes, is_terminal, json_option, quiet_stores
 from latebolt.cli.terminal import note, print_json
 
 
@@ -61,6 +61,7 @@ def publish_command(
         raise InvalidInput(
             f'"{uri}" should be a URI, such as s3://bucket/notes or file:///folder/notes.{hint}'
         )
+    quiet_stores()
     folder, told = Path(index), not as_json and is_terminal()
     if is_shard_set(folder):
         stores = stores_of(folder, uri)

@@ -23,6 +23,7 @@ from latebolt import system
 from latebolt.errors import InvalidInput, RuntimeUnavailable
 from latebolt.index.places import masked
 
+TRIES: Final = 5
 PART_BYTES: Final = 8 << 20  # of one upload of several parts
 _MOST_PARTS: Final = 9_000  # of 10,000 that S3 takes
 _PARTS_AT_ONCE: Final = 4
@@ -44,9 +45,15 @@ class Listed(NamedTuple):
 
 
 class Driver(Protocol):
-    """One try of each. `exclusive`: whether `create` is known to fail for all but one of several at once."""
+    """One try of each.
+
+    Attributes:
+        exclusive: whether `create` is known to fail for all but one of several at once.
+        tries: how often a request that fails is made; fewer where the library tries again by itself.
+    """
 
     exclusive: bool
+    tries: int
 
     def listed(self, folder: str) -> list[Listed]:
         """The objects in a folder, not in those below; none where there is no such folder."""
@@ -71,7 +78,7 @@ class Disk:
     """A folder of this machine, or one that is mounted: files appear whole, and synced."""
 
     def __init__(self, root: Path) -> None:
-        self._root, self.exclusive = root, True
+        self._root, self.exclusive, self.tries = root, True, TRIES
 
     def listed(self, folder: str) -> list[Listed]:
         """See `Driver`."""
@@ -159,6 +166,7 @@ class Fsspec:
         self._uri, self._protocol = uri, uri.split("://")[0].lower()
         self._folders: set[str] = set()
         self.exclusive = self._protocol in _EXCLUSIVE
+        self.tries = 2 if self.exclusive else TRIES
         self._opened()
 
     def listed(self, folder: str) -> list[Listed]:

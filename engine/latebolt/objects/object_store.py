@@ -19,7 +19,6 @@ from latebolt.objects.drivers import Driver, Listed, driver_of
 
 T = TypeVar("T")
 
-TRIES: Final = 5
 _PAUSE_SECONDS: Final = 0.25  # before the second try; they grow
 # What trying again does not help: rights, and requests that make no sense.
 _FINAL: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOSYS, errno.EISDIR})
@@ -210,7 +209,7 @@ class ObjectStore:
         import tenacity
 
         tries = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(TRIES),
+            stop=tenacity.stop_after_attempt(self._driver.tries),
             wait=tenacity.wait_random_exponential(multiplier=self._pause, max=10),
             retry=tenacity.retry_if_exception(_is_transient),
             reraise=True,
@@ -237,7 +236,8 @@ class ObjectStore:
             return f"{place}: there is no such place ({said}). Make the bucket or folder first."
         if not _is_transient(error):
             return f"{place}: the store refuses it ({said})."
-        return f"{place}: the store cannot be reached, or fails, {TRIES} times ({said}). Try again later."
+        times = self._driver.tries
+        return f"{place}: the store cannot be reached, or fails, {times} times ({said}). Try again later."
 
 
 def _is_transient(error: BaseException) -> bool:

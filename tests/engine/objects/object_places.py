@@ -55,7 +55,7 @@ class Broken(Driver):
         self, driver: Driver, when: int | None = None, once: bool = False, after: bool = False
     ) -> None:
         self._driver, self._when, self._once, self._after = driver, when, once, after
-        self.exclusive, self.n, self.seen = driver.exclusive, 0, []
+        self.exclusive, self.tries, self.n, self.seen = driver.exclusive, driver.tries, 0, []
         self._lock = threading.Lock()
         self.before: Callable[[str, str], None] = lambda operation, name: None
 

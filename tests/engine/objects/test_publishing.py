@@ -176,13 +176,14 @@ def test_a_publication_that_ends_anywhere_leaves_the_last_commit(tmp_path, disk,
         shutil.copytree(tmp_path / "kept", root)
         try:
             publish(index.path, store_of(disk, Broken(driver_of(disk), when, after=after)))
-            there = answers(index)  # its last answer was lost, and what it did was found again
+            may_be = [answers(index)]  # its last answer was lost, and what it did was found again
         except ObjectStoreError as error:
             assert disk in str(error) and ("away" in str(error) or "no answer" in str(error))
-            there = before
+            # Of a failure behind the commit nobody can tell, as of an answer that was lost.
+            may_be = [before] if when < n - 1 and not after else [before, answers(index)]
         with Index.open(disk, cache=tmp_path / f"cache {when}") as opened:
             found = answers(opened)
-        assert found == there or (after and found == answers(index))
+        assert found in may_be
         # The next run goes on: what came through is not sent again.
         left = publish(index.path, ObjectStore(disk))
         assert left.number == 2
