@@ -44,7 +44,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 _RAY: tuple[tuple[str, Any, Any, str], ...] = (
     ("address", None, None, "Of the Ray cluster.  [default: RAY_ADDRESS, else one on this machine]"),
     ("name", None, "latebolt", "Of the application: another one of that name is replaced without a pause."),
-    ("shards", click.IntRange(min=1), None, "How many there are. Wanted for a set that is given by a URI."),
+    ("shards", click.IntRange(min=1), None, "How many are expected; another number is refused."),
     ("replicas", click.IntRange(min=1), 1, "Of each shard."),
     ("most_replicas", click.IntRange(min=1), None, "Of each shard: Ray adds up to so many under load."),
     ("replicas_per_node", click.IntRange(min=1), None, "Of a shard; 1 keeps them on different machines."),

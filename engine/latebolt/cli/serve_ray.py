@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from latebolt.errors import InvalidInput
+from latebolt.index.places import is_uri
 from latebolt.serve import log
 from latebolt.serve.settings import Settings
-from latebolt.sharding.set_file import is_shard_set, read_set
+from latebolt.sharding.set_file import is_shard_set
 
 
 def serve_on_ray(given: Mapping[str, Any], options: Mapping[str, Any]) -> int:
@@ -77,19 +78,13 @@ def places(given: Sequence[str], shards: int | None) -> dict[str, str]:
 
 
 def _place(each: str, name: str, place: str, shards: int | None) -> str:
-    if "://" in place:
-        if shards is None:
-            raise InvalidInput(f"--index {each}: say how many shards were published there: --shards N.")
-        return place
+    if is_uri(place):
+        return place  # which is asked how many there are
     local = Path(Settings(index=(each,)).given_indexes[name])  # which refuses what is none
     if not is_shard_set(local):
         out = f"{local}.shards"
         raise InvalidInput(
             f"--index {each}: this is no shard set. Split the index once, which encodes nothing: "
             f'"latebolt split {local} {out} --shards {shards or 2}", and give --index {name}={out}.'
-        )
-    if shards not in (None, n := read_set(local).shards):
-        raise InvalidInput(
-            f'--index {each}: has {n} shards. Leave --shards out, or "latebolt split" it into {shards}.'
         )
     return str(local)

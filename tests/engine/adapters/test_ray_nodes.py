@@ -266,8 +266,6 @@ def test_what_does_not_fit_is_told(url: str, shards: Path, whole: Path, tmp_path
             deployed(shards, **options)
     with pytest.raises(LateboltError, match="no shard set here"):
         deployed(whole)
-    with pytest.raises(InvalidInput, match="say how many shards"):
-        deploy({"docs": "s3://bucket/docs"})
     for args in ({"index": {}}, {"indexes": {"docs": str(shards)}, "settings": {"prot": 1}}):
         with pytest.raises(UnknownSetting):
             build(args)

@@ -14,9 +14,14 @@ import pytest
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
+from latebolt.errors import InvalidInput
 from latebolt.sharding import split
 
 pytest.importorskip("ray")
+pytest.importorskip("fsspec")
+from latebolt.adapters.ray.plan import plan_of
+from latebolt.objects.shard_sets import publish_set
+
 PROC = Path("/proc/self/net/tcp")
 KEY = "a key of a test, long enough"
 
@@ -30,6 +35,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     return root / "docs.shards"
 
 
+def test_a_published_set_says_how_many_shards_it_has(shards: Path, tmp_path: Path):
+    uri = (tmp_path / "published").as_uri()
+    publish_set(shards, uri)
+    assert plan_of({"docs": uri}).places == {"docs": [f"{uri}/shard-0", f"{uri}/shard-1"]}
+    assert plan_of({"docs": uri}, shards=2).places == plan_of({"docs": uri}).places
+    with pytest.raises(InvalidInput, match="has 2 shards"):
+        plan_of({"docs": uri}, shards=3)
+
+
 def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[str]):
     whole = shards.with_name("docs")
     index = ("--index", f"docs={shards}")
@@ -38,7 +52,6 @@ def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[s
         (("--index", f"docs={whole}"), f"latebolt split {whole} {whole}.shards --shards 2"),
         ((*index, "--shards", "3"), "has 2 shards"),
         ((*index, *index), "a name is given twice"),
-        (("--index", "docs=s3://bucket/docs"), "say how many shards were published there: --shards N"),
         ((*index, "--snapshots", "x"), "--snapshots does not go with Ray"),
         ((*index, "--device", "cuda"), "--device does not go with Ray"),
         ((*index, "--host", "0.0.0.0"), "there is no key"),
@@ -46,6 +59,8 @@ def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[s
     ):
         assert run(["serve", "--on", "ray", *arguments]) == 2
         assert message in capsys.readouterr().err
+    assert run(["serve", "--on", "ray", "--index", f"docs={whole.as_uri()}"]) == 1
+    assert "there is no shard set here" in capsys.readouterr().err
     assert run(["serve", "--replicas", "2"]) == 2
     assert "--replicas needs --on ray" in capsys.readouterr().err
     assert run(["serve", "--on", "ray", "--address", "127.0.0.1:1", *index]) == 1

@@ -11,10 +11,11 @@ from typing import Any, Final
 from latebolt.adapters.settings import refuse_unknown
 from latebolt.checks import check_timeout
 from latebolt.errors import InvalidInput
+from latebolt.index.places import is_uri, masked
 from latebolt.serve.keys import Keys
 from latebolt.serve.process import check_reach, keys_of
 from latebolt.serve.settings import INDEX_NAME, Settings, option
-from latebolt.sharding.set_file import read_set, shard_folder
+from latebolt.sharding.set_file import read_set, shard_place
 
 SECONDS: Final = 10.0
 # Settings of `latebolt serve` that mean nothing here, and why.
@@ -103,9 +104,12 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 def _places(place: str | Path, shards: int | None) -> list[str]:
     """Of a set's shards, by their numbers."""
-    if "://" in str(place):
-        if shards is None:
-            raise InvalidInput(f"{place}: say how many shards were published there: shards=N.")
-        return [f"{str(place).rstrip('/')}/shard-{number}" for number in range(shards)]
-    folder = Path(place).expanduser().absolute()
-    return [str(shard_folder(folder, number)) for number in range(read_set(folder).shards)]
+    if not is_uri(str(place)):
+        place = Path(place).expanduser().absolute()
+    there = read_set(place).shards
+    if shards not in (None, there):
+        raise InvalidInput(
+            f"{masked(str(place))}: has {there} shards. Leave shards out, or split it into {shards} "
+            f'("latebolt split").'
+        )
+    return [str(shard_place(place, number)) for number in range(there)]

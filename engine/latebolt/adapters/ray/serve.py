@@ -60,7 +60,7 @@ def application(
         seconds: that a search waits for a shard before it is an error, or a partial answer.
         settings: of the server, by the names of `latebolt serve`; "threads" are those of one server, "host"
             and "port" are Ray Serve's.
-        shards: how many there are, of sets that are given by a URI.
+        shards: how many each set is expected to have; None for any number.
         replicas_per_node: of a shard at most. By default Ray spreads them as it can; 1 makes sure that a
             shard with two replicas outlives a node, and that one more than there are nodes waits for another.
         shard_options, server_options: of Ray's actors, such as {"resources": {"disk": 1}}.
