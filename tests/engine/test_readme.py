@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -43,10 +44,11 @@ def test_every_block_is_looked_at():
         assert [snippet.kind for snippet in snippets(page)] == fences
 
 
-def test_what_is_not_installed_here_is_what_some_test_or_the_engine_imports():
+def test_what_is_not_installed_here_is_what_a_test_a_benchmark_or_the_engine_imports():
     """Or a name with a typing error would be skipped everywhere."""
     known = set(sys.stdlib_module_names)
-    for path in [*TESTS.rglob("*.py"), *(PROJECT / "engine").rglob("*.py")]:
+    folders = TESTS, PROJECT / "engine", PROJECT / "benchmarks"
+    for path in itertools.chain.from_iterable(folder.rglob("*.py") for folder in folders):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 known.add((node.module or "").split(".")[0])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latebolt.cli import run
-from latebolt.cli.serve import serve_command
+from latebolt.cli.serve import _RAY, serve_command
 from latebolt.errors import InvalidInput
 from latebolt.serve import process
 from latebolt.serve.http.guard import right_needed
@@ -78,7 +78,11 @@ def test_every_setting_is_an_option_and_a_variable(monkeypatch: pytest.MonkeyPat
     assert run(["serve", "--timeout", "3", "--cache-mb", "0"]) == 0
     assert seen == [Settings(port=1, any_model=True, timeout=3.0, cache_mb=0)]
     options = {parameter.name: parameter.envvar for parameter in serve_command.params}
-    assert options == {field.name: variable(field.name) for field in dataclasses.fields(Settings)}
+    of_ray = {name for name, envvar in options.items() if envvar is None}
+    assert of_ray == {"on", *(name for name, *_ in _RAY)}
+    assert {name: envvar for name, envvar in options.items() if envvar} == {
+        field.name: variable(field.name) for field in dataclasses.fields(Settings)
+    }
 
 
 def test_a_setting_out_of_range_is_named(capsys: pytest.CaptureFixture[str]):

@@ -41,6 +41,7 @@ _LEAST_SECONDS: Final = 0.25  # below which nothing is asked again
 _PATIENCE_SECONDS: Final = 0.3
 _SLOW: Final = 8.0
 _WEIGHT: Final = 0.1  # of the last answer in what is usual
+_MOST_COUNTED: Final = 2.0  # times what is usual, and a little
 # What says that a replica is no more, and nothing of what it was asked.
 _GONE: Final = (
     ReplicaUnavailableError,
@@ -156,7 +157,7 @@ class RayShard:
                     error = each.exception()
                     if error is None:
                         if reads:
-                            self._usual += _WEIGHT * (time.monotonic() - begun - self._usual)
+                            self._usual = usual_after(self._usual, time.monotonic() - begun)
                         return each.result()
                     if not isinstance(error, _GONE):
                         raise _own(error)
@@ -170,6 +171,14 @@ class RayShard:
             for each, response in attempts.items():
                 each.cancel()
                 response.cancel()
+
+
+def usual_after(usual: float, seconds: float) -> float:
+    """What an answer usually takes, after one that took so many seconds.
+
+    One that hung counts as not much more than usual: or the next that dies would be waited for as long.
+    """
+    return usual + _WEIGHT * (min(seconds, _MOST_COUNTED * usual + _PATIENCE_SECONDS / _SLOW) - usual)
 
 
 async def _answer(response: Any) -> Any:
