@@ -147,7 +147,7 @@ def happens(
         "requests": tally.asked,
         "wrong": len(tally.wrong),
         "failed": len(tally.failed),
-        "gap_s": float(np.max(np.diff(tally.moments))),
+        "gap_s": float(np.max(np.diff([begun, *tally.moments]))),
         "p99_ms": 1e3 * float(np.percentile(tally.seconds, 99)),
         "recovery_s": recovery if name != "nothing" else 0.0,
         "acknowledged": len(tally.acknowledged),

@@ -35,6 +35,8 @@ THREADS: Final = 2  # of each of these searches
 MOST_TOKENS: Final = SEARCHES[-1].tokens  # of a shard
 # Tokens of documents that a core encodes in a second, int8, benchmarks/results/encode.json (AMD EPYC).
 ENCODED: Final = {"starter": 17_440.0, "multilingual": 4_580.0}
+# What four shards on Ray add to a query of one server on two cores, benchmarks/results/nodes.json (AMD EPYC).
+RAY_MS: Final = 19.9
 PROCESS_GB: Final = 0.55  # a server with a model, benchmarks/results/memory_caps.json
 _Z95: Final = NormalDist().inv_cdf(0.95)
 
@@ -92,8 +94,7 @@ class Wish:
         queries_per_second: at the busiest time.
         p95_ms: of a search beside encoding its query; what 19 of 20 stay below.
         replicas: copies of each shard at least; 2 outlive a machine.
-        overhead_ms: what scattering and gathering adds where there are several shards, see
-            benchmarks/shards.py.
+        overhead_ms: what scattering and gathering adds where there are several shards.
 
     Raises:
         InvalidInput: a number is out of range.
@@ -102,7 +103,7 @@ class Wish:
     queries_per_second: float = 10.0
     p95_ms: float = 500.0
     replicas: int = 1
-    overhead_ms: float = 0.0
+    overhead_ms: float = RAY_MS
 
     def __post_init__(self) -> None:
         for name, value in (("queries a second", self.queries_per_second), ("p95", self.p95_ms)):

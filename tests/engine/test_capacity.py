@@ -17,6 +17,7 @@ from latebolt.capacity import (
     ENCODED,
     MOST_TOKENS,
     PROCESS_GB,
+    RAY_MS,
     SEARCHES,
     THREADS,
     Machine,
@@ -46,6 +47,8 @@ def test_the_constants_are_those_that_were_measured():
     for model, encoder in encoders.items():
         [row] = [r for r in rows("encode") if (r["encoder"], r["contender"]) == (encoder, "latebolt int8")]
         assert ENCODED[model] == pytest.approx(row["tokens_per_s"] / row["threads"], rel=0.01)
+    [over] = [row["over_whole_ms"] for row in rows("nodes") if row["what"] == "Ray, 4 shards"]
+    assert pytest.approx(over, abs=0.1) == RAY_MS
     assert max(row["peak_MB"] for row in rows("memory_caps") if row["job"] == "serve") <= PROCESS_GB * 1e3
 
 

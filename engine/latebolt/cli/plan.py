@@ -41,6 +41,9 @@ from latebolt.cli.terminal import print_json, say
     "--p95-ms", type=float, default=500, show_default=True, help="What 19 of 20 searches stay below."
 )
 @click.option("--replicas", type=int, default=1, show_default=True, help="Copies; 2 outlive a machine.")
+@click.option(
+    "--overhead-ms", type=float, help="What asking several shards adds.  [default: as measured with Ray, 20]"
+)
 @json_option
 def plan_command(
     documents: str,
@@ -55,6 +58,7 @@ def plan_command(
     queries_per_second: float,
     p95_ms: float,
     replicas: int,
+    overhead_ms: float | None,
     as_json: bool,
 ) -> None:
     """How many machines a corpus wants: shards, memory, latency, queries a second, and the bill.
@@ -67,7 +71,7 @@ def plan_command(
     latebolt plan --documents 1M,10M,100M,1B
     latebolt plan --documents 100M --memory-gb 64 --cores 8 --usd-month 250 --replicas 2 --p95-ms 200
     """
-    from latebolt.capacity import ENCODED, Machine, Wish, plan, stores
+    from latebolt.capacity import ENCODED, RAY_MS, Machine, Wish, plan, stores
     from latebolt.cost import Corpus, parse_count
     from latebolt.errors import InvalidInput
 
@@ -76,7 +80,7 @@ def plan_command(
     except InvalidInput as error:
         raise InvalidInput(f"--documents {error}") from error
     machine = Machine(memory_gb, cores, usd_month)
-    wish = Wish(queries_per_second, p95_ms, replicas)
+    wish = Wish(queries_per_second, p95_ms, replicas, RAY_MS if overhead_ms is None else overhead_ms)
     corpora = [Corpus(count, tokens_per_document) for count in counts]
     plans = [
         plan(corpus, machine, wish, dim, int(bits), text_bytes, tokens_per_core_second=ENCODED[model])
