@@ -23,8 +23,9 @@ UV_VERSION = "uv>=0.9,<1"
 PIP = ("-m", "pip")
 QUIET = ("--quiet", "--disable-pip-version-check")
 
-# pip takes the best of all indexes, and releases before the final one only where they are asked for.
-AS_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "explicit")
+# pip takes the best of all indexes, and releases before the final one only where they are asked for, or where
+# there are no others, as of what ray[serve] brings.
+AS_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "if-necessary-or-explicit")
 # As pip does, files of their own: nltk, for one, refuses to read a file that has a second name elsewhere.
 OWN_FILES = ("--link-mode", "copy")
 
