@@ -6,7 +6,7 @@ Plain values without NumPy, so that a client of a server, and the printing of it
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
@@ -57,6 +57,15 @@ class Hit(Generic[Id]):
         if self.confidence is not None:
             known |= {"confidence": self.confidence, "weak": self.weak}
         return known
+
+
+class PartialHits(list[Hit]):
+    """Hits of an index on shards, and which shards are missing from them: by number, why; "" where a server
+    does not say that."""
+
+    def __init__(self, hits: Iterable[Hit], missing: Mapping[int, str]) -> None:
+        super().__init__(hits)
+        self.missing = dict(missing)
 
 
 class WordMatch(NamedTuple):

@@ -53,7 +53,7 @@ DOCUMENTED = {
         "ShardUnavailable",
         "StorageFull",
     ],
-    "latebolt.sharding": ["ShardedHits", "ShardedIndex", "join", "split"],
+    "latebolt.sharding": ["PartialHits", "ShardedIndex", "join", "split"],
     "latebolt.aio": ["AsyncEncoder", "AsyncIndex"],
     "latebolt.corpus.documents": ["Document", "read_documents"],
     "latebolt.client": [

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from latebolt.hits import Explanation, Hit, Road, Span, Stage, TokenMatch, match_words
+from latebolt.hits import Explanation, Hit, PartialHits, Road, Span, Stage, TokenMatch, match_words
 
 
 class IndexInfo(msgspec.Struct, frozen=True):
@@ -226,16 +226,18 @@ class _Road(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An answer to a search; `stages` and `roads` where it was asked to explain."""
+    """An answer to a search; `stages` and `roads` where it was asked to explain, `missing_shards` where hits
+    of some shards will do."""
 
     hits: list[_FoundHit]
     truncated: bool = False
     stages: list[_Stage] = []
     roads: list[_Road] = []
+    missing_shards: list[int] = []
 
-    def plain(self) -> list[Hit[str]]:
-        """The hits."""
-        return [hit.plain() for hit in self.hits]
+    def plain(self) -> PartialHits:
+        """The hits, which say what shards are missing from them."""
+        return PartialHits([hit.plain() for hit in self.hits], dict.fromkeys(self.missing_shards, ""))
 
     def explained(self, query: str) -> Explanation:
         """As `Index.search(explain=True)` gives it."""

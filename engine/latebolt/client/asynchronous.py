@@ -17,7 +17,7 @@ from latebolt.client.library import Settings
 from latebolt.client.reading import pause, read, refusal
 from latebolt.client.waiting import CUT_QUERY, JOBS_AT_A_TIME, is_done, polls
 from latebolt.errors import ServerError, ServerUnreachable
-from latebolt.hits import Explanation, Hit
+from latebolt.hits import Explanation, Hit, PartialHits
 
 T = TypeVar("T")
 
@@ -254,7 +254,8 @@ class AsyncClient:
         exhaustive: bool = ...,
         mode: Mode = ...,
         explain: Literal[False] = ...,
-    ) -> list[Hit[str]]: ...
+        partial: bool = ...,
+    ) -> PartialHits: ...
     @overload
     async def search(
         self,
@@ -266,6 +267,7 @@ class AsyncClient:
         mode: Mode = ...,
         *,
         explain: Literal[True],
+        partial: bool = ...,
     ) -> Explanation: ...
     async def search(
         self,
@@ -276,13 +278,17 @@ class AsyncClient:
         exhaustive: bool = False,
         mode: Mode = "late",
         explain: bool = False,
-    ) -> list[Hit[str]] | Explanation:
+        partial: bool = False,
+    ) -> PartialHits | Explanation:
         """The best documents of an index for a query; arguments and results are those of `Index.search`.
 
+        Args:
+            partial: where a shard of an index on several machines gives no answer, take the others' hits,
+                whose `missing` names it. Otherwise that is a ServerError. Servers of before know no shards.
         Raises:
             RequestInvalid: a filter or another argument does not fit.
         """
-        found = await self._ask(calls.search(name, query, k, where, exhaustive, mode, explain))
+        found = await self._ask(calls.search(name, query, k, where, exhaustive, mode, explain, partial))
         if found.truncated:
             logger.warning(CUT_QUERY)
         return found.explained(query) if explain else found.plain()

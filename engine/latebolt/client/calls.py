@@ -182,7 +182,14 @@ def cancel_job(id: str) -> Call[answers.Job]:
 
 
 def search(
-    name: str, query: str, k: int, where: Where | None, exhaustive: bool, mode: Mode, explain: bool
+    name: str,
+    query: str,
+    k: int,
+    where: Where | None,
+    exhaustive: bool,
+    mode: Mode,
+    explain: bool,
+    partial: bool,
 ) -> Call[answers.Found]:
     """Search an index."""
     fields = {
@@ -192,6 +199,7 @@ def search(
         "exhaustive": exhaustive,
         "mode": mode,
         "explain": explain,
+        **({"partial": True} if partial else {}),  # which servers of before do not know
     }
     return Call("POST", f"{_index(name)}/search", answers.Found, _body(fields))
 

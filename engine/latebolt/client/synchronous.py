@@ -16,7 +16,7 @@ from latebolt.client.library import Settings
 from latebolt.client.reading import pause, read, refusal
 from latebolt.client.waiting import CUT_QUERY, JOBS_AT_A_TIME, is_done, polls
 from latebolt.errors import ServerError, ServerUnreachable
-from latebolt.hits import Explanation, Hit
+from latebolt.hits import Explanation, Hit, PartialHits
 
 T = TypeVar("T")
 
@@ -253,7 +253,8 @@ class Client:
         exhaustive: bool = ...,
         mode: Mode = ...,
         explain: Literal[False] = ...,
-    ) -> list[Hit[str]]: ...
+        partial: bool = ...,
+    ) -> PartialHits: ...
     @overload
     def search(
         self,
@@ -265,6 +266,7 @@ class Client:
         mode: Mode = ...,
         *,
         explain: Literal[True],
+        partial: bool = ...,
     ) -> Explanation: ...
     def search(
         self,
@@ -275,13 +277,17 @@ class Client:
         exhaustive: bool = False,
         mode: Mode = "late",
         explain: bool = False,
-    ) -> list[Hit[str]] | Explanation:
+        partial: bool = False,
+    ) -> PartialHits | Explanation:
         """The best documents of an index for a query; arguments and results are those of `Index.search`.
 
+        Args:
+            partial: where a shard of an index on several machines gives no answer, take the others' hits,
+                whose `missing` names it. Otherwise that is a ServerError. Servers of before know no shards.
         Raises:
             RequestInvalid: a filter or another argument does not fit.
         """
-        found = self._ask(calls.search(name, query, k, where, exhaustive, mode, explain))
+        found = self._ask(calls.search(name, query, k, where, exhaustive, mode, explain, partial))
         if found.truncated:
             logger.warning(CUT_QUERY)
         return found.explained(query) if explain else found.plain()

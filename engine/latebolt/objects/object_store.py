@@ -19,6 +19,8 @@ from latebolt.objects.drivers import Driver, Listed, driver_of
 
 T = TypeVar("T")
 
+# A listing may miss what came while it was made, and what went: the only commit, and the one before it.
+_LOOKS: Final = 4
 _PAUSE_SECONDS: Final = 0.25  # before the second try; they grow
 # What trying again does not help: rights, and requests that make no sense.
 _FINAL: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENOSYS, errno.EISDIR})
@@ -145,8 +147,12 @@ class ObjectStore:
 
     def commit_numbers(self) -> dict[int, Listed]:
         """The commits that are there, by number, ascending."""
-        found = {commits.number_of(each.name): each for each in self.listed(commits.COMMITS)}
-        return {number: found[number] for number in sorted(n for n in found if n is not None)}
+        for _ in range(_LOOKS):
+            found = {commits.number_of(each.name): each for each in self.listed(commits.COMMITS)}
+            known = {number: found[number] for number in sorted(n for n in found if n is not None)}
+            if known:
+                break
+        return known
 
     def newest_number(self) -> int | None:
         """The number of the newest commit; None where there is none."""

@@ -21,7 +21,7 @@ from latebolt.cpus import available_cpus
 from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import gathered
 from latebolt.errors import IndexCorrupt, InvalidInput, ModelMismatch
-from latebolt.hits import Explanation, Hit, match_words
+from latebolt.hits import Explanation, Hit, PartialHits, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_ids
 from latebolt.index.documents.origins import Place
 from latebolt.index.filters.parse_dict import Where
@@ -57,14 +57,6 @@ T = TypeVar("T")
 DEADLINE: Final = 30.0
 
 
-class ShardedHits(list[Hit]):
-    """Hits, and which shards are missing from them: number -> why."""
-
-    def __init__(self, hits: Iterable[Hit], missing: Mapping[int, str]) -> None:
-        super().__init__(hits)
-        self.missing = dict(missing)
-
-
 class ShardedIndex:
     """Several shards as one index. Threads may share it.
 
@@ -75,7 +67,7 @@ class ShardedIndex:
         name: what the set is called in messages, its folder for example.
         deadline: seconds that a search, or another question, may take; None for ever. Changes have none.
         partial: where shards give no answer, take those of the others: hits then say which are missing, see
-            `ShardedHits`. Otherwise that is a ShardUnavailable.
+            `PartialHits`. Otherwise that is a ShardUnavailable.
     Raises:
         ShardUnavailable: a shard does not answer, and without its word nothing is known of it.
         IndexCorrupt: a shard is none of this set, or in another's place, or unlike the others.
@@ -356,7 +348,7 @@ class ShardedIndex:
         exhaustive: bool = ...,
         mode: Mode = ...,
         explain: Literal[False] = ...,
-    ) -> ShardedHits: ...
+    ) -> PartialHits: ...
     @overload
     def search(
         self,
@@ -376,7 +368,7 @@ class ShardedIndex:
         exhaustive: bool = False,
         mode: Mode = "late",
         explain: bool = False,
-    ) -> ShardedHits | Explanation:
+    ) -> PartialHits | Explanation:
         """See `Index.search`: the same hits and scores as of one index that has the shards' segments.
 
         Raises:
@@ -395,13 +387,13 @@ class ShardedIndex:
         where: Where | None = None,
         exhaustive: bool = False,
         mode: Mode = "late",
-    ) -> list[ShardedHits]:
+    ) -> list[PartialHits]:
         """`search` for several queries."""
         return self._search(queries, Request(k, where, exhaustive, mode))
 
     def search_vectors(
         self, matrix: npt.ArrayLike, k: int = 10, where: Where | None = None, exhaustive: bool = False
-    ) -> ShardedHits:
+    ) -> PartialHits:
         """`search` with a query's token vectors.
 
         Args:
@@ -415,7 +407,7 @@ class ShardedIndex:
         k: int = 10,
         where: Where | None = None,
         exhaustive: bool = False,
-    ) -> list[ShardedHits]:
+    ) -> list[PartialHits]:
         """`search_many` with the token vectors of each query."""
         if isinstance(matrices, np.ndarray) and matrices.ndim == 2:
             raise InvalidInput(
@@ -424,7 +416,7 @@ class ShardedIndex:
         queries = [("", as_matrix(matrix, f"matrices[{i}]")) for i, matrix in enumerate(matrices)]
         return self._hits(queries, Request(k, where, exhaustive), None)
 
-    def _search(self, queries: Sequence[str], request: Request) -> list[ShardedHits]:
+    def _search(self, queries: Sequence[str], request: Request) -> list[PartialHits]:
         check_many(queries, "queries")
         queries = [check_query(query) for query in queries]
         matrices: Iterable[Float32 | None] = [None] * len(queries)
@@ -438,14 +430,14 @@ class ShardedIndex:
         queries: Sequence[tuple[str, Float32 | None]],
         request: Request,
         calibration: Calibration | None,
-    ) -> list[ShardedHits]:
+    ) -> list[PartialHits]:
         self._shards.check_open()
         if not queries:
             return []
         round_ = self._shards.begin()
         found = self._searcher.find(queries, request, round_)
         return [
-            ShardedHits(_rated(best, matrix, calibration), round_.missing)
+            PartialHits(_rated(best, matrix, calibration), round_.missing)
             for best, (_, matrix) in zip(found.best, queries, strict=True)
         ]
 
@@ -460,7 +452,7 @@ class ShardedIndex:
         with trace.stage("ask the shards"):
             found = self._searcher.find([(query, matrix)], request, round_, explain=True)
         [best], [words] = found.best, found.counted.words
-        hits = ShardedHits(_rated(best, matrix, calibration), round_.missing)
+        hits = PartialHits(_rated(best, matrix, calibration), round_.missing)
         with trace.stage("align words", len(hits)), gathered():
             if matrix is None:
                 weights = word_weights(words, query)

@@ -232,3 +232,22 @@ def test_publisher_pruner_and_reader_at_once(tmp_path, uri):
             each.join(120)
     assert not failures and check_published(store) == []
     assert answers(Index.open(uri)) == answers(index)
+
+
+def test_a_listing_that_caught_the_newest_commit_too_early_and_the_one_before_too_late_is_made_again(
+    tmp_path, disk, monkeypatch
+):
+    publish(index_with(tmp_path / "index").path, ObjectStore(disk))
+    driver = driver_of(disk)
+    listed, left = driver.listed, [2]
+
+    def missed(folder: str):
+        if folder != commits.COMMITS or not left[0]:
+            return listed(folder)
+        left[0] -= 1
+        return []
+
+    monkeypatch.setattr(driver, "listed", missed)
+    assert list(store_of(disk, driver).commit_numbers()) == [1] and left == [0]
+    with pytest.raises(IndexNotFound, match="no index is published there"):
+        Index.open(disk + "-nothing", cache=tmp_path / "cache")

@@ -11,7 +11,9 @@ import pytest
 from servers import serving
 
 from latebolt import Encoder, Index
-from latebolt.errors import LateboltError, StorageFull
+from latebolt.client import Client
+from latebolt.errors import LateboltError, ServerError, StorageFull
+from latebolt.hits import PartialHits
 from latebolt.serve.problems import problem_of
 from latebolt.serve.state.shards import sharded_holdings
 from latebolt.sharding import split
@@ -130,6 +132,13 @@ def test_a_dead_shard_is_named_or_missing_as_asked(both: Both, dead: int):
         assert found["missing_shards"] == [1] and 0 < len(found["hits"]) < len(whole)
         scores = {hit["id"]: hit["score"] for hit in whole}
         assert all(hit["score"] == scores[hit["id"]] for hit in found["hits"])
+    with Client(str(both.sharded.base_url), retries=0) as client:
+        with pytest.raises(ServerError, match="shard 1"):
+            client.search("docs", "lions")
+        hits = client.search("docs", "lions", k=100, partial=True)
+        assert hits.missing == {1: ""} and [hit.id for hit in hits] == [hit["id"] for hit in found["hits"]]
+        explained = client.search("docs", "lions", k=100, partial=True, explain=True)
+        assert isinstance(explained.hits, PartialHits) and explained.hits.missing == {1: ""}
     [told] = both.sharded.get("/v1/indexes").json()["data"]
     assert told["state"] == "incomplete" and "shard 1" in told["detail"]
     assert 'latebolt_indexes{state="incomplete"} 1.0' in both.sharded.get("/metrics").text
