@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parents[1]
 VERSIONS = ("3.12", "3.13", "3.14")
 # What needs no adapter's framework, no browser and no torch.
 TESTS = ("kernels", "codec", "index", "cli", "test_platforms.py", "test_drafts.py", "test_caches.py")
-EXTRAS = "cpu,eval,serve,client,watch,mcp,dev"
+EXTRAS = "cpu,eval,serve,client,watch,mcp,objects,dev"
 # What the standard library loses where its C libraries were missing when it was built.
 WANTED = (
     "import sys, bz2, ctypes, lzma, sqlite3, ssl, zlib;"

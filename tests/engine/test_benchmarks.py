@@ -40,6 +40,7 @@ QUICK = {
     "qdrant": "Qdrant turbo4, learned",
     "quality": "languages",
     "reasons": "function words: left out",
+    "same_answers": "answers compared",
     "search": "latebolt 2 bit, exhaustive",
     "shards": "4 local shards",
     "second_run": "6 of 40 files changed",

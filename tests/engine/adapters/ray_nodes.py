@@ -17,6 +17,8 @@ import ray
 from ray import serve
 from ray.cluster_utils import Cluster
 
+from latebolt.adapters.ray.cluster import prepare_cluster
+
 MEMORY = 80_000_000  # bytes of a node's object store, as few as Ray goes
 
 
@@ -24,7 +26,7 @@ class Nodes:
     """A head, on which nothing of ours runs but what asks for its resource "head", and other nodes."""
 
     def __init__(self, others: int, cpus: int = 4) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        prepare_cluster()
         self._cpus = cpus
         self.cluster = Cluster()
         head = {"num_cpus": 1, "resources": {"head": 100}, "include_dashboard": False}

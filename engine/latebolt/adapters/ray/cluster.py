@@ -34,9 +34,11 @@ _SWITCH: Final = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _LOOK_SECONDS: Final = 10
 
 
-def switch_off_usage_stats() -> None:
-    """A cluster that we start reports no use of itself, unless RAY_USAGE_STATS_ENABLED says otherwise."""
+def prepare_cluster() -> None:
+    """Before we start a cluster: it reports no use of itself, and has a minute to begin to listen on a busy
+    machine, where Ray gives it 5 seconds. What the environment says already stays."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 
 
 def join_or_start(address: str | None, cpus: float) -> bool:
@@ -64,7 +66,7 @@ def join_or_start(address: str | None, cpus: float) -> bool:
             with _signals_kept():
                 ray.init(address=address, **quiet)
             return False
-        switch_off_usage_stats()
+        prepare_cluster()
         wanted = max(os.cpu_count() or 1, math.ceil(cpus))
         with _this_machine_only(), _signals_kept():
             # "local": else it would join whichever cluster somebody has started on this machine.

@@ -27,7 +27,7 @@ import msgspec
 import numpy as np
 
 from latebolt.adapters import parquet
-from latebolt.adapters.ray.cluster import switch_off_usage_stats
+from latebolt.adapters.ray.cluster import prepare_cluster
 from latebolt.adapters.settings import refuse_unknown, settings_of
 from latebolt.encoder import model_folder
 from latebolt.encoder.encoder import Encoder
@@ -253,7 +253,7 @@ def write_parts(
 def _check_cpus(workers: int, cpus: float) -> None:
     """Raise InvalidInput where actors would hold every CPU, so that nothing could be read for them."""
     if not ray.is_initialized():
-        switch_off_usage_stats()
+        prepare_cluster()
         ray.init()
     there = ray.cluster_resources().get("CPU", 0)
     if there < workers * cpus + 1:
