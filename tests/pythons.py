@@ -113,7 +113,8 @@ def tested(python: Python, arguments: Sequence[str]) -> Outcome:
     short = ".".join(python.version.split(".")[:2])
     folder = PROJECT / f".venv-python-{short}"
     ready = folder / ".ready"
-    if not ready.exists() or ready.stat().st_mtime < (PROJECT / "pyproject.toml").stat().st_mtime:
+    described = max(each.stat().st_mtime for each in (PROJECT / "pyproject.toml", Path(__file__)))
+    if not ready.exists() or ready.stat().st_mtime < described:
         made = subprocess.run(
             [sys.executable, "tests/environments.py", "--python", python.path, folder, "-e", f".[{EXTRAS}]"],
             cwd=PROJECT,

@@ -226,11 +226,17 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
             kill_process(pid)
         with httpx.Client(base_url=url, timeout=60) as client:
             refused = client.post("/v1/indexes/docs/search", json=BODIES[0])
-            partial = client.post("/v1/indexes/docs/search", json={**BODIES[0], "partial": True}).json()
+            # The other shard answers, too, when a machine busy with replicas that cannot start lets it.
+            end = time.monotonic() + 120
+            while True:
+                answer = client.post("/v1/indexes/docs/search", json={**BODIES[0], "partial": True})
+                if answer.status_code == 200 or time.monotonic() > end:
+                    break
+            partial = answer.json()
         assert refused.status_code == 503 and "shard 1 of the index gives no answer" in refused.text
         assert str(shards) not in refused.text
         [expected] = as_the_library(whole, encoder, [{**BODIES[0], "k": 160}])
-        assert partial["missing_shards"] == [1] and partial["hits"]
+        assert partial.get("missing_shards") == [1] and partial["hits"], partial
         assert set(pairs(partial["hits"])) < set(expected)
     finally:
         shutil.move(aside, folder)
