@@ -32,7 +32,7 @@ def main() -> None:
     options = arguments(__doc__)
     rows = []
     names = [name for name in COLLECTIONS if (data_folder() / name).is_dir()]
-    for name in names[:1] if options.quick else names:
+    for name in names[:2] if options.quick else names:
         collection, encoder = read_collection(data_folder() / name), Encoder.load(COLLECTIONS[name])
         documents = list(collection.documents.items())[: 60 if options.quick else DOCUMENTS]
         queries = list(collection.queries.values())[: 5 if options.quick else QUERIES]
