@@ -23,9 +23,9 @@ import numpy as np
 
 from harness import arguments, data_folder, folder_bytes, record, status_mb
 from latebolt import Encoder, Index, TokenVectors, maxsim
+from latebolt.adapters.qdrant_common.shape import NewPoint, point_id
+from latebolt.adapters.qdrant_common.storage import STORAGES
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_shape import NewPoint, point_id
-from latebolt.adapters.qdrant_storage import STORAGES
 from latebolt.adapters.stages.base import MeanStage, PooledStage, Stage
 from latebolt.adapters.stages.learned import FEATURES, LearnedStage
 from latebolt.evaluate import read_collection

@@ -1,7 +1,7 @@
 """`Collection`: documents in a Qdrant collection of token vectors, searched by Qdrant's MaxSim.
 
 Texts in and hits out as with `latebolt.Index`, on any `QdrantClient`: `url=`, `path=` or `":memory:"`.
-`adapters.qdrant_shape` says what a point holds. A collection made by hand opens too, if it has a MAX_SIM
+`qdrant_common.shape` says what a point holds. A collection made by hand opens too, if it has a MAX_SIM
 multivector.
 
 For documents that outgrow one machine. A collection of several shards is spread over the machines of a Qdrant
@@ -28,10 +28,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from latebolt.adapters.qdrant_points import Points
-from latebolt.adapters.qdrant_requests import Found, Request, Requests, creation, found_in, is_local
-from latebolt.adapters.qdrant_retries import connect, is_transient, patiently, readable_errors
-from latebolt.adapters.qdrant_shape import NewPoint, PointQuery, collection_spec
+from latebolt.adapters.qdrant_common.points import Points
+from latebolt.adapters.qdrant_common.requests import Found, Request, Requests, creation, found_in, is_local
+from latebolt.adapters.qdrant_common.retries import connect, is_transient, patiently, readable_errors
+from latebolt.adapters.qdrant_common.shape import NewPoint, PointQuery, collection_spec
 from latebolt.adapters.stages.base import Stage
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable
@@ -91,7 +91,7 @@ class Collection(Points):
             encoder: what texts will be encoded with; the collection's metadata names it, and `open` holds
                 other encoders to it. None, with `dim` or `like`, for vectors only.
             dim: size of the token vectors, the encoder's by default.
-            like: an index that will be copied into it (`adapters.qdrant_push`), whose width, model and
+            like: an index that will be copied into it (`adapters.qdrant_common.push`), whose width, model and
                 cutting of texts it takes.
             first_stage: "mean" keeps the mean of a document's token vectors beside them and "pooled" an
                 eighth of the vectors, clustered; a search asks an HNSW graph of these for candidates and

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_points import DocumentPoints
-from latebolt.adapters.qdrant_requests import Found, Request, Requests, creation, found_in, is_local
-from latebolt.adapters.qdrant_retries import patiently
-from latebolt.adapters.qdrant_shape import CANDIDATES, ID, NewPoint, batches, collection_spec, point_id
+from latebolt.adapters.qdrant_common.points import DocumentPoints
+from latebolt.adapters.qdrant_common.requests import Found, Request, Requests, creation, found_in, is_local
+from latebolt.adapters.qdrant_common.retries import patiently
+from latebolt.adapters.qdrant_common.shape import CANDIDATES, ID, NewPoint, batches, collection_spec, point_id
 from latebolt.adapters.stages.base import Stage
 from latebolt.encoder.encoder import Encoder
 from latebolt.errors import RuntimeUnavailable

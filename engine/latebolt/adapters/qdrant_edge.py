@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from latebolt.adapters.qdrant_points import Points
-from latebolt.adapters.qdrant_shape import (
+from latebolt.adapters.qdrant_common.points import Points
+from latebolt.adapters.qdrant_common.shape import (
     DIGEST,
     FIRST,
     ID,

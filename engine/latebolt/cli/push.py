@@ -15,7 +15,7 @@ from latebolt.cli.terminal import note, print_json
 
 if TYPE_CHECKING:
     from latebolt import Index
-    from latebolt.adapters.qdrant_points import Points
+    from latebolt.adapters.qdrant_common.points import Points
 
 
 @click.command("push")
@@ -153,8 +153,8 @@ class _Plan:
 
     def chosen(self, index: Index, storages: tuple[str, ...]) -> dict[str, Any]:
         """Arguments of `create`, of what is measured where something is left open; and tell of it."""
-        from latebolt.adapters.qdrant_trial import chosen, is_open
-        from latebolt.adapters.qdrant_vectors import default_vectors
+        from latebolt.adapters.qdrant_common.trial import chosen, is_open
+        from latebolt.adapters.qdrant_common.vectors import default_vectors
 
         if self.is_quantised or self.first_stage == "none":
             storages = storages[-1:]
@@ -176,7 +176,7 @@ def _to_qdrant(
     index: Index, client: dict[str, Any], name: str, made: dict[str, Any], plan: _Plan, prune: bool
 ) -> dict[str, Any]:
     from latebolt.adapters.qdrant import Collection, connect, readable_errors
-    from latebolt.adapters.qdrant_requests import storages_of
+    from latebolt.adapters.qdrant_common.requests import storages_of
 
     with readable_errors(client["url"] or client["path"]), contextlib.closing(connect(**client)) as connected:
         if connected.collection_exists(name):
@@ -193,8 +193,8 @@ def _to_qdrant(
 
 
 def _to_edge(index: Index, path: str, made: dict[str, Any], plan: _Plan, prune: bool) -> dict[str, Any]:
+    from latebolt.adapters.qdrant_common.storage import STORAGES
     from latebolt.adapters.qdrant_edge import Shard
-    from latebolt.adapters.qdrant_storage import STORAGES
 
     there = Shard.exists(path)
     if not there:
@@ -217,7 +217,7 @@ def _has_edge() -> bool:
 def _push(index: Index, target: Points, vectors: Any, prune: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from latebolt.adapters.qdrant_push import push
+    from latebolt.adapters.qdrant_common.push import push
 
     done = asdict(push(index, target, vectors, prune, show_progress=is_terminal()))
     return {

@@ -15,8 +15,8 @@ from qdrant_client import QdrantClient, models
 import latebolt
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
+from latebolt.adapters.qdrant_common.shape import NewPoint, batches, point_id, shortened
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_shape import NewPoint, batches, point_id, shortened
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput, ModelMismatch
 
 TEXTS = [

@@ -15,7 +15,7 @@ from qdrant_stand_in import stand_in
 from latebolt import Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
 from latebolt.adapters.qdrant_async import AsyncCollection
-from latebolt.adapters.qdrant_push import push
+from latebolt.adapters.qdrant_common.push import push
 from latebolt.errors import InvalidInput, ModelMismatch
 
 TEXTS = ["ZipFile.extractall unpacks an archive", "str.split cuts a string", "a socket listens"]

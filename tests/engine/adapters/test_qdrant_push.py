@@ -11,9 +11,9 @@ from qdrant_client import QdrantClient, models
 
 from latebolt import Encoder, Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
+from latebolt.adapters.qdrant_common.points import Points
+from latebolt.adapters.qdrant_common.push import default_vectors, push
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_points import Points
-from latebolt.adapters.qdrant_push import default_vectors, push
 from latebolt.errors import InvalidInput, ModelMismatch
 
 TEXTS = [

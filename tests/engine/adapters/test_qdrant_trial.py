@@ -14,12 +14,12 @@ from topics import DIM, topics
 
 from latebolt import Index, TokenVectors
 from latebolt.adapters.qdrant import Collection
+from latebolt.adapters.qdrant_common.push import push
+from latebolt.adapters.qdrant_common.requests import storages_of
+from latebolt.adapters.qdrant_common.shape import MARK
+from latebolt.adapters.qdrant_common.storage import STORAGES
+from latebolt.adapters.qdrant_common.trial import choose, chosen, sample_of
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_push import push
-from latebolt.adapters.qdrant_requests import storages_of
-from latebolt.adapters.qdrant_shape import MARK
-from latebolt.adapters.qdrant_storage import STORAGES
-from latebolt.adapters.qdrant_trial import choose, chosen, sample_of
 from latebolt.adapters.stages.base import MeanStage, PooledStage
 from latebolt.adapters.stages.learned import LearnedStage
 from latebolt.errors import IndexUnusable, InvalidInput
@@ -36,7 +36,7 @@ def index(tmp_path_factory) -> Index:
 @pytest.fixture
 def few(monkeypatch) -> None:
     """Of 500 documents 20 are handed on, where it would be 200."""
-    monkeypatch.setattr("latebolt.adapters.qdrant_trial.CANDIDATES", 20)
+    monkeypatch.setattr("latebolt.adapters.qdrant_common.trial.CANDIDATES", 20)
 
 
 @pytest.fixture

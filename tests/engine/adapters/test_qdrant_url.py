@@ -23,10 +23,10 @@ from qdrant_stand_in import stand_in
 
 from latebolt import Index, TokenVectors
 from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
+from latebolt.adapters.qdrant_common.push import push
+from latebolt.adapters.qdrant_common.requests import Found
+from latebolt.adapters.qdrant_common.shape import point_id
 from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.qdrant_push import push
-from latebolt.adapters.qdrant_requests import Found
-from latebolt.adapters.qdrant_shape import point_id
 from latebolt.cli import run
 from latebolt.errors import LateboltError, ModelMismatch
 

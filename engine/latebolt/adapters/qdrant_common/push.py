@@ -19,10 +19,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_points import Points
-from latebolt.adapters.qdrant_shape import NewPoint, check_model, point_id
-from latebolt.adapters.qdrant_trial import sample_of
-from latebolt.adapters.qdrant_vectors import VectorsFrom, copied_vectors, default_vectors
+from latebolt.adapters.qdrant_common.points import Points
+from latebolt.adapters.qdrant_common.shape import NewPoint, check_model, point_id
+from latebolt.adapters.qdrant_common.trial import sample_of
+from latebolt.adapters.qdrant_common.vectors import VectorsFrom, copied_vectors, default_vectors
 from latebolt.adapters.stages.learned import LearnedStage
 from latebolt.arrays import Float32
 from latebolt.errors import InvalidInput

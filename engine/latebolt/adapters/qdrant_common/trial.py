@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from latebolt.adapters.qdrant_shape import CANDIDATES
-from latebolt.adapters.qdrant_storage import STORAGES
-from latebolt.adapters.qdrant_vectors import copied_vectors
+from latebolt.adapters.qdrant_common.shape import CANDIDATES
+from latebolt.adapters.qdrant_common.storage import STORAGES
+from latebolt.adapters.qdrant_common.vectors import copied_vectors
 from latebolt.adapters.stages.base import MeanStage, PooledStage, Stage
 from latebolt.adapters.stages.learned import LearnedStage
 from latebolt.adapters.stages.overlap import (
@@ -127,10 +127,10 @@ def choose(
     """Measure on a sample of an index, and choose.
 
     Args:
-        vectors: where a copy will have its token vectors from, "texts" or "codes"; see `qdrant_push.push`.
+        vectors: where a copy will have its token vectors from, "texts" or "codes"; see `push.push`.
         first_stage: "auto", the cheapest of "mean" and "pooled" that keeps enough; one of these or "learned",
             which is fitted to the sample's other documents first.
-        storage: "auto", the smallest that keeps enough, or a name of `qdrant_storage.STORAGES`.
+        storage: "auto", the smallest that keeps enough, or a name of `storage.STORAGES`.
         wanted: least share of the exact top ten, above 0 and up to 1.
         storages: names to choose from; only the last of one.
         documents: of the sample at most, about.

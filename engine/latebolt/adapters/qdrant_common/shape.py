@@ -1,5 +1,5 @@
 """What a document is in Qdrant: a point with an id, a payload and one or two vectors; and what a collection
-notes of what it was made for. Pure; `adapters.qdrant_points` is what is done with points.
+notes of what it was made for. Pure; `adapters.qdrant_common.points` is what is done with points.
 
 - Qdrant's ids are numbers or UUIDs, ours are strings: a point's id is the UUIDv5 of ours, so that adding a
   document again replaces it. The string is kept in the payload.
@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from latebolt.adapters.qdrant_storage import Storage, named_storage
+from latebolt.adapters.qdrant_common.storage import Storage, named_storage
 from latebolt.adapters.stages.base import MeanStage, PooledStage, Stage
 from latebolt.adapters.stages.record import named_stage, stage_from
 from latebolt.arrays import Float32
@@ -33,7 +33,7 @@ TEXT: Final = "text"
 METADATA: Final = "metadata"
 PASSAGE: Final = "passage"
 MARK: Final = "latebolt"  # in the metadata of a collection
-DIGEST: Final = "digest"  # of what a migration has sent, see `adapters.qdrant_push`
+DIGEST: Final = "digest"  # of what a migration has sent, see `adapters.qdrant_common.push`
 
 TOKENS: Final = "tokens"  # name of the multivector, where there are two vectors
 FIRST: Final = "first"  # name of the first stage's

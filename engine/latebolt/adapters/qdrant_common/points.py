@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from latebolt.adapters.qdrant_shape import (
+from latebolt.adapters.qdrant_common.shape import (
     CANDIDATES,
     DIGEST,
     ID,
@@ -81,7 +81,7 @@ class DocumentPoints:
 
     @property
     def storage(self) -> str | None:
-        """How token vectors are kept, see `adapters.qdrant_storage`; None where nobody has noted it."""
+        """How token vectors are kept, see `storage.STORAGES`; None where nobody has noted it."""
         return self.mark.get("storage")
 
     @property

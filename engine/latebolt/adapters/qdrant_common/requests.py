@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from latebolt.adapters.qdrant_shape import (
+from latebolt.adapters.qdrant_common.shape import (
     DIGEST,
     FIRST,
     ID,
@@ -25,7 +25,7 @@ from latebolt.adapters.qdrant_shape import (
     checked_mark,
     found_stage,
 )
-from latebolt.adapters.qdrant_storage import QUANTIZATIONS, STORAGES, TURBO_SINCE
+from latebolt.adapters.qdrant_common.storage import QUANTIZATIONS, STORAGES, TURBO_SINCE
 from latebolt.adapters.stages.base import Stage
 from latebolt.arrays import Float32
 from latebolt.errors import InvalidInput, RuntimeUnavailable
