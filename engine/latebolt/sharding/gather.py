@@ -70,6 +70,10 @@ class Shards:
         self._shards, self.name = list(shards), name
         self._deadline, self._partial, self._closed = deadline, partial, False
 
+    def asked(self, deadline: float | None, partial: bool) -> Shards:
+        """The same shards, asked in another way."""
+        return Shards(self._shards, self.name, deadline, partial)
+
     def __len__(self) -> int:
         return len(self._shards)
 

@@ -43,6 +43,12 @@ class Searcher:
         self._shards = shards
         self._figures: dict[int, Figures] = {}
 
+    def of(self, shards: Shards) -> Searcher:
+        """A searcher of the same shards, asked in another way, that knows what this one does."""
+        other = Searcher(shards)
+        other.learn(self._figures)
+        return other
+
     def learn(self, figures: Mapping[int, Figures]) -> None:
         """Take what shards said of themselves."""
         self._figures = {**self._figures, **figures}

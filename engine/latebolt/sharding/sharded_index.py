@@ -6,6 +6,7 @@ goes to the shards of its ids, each of which commits for itself.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -88,11 +89,12 @@ class ShardedIndex:
         self._searcher = Searcher(self._shards)
         if not len(self._shards):
             raise InvalidInput(f"{name}: a set needs at least one shard.")
+        self._unseen = set(range(len(self._shards)))  # shards of which nothing is known yet
+        self._first: ShardState | None = None  # what the others have to be like
         states = self._states(self._shards.begin())
         first = states[min(states)]
-        self._dim, self._model = first.dim, first.model
-        for number, state in states.items():
-            self._check(number, state, first)
+        self._dim: int = first.dim
+        self._model: ModelRecord | None = first.model
 
     @classmethod
     def open(
@@ -146,6 +148,14 @@ class ShardedIndex:
         if encoder is not None:
             index.encoder  # noqa: B018 - sees whether it fits
         return index
+
+    def asked(self, deadline: float | None, partial: bool) -> ShardedIndex:
+        """The same index, asked in another way, see `ShardedIndex`; and the same shards to close."""
+        seconds = None if deadline is None else check_timeout(deadline)
+        other = copy.copy(self)
+        other._shards = self._shards.asked(seconds, partial)
+        other._searcher = self._searcher.of(other._shards)
+        return other
 
     # What it is
 
@@ -434,7 +444,7 @@ class ShardedIndex:
         self._shards.check_open()
         if not queries:
             return []
-        round_ = self._shards.begin()
+        round_ = self._begin()
         found = self._searcher.find(queries, request, round_)
         return [
             PartialHits(_rated(best, matrix, calibration), round_.missing)
@@ -443,7 +453,7 @@ class ShardedIndex:
 
     def _explained(self, query: str, request: Request) -> Explanation:
         self._shards.check_open()
-        round_, trace = self._shards.begin(), Trace(True)
+        round_, trace = self._begin(), Trace(True)
         matrix, calibration = None, None
         if request.mode != "bm25":
             encoder = self.encoder
@@ -473,8 +483,23 @@ class ShardedIndex:
 
     def _states(self, round_: Round) -> dict[int, ShardState]:
         states: dict[int, ShardState] = self._shards.ask(round_, "state", self._shards.everyone())
+        first = self._first or states[min(states)]
+        for number in self._unseen & states.keys():
+            self._check(number, states[number], first)
+        self._unseen -= states.keys()
+        self._first = first
         self._searcher.learn({number: state.figures for number, state in states.items()})
         return states
+
+    def _begin(self) -> Round:
+        """Begin a search. A shard that was not seen yet is looked at first: it may be none of this set."""
+        if not self._unseen:
+            return self._shards.begin()
+        looked = self._shards.begin()
+        self._states(looked)
+        round_ = self._shards.begin()
+        round_.failures |= looked.failures  # which are not waited for once more
+        return round_
 
     def _check(self, number: int, state: ShardState, first: ShardState) -> None:
         here, n = (number, len(self._shards)), len(self._shards)

@@ -14,7 +14,14 @@ import pytest
 from shard_corpora import POOL
 
 from latebolt import Index, TokenVectors
-from latebolt.errors import IndexLocked, IndexUnusable, InvalidInput, ShardUnavailable, StorageFull
+from latebolt.errors import (
+    IndexCorrupt,
+    IndexLocked,
+    IndexUnusable,
+    InvalidInput,
+    ShardUnavailable,
+    StorageFull,
+)
 from latebolt.sharding import ShardedIndex, split
 from latebolt.sharding.local import LocalShard
 from latebolt.sharding.placement import shard_of
@@ -106,6 +113,35 @@ def test_partial_answers_say_what_is_missing(shards, broken):
     assert broken != "count" or "search" not in shards[2].calls
     del shards[2].before[broken]
     assert index.search("word1", k=30, mode="bm25").missing == {}
+
+
+def test_the_same_index_is_asked_in_another_way(shards):
+    index = ShardedIndex(shards, deadline=5.0)
+    asked = [list(each.calls) for each in shards]
+    some = index.asked(0.3, True)
+    assert [each.calls for each in shards] == asked, "what is known of the shards is not asked again"
+    shards[1].before["search"] = lambda: Future()  # never done
+    with pytest.raises(ShardUnavailable, match="no answer in time"):
+        index.asked(0.3, False).search_vectors(POOL[:1])
+    assert some.search_vectors(POOL[:1]).missing == {1: "no answer in time"}
+
+
+def test_a_shard_that_was_not_there_at_first_is_looked_at_when_it_comes(shards):
+    """And waited for once in a search, not twice."""
+    shards[1].before["state"] = OSError("gone")
+    index = ShardedIndex(shards, deadline=5.0, partial=True)
+    assert index.search_vectors(POOL[:1]).missing == {1: "OSError: gone"}
+    assert "search" not in shards[1].calls
+    del shards[1].before["state"]
+    other = shards[1].shard
+    shards[1].shard = shards[0].shard  # another one in its place
+    with pytest.raises(IndexCorrupt, match="shard-1"):
+        index.search_vectors(POOL[:1])
+    shards[1].shard = other
+    assert index.search_vectors(POOL[:1]).missing == {} and index.asked(5.0, False).search_vectors(POOL[:1])
+    states = shards[1].calls.count("state")
+    index.search_vectors(POOL[:1])
+    assert shards[1].calls.count("state") == states, "and not each time"
 
 
 def test_no_answer_at_all_is_no_partial_answer(shards):

@@ -48,7 +48,7 @@ class ShardedIndexes:
         seconds: float,
     ) -> None:
         self._shards, self.encoder_of, self._seconds = dict(shards), encoder_of, seconds
-        self._open: dict[tuple[str, float, bool], ShardedIndex] = {}
+        self._open: dict[str, ShardedIndex] = {}
         self._lock = threading.Lock()
         self._warned_of_script: set[str] = set()
 
@@ -180,14 +180,13 @@ class ShardedIndexes:
         return described(name, self._opened(name, seconds).info())
 
     def _opened(self, name: str, seconds: float, partial: bool = False) -> ShardedIndex:
-        key = name, seconds, partial
         with self._lock:
-            found, shards, opened = self._open.get(key), self._shards.get(name), self._open
+            found, shards, opened = self._open.get(name), self._shards.get(name), self._open
         if shards is None:
             raise IndexNotFound("there is no index of that name.")
         if found is None:
-            found = opened[key] = self._made(name, shards, seconds, partial)
-        return found
+            found = opened[name] = self._made(name, shards, seconds, partial)
+        return found.asked(seconds, partial)
 
     def _made(self, name: str, shards: Sequence[Shard], seconds: float, partial: bool) -> ShardedIndex:
         def encoder() -> Encoder:
