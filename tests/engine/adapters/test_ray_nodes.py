@@ -232,6 +232,7 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
                 answer = client.post("/v1/indexes/docs/search", json={**BODIES[0], "partial": True})
                 if answer.status_code == 200 or time.monotonic() > end:
                     break
+                assert answer.status_code == 503, answer.text
             partial = answer.json()
         assert refused.status_code == 503 and "shard 1 of the index gives no answer" in refused.text
         assert str(shards) not in refused.text

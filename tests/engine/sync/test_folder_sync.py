@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -211,18 +212,19 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, encoder: Encoder) -> None:
 
 
 def test_thousands_of_unchanged_files_take_little(tmp_path: Path, encoder: Encoder) -> None:
-    """CPU time, which other processes lengthen a little, so the least of three: 2 s for 10,000, here for
-    2,000 files a fifth."""
+    """CPU time, which other processes do not lengthen: 2 s for 10,000, here for 2,000 files a fifth."""
     notes, index = tmp_path / "notes", tmp_path / "index"
     notes.mkdir()
     write(notes, **{f"n{i}": f"{i}" for i in range(2000)})
     follow(index, notes, encoder=encoder)
-    took = []
-    for _ in range(3):
+    gc.collect()
+    gc.freeze()  # else what hundreds of tests have left is looked through, which takes longer than this
+    try:
         began = time.process_time()
         assert follow(index, notes, encoder=encoder)[0] == SyncCounts(kept=2000)
-        took.append(time.process_time() - began)
-    assert min(took) < 0.4
+        assert time.process_time() - began < 0.4
+    finally:
+        gc.unfreeze()
 
 
 class Folder(RuleBasedStateMachine):
