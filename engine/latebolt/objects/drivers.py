@@ -36,8 +36,7 @@ _memory_lock = threading.Lock()
 
 class Listed(NamedTuple):
     """An object in a folder: its name there, its size, and when it was written by the store's clock, in
-    seconds
-    since 1970; None where the store does not tell."""
+    seconds since 1970; None where the store does not tell."""
 
     name: str
     bytes: int

@@ -260,8 +260,7 @@ def _is_there(path: Path, record: FileRecord, known: FileRecord | None) -> bool:
 
     Args:
         known: what the commit that is here says of it: then the size is enough, as its digest was right when
-        it
-            came. Anything else is read.
+            it came. Anything else is read.
     """
     try:
         with opened(path) as found:

@@ -41,7 +41,7 @@ class Pruning(NamedTuple):
         commits: how many went.
         objects, bytes: how many objects went, and their size.
         young: objects that no commit names, and that stay since they may belong to one that is being
-        published.
+            published.
     """
 
     uri: str

@@ -19,10 +19,10 @@ import numpy as np
 
 from latebolt.arrays import Int64
 from latebolt.errors import IndexCorrupt, IndexUnusable, InvalidInput, ModelMismatch
-from latebolt.index.documents.passages import kept_cutting
 from latebolt.index.format.layout import COUNTS_TRUNCATED, NEXT_ID, Column
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.format.mmap_array import RESTORE
+from latebolt.index.ingest.adopt import difference
 from latebolt.index.store.check import files_of_codec, files_of_segment, verify_files
 from latebolt.index.store.merge_policy import LARGEST_MERGE
 from latebolt.index.store.segment import COPY_TOKENS, Segment
@@ -224,15 +224,9 @@ def check_alike(sources: Sequence[Source]) -> None:
         ours, theirs = first.snapshot, other.snapshot
         if (ours.model and ours.model.fingerprint) != (theirs.model and theirs.model.fingerprint):
             raise ModelMismatch(f"{other.folder}: was made with another model than {first.folder}.")
-        for name, one, two in (
-            ("dim", ours.dim, theirs.dim),
-            ("bits", ours.bits, theirs.bits),
-            ("passage cutting", kept_cutting(ours.settings), kept_cutting(theirs.settings)),
-        ):
-            if one != two:
-                raise InvalidInput(
-                    f"{other.folder}: has {name} {two or 'none'}, and {first.folder} has {one or 'none'}."
-                )
+        if (found := difference(ours.manifest, theirs.manifest)) is not None:
+            name, one, two = found
+            raise InvalidInput(f"{other.folder}: has {name} {two}, and {first.folder} has {one}.")
 
 
 @contextlib.contextmanager

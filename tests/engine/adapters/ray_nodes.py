@@ -145,15 +145,10 @@ class Load:
             while not self._over.is_set():
                 number = (number + 1) % len(self._bodies)
                 begun = time.monotonic()
-                try:
-                    answer = client.post("/v1/indexes/docs/search", json=self._bodies[number])
-                except httpx.TransportError as error:
-                    self._fail(repr(error))
+                answer = self._post(client, "search", self._bodies[number])
+                if answer is None:
                     continue
-                if answer.status_code != 200:
-                    self._fail(answer.text)
-                    continue
-                hits = answer.json()["hits"]
+                hits = answer["hits"]
                 with self._lock:
                     self.tally.asked += 1
                     self.tally.moments.append(time.monotonic())
@@ -168,16 +163,22 @@ class Load:
                 ids = [f"w{number}-{i}" for i in range(4)]
                 number += 1
                 documents = [{"id": id, "text": f"walrus {id}"} for id in ids]
-                try:
-                    answer = client.post("/v1/indexes/docs/documents", json={"documents": documents})
-                except httpx.TransportError as error:
-                    self._fail(repr(error))
-                    continue
-                if answer.status_code != 200:
-                    self._fail(answer.text)
+                if self._post(client, "documents", {"documents": documents}) is None:
                     continue
                 with self._lock:
                     self.tally.acknowledged += ids
+
+    def _post(self, client: httpx.Client, path: str, body: Any) -> Any:
+        """The answer; None for one that is no success, which is noted."""
+        try:
+            answer = client.post(f"/v1/indexes/docs/{path}", json=body)
+        except httpx.TransportError as error:
+            self._fail(repr(error))
+            return None
+        if answer.status_code != 200:
+            self._fail(answer.text)
+            return None
+        return answer.json()
 
     def _fail(self, why: str) -> None:
         with self._lock:

@@ -37,6 +37,19 @@ def history(path, uri: str, n: int = 4) -> Index:
     return index
 
 
+def leave_objects(index: Index, uri: str) -> None:
+    """A publication that ends before its commit, the second: no commit names its objects, which are there."""
+    driver = Broken(driver_of(uri))
+
+    def crash(operation: str, name: str) -> None:
+        if operation == "create" and name == commits.commit_name(2):
+            raise KeyboardInterrupt
+
+    driver.before = crash
+    with pytest.raises(KeyboardInterrupt):
+        publish(index.path, store_of(uri, driver))
+
+
 def test_what_goes_and_what_stays(tmp_path, uri):
     index, store = history(tmp_path / "index", uri), ObjectStore(uri)
     before = objects(store)
@@ -100,15 +113,7 @@ def test_a_publisher_who_relies_on_what_is_being_removed_looks_again(tmp_path, d
     index.backup(tmp_path / "same")
     publish(index.path, ObjectStore(disk))
     add(index, 4, 30)
-    driver = Broken(driver_of(disk))
-
-    def crash(operation: str, name: str) -> None:
-        if operation == "create" and name == commits.commit_name(2):
-            raise KeyboardInterrupt
-
-    driver.before = crash
-    with pytest.raises(KeyboardInterrupt):  # its objects are there, and no commit names them
-        publish(index.path, store_of(disk, driver))
+    leave_objects(index, disk)
     driver = Broken(driver_of(disk))
     pruned = []
 
@@ -127,15 +132,7 @@ def test_nobody_relies_on_what_is_about_to_go(tmp_path, disk):
     index = index_with(tmp_path / "index")
     publish(index.path, ObjectStore(disk))
     add(index, 4, 30)
-    driver = Broken(driver_of(disk))
-
-    def crash(operation: str, name: str) -> None:
-        if operation == "create" and name == commits.commit_name(2):
-            raise KeyboardInterrupt
-
-    driver.before = crash
-    with pytest.raises(KeyboardInterrupt):  # its objects are there, and no commit names them
-        publish(index.path, store_of(disk, driver))
+    leave_objects(index, disk)
     left = objects(ObjectStore(disk)) - ObjectStore(disk).newest().object_names
     driver, done = Broken(driver_of(disk)), []
 

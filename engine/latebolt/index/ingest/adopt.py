@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
@@ -30,6 +30,19 @@ from latebolt.progress import progress_bar
 _ENCODE_AGAIN: Final = "Add its documents by their texts, which encodes them again."
 
 
+def difference(one: Manifest, other: Manifest) -> tuple[str, Any, Any] | None:
+    """What keeps the codes of two indexes of one model from meaning the same, and what each has; None for
+    nothing."""
+    for name, first, second in (
+        ("dim", one.dim, other.dim),
+        ("bits", one.bits, other.bits),
+        ("passage cutting", kept_cutting(one.settings), kept_cutting(other.settings)),
+    ):
+        if first != second:
+            return name, first or "none", second or "none"
+    return None
+
+
 def check_fit(path: Path, index: Path, target: Manifest) -> int:
     """Documents and passages of the part at `path`, which fits the index as far as its manifest tells.
 
@@ -46,15 +59,9 @@ def check_fit(path: Path, index: Path, target: Manifest) -> int:
             f"{path}: was made with {_model(part)}, and {index} with {_model(target)}, which gives other "
             "vectors. Encode its texts with the index's model."
         )
-    for name, theirs, ours in (
-        ("dim", part.dim, target.dim),
-        ("bits", part.bits, target.bits),
-        ("passage cutting", kept_cutting(part.settings), kept_cutting(target.settings)),
-    ):
-        if theirs != ours:
-            raise InvalidInput(
-                f"{path}: has {name} {theirs or 'none'}, and {index} has {ours or 'none'}. {_ENCODE_AGAIN}"
-            )
+    if (found := difference(part, target)) is not None:
+        name, theirs, ours = found
+        raise InvalidInput(f"{path}: has {name} {theirs}, and {index} has {ours}. {_ENCODE_AGAIN}")
     return sum(segment.n_documents for segment in part.segments)
 
 
