@@ -162,14 +162,19 @@ def match_line(matches: Sequence[WordMatch]) -> str:
 
 def is_index(name: str) -> bool:
     """Whether there is an index, or a shard set, in the folder of that name."""
-    return any((Path(name) / file).is_file() for file in ("manifest.json", "shards.json"))
+    return (Path(name) / "manifest.json").is_file() or is_set(name)
+
+
+def is_set(name: str | Path) -> bool:
+    """Whether there is a shard set in the folder of that name."""
+    return (Path(name) / "shards.json").is_file()  # without the layout, which loads NumPy
 
 
 def open_index(name: str | Path, *arguments: Any, **settings: Any) -> Index | ShardedIndex:
     """The index, or the shard set, in the folder of that name, or at a URI; see `Index.open`."""
     if is_uri(name):
         return opened_uri(str(name), *arguments, **settings)
-    if (Path(name) / "shards.json").is_file():
+    if is_set(name):
         from latebolt.sharding import ShardedIndex
 
         return ShardedIndex.open(name, *arguments, **settings)

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from latebolt.cli.common import (
     hit_lines,
+    is_set,
     json_option,
     match_line,
     model_options,
@@ -248,7 +249,7 @@ def _begun(index: str, device: str, threads: int | None) -> Loading | None:
 
     with contextlib.suppress(LateboltError, OSError):
         folder = Path(index)
-        model = read_manifest(folder / "shard-0" if (folder / "shards.json").is_file() else folder).model
+        model = read_manifest(folder / "shard-0" if is_set(folder) else folder).model
         if model is not None:
             return begin(model.source, model.precision, model.dim, resolve(device), threads)
     return None
