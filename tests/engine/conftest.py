@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,21 @@ class Rng(np.random.Generator):
         """Float32 vectors of length one along the last axis."""
         values = self.standard_normal(shape)
         return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A server that a test starts in this process sends logs elsewhere: not those of the tests after it."""
+    names = ("latebolt", "uvicorn", "uvicorn.access", "uvicorn.error", "ray.serve")
+    before = {
+        logger: (logger.level, logger.handlers[:], logger.propagate, logger.disabled)
+        for logger in map(logging.getLogger, names)
+    }
+    yield
+    for logger, (level, handlers, propagate, disabled) in before.items():
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate, logger.disabled = propagate, disabled
 
 
 @pytest.fixture
