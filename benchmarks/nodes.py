@@ -48,6 +48,7 @@ from latebolt.corpus.stdlib import read_stdlib
 SEARCH = "/v1/indexes/docs/search"
 SMALL = {"cpus_per_replica": 0.5, "shard_options": {"resources": {"work": 0.01}}}
 PATIENCE = 120.0
+KILLS = 5  # of nodes
 
 
 def main() -> None:
@@ -107,11 +108,15 @@ def deaths(
             "nothing": lambda: time.sleep(1 if quick else 10),
             "a shard's replica is killed": replica_dies,
             "a shard's replica hangs for 5 s": replica_hangs,
-            "a node is killed, with a server on it": node_dies,
         }
         if quick:
             happenings = {name: each for name, each in happenings.items() if "replica" not in name}
-        return [happens(url, name, each, bodies, right) for name, each in happenings.items()]
+        rows = [happens(url, name, each, bodies, right) for name, each in happenings.items()]
+        for number in range(1 if quick else KILLS):  # what is seen of it is not the same each time
+            name = "a node is killed, with a server on it" + ("" if quick else f", {number + 1} of {KILLS}")
+            rows.append(happens(url, name, node_dies, bodies, right))
+            nodes.others.append(nodes.add())
+        return rows
 
 
 def happens(

@@ -737,8 +737,108 @@ def write_operations(records: list[dict[str, Any]]) -> None:
             write_between(page, f"{where}\n\n{table_operate(record['rows'])}")
 
 
+def tables_of_sizes(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """What shards, several machines, object stores and other engines cost, for docs/scaling.md."""
+    shards, nodes, stores = rows["shards"], rows["nodes"], rows["object_store"]
+    one = _row(shards, what="one index", mode="late")
+    hybrid = {row["what"]: row for row in shards if row.get("mode") == "hybrid"}
+    in_process = _table(
+        f"{one['documents']:,} documents, {one['tokens'] / 1e6:.1f} M tokens, in one process",
+        ["p50, late, ms", "queries/s", "p50, hybrid, ms", "of the top ten"],
+        (
+            [
+                row["what"],
+                f"{row['p50_ms']:.1f}",
+                f"{row['queries_s']:.0f}",
+                f"{hybrid[row['what']]['p50_ms']:.1f}",
+                f"{row['of the top ten']:g}",
+            ]
+            for row in shards
+            if row.get("mode") == "late"
+        ),
+    )
+    over_http = _table(
+        "over HTTP",
+        ["p50, ms", "queries/s"],
+        (
+            [row["what"], f"{row['p50_ms']:.1f}", f"{row['queries_a_second']:.0f}"]
+            for row in nodes
+            if "queries_a_second" in row
+        ),
+    )
+    told = {
+        "requests": "searches or texts",
+        "wrong": "wrong",
+        "failed": "failed",
+        "gap_s": "longest without an answer, s",
+        "recovery_s": "all replicas back, s",
+        "acknowledged": "written, acknowledged",
+        "lost": "lost",
+    }
+    deaths = _table(
+        "while two clients search and one writes",
+        list(told.values()),
+        (
+            [
+                row["what"],
+                *(f"{row[n]:.1f}" if isinstance(row.get(n), float) else f"{row.get(n, '')}" for n in told),
+            ]
+            for row in nodes
+            if "lost" in row
+        ),
+    )
+    seconds = {(row["store"], row["step"]): row["seconds"] for row in stores}
+    names = list(dict.fromkeys(row["store"] for row in stores))
+    published = _table(
+        f"{stores[0]['MB']:.0f} MB of index, seconds",
+        names,
+        (
+            [step, *(f"{seconds[name, step]:.3g}" for name in names)]
+            for step in dict.fromkeys(row["step"] for row in stores)
+        ),
+    )
+    tables = [in_process, over_http, deaths, published]
+    storages, stages = ("2 bit", "4 bit", "turbo4", "turbo8", "float32"), ("its own", "mean", "learned")
+    qdrant = (
+        row
+        for row in rows["qdrant"]
+        if row["dim"] == 128 and row["storage"] in storages and row["first stage"] in stages
+        if "bytes_per_token" in row and not row["name"].endswith("exhaustive")
+    )
+    for chosen in (qdrant, rows["engines"]):
+        tables.append(
+            _table(
+                "engine",
+                ["bytes a token", "of the exact ten", "p50, ms"],
+                (
+                    [
+                        row["name"],
+                        f"{row['bytes_per_token']:.0f}",
+                        f"{row['overlap']:.3f}",
+                        f"{row['p50_ms']:.1f}",
+                    ]
+                    for row in chosen
+                ),
+            )
+        )
+    return "\n\n".join("\n".join(table) for table in tables)
+
+
+def write_sizes(records: list[dict[str, Any]]) -> None:
+    """Put what was measured between the markers of the page about sizes."""
+    found = {record["benchmark"]: record for record in records}
+    names = ("shards", "nodes", "object_store", "qdrant", "engines")
+    if found.keys() >= set(names):
+        measured = ", ".join(
+            f"[{name}](../benchmarks/REPORT.md#{name}) {record['date']} on {record['machine']['cpu']}"
+            for name, record in ((name, found[name]) for name in names)
+        )
+        tables = tables_of_sizes({name: found[name]["rows"] for name in names})
+        write_between(HERE.parent / "docs" / "scaling.md", f"{measured}; two cores.\n\n{tables}")
+
+
 def main() -> None:
-    """Write REPORT.md, the README's figures, and the table of the page for operators."""
+    """Write REPORT.md, the README's figures, and the tables of the pages for operators and about sizes."""
     records = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     text = (
         "# Measurements\n\nMade by `python benchmarks/report.py` from the records under results/: first the "
@@ -751,7 +851,9 @@ def main() -> None:
     path.write_text(f"{text}\n{tables}\n\n" + "\n".join(section(record) for record in records))
     write_readme(records)
     write_operations(records)
-    print(f"wrote {path}, the README's figures and an operator's day from {len(records)} records")
+    write_sizes(records)
+    pages = "README.md, docs/operations.md and docs/scaling.md"
+    print(f"wrote {path} and the figures of {pages} from {len(records)} records")
 
 
 if __name__ == "__main__":
