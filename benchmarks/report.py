@@ -111,6 +111,25 @@ def table_codec(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def table_pooling(rows: list[dict[str, Any]]) -> str:
+    """nDCG@10 and bytes a document, by what pooling keeps and bits."""
+    collections = list(dict.fromkeys(row["collection"] for row in rows))
+    lines = [
+        "What token pooling and bits leave of nDCG@10, and bytes a document of codes "
+        "(`python benchmarks/pooling.py`; [curves](results/pooling.svg)):",
+        "",
+        "| vectors kept | bits | " + " | ".join(f"{name} | bytes" for name in collections) + " |",
+        "| --- | ---: |" + " ---: |" * (2 * len(collections)),
+    ]
+    for kept, bits in dict.fromkeys((row["kept"], row["bits"]) for row in rows):
+        found = {row["collection"]: row for row in rows if (row["kept"], row["bits"]) == (kept, bits)}
+        cells = [
+            f"{found[name]['nDCG@10']:.3f} | {found[name]['bytes_a_document']:,.0f}" for name in collections
+        ]
+        lines.append(f"| {kept} | {'float32' if bits == 32 else bits} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def table_maxsim(rows: list[dict[str, Any]]) -> str:
     """Nanoseconds a document token, out of cache."""
     chosen = [row for row in rows if row["size"] == "out of cache"]
@@ -570,6 +589,7 @@ TABLES = {
     "quality": table_quality,
     "multilingual": table_multilingual,
     "codec": table_codec,
+    "pooling": table_pooling,
     "encode": table_encode,
     "export": table_export,
     "vocabulary": table_vocabulary,

@@ -132,9 +132,11 @@ class AsyncIndex:
         passage_overlap: int | None = None,
         late_chunking: bool | None = None,
         device: str | Sequence[str] = "cpu",
+        pool_factor: int | None = None,
+        max_vectors: int | None = None,
     ) -> AsyncIndex:
         """See `Index.open_or_create`."""
-        others = (passage_tokens, passage_overlap, late_chunking, device)
+        others = (passage_tokens, passage_overlap, late_chunking, device, pool_factor, max_vectors)
         return cls(await asyncio.to_thread(Index.open_or_create, path, encoder, bits, dim, *others))
 
     @property

@@ -123,7 +123,8 @@ class Explanation:
         hits: what the search gives without `explain`.
         stages: in the order in which they began.
         alignments: for each hit, its match of every query word; empty for a hit without a text. The cosines
-            are those that the search scored by, with the vectors that the index keeps.
+            are those that the search scored by, with the vectors that the index keeps; where these are
+            pooled, and stand for several tokens, those of the text encoded again.
         tokens: for each hit, its match of every token of the query, from which `alignments` were made.
         roads: of each segment that was searched by late interaction, how and why.
     """

@@ -36,6 +36,7 @@ QUICK = {
     "memory": "index texts from a generator",
     "multilingual": "multilingual int8",
     "nodes": "a node is killed, with a server on it",
+    "pooling": "at most 12",
     "object_store": "until a reader has a new commit",
     "qdrant": "Qdrant turbo4, learned",
     "quality": "languages",
@@ -308,6 +309,16 @@ def test_instructions_are_shown_by_shape_and_machine(monkeypatch):
         ]
     )
     assert table.splitlines()[-1] == "| maxsim_bytes | 64 |  | 32 | 1,404 | 700 |"
+
+
+def test_pooling_is_shown_by_what_is_kept_and_bits(monkeypatch, tmp_path):
+    row = {"collection": "squad", "kept": "one of 2", "bits": 2, "nDCG@10": 0.5, "bytes_a_document": 2400.0}
+    rows = [row, {**row, "kept": "at most 16", "bits": 32, "bytes_a_document": 8192.0}]
+    lines = benchmark("report", monkeypatch).table_pooling(rows).splitlines()
+    assert lines[-2:] == ["| one of 2 | 2 | 0.500 | 2,400 |", "| at most 16 | float32 | 0.500 | 8,192 |"]
+    pytest.importorskip("matplotlib")
+    benchmark("pooling", monkeypatch).plot([row], tmp_path / "a.svg")
+    assert b"one of 2" in (tmp_path / "a.svg").read_bytes() or (tmp_path / "a.svg").stat().st_size > 5000
 
 
 def test_engines_are_shown_by_what_was_measured_of_them(monkeypatch):

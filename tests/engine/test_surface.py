@@ -180,6 +180,8 @@ def test_an_index_is_opened_or_made_alike_whether_awaited_or_not():
         "passage_overlap",
         "late_chunking",
         "device",
+        "pool_factor",
+        "max_vectors",
     ]
     assert list(own.parameters) == wanted and own.parameters["bits"].default is None
 

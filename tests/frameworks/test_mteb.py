@@ -119,7 +119,9 @@ def test_mteb_takes_it_for_a_late_interaction_model(encoder):
     meta = model.mteb_model_meta
     assert meta.model_type == ["late-interaction"] and meta.similarity_fn_name.value == "MaxSim"
     assert (meta.name, meta.embed_dim) == ("latebolt/starter", 64)
-    assert meta.experiment_kwargs["bits"] == 2
+    assert meta.experiment_kwargs["bits"] == 2 and "pool_factor" not in meta.experiment_kwargs
+    pooled = adapter.LateboltModel(encoder, bits=2, pool_factor=2, max_vectors=9).mteb_model_meta
+    assert (pooled.experiment_kwargs["pool_factor"], pooled.experiment_kwargs["max_vectors"]) == (2, 9)
     assert adapter.LateboltModel(encoder).mteb_model_meta.revision == encoder.fingerprint
     assert adapter.LateboltModel(encoder, name="me/mine").mteb_model_meta.name == "me/mine"
 

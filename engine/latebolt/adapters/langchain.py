@@ -80,6 +80,8 @@ class LateboltRetriever(BaseRetriever):
         index: Index | str | Path,
         model: Encoder | str | Path = "starter",
         bits: int = 2,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
         **settings: Any,
     ) -> LateboltRetriever:
         """Put documents into a new index in a folder, or add them to one, and retrieve from it.
@@ -87,13 +89,13 @@ class LateboltRetriever(BaseRetriever):
         Args:
             documents: see `add_documents`.
             index: an `Index`, or the folder that one is made in, which is new or empty.
-            model, bits: of an index that is made.
+            model, bits, pool_factor, max_vectors: of an index that is made, see `Index.create`.
             settings: `k`, `where`, `mode`, `exhaustive` of the retriever.
         Raises:
             IndexExists: there is an index in the folder; open it with `LateboltRetriever(index=...)`.
         """
         refuse_unknown(settings, cls.model_fields, cls.__name__)
-        retriever = cls(index=index_for(index, model, bits), **settings)
+        retriever = cls(index=index_for(index, model, bits, pool_factor, max_vectors), **settings)
         retriever.add_documents(documents)
         return retriever
 

@@ -90,6 +90,8 @@ class LateboltRetriever(BaseRetriever):
         index: Index | str | Path,
         model: Encoder | str | Path = "starter",
         bits: int = 2,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
         **settings: Any,
     ) -> LateboltRetriever:
         """Put nodes into a new index in a folder, or add them to one, and retrieve from it.
@@ -97,14 +99,14 @@ class LateboltRetriever(BaseRetriever):
         Args:
             nodes: see `add_nodes`.
             index: an `Index`, or the folder that one is made in, which is new or empty.
-            model, bits: of an index that is made.
+            model, bits, pool_factor, max_vectors: of an index that is made, see `Index.create`.
             settings: of the retriever.
         Raises:
             IndexExists: there is an index in the folder; open it with `LateboltRetriever(folder)`.
         """
         known = settings_of(cls.__init__, "index", "base") + settings_of(BaseRetriever.__init__)
         refuse_unknown(settings, known, cls.__name__)
-        retriever = cls(index_for(index, model, bits), **settings)
+        retriever = cls(index_for(index, model, bits, pool_factor, max_vectors), **settings)
         retriever.add_nodes(nodes)
         return retriever
 

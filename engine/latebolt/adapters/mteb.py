@@ -18,7 +18,9 @@ from latebolt.adapters.opened import encoder_of
 from latebolt.adapters.settings import refuse_unknown
 from latebolt.arrays import Float32, Int64
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.pooling import check_pooling
 from latebolt.errors import InvalidInput, RuntimeUnavailable
+from latebolt.index.documents.pooled import pooling_settings
 from latebolt.index.filters.tree import ID, any_of
 from latebolt.index.index import Index
 from latebolt.index.search.fusion import Mode, check_mode
@@ -46,6 +48,7 @@ class LateboltModel:
         bits: keep the corpus in an index of so many bits a dimension, see `Index.create`, and measure its
             search. None scores every document by float32 vectors, 1024 documents at a time.
         exhaustive, mode: of the index's search, see `Index.search`.
+        pool_factor, max_vectors: of documents, see `Encoder.encode_documents`; with bits of the index.
         name: what the results are filed under, "organization/model"; made of the model's name by default.
     Raises:
         InvalidInput: exhaustive or mode without bits.
@@ -59,11 +62,14 @@ class LateboltModel:
         exhaustive: bool = False,
         mode: Mode = "late",
         name: str | None = None,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> None:
         check_mode(mode)
         if bits is None and (exhaustive or mode != "late"):
             raise InvalidInput("exhaustive and mode are those of an index. Give bits too, e.g. bits=2.")
         self.encoder, self.bits, self.exhaustive, self.mode = encoder_of(model), bits, exhaustive, mode
+        self.pooling = check_pooling(pool_factor, max_vectors, self.encoder.least_vectors)
         self._name = name or _organised(self.encoder.model)
         self._corpus: dict[str, Any] | None = None
         self._index: Index | None = None
@@ -75,6 +81,7 @@ class LateboltModel:
         settings = {"precision": self.encoder.precision, "dim": self.encoder.dim}
         if self.bits is not None:
             settings |= {"bits": self.bits, "mode": self.mode, "exhaustive": self.exhaustive}
+        settings |= pooling_settings(self.pooling)
         return ModelMeta.create_empty(
             overwrites={
                 "name": self._name,
@@ -110,7 +117,13 @@ class LateboltModel:
         if self.bits is None:
             return
         self._folder = tempfile.TemporaryDirectory(prefix="latebolt-mteb-")
-        self._index = Index.create(Path(self._folder.name) / "index", self.encoder, bits=self.bits)
+        self._index = Index.create(
+            Path(self._folder.name) / "index",
+            self.encoder,
+            bits=self.bits,
+            pool_factor=self.pooling.factor,
+            max_vectors=self.pooling.most,
+        )
         rows, again = itertools.tee(_rows(PromptType.document, encode_kwargs, **self._corpus))
         self._index.add(
             (text for _, text in rows),
@@ -186,7 +199,11 @@ class LateboltModel:
         total = len(self._corpus["dataset"]) if among is None else len(asking)
         with progress_bar(total, "search", "text", bool(encode_kwargs.get("show_progress_bar"))) as bar:
             while chunk := list(itertools.islice(rows, _CHUNK)):
-                documents = self.encoder.encode_documents([text for _, text in chunk])
+                documents = self.encoder.encode_documents(
+                    [text for _, text in chunk],
+                    pool_factor=self.pooling.factor,
+                    max_vectors=self.pooling.most,
+                )
                 for n, candidates in _candidates(chunk, asking, len(texts), among is None):
                     some = documents if candidates is None else _chosen(documents, candidates)
                     positions = np.arange(len(chunk)) if candidates is None else candidates

@@ -40,7 +40,13 @@ def index_of(index: Index | str | Path) -> Index:
     raise InvalidInput(f"index should be an Index or the folder of one, got {type(index).__name__}.")
 
 
-def index_for(index: Index | str | Path, model: Encoder | str | Path, bits: int) -> Index:
+def index_for(
+    index: Index | str | Path,
+    model: Encoder | str | Path,
+    bits: int,
+    pool_factor: int = 1,
+    max_vectors: int | None = None,
+) -> Index:
     """An index to add documents to: the one that is given, or a new one in a folder.
 
     The folder is made with the first addition: one that is refused leaves nothing that is in the way.
@@ -50,4 +56,11 @@ def index_for(index: Index | str | Path, model: Encoder | str | Path, bits: int)
     """
     if isinstance(index, Index):
         return index
-    return Index.create(index, encoder_of(model), bits=bits, with_first_add=True)
+    return Index.create(
+        index,
+        encoder_of(model),
+        bits=bits,
+        with_first_add=True,
+        pool_factor=pool_factor,
+        max_vectors=max_vectors,
+    )

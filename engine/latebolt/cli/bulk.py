@@ -15,7 +15,7 @@ from latebolt.errors import InputNotFound, InvalidInput
 
 _LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 _MODEL = ("model", "precision", "dim", "device", "threads")
-_ENCODE = {"as_query": "query", "pool_factor": "pool_factor"}
+_ENCODE = {"as_query": "query", "pool_factor": "pool_factor", "max_vectors": "max_vectors"}
 
 
 def encode_on_ray(files: tuple[str, ...], out: str, given: set[str], **options: Any) -> dict[str, Any]:

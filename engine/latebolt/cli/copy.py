@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from latebolt.cli.common import human_bytes, is_terminal, json_option, model_options
+from latebolt.cli.indexing import pooling_options
 from latebolt.cli.suggestions import check_index_first
 from latebolt.cli.terminal import note, print_json
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     help="Encode passages within the text around them.  [default: as INDEX]",
 )
 @click.option("--whole", is_flag=True, help="Cut nothing.")
+@pooling_options("", "INDEX's")
+@click.option("--unpooled", is_flag=True, help="Keep every vector.")
 @click.option("--skip-textless", is_flag=True, help="Leave out documents that have vectors and no text.")
 @model_options
 @json_option
@@ -52,6 +55,9 @@ def copy_command(
     passage_overlap: int | None,
     late_chunking: bool | None,
     whole: bool,
+    pool_factor: int | None,
+    max_vectors: int | None,
+    unpooled: bool,
     skip_textless: bool,
     model: str,
     precision: str | None,
@@ -62,9 +68,10 @@ def copy_command(
 ) -> None:
     """Make NEW of the documents of INDEX, whose texts are encoded again. INDEX stays as it is.
 
-    What is not said is as in INDEX: its model, its width, its bits, its passages. Ids, texts and metadata are
-    kept; where a passage stands in its file (page, lines) is not, as it is cut anew. NEW is there when all of
-    it is done. A copy that fails or is interrupted leaves nothing behind, and is begun again.
+    What is not said is as in INDEX: its model, its width, its bits, its passages, its pooling. Ids, texts and
+    metadata are kept; where a passage stands in its file (page, lines) is not, as it is cut anew. NEW is
+    there when all of it is done. A copy that fails or is interrupted leaves nothing behind, and is begun
+    again.
 
     \b
     latebolt copy notes.index notes-multilingual.index --model multilingual
@@ -80,6 +87,8 @@ def copy_command(
         raise InvalidInput(
             "give --whole or --passage-tokens, --passage-overlap and --late-chunking, not both."
         )
+    if unpooled and (pool_factor is not None or max_vectors is not None):
+        raise InvalidInput("give --unpooled or --pool-factor and --max-vectors, not both.")
     check_index_first(index, new)
     started = time.perf_counter()
     source = Index.open(index)
@@ -98,6 +107,10 @@ def copy_command(
     )
     if late_chunking is None:
         late_chunking = cutting[0] is not None and source.info()["late_chunking"]
+    if not unpooled:
+        info = source.info()
+        pool_factor = info["pool_factor"] if pool_factor is None else pool_factor
+        max_vectors = info["max_vectors"] if max_vectors is None else max_vectors
     with signals_raise():
         made = reencode(
             source,
@@ -109,6 +122,8 @@ def copy_command(
             skip_textless,
             show_progress=is_terminal(),
             late_chunking=late_chunking,
+            pool_factor=pool_factor or 1,
+            max_vectors=max_vectors,
         )
     info, seconds = made.index.info(), time.perf_counter() - started
     if as_json:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from latebolt.cli.common import is_terminal, json_option, model_options
+from latebolt.cli.indexing import pooling_options
 from latebolt.cli.suggestions import did_you_mean
 from latebolt.cli.terminal import note, print_json
 from latebolt.errors import InvalidInput
@@ -17,7 +18,7 @@ from latebolt.errors import InvalidInput
 @click.argument("files", nargs=-1, required=True)
 @click.argument("out", type=click.Path())
 @click.option("--query", "as_query", is_flag=True, help="Encode as queries instead of documents.")
-@click.option("--pool-factor", type=click.IntRange(min=1), default=1, show_default=True, help="Pool tokens.")
+@pooling_options("Of documents: ")
 @click.option("--on", type=click.Choice(["here", "ray"]), default="here", show_default=True, help="Where.")
 @click.option("--index", type=click.Path(), help="On Ray: write parts of this index, encoded with its model.")
 @click.option("--text-column", default="text", show_default=True, help="On Ray: Parquet column of texts.")
@@ -104,7 +105,10 @@ def _encode_here(file: str, out: str, as_json: bool, options: dict[str, Any]) ->
         vectors = encoder.encode_queries(texts)
     else:
         vectors = encoder.encode_documents(
-            texts, show_progress=is_terminal(), pool_factor=options["pool_factor"]
+            texts,
+            show_progress=is_terminal(),
+            pool_factor=options["pool_factor"] or 1,
+            max_vectors=options["max_vectors"],
         )
     written = write_npz(out, vectors, [passage.id or str(n) for n, passage in enumerate(passages)])
     if as_json:

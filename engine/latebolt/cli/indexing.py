@@ -24,8 +24,27 @@ PASSAGE_TOKENS: Final = 250  # of a passage where nothing else is said: what the
 _MOST_NAMED: Final = 5  # of the documents that are no longer there, so many are named
 
 
+def pooling_options(when: str, default: str = "1, every vector") -> Callable[[F], F]:
+    """--pool-factor and --max-vectors."""
+
+    def decorate(function: F) -> F:
+        most = click.option(
+            "--max-vectors",
+            type=click.IntRange(min=1),
+            help=f"{when}keep at most so many vectors of a document or passage, by clustering its tokens.",
+        )
+        factor = click.option(
+            "--pool-factor",
+            type=click.IntRange(min=1),
+            help=f"{when}keep one vector of about so many, by clustering tokens.  [default: {default}]",
+        )
+        return factor(most(function))
+
+    return decorate
+
+
 def index_options(function: F) -> F:
-    """--bits, those of cutting into passages, --no-ignore, and those of the model."""
+    """--bits, those of cutting into passages and of pooling tokens, --no-ignore, and those of the model."""
     for option in (
         model_options,
         click.option(
@@ -51,6 +70,7 @@ def index_options(function: F) -> F:
             type=click.IntRange(min=1),
             help="Of a new index: cut longer documents into passages of so many tokens.  [default: 250]",
         ),
+        pooling_options("Of a new index: "),
         click.option(
             "--bits", type=click.Choice(["1", "2", "4", "8", "16"]), help="Bits a dimension.  [default: 2]"
         ),
@@ -72,6 +92,8 @@ class Target:
     passage_tokens: int | None
     passage_overlap: int | None
     late_chunking: bool
+    pool_factor: int | None
+    max_vectors: int | None
     whole: bool
     model: str
     precision: str | None
@@ -133,6 +155,8 @@ class Target:
             "passage_tokens": self.passage_tokens,
             "passage_overlap": self.passage_overlap,
             "late_chunking": self.late_chunking or None,
+            "pool_factor": self.pool_factor,
+            "max_vectors": self.max_vectors,
         }
         opened.check_settings(asked, _option)
         cuts = opened.info()["passage_tokens"]
@@ -161,6 +185,8 @@ class Target:
             with_first_add=True,
             late_chunking=self.late_chunking,
             device=self.device,
+            pool_factor=self.pool_factor or 1,
+            max_vectors=self.max_vectors,
         )
 
     def _encoder(self, kind: Any) -> Any:

@@ -31,6 +31,7 @@ def info_command(index: str, as_json: bool) -> None:
         "documents": f"{info['documents']} ({info['deleted']} deleted, not yet compacted)",
         **({"passages": f"{info['passages']} {cut}"} if info["passage_tokens"] else {}),
         "tokens": f"{info['tokens']}",
+        **({"pooled": pooled} if (pooled := _pooled(info["pool_factor"], info["max_vectors"])) else {}),
         **({"cut off": _cut_off(info["truncated"])} if info["truncated"] else {}),
         "model": f"{info['model']} {info['precision']}, dim {info['dim']}",
         "store": f"{info['bits']} bits, {info['bytes_per_token']:.0f} bytes a token"
@@ -40,6 +41,12 @@ def info_command(index: str, as_json: bool) -> None:
     }
     for name, value in rows.items():
         say(f"{name:<12}{value}")
+
+
+def _pooled(factor: int, most: int | None) -> str:
+    parts = [f"one vector of about {factor}"] if factor > 1 else []
+    parts += [] if most is None else [f"at most {most} of a text"]
+    return " and ".join(parts) + (" is kept" if parts else "")
 
 
 def _cut_off(n: int) -> str:

@@ -74,6 +74,8 @@ def create_index(
     dimensions: int | None,
     passage_tokens: int | None,
     passage_overlap: int | None,
+    pool_factor: int,
+    max_vectors: int | None,
 ) -> Call[answers.IndexInfo]:
     """Make an index."""
     fields = {
@@ -82,6 +84,8 @@ def create_index(
         "dimensions": dimensions,
         "passage_tokens": passage_tokens,
         "passage_overlap": passage_overlap,
+        "pool_factor": None if pool_factor == 1 else pool_factor,  # which older servers do not know
+        "max_vectors": max_vectors,
     }
     return Call("POST", "/v1/indexes", answers.IndexInfo, _body(fields), may_repeat=False)
 
@@ -92,6 +96,8 @@ def fitting(
     dimensions: int | None,
     passage_tokens: int | None,
     passage_overlap: int | None,
+    pool_factor: int | None,
+    max_vectors: int | None,
 ) -> answers.IndexInfo:
     """An index that has the settings that are given; None fits every index.
 
@@ -105,6 +111,8 @@ def fitting(
         "dimensions": dimensions,
         "passage_tokens": passage_tokens,
         "passage_overlap": passage_overlap,
+        "pool_factor": pool_factor,
+        "max_vectors": max_vectors,
     }
     for name, value in asked.items():
         has = getattr(info, name)

@@ -91,9 +91,15 @@ class Client:
         dimensions: int | None = None,
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> IndexInfo:
         """Make an empty index; see `latebolt.Index.create`."""
-        return self._ask(calls.create_index(name, bits, dimensions, passage_tokens, passage_overlap))
+        return self._ask(
+            calls.create_index(
+                name, bits, dimensions, passage_tokens, passage_overlap, pool_factor, max_vectors
+            )
+        )
 
     def open_or_create_index(
         self,
@@ -102,20 +108,28 @@ class Client:
         dimensions: int | None = None,
         passage_tokens: int | None = None,
         passage_overlap: int | None = None,
+        pool_factor: int | None = None,
+        max_vectors: int | None = None,
     ) -> IndexInfo:
         """The index of that name, made where there is none; see `latebolt.Index.open_or_create`.
 
         Raises:
             InvalidInput: it has another setting than the one that is given.
         """
-        asked = (bits, dimensions, passage_tokens, passage_overlap)
+        asked = (bits, dimensions, passage_tokens, passage_overlap, pool_factor, max_vectors)
         try:
             return calls.fitting(self.index_info(name), *asked)
         except ServerError as error:
             if error.code != "index_not_found":
                 raise
         try:
-            return self.create_index(name, 2 if bits is None else bits, *asked[1:])
+            return self.create_index(
+                name,
+                2 if bits is None else bits,
+                *asked[1:4],
+                1 if pool_factor is None else pool_factor,
+                max_vectors,
+            )
         except ServerError as error:
             if error.code != "index_exists":
                 raise

@@ -37,7 +37,7 @@ from latebolt.encoder.gpu_runs import GpuRuns
 from latebolt.encoder.loading import Loading, begin
 from latebolt.encoder.model import Model
 from latebolt.encoder.model_folder import ModelFolder
-from latebolt.encoder.pooling import pool_tokens
+from latebolt.encoder.pooling import Pooling, check_pooling, pool_tokens
 from latebolt.encoder.session import Session, why_no_gpu
 from latebolt.encoder.tally import Letters, gathered
 from latebolt.encoder.text import TextPipeline, TextTokens, TokenIds
@@ -325,6 +325,7 @@ class Encoder:
         show_progress: bool = False,
         pool_factor: int = 1,
         max_length: int | None = None,
+        max_vectors: int | None = None,
     ) -> TokenVectors:
         """Token vectors of documents, in input order.
 
@@ -334,20 +335,20 @@ class Encoder:
             pool_factor: keep about 1 / pool_factor of the vectors, by hierarchical clustering, of a document
                 of more than 2,048 by neighbouring parts of so many.
             max_length: tokens of a document, markers included; the contract's by default.
+            max_vectors: keep no more than so many of a document, markers included, by the same clustering.
         Returns:
             Token vectors; `truncated` marks documents that were cut, which a warning of the logger "latebolt"
             counts.
         Raises:
-            InvalidInput: not a list of str, pool_factor below 1, or max_length out of range.
+            InvalidInput: not a list of str, or pool_factor, max_length or max_vectors out of range.
         """
-        if not isinstance(pool_factor, int) or pool_factor < 1:
-            raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
+        pooling = check_pooling(pool_factor, max_vectors, self.least_vectors)
         if not isinstance(texts, str | bytes | Sequence):
             texts = list(texts)
         texts = check_texts(texts, "documents")
 
         def finish(vectors: Float32) -> Float32:
-            return pool_tokens(vectors, pool_factor, self._protected)
+            return self._pool(vectors, pooling)
 
         if self.shares_runs and len(texts) > _GPU_TEXTS:
             vectors = self._encode_ahead(texts, max_length, finish, show_progress)
@@ -430,16 +431,27 @@ class Encoder:
         passages = "passage_tokens=... of Index.create cuts long texts into passages"
         return f"{longer}; {passages}." if longer else f"It takes no more; {passages}."
 
-    def pooled(self, documents: TokenVectors, pool_factor: int) -> TokenVectors:
-        """What `encode_documents` with that pool_factor gives, from what it gives without one.
+    def pooled(
+        self, documents: TokenVectors, pool_factor: int = 1, max_vectors: int | None = None
+    ) -> TokenVectors:
+        """What `encode_documents` with these settings gives, from what it gives without, to the bit.
 
         Raises:
-            InvalidInput: pool_factor is below 1.
+            InvalidInput: pool_factor or max_vectors is out of range.
         """
-        if not isinstance(pool_factor, int) or pool_factor < 1:
-            raise InvalidInput(f"pool_factor should be an int of at least 1, got {pool_factor!r}.")
-        matrices = [pool_tokens(vectors, pool_factor, self._protected) for vectors in documents]
+        pooling = check_pooling(pool_factor, max_vectors, self.least_vectors)
+        if pooling == Pooling():
+            return documents
+        matrices = [self._pool(vectors, pooling) for vectors in documents]
         return TokenVectors.from_matrices(matrices, documents.dim, documents.truncated)
+
+    @property
+    def least_vectors(self) -> int:
+        """The fewest vectors that pooling leaves of a document: those of its markers, and one."""
+        return self._protected + 1
+
+    def _pool(self, vectors: Float32, pooling: Pooling) -> Float32:
+        return pool_tokens(vectors, pooling.factor, self._protected, pooling.most)
 
     @property
     def _protected(self) -> int:
@@ -452,6 +464,7 @@ class Encoder:
         chunk: int = 1024,
         pool_factor: int = 1,
         max_length: int | None = None,
+        max_vectors: int | None = None,
     ) -> Iterator[TokenVectors]:
         """`encode_documents` in chunks, for a corpus larger than memory.
 
@@ -459,7 +472,7 @@ class Encoder:
             texts: documents, read as they are needed.
             chunk: documents a piece; sorting by length and the threads work within one. On a GPU the next
                 one is encoded while the caller works on what it has.
-            pool_factor, max_length: see `encode_documents`.
+            pool_factor, max_length, max_vectors: see `encode_documents`.
         Yields:
             The next `chunk` documents' token vectors, in input order. What was cut is told after the last.
         """
@@ -473,7 +486,9 @@ class Encoder:
 
         def encode(part: list[str]) -> TokenVectors:
             with gathered():
-                return self.encode_documents(part, pool_factor=pool_factor, max_length=max_length)
+                return self.encode_documents(
+                    part, pool_factor=pool_factor, max_length=max_length, max_vectors=max_vectors
+                )
 
         with contextlib.closing(self._ahead(parts, encode)) as chunks:
             for vectors in chunks:

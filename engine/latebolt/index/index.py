@@ -26,12 +26,14 @@ from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
 from latebolt.encoder import legibility
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.pooling import Pooling, check_pooling
 from latebolt.encoder.tally import Letters, current, gathered
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_ids
 from latebolt.index.documents.origins import Place
 from latebolt.index.documents.passages import Cutting, check_cutting, kept_cutting
+from latebolt.index.documents.pooled import kept_pooling, pooling_settings
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import COUNTS_TRUNCATED, ModelRecord
 from latebolt.index.ingest.addition import Addition
@@ -104,6 +106,8 @@ class Index:
         with_first_add: bool = False,
         late_chunking: bool = False,
         device: str | Sequence[str] = "cpu",
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> Index:
         """Make an empty index.
 
@@ -126,10 +130,15 @@ class Index:
                 and cut their vectors out (`Encoder.encode_parts`). Texts, passages and what is found of them
                 are the same; a text that fits one passage has the same vectors. Needs `passage_tokens`.
             device: see `open`. Nothing of it is recorded.
+            pool_factor, max_vectors: keep about 1 / pool_factor of each text's vectors, or each passage's,
+                and no more than max_vectors, markers included, by hierarchical clustering; see
+                `Encoder.encode_documents`, whose vectors an index that pools has. So of every text that is
+                ever added; vectors that are added as such stay as they are given.
         Raises:
             IndexExists: something is there already; with `with_first_add` also from the first addition, if
                 another process was quicker.
-            InvalidInput: bits, dim, passage_tokens, passage_overlap or late_chunking does not fit.
+            InvalidInput: bits, dim, passage_tokens, passage_overlap, late_chunking, pool_factor or
+                max_vectors does not fit.
         """
         _check_encoder(encoder)
         if is_uri(path):
@@ -143,16 +152,26 @@ class Index:
                 raise InvalidInput("an index without an encoder needs dim, the width of its token vectors.")
             if passage_tokens is not None or passage_overlap is not None or late_chunking:
                 raise InvalidInput("passage_tokens needs an encoder, whose tokens they are.")
-            dim, model, cutting = whole_number(dim, "dim"), None, None
+            if pool_factor != 1 or max_vectors is not None:
+                raise InvalidInput(
+                    "pool_factor and max_vectors need an encoder, whose vectors are pooled. Pool vectors of "
+                    "your own before they are added."
+                )
+            dim, model, cutting, pooling = whole_number(dim, "dim"), None, None, Pooling()
         else:
             if dim not in (None, encoder.dim):
                 raise InvalidInput(f"dim should be the encoder's {encoder.dim}, got {dim}.")
             dim = encoder.dim
             model = ModelRecord(encoder.model, encoder.fingerprint, encoder.precision, dim)
             cutting = check_cutting(passage_tokens, passage_overlap, encoder.document_room, late_chunking)
+            pooling = check_pooling(pool_factor, max_vectors, encoder.least_vectors)
         if dim % 8:
             raise InvalidInput(f"dim should be a positive multiple of 8, got {dim}.")
-        settings = {COUNTS_TRUNCATED: True, **({} if cutting is None else cutting.settings())}
+        settings = {
+            COUNTS_TRUNCATED: True,
+            **({} if cutting is None else cutting.settings()),
+            **pooling_settings(pooling),
+        }
         begin = Store.stage if with_first_add else Store.create
         store = begin(path, dim=dim, bits=bits, model=model, settings=settings)
         return cls(store, encoder, {"device": device})
@@ -212,6 +231,8 @@ class Index:
         passage_overlap: int | None = None,
         late_chunking: bool | None = None,
         device: str | Sequence[str] = "cpu",
+        pool_factor: int | None = None,
+        max_vectors: int | None = None,
     ) -> Index:
         """Open the index of a folder, or make an empty one where there is none.
 
@@ -219,8 +240,9 @@ class Index:
 
         Args:
             encoder: what texts are, or will be, encoded with. None for an index of vectors only.
-            bits, dim, passage_tokens, passage_overlap, late_chunking: of a new index, see `create`. One that
-                is there has to have those that are given; None fits every index.
+            bits, dim, passage_tokens, passage_overlap, late_chunking, pool_factor, max_vectors: of a new
+                index, see `create`. One that is there has to have those that are given; None fits every
+                index.
             device: see `open`.
         Raises:
             ModelMismatch: the index was made with another model than `encoder`.
@@ -244,6 +266,8 @@ class Index:
                     with_first_add=True,
                     late_chunking=bool(late_chunking),
                     device=device,
+                    pool_factor=1 if pool_factor is None else pool_factor,
+                    max_vectors=max_vectors,
                 )
                 made._store.make(_MAKING_SECONDS)
                 return made
@@ -259,6 +283,8 @@ class Index:
                 "passage_tokens": passage_tokens,
                 "passage_overlap": passage_overlap,
                 "late_chunking": late_chunking,
+                "pool_factor": pool_factor,
+                "max_vectors": max_vectors,
             }
         )
         return found
@@ -269,8 +295,8 @@ class Index:
         """Raise InvalidInput where the index has another setting than the one that is asked for.
 
         Args:
-            asked: values of `bits`, `dim`, `passage_tokens`, `passage_overlap` and `late_chunking`; None is
-                not asked for.
+            asked: values of `bits`, `dim`, `passage_tokens`, `passage_overlap`, `late_chunking`,
+                `pool_factor` and `max_vectors`; None is not asked for.
             spelled: a name and its value as the caller wrote them, for the message.
         """
         has = self._settings(self._store.snapshot())
@@ -283,13 +309,15 @@ class Index:
     @staticmethod
     def _settings(snapshot: Snapshot) -> dict[str, Any]:
         """What an index was made with and keeps, by the names of `create`."""
-        cutting = kept_cutting(snapshot.settings)
+        cutting, pooling = kept_cutting(snapshot.settings), kept_pooling(snapshot.settings)
         return {
             "dim": snapshot.dim,
             "bits": snapshot.bits,
             "passage_tokens": None if cutting is None else cutting.tokens,
             "passage_overlap": None if cutting is None else cutting.overlap,
             "late_chunking": cutting is not None and cutting.window is not None,
+            "pool_factor": pooling.factor,
+            "max_vectors": pooling.most,
         }
 
     @property
@@ -410,7 +438,8 @@ class Index:
         most texts, by a sample, are in a script that it does not read.
 
         Args:
-            texts: the documents; `create` says whether long ones are cut into passages.
+            texts: the documents; `create` said whether long ones are cut into passages, and how many of their
+                vectors are kept.
             ids: one str a text; an id that exists is replaced. Numbers that are free by default.
             metadata: one JSON object (or None) a text, for `where`.
             show_progress: a bar on stderr.
@@ -502,7 +531,8 @@ class Index:
         if looks:
             self._warn_of_script(_letters(self.encoder, batch))
         rows = rows_of(batch, self.encoder, self._cutting)
-        addition.add(rows, EncodedTexts(self.encoder, rows, bar), between)
+        pooling = kept_pooling(self._store.manifest.settings)
+        addition.add(rows, EncodedTexts(self.encoder, rows, bar, pooling), between)
 
     def sync(
         self,
@@ -644,7 +674,10 @@ class Index:
         normalize: bool | None = None,
         device: str | Sequence[str] | None = None,
     ) -> list[str]:
-        """Add documents whose token vectors are there already, and which are never cut; see `add`.
+        """Add documents whose token vectors are there already; see `add`.
+
+        They are never cut, and their vectors are kept as they are given, in an index that pools tokens, too:
+        `Encoder.pooled` pools vectors.
 
         Args:
             token_vectors: `TokenVectors` or one array [n_tokens, dim] a document, of the index's width and of
@@ -721,8 +754,8 @@ class Index:
             IndexNotFound: a path is neither an index nor a finished job's folder.
             IndexCorrupt: a part is damaged.
             ModelMismatch: a part was made with another model.
-            InvalidInput: a part has another dim, other bits or a codec that is not this index's, or two parts
-                have a document of the same id.
+            InvalidInput: a part has another dim, other bits, passages or pooling, or a codec that is not this
+                index's, or two parts have a document of the same id.
             IndexLocked: another process is writing.
             StorageFull: the disk is full.
         """
@@ -1043,7 +1076,10 @@ class Index:
                 tokens = [match_words_of(query, hit.text or "", weights) for hit in hits]
             else:
                 stored = functools.partial(stored_vectors, codec_of=functools.partial(self._codec, snapshot))
-                tokens = match_hits(self.encoder, (query, matrix), hits, lambda place: stored(found[place]))
+                pooling = kept_pooling(snapshot.settings)
+                tokens = match_hits(
+                    self.encoder, (query, matrix), hits, lambda place: stored(found[place]), pooling
+                )
                 shares = word_shares(counts, query, LEAST_TEXTS)
                 tokens = [without_common(query, matches, shares) for matches in tokens]
             words = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]

@@ -1,4 +1,5 @@
-"""Copies an index by encoding its texts again: into another model, another width, other bits, other passages.
+"""Copies an index by encoding its texts again: into another model, another width, other bits, other
+passages, other pooling.
 
 The codes of the old index are not looked at, so nothing of their rounding is in the new one.
 """
@@ -45,6 +46,8 @@ def reencode(
     skip_textless: bool = False,
     show_progress: bool = False,
     late_chunking: bool = False,
+    pool_factor: int = 1,
+    max_vectors: int | None = None,
 ) -> Reencoded:
     """Make an index of another's documents, in one commit: whatever stops it leaves nothing behind.
 
@@ -52,7 +55,8 @@ def reencode(
     (`Hit.place`) is not known of passages that are cut anew. Codes are made where the encoder runs.
 
     Args:
-        path, encoder, bits, passage_tokens, passage_overlap, late_chunking: see `Index.create`.
+        path, encoder, bits, passage_tokens, passage_overlap, late_chunking, pool_factor, max_vectors: see
+            `Index.create`.
         where: only documents that pass the filter.
         skip_textless: leave out documents that have vectors only; otherwise they are refused.
     Raises:
@@ -68,6 +72,8 @@ def reencode(
         with_first_add=True,
         late_chunking=late_chunking,
         device=encoder.device,
+        pool_factor=pool_factor,
+        max_vectors=max_vectors,
     )
     textless = [each.id for each in source.documents(where) if each.text is None]  # before hours of work
     if textless and not skip_textless:

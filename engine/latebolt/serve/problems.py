@@ -181,6 +181,12 @@ def standing_by() -> Problem:
     )
 
 
+# Settings of requests that a message of ours may begin with.
+_FIELDS: Final = frozenset(
+    ("where", "ids", "metadata", "texts", "passage_tokens", "pool_factor", "max_vectors", "unset")
+)
+
+
 def problem_of(error: Exception) -> Problem:
     """The answer to an error that a request met; 500 for one that nobody expected."""
     if isinstance(error, Problem):
@@ -193,7 +199,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, errors.InvalidInput):
         text = str(error)[:_LONGEST]
         field = text.split(" ", 1)[0].split(":")[0].split("[")[0]
-        known = field if field in ("where", "ids", "metadata", "texts", "passage_tokens", "unset") else ""
+        known = field if field in _FIELDS else ""
         return Problem(422, text, faults=[fault(known, text, None, "value_error")])
     return _refused_by_system(error)
 

@@ -20,11 +20,13 @@ from latebolt.checks import check_many, check_query, check_timeout, whole_number
 from latebolt.confidence import Calibration
 from latebolt.cpus import available_cpus
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.pooling import Pooling
 from latebolt.encoder.tally import gathered
 from latebolt.errors import IndexCorrupt, InvalidInput, ModelMismatch
 from latebolt.hits import Explanation, Hit, PartialHits, match_words
 from latebolt.index.documents.checked import CheckedDocument, check_ids, chosen_ids
 from latebolt.index.documents.origins import Place
+from latebolt.index.documents.pooled import kept_pooling
 from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format.layout import ModelRecord
 from latebolt.index.ingest.read_back import Entry
@@ -178,6 +180,11 @@ class ShardedIndex:
     def model(self) -> ModelRecord | None:
         """What the index was made with; None for one of vectors only."""
         return self._model
+
+    @property
+    def _pooling(self) -> Pooling:
+        info = {} if self._first is None else self._first.info
+        return kept_pooling(info)
 
     @property
     def encoder(self) -> Encoder:
@@ -468,7 +475,13 @@ class ShardedIndex:
                 weights = word_weights(words, query)
                 tokens = [match_words_of(query, hit.text or "", weights) for hit in hits]
             else:
-                tokens = match_hits(self.encoder, (query, matrix), hits, lambda place: _vectors(best[place]))
+                tokens = match_hits(
+                    self.encoder,
+                    (query, matrix),
+                    hits,
+                    lambda place: _vectors(best[place]),
+                    self._pooling,
+                )
                 shares = word_shares(words, query, LEAST_TEXTS)
                 tokens = [without_common(query, matches, shares) for matches in tokens]
             alignments = [match_words(query, hit.text or "", m) for hit, m in zip(hits, tokens, strict=True)]

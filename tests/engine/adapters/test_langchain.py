@@ -87,7 +87,10 @@ def test_callbacks_see_the_run_and_its_errors(index):
 
 
 def test_documents_go_in_and_come_out(tmp_path, encoder):
-    retriever = LateboltRetriever.from_documents(documents("zip", "split"), tmp_path / "i", encoder, k=1)
+    retriever = LateboltRetriever.from_documents(
+        documents("zip", "split"), tmp_path / "i", encoder, k=1, max_vectors=6
+    )
+    assert retriever.index.info()["max_vectors"] == 6
     retriever.add_documents(documents("json"))
     [found] = retriever.invoke("read an object")
     assert found.metadata.pop("relevance_score") > 0

@@ -28,6 +28,7 @@ from llama_index.core.vector_stores.types import (
 )
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
+from latebolt import Index
 from latebolt.adapters.llama_index import LateboltRerank, LateboltRetriever
 from latebolt.errors import IndexExists, InvalidInput
 
@@ -55,7 +56,10 @@ def test_a_retriever_gives_the_hits_of_the_index(index):
 
 
 def test_nodes_come_back_whole(tmp_path, encoder):
-    retriever = LateboltRetriever.from_nodes(nodes(), tmp_path / "i", encoder, similarity_top_k=1)
+    retriever = LateboltRetriever.from_nodes(
+        nodes(), tmp_path / "i", encoder, similarity_top_k=1, pool_factor=3
+    )
+    assert Index.open(tmp_path / "i").info()["pool_factor"] == 3
     [found] = retriever.retrieve(QUERY)
     assert found.node == nodes()[0]
     assert found.node.ref_doc_id == "the manual"

@@ -114,6 +114,7 @@ def test_queries_pooling_and_what_cannot_be():
     assert set(EncodeTexts(query=True)(table).column("lengths").to_pylist()) != {0}
     full, pooled = (EncodeTexts(pool_factor=f)(table).column("lengths").to_pylist() for f in (1, 2))
     assert sum(pooled) < 0.7 * sum(full)
+    assert max(EncodeTexts(max_vectors=5)(table).column("lengths").to_pylist()) == 5 < max(full)
     encode = EncodeTexts(text_column="body")
     with pytest.raises(InvalidInput, match="no column 'body'; it has id, n, text"):
         encode(table)

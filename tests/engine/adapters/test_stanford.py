@@ -119,7 +119,11 @@ def test_pooling_keeps_fewer_rows(encoder):
     )
     assert lengths == [1 + -(-(whole - 1) // 2)]
     Indexer(encoder, ColBERTConfig(pool_factor=2)).index("pooled", [text])
-    assert Index.open("experiments/default/indexes/pooled").info()["tokens"] < whole
+    with Index.open("experiments/default/indexes/pooled", encoder) as index:
+        info = index.info()
+        assert info["tokens"] == lengths[0] < whole and info["pool_factor"] == 2
+        index.add([text], ids=["7"])  # by whichever door
+        assert index.info()["tokens"] == 2 * lengths[0]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Of a process where a start, a signal or a pipe matters.
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -107,6 +108,47 @@ def test_late_chunking_is_asked_for_once(tmp_path):
         assert latebolt("copy", "i", name, *asked, cwd=tmp_path).returncode == 0
         info = json.loads(latebolt("info", name, "--json", cwd=tmp_path).stdout)
         assert info["late_chunking"] == late and (info["passages"] == 4) == (name != "w")
+
+
+def test_pooling_is_asked_for_once(tmp_path):
+    (tmp_path / "a.txt").write_text("The minutes of the meeting were read. " * 20 + "A volcano erupted.")
+    run = functools.partial(latebolt, cwd=tmp_path)
+    assert run("index", "whole", "a.txt").returncode == 0
+    assert run("index", "i", "a.txt", "--pool-factor", "2", "--max-vectors", "60").returncode == 0
+
+    def info(name):
+        found = json.loads(run("info", name, "--json").stdout)
+        return found["pool_factor"], found["max_vectors"], found["tokens"]
+
+    whole = info("whole")
+    assert whole[:2] == (1, None) and info("i") == (2, 60, 60) and whole[2] > 120
+    assert "pooled      one vector of about 2 and at most 60 of a text is kept" in run("info", "i").stdout
+    assert "pooled" not in run("info", "whole").stdout
+    (tmp_path / "b.txt").write_text("The bread of the committee. " * 40)
+    assert run("index", "i", "b.txt", "--pool-factor", "2").returncode == 0
+    assert info("i") == (2, 60, 120)
+    for asked, told in (
+        (("i", "--pool-factor", "1"), "has pool_factor 2; --pool-factor 1 fits only a new index"),
+        (("i", "--max-vectors", "61"), "has max_vectors 60; --max-vectors 61 fits only a new index"),
+        (("whole", "--max-vectors", "61"), "has max_vectors None; --max-vectors 61 fits only a new index"),
+        (("new", "--max-vectors", "1"), "max_vectors should be an int in"),
+    ):
+        done = run("index", asked[0], "a.txt", *asked[1:])
+        assert done.returncode == 2 and told in done.stderr
+    assert not (tmp_path / "new").exists()
+    # A copy is as the index is, if nothing else is said.
+    for name, asked, expected in (
+        ("c", (), (2, 60)),
+        ("d", ("--max-vectors", "9"), (2, 9)),
+        ("e", ("--pool-factor", "1"), (1, 60)),
+        ("f", ("--unpooled",), (1, None)),
+    ):
+        assert run("copy", "i", name, *asked).returncode == 0
+        assert info(name)[:2] == expected
+    done = run("copy", "i", "g", "--unpooled", "--max-vectors", "9")
+    assert done.returncode == 2 and "not both" in done.stderr
+    assert run("encode", "a.txt", "v.npz", "--max-vectors", "9").returncode == 0
+    assert np.load(tmp_path / "v.npz")["offsets"].tolist() == [0, 9]
 
 
 def test_jsonl_and_standard_input(tmp_path):

@@ -89,14 +89,17 @@ def cities(guarded: Running) -> Iterator[str]:
 
 
 def test_an_index_is_opened_or_made(guarded: Running, make: Any):
-    settings = {"passage_tokens": 40, "passage_overlap": 60}
+    settings = {"passage_tokens": 40, "passage_overlap": 60, "pool_factor": 2, "max_vectors": 30}
     with make(guarded.url, KEY) as client:
         for documents in (0, 1):
             info = client.open_or_create_index("kept", **settings)
             assert (info.documents, info.bits, info.passage_tokens, info.passage_overlap) == (
                 documents, 2, 40, 39
             )  # fmt: skip
+            assert (info.pool_factor, info.max_vectors) == (2, 30)
             client.add_documents("kept", CITIES[:1])
+        with pytest.raises(InvalidInput, match="kept: has pool_factor 2; pool_factor=1 fits only a new"):
+            client.open_or_create_index("kept", pool_factor=1)
         with pytest.raises(InvalidInput, match="kept: has bits 2; bits=4 fits only a new index"):
             client.open_or_create_index("kept", bits=4)
         with pytest.raises(InvalidInput, match="kept: has dimensions 128; dimensions=64"):
@@ -121,7 +124,8 @@ def test_an_index_from_its_making_to_its_end(guarded: Running, make: Any):
         assert client.health() == "ok" and client.is_ready() is True
         model = client.model()
         assert model.id and 128 in model.dimensions
-        made = client.create_index("notes", bits=4, dimensions=64, passage_tokens=40)
+        made = client.create_index("notes", bits=4, dimensions=64, passage_tokens=40, max_vectors=50)
+        assert (made.pool_factor, made.max_vectors) == (1, 50)
         assert (made.name, made.bits, made.dimensions, made.documents) == ("notes", 4, 64, 0)
         assert made.passage_tokens == 40
         added = client.add_documents("notes", iter(CITIES), batch_documents=2)

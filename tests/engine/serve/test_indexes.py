@@ -218,6 +218,24 @@ def test_passages(client: httpx.Client):
     client.delete("/v1/indexes/long")
 
 
+def test_pooling(client: httpx.Client):
+    made = client.post("/v1/indexes", json={"name": "pooled", "pool_factor": 2, "max_vectors": 30}).json()
+    assert (made["pool_factor"], made["max_vectors"]) == (2, 30)
+    text = "filler words here and there. " * 20 + "The zebra is striped."
+    client.post("/v1/indexes/pooled/documents", json={"documents": [{"id": "a", "text": text}]})
+    more = {"documents": [{"id": "b", "text": text * 2}]}
+    job = client.post("/v1/indexes/pooled/documents?background=true", json=more).json()
+    wait_until(lambda: client.get(f"/v1/jobs/{job['id']}").json()["state"] == "done", 60)
+    assert client.get("/v1/indexes/pooled").json()["tokens"] == 60
+    answer = client.post("/v1/indexes/pooled/search", json={"query": "striped zebra", "explain": True})
+    matches = answer.json()["hits"][0]["matches"]
+    assert any("zebra" in (match["document"] or {}).get("text", "") for match in matches)
+    for wrong in ({"max_vectors": 1}, {"max_vectors": 10**30}, {"pool_factor": 0}, {"pool_factor": 10**30}):
+        refused = client.post("/v1/indexes", json={"name": "other", **wrong})
+        assert refused.status_code == 422 and next(iter(wrong)) in refused.text
+    client.delete("/v1/indexes/pooled")
+
+
 def test_a_write_that_is_given_up_while_it_waits_leaves_its_thread(tmp_path: Path):
     with serving(tmp_path, timeout=0.3) as running:
         client = running.client

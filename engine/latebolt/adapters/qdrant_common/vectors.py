@@ -40,7 +40,10 @@ def copied_vectors(
     if source == "codes" or not given:
         return stored, 0
     matrices, n_encoded = list(stored), 0
-    encoded = index.encoder.encode_documents(list(given.values()))
+    info = index.info()
+    encoded = index.encoder.encode_documents(
+        list(given.values()), pool_factor=info["pool_factor"], max_vectors=info["max_vectors"]
+    )
     for i, matrix in zip(given, encoded, strict=True):
         if _are_same(matrix, stored[i]):
             matrices[i] = matrix

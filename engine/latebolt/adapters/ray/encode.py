@@ -74,7 +74,7 @@ class EncodeTexts:
         threads: of an actor; by default the CPUs that Ray gives it (`num_cpus` of `map_batches`).
         text_column: the column of texts.
         query: encode as queries instead of documents.
-        pool_factor, max_length: of documents, see `Encoder.encode_documents`.
+        pool_factor, max_length, max_vectors: of documents, see `Encoder.encode_documents`.
     Raises:
         ModelError, RuntimeUnavailable: see `Encoder.load`.
     """
@@ -90,10 +90,11 @@ class EncodeTexts:
         query: bool = False,
         pool_factor: int = 1,
         max_length: int | None = None,
+        max_vectors: int | None = None,
     ) -> None:
         self.encoder = Encoder.load(model, precision, dim, device, threads or _assigned_cpus())
         self.text_column, self.query = text_column, query
-        self.pool_factor, self.max_length = pool_factor, max_length
+        self.pool_factor, self.max_length, self.max_vectors = pool_factor, max_length, max_vectors
 
     def __call__(self, batch: Batch) -> pa.Table:
         """The batch with its token vectors.
@@ -108,14 +109,18 @@ class EncodeTexts:
             vectors = self.encoder.encode_queries(texts)
         else:
             vectors = self.encoder.encode_documents(
-                texts, pool_factor=self.pool_factor, max_length=self.max_length
+                texts,
+                pool_factor=self.pool_factor,
+                max_length=self.max_length,
+                max_vectors=self.max_vectors,
             )
         return parquet.with_vectors(table, vectors)
 
     @property
     def identity(self) -> list[object]:
         """Whatever decides the vectors of a text."""
-        return [self.encoder.fingerprint, self.query, self.pool_factor, self.max_length]
+        limit = [] if self.max_vectors is None else [self.max_vectors]  # parts of before keep their names
+        return [self.encoder.fingerprint, self.query, self.pool_factor, self.max_length, *limit]
 
 
 def as_table(batch: Batch) -> pa.Table:

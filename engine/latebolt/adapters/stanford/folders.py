@@ -24,7 +24,7 @@ Overwrite = bool | Literal["reuse", "resume", "force_silent_overwrite"]
 
 # Passages a commit: what a crash can lose, and what a new index learns its codec from.
 COMMIT_PASSAGES = 131_072
-# Fewer where vectors are pooled, which has to hold them all.
+# Fewer where an index of before pools other than its settings say, which has to hold all vectors.
 POOLED_PASSAGES = 8_192
 
 _OURS = (layout.MANIFEST, layout.LOCK, layout.SEGMENTS, layout.CODECS, INDEX_METADATA)
@@ -94,7 +94,9 @@ def begun(
     replaced = overwrite in (True, "force_silent_overwrite") and check_ours(folder)
     with (
         _aside(folder) if replaced else contextlib.nullcontext(),
-        Index.create(path, encoder, bits=config.nbits, with_first_add=True) as index,
+        Index.create(
+            path, encoder, bits=config.nbits, with_first_add=True, pool_factor=config.pool_factor
+        ) as index,
     ):
         yield index, False
 
@@ -143,12 +145,13 @@ def add_passages(
     """Add passages under the pids first_pid, first_pid + 1, ..., so many a commit."""
     if not passages:
         index.add([])  # which makes the folder of one that has none
-    size = COMMIT_PASSAGES if config.pool_factor == 1 else POOLED_PASSAGES
+    pools = index.info()["pool_factor"] == config.pool_factor
+    size = COMMIT_PASSAGES if pools else POOLED_PASSAGES
     for start in range(0, len(passages), size):
         part = list(passages[start : start + size])
         ids = [str(first_pid + start + i) for i in range(len(part))]
         notes = None if metadata is None else metadata[start : start + size]
-        if config.pool_factor == 1:
+        if pools:
             # As iterables: what memory holds of them at a time is then bounded.
             index.add(iter(part), iter(ids), None if notes is None else iter(notes), show_progress)
         else:

@@ -16,6 +16,7 @@ from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.errors import InvalidInput, ModelMismatch
 from latebolt.index.documents.passages import kept_cutting
+from latebolt.index.documents.pooled import kept_pooling
 from latebolt.index.format.layout import COUNTS_TRUNCATED, Column, Manifest
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.store.check import verify_index
@@ -37,6 +38,7 @@ def difference(one: Manifest, other: Manifest) -> tuple[str, Any, Any] | None:
         ("dim", one.dim, other.dim),
         ("bits", one.bits, other.bits),
         ("passage cutting", kept_cutting(one.settings), kept_cutting(other.settings)),
+        ("token pooling", kept_pooling(one.settings), kept_pooling(other.settings)),
     ):
         if first != second:
             return name, first or "none", second or "none"
@@ -49,7 +51,7 @@ def check_fit(path: Path, index: Path, target: Manifest) -> int:
     Raises:
         IndexNotFound, IndexCorrupt: there is no part, or its manifest is damaged.
         ModelMismatch: it was made with another model, or at another width.
-        InvalidInput: it is the index itself, has other bits, or cuts texts otherwise.
+        InvalidInput: it is the index itself, has other bits, or cuts texts or pools tokens otherwise.
     """
     part = read_manifest(path)
     if path.resolve() == index.resolve():

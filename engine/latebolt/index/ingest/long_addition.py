@@ -19,6 +19,7 @@ from latebolt.encoder.encoder import Encoder
 from latebolt.encoder.tally import Letters, gathered
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.documents.passages import kept_cutting
+from latebolt.index.documents.pooled import kept_pooling
 from latebolt.index.ingest.addition import Addition, refuse_repeated
 from latebolt.index.ingest.sources import Batch, CodedTexts, EncodedTexts, rows_of
 from latebolt.index.ingest.train import learn_ahead
@@ -78,8 +79,9 @@ class LongAddition:
                 encoder.legibility(CheckedTexts(legibility.sampled(whole.texts))) if whole else Letters()
             )
             self._rows = rows_of(left, encoder, kept_cutting(store.manifest.settings))
+        pooling = kept_pooling(store.manifest.settings)
         self._units = self._rows.units
-        self._source = EncodedTexts(encoder, self._rows, progress_bar(None, "index", "text", False))
+        self._source = EncodedTexts(encoder, self._rows, progress_bar(None, "index", "text", False), pooling)
         self._row = self._end = self._documents = 0
         self._learnt: ResidualCodec | None = None
 

@@ -19,6 +19,7 @@ from latebolt.codec.coding import KERNELS, Placed
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.devices import Device
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.pooling import Pooling
 from latebolt.errors import InvalidInput
 from latebolt.hits import Span
 from latebolt.index.documents.checked import CheckedDocument, check_documents
@@ -37,6 +38,7 @@ BATCH_DOCUMENTS: Final = 32_768
 BATCH_CHARACTERS: Final = 16_000_000
 # Documents cut into passages at a time: bounds the tokens held.
 CUT_DOCUMENTS: Final = 64
+_UNPOOLED: Final = Pooling()
 
 
 class TextWindow(NamedTuple):
@@ -268,10 +270,15 @@ class EncodedTexts:
 
     That is what was encoded for a sample or ahead of its turn, and passages of a window that others of it
     were asked of.
+
+    Args:
+        pooling: of each text's vectors, or each passage's.
     """
 
-    def __init__(self, encoder: Encoder, batch: Batch, bar: progress_bar) -> None:
-        self._encoder, self._batch, self._bar = encoder, batch, bar
+    def __init__(
+        self, encoder: Encoder, batch: Batch, bar: progress_bar, pooling: Pooling = _UNPOOLED
+    ) -> None:
+        self._encoder, self._batch, self._bar, self._pooling = encoder, batch, bar, pooling
         self._seen: dict[int, tuple[npt.NDArray[np.float32], bool]] = {}
         self.n_truncated = 0  # of the texts given out, those that were not read to their end
         self._counting = threading.Lock()
@@ -293,8 +300,8 @@ class EncodedTexts:
         return [self._seen[row][0] for row in rows]
 
     def coded(self, rows: range, codec: Codec) -> CodedTexts:
-        """See `VectorSource`. Where encoder and codes are on GPUs, vectors stay there."""
-        stay = self.on_gpu and self._encoder.codes_on_device
+        """See `VectorSource`. Where encoder and codes are on GPUs, vectors stay there, unless pooled."""
+        stay = self.on_gpu and self._encoder.codes_on_device and self._pooling == _UNPOOLED
         if stay and isinstance(codec, ResidualCodec) and codec.coding is not KERNELS:
             return self._coded_there(rows, codec)
         return _coded(self.vectors(rows), codec)
@@ -345,12 +352,16 @@ class EncodedTexts:
     def _encode(self, rows: Sequence[int]) -> None:
         """Encode these rows, and all others in their windows."""
         if self._batch.windows is None:
-            vectors = self._encoder.encode_documents(CheckedTexts([self._batch.texts[row] for row in rows]))
+            texts = CheckedTexts([self._batch.texts[row] for row in rows])
+            vectors = self._encoder.encode_documents(
+                texts, pool_factor=self._pooling.factor, max_vectors=self._pooling.most
+            )
         else:
             windows = [self._batch.windows[i] for i in dict.fromkeys(self._window_of[rows].tolist())]
             rows = [row for window in windows for row in window.rows]
             texts = CheckedTexts([window.text for window in windows])
-            vectors = self._encoder.encode_parts(texts, [window.parts for window in windows])
+            whole = self._encoder.encode_parts(texts, [window.parts for window in windows])
+            vectors = self._encoder.pooled(whole, self._pooling.factor, self._pooling.most)
         self._seen.update(zip(rows, _each(vectors), strict=True))
         self._bar.step(len(rows), vectors.n_tokens)
 

@@ -12,6 +12,7 @@ from latebolt.alignment import encoded_matches, match_tokens
 from latebolt.arrays import Float32
 from latebolt.codec.base import Codec
 from latebolt.encoder.encoder import Encoder
+from latebolt.encoder.pooling import Pooling
 from latebolt.hits import Hit, TokenMatch
 from latebolt.index.search.query import Found
 from latebolt.index.store.codecs import check_columns
@@ -22,12 +23,14 @@ def match_hits(
     query: tuple[str, Float32],
     hits: Sequence[Hit],
     stored: Callable[[int], Float32],
+    pooling: Pooling,
 ) -> list[list[TokenMatch]]:
     """For each hit `match_tokens` of the query with it; empty for one without a text.
 
     Args:
         query: its text, and its vectors, float32 [n_query, dim].
         stored: the vectors that the index keeps of the hit at a place, see `stored_vectors`.
+        pooling: of the texts that were added to the index.
     Raises:
         IndexCorrupt: what is stored of a hit cannot be read.
     """
@@ -39,7 +42,8 @@ def match_hits(
     others = {}
     for place in texts:
         vectors = stored(place)
-        if len(vectors) == len(spans[place]):
+        # Of an encoder that reads less, a text may have as many tokens as pooling left vectors.
+        if len(vectors) == len(spans[place]) and pooling.keeps(len(vectors)):
             matches[place] = match_tokens(matrix, query_spans, vectors, spans[place])
         else:
             others[place] = texts[place]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from latebolt import __version__
+from latebolt.encoder.pooling import MOST_POOLING
 from latebolt.serve import metrics
 from latebolt.serve.http import routes_indexes, routes_jina
 from latebolt.serve.http.answers import answer
@@ -156,6 +157,8 @@ def _describe(description: dict[str, Any], service: Service) -> dict[str, Any]:
     if service.is_ready:
         room = service.encoder().document_room
         schemas["IndexRequest"]["properties"]["passage_tokens"]["anyOf"][0]["maximum"] = room
+        most = schemas["IndexRequest"]["properties"]["max_vectors"]["anyOf"][0]
+        most |= {"minimum": service.encoder().least_vectors, "maximum": MOST_POOLING}
     schemas["RerankRequest"]["properties"]["documents"]["maxItems"] = settings.max_items
     schemas["VectorsRequest"]["properties"]["input"]["anyOf"][-1]["maxItems"] = settings.max_items
     schemas["DocumentsRequest"]["properties"]["documents"]["maxItems"] = settings.max_documents

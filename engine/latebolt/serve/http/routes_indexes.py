@@ -72,7 +72,8 @@ def router(service: Service) -> APIRouter:
         _name_in_log(request.name)
         dim = service.encoder(request.dimensions).dim
         cutting = request.passage_tokens, request.passage_overlap
-        made = await service.write(indexes.create, request.name, dim, request.bits, *cutting)
+        pooling = request.pool_factor, request.max_vectors
+        made = await service.write(indexes.create, request.name, dim, request.bits, *cutting, *pooling)
         return answer(made, 201)
 
     @routes.get(

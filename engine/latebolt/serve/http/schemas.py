@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from latebolt.checks import metadata_of
+from latebolt.encoder.pooling import MOST_POOLING
 from latebolt.index.documents.checked import CheckedDocument, check_metadata
 from latebolt.serve.settings import NAME_PATTERN
 
@@ -82,6 +83,7 @@ MOST_READ: Final = 1_000  # documents that are given back at a time
 Whole = Annotated[int, BeforeValidator(_whole)]
 Natural = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Positive = Annotated[int, Field(ge=1), BeforeValidator(_whole)]
+Factor = Annotated[int, Field(ge=1, le=MOST_POOLING), BeforeValidator(_whole)]
 Id = Annotated[str, Field(min_length=1, max_length=1024)]
 EmbeddingType = Literal["float", "base64", "binary", "ubinary"]
 
@@ -156,6 +158,14 @@ class IndexRequest(_Request):
         None,
         description="Tokens that a passage shares with the one before. At most passage_tokens - 1, more "
         "counts as that; without passage_tokens it means nothing.",
+    )
+    pool_factor: Factor = Field(
+        1,
+        description="Keep one vector of about so many of each document or passage, by clustering its tokens.",
+    )
+    max_vectors: Positive | None = Field(
+        None,
+        description="Keep at most so many vectors of each document or passage, by clustering its tokens.",
     )
 
 
@@ -491,6 +501,8 @@ class IndexInfo(BaseModel):
     bits: int
     passage_tokens: int | None
     passage_overlap: int | None
+    pool_factor: int
+    max_vectors: int | None
     model: str | None
     precision: str | None
 

@@ -51,7 +51,14 @@ class AnyIndexes(Protocol):
     """Indexes by name. Threads share it; errors are those of `Indexes`."""
 
     def create(
-        self, name: str, dim: int, bits: int, passage_tokens: int | None, passage_overlap: int | None
+        self,
+        name: str,
+        dim: int,
+        bits: int,
+        passage_tokens: int | None,
+        passage_overlap: int | None,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> dict[str, Any]:
         """Make an empty index and describe it."""
 

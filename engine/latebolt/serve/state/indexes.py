@@ -70,14 +70,22 @@ class Indexes:
         self._known_states: dict[str, tuple[object, tuple[IndexState, str]]] = {}
 
     def create(
-        self, name: str, dim: int, bits: int, passage_tokens: int | None, passage_overlap: int | None
+        self,
+        name: str,
+        dim: int,
+        bits: int,
+        passage_tokens: int | None,
+        passage_overlap: int | None,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> dict[str, Any]:
         """Make an empty index and describe it; an overlap is cut to what passages have room for.
 
         Raises:
             IndexExists: there is one of that name.
             Problem: 409, there is one that cannot be used, or something else; 503, the data folder is gone.
-            InvalidInput: passage_tokens does not fit the model, or the system keeps the name for a device.
+            InvalidInput: passage_tokens or max_vectors does not fit the model, or the system keeps the name
+                for a device.
         """
         if not system.takes_name(name):
             raise InvalidInput(f'"{name}" is the name of a device on this system. Choose another one.')
@@ -97,6 +105,8 @@ class Indexes:
                     bits,
                     passage_tokens=passage_tokens,
                     passage_overlap=overlap,
+                    pool_factor=pool_factor,
+                    max_vectors=max_vectors,
                 ).close()
                 draft.rename(path)
                 files.sync_folder(self._folder)
@@ -492,6 +502,8 @@ def described(name: str, info: Mapping[str, Any]) -> dict[str, Any]:
         "bits",
         "passage_tokens",
         "passage_overlap",
+        "pool_factor",
+        "max_vectors",
         "precision",
     )
     model = info["model"] and Path(info["model"]).name  # a folder's place is nobody's business

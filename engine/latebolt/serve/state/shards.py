@@ -58,7 +58,14 @@ class ShardedIndexes:
             self._shards, self._seconds, self._open = dict(shards), seconds, {}
 
     def create(
-        self, name: str, dim: int, bits: int, passage_tokens: int | None, passage_overlap: int | None
+        self,
+        name: str,
+        dim: int,
+        bits: int,
+        passage_tokens: int | None,
+        passage_overlap: int | None,
+        pool_factor: int = 1,
+        max_vectors: int | None = None,
     ) -> dict[str, Any]:
         """Refused.
 
