@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from latebolt import Encoder, Index, TokenVectors
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.encoder.pooling import Pooling
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import check_documents
 from latebolt.index.documents.pooled import kept_pooling, pooling_settings
+from latebolt.index.ingest import sources
 from latebolt.index.reencode import reencode
 from latebolt.index.store.check import check_index
+from latebolt.progress import progress_bar
 from latebolt.sharding import ShardedIndex, join, split
 
 WORDS = ["river", "bread", "committee", "volcano", "ledger", "train", "kitten", "minutes", "glacier", "1997"]
@@ -178,6 +181,9 @@ def test_settings_of_an_index_without_pooling_are_those_of_before():
     assert pooling_settings(Pooling()) == {} and kept_pooling({}) == Pooling()
     for pooling in (Pooling(2), Pooling(1, 9), Pooling(3, 9)):
         assert kept_pooling(pooling_settings(pooling)) == pooling
+    for strange in ({"pool_factor": "2"}, {"pool_factor": 0}, {"max_vectors": -1}, {"max_vectors": [9]}):
+        with pytest.raises(InvalidInput, match=next(iter(strange))):
+            kept_pooling(strange)
 
 
 @pytest.mark.parametrize(("factor", "most"), POOLINGS)
@@ -206,3 +212,29 @@ def test_an_encoder_that_reads_less_does_not_take_clusters_for_tokens(tmp_path, 
     [alone] = less.encode_documents([text])
     best = (less.encode_queries(["a dog"])[0] @ alone.T).max(axis=1)
     np.testing.assert_allclose([m.similarity for m in matches], best, atol=1e-5)
+
+
+def test_vectors_that_are_pooled_do_not_become_codes_on_the_device(encoder, monkeypatch):
+    class OnDevice:
+        shares_runs = codes_on_device = True
+        dim, encode_documents = encoder.dim, staticmethod(encoder.encode_documents)
+
+        def code_documents(self, texts, code):
+            raise AssertionError("coded where they lie")
+
+    monkeypatch.setattr(sources, "KERNELS", object())  # as if codes were made elsewhere
+    texts = list(TEXTS.values())
+    codec = ResidualCodec.train(encoder.encode_documents(texts).values, 2, 100)
+    batch = sources.one_batch(len(texts), list(TEXTS), texts, None)
+
+    def coded(pooling):
+        source = sources.EncodedTexts(OnDevice(), batch, progress_bar(None, "", "", False), pooling)
+        return source.coded(range(len(texts)), codec)
+
+    with pytest.raises(AssertionError, match="where they lie"):
+        coded(Pooling())
+    expected = encoder.encode_documents(texts, pool_factor=2, max_vectors=9)
+    found = coded(Pooling(2, 9))
+    np.testing.assert_array_equal(found.lengths, expected.lengths)
+    for name, column in codec.encode(expected.values).items():
+        np.testing.assert_array_equal(found.columns[name], column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from latebolt.checks import whole_number
 from latebolt.encoder.pooling import Pooling
 
 FACTOR_SETTING: Final = "pool_factor"
@@ -21,5 +22,13 @@ def pooling_settings(pooling: Pooling) -> dict[str, int]:
 
 
 def kept_pooling(settings: Mapping[str, Any]) -> Pooling:
-    """What `pooling_settings` gave."""
-    return Pooling(settings.get(FACTOR_SETTING, 1), settings.get(MOST_SETTING))
+    """What `pooling_settings` gave.
+
+    Raises:
+        InvalidInput: somebody has written something else there.
+    """
+    most = settings.get(MOST_SETTING)
+    return Pooling(
+        whole_number(settings.get(FACTOR_SETTING, 1), FACTOR_SETTING),
+        None if most is None else whole_number(most, MOST_SETTING),
+    )
