@@ -205,6 +205,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "native": {"ahead", "compiled", "isa", "shapes"},
         "maxsim": {"native", "isa", "names", "targets", "shapes"},
         "centroids": {"maxsim", "native", "names", "shapes"},
+        "groups": {"isa", "maxsim", "native", "targets", "shapes"},
         "lists": {"maxsim", "native", "shapes"},
         "residual": {"maxsim", "native", "shapes"},
         "build": {"ahead", "targets"},

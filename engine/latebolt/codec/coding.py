@@ -6,6 +6,7 @@ two are equally good within rounding.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -13,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
-from latebolt.kernels.centroids import centroid_levels, nearest
+from latebolt.codec import lloyd
+from latebolt.codec.grouping import Nearest, search
 from latebolt.kernels.residual import encode_residual
-
-Nearest = Callable[[Float32], Int64]
 
 
 class Tables(NamedTuple):
@@ -101,9 +101,8 @@ class KernelCoding:
         return self
 
     def nearest(self, centroids: Float32) -> Nearest:
-        """See `Coding`; what it may miss, says `kernels.centroids.nearest`."""
-        prepared = centroid_levels(centroids)
-        return lambda values: nearest(values, prepared)
+        """See `Coding`; what it may miss, says `grouping.search`."""
+        return search(centroids)
 
     def points(self, blocks: Callable[[], Iterable[Float32]]) -> Points:
         """See `Coding`."""
@@ -119,24 +118,20 @@ class _KernelPoints:
         self._blocks = blocks
 
     def sums(self, centroids: Float32) -> tuple[Float32, Int64]:
-        sums = np.zeros(centroids.shape, np.float32)
-        counts = np.zeros(len(centroids), np.int64)
-        prepared = centroid_levels(centroids)
-        for block in self._blocks():
-            cell = nearest(block, prepared)
-            order = np.argsort(cell, kind="stable")
-            used, first = np.unique(cell[order], return_index=True)
-            sums[used] += np.add.reduceat(block[order], first, axis=0)
-            counts += np.bincount(cell, minlength=len(centroids))
-        return sums, counts
+        return lloyd.sums_of(self._blocks(), search(centroids), centroids)
 
 
 class _KernelCoder:
     def __init__(self, tables: Tables) -> None:
-        self._tables, self._prepared = tables, centroid_levels(tables.centroids)
+        self._tables = tables
+
+    @functools.cached_property
+    def _search(self) -> Nearest:
+        # With the first vectors: who only searches never has any.
+        return search(self._tables.centroids)
 
     def nearest(self, values: Float32) -> Int64:
-        return nearest(values, self._prepared)
+        return self._search(values)
 
     def encode(self, values: Float32 | Placed) -> Codes:
         values = values.on_host() if isinstance(values, Placed) else values

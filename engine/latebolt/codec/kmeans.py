@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from latebolt.arrays import Float32
+from latebolt.codec import lloyd
 from latebolt.codec.coding import KERNELS, Coding
 from latebolt.codec.sample import Sample
 
@@ -50,8 +51,5 @@ def spherical_kmeans(
     points = coding.points(lambda: sample.blocks(BLOCK, rows))
     for _ in range(iterations):
         sums, counts = points.sums(centroids)
-        # A centroid nobody chose starts again from a random point.
-        empty = np.flatnonzero(counts == 0)
-        sums[empty] = sample.take(rows[rng.choice(len(rows), len(empty))])
-        centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+        centroids = lloyd.moved(sums, counts, lambda some: sample.take(rows[rng.choice(len(rows), some)]))
     return np.unique(centroids.astype(np.float32), axis=0)

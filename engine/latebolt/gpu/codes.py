@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
-from latebolt.codec.coding import Codes, Coding, Nearest, Placed, Tables
+from latebolt.codec.coding import Codes, Coding, Placed, Tables
+from latebolt.codec.grouping import Nearest
 from latebolt.devices import Device
 from latebolt.gpu.device_graphs import DeviceGraphs, Outputs
 from latebolt.kernels.shapes import CENTROID_PARTS, N_FACTORS

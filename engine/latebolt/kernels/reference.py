@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Float32
-from latebolt.kernels.shapes import LEVEL_ZERO
+from latebolt.kernels.shapes import LEVEL_ZERO, group_shift
 
 
 def maxsim_reference(
@@ -143,6 +143,53 @@ def nearest_reference(
             candidates.append(min(part + parts * dots.index(max(dots)), len(centroids) - 1))
         exact = {c: float(np.dot(values[i].astype(np.float64), centroids[c])) for c in candidates}
         found[i] = min(c for c in exact if exact[c] == max(exact.values()))
+    return found
+
+
+def bytes_reference(values: Float32, spread: Float32, most: int) -> npt.NDArray[np.int8]:
+    """Defines the bytes of values [n, dim] times spread: whole numbers, the largest of each row at `most`."""
+    scaled = values * spread
+    largest = np.maximum(np.abs(scaled).max(axis=1, keepdims=True), np.float32(1e-30))
+    whole: npt.NDArray[np.int8] = np.rint(scaled * (np.float32(most) / largest)).astype(np.int8)
+    return whole
+
+
+def nearest_grouped_reference(
+    codes: npt.NDArray[np.int8],
+    rows: npt.NDArray[np.uint8],
+    levels: npt.NDArray[np.uint8],
+    group_of: npt.NDArray[np.int64],
+    centroid_codes: npt.NDArray[np.int8],
+    values: Float32,
+    centroids: Float32,
+    tried: int,
+    parts: int,
+    settled: int,
+) -> npt.NDArray[np.int64]:
+    """Defines the two-level search: the best groups by integers, the best of each part of what is in them by
+    integers, the best of the first of those by floats.
+
+    codes int8 and rows uint8 [n, dim] of values; levels uint8 [n_groups, dim]; centroid_codes int8 of
+    centroids [n_centroids, dim]; group_of int64 [n_centroids, copies]. A group's centroids are in the order
+    of their numbers, the i-th being of part i mod `parts`. Equals give the first group, the first place in
+    the lowest group, and the lowest number.
+    """
+    found = np.zeros(len(codes), np.int64)
+    down = group_shift(codes.shape[1])
+    wide = centroid_codes.astype(np.int64)
+    members = [np.flatnonzero((group_of == group).any(axis=1)) for group in range(len(levels))]
+    for i, code in enumerate(codes):
+        scores = [sum(int(a) * int(b) for a, b in zip(code, row, strict=True)) >> down for row in levels]
+        chosen = sorted(range(len(levels)), key=lambda group: (-scores[group], group))[:tried]
+        best: dict[int, tuple[int, int]] = {}
+        for group in sorted(chosen):
+            for place, number in enumerate(members[group]):
+                total = int((rows[i].astype(np.int64) - LEVEL_ZERO) @ wide[number])
+                if place % parts not in best or total > best[place % parts][0]:
+                    best[place % parts] = total, int(number)
+        first = sorted({(-total, number) for total, number in best.values()})[:settled]
+        exact = {c: float(np.dot(values[i].astype(np.float64), centroids[c])) for _, c in first}
+        found[i] = min((c for c in exact if exact[c] == max(exact.values())), default=0)
     return found
 
 

@@ -18,6 +18,7 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "maxsim_residual": 17,  # dim, bits: maxsim_residual:128x2; x1, x1x2, x1x4 for short queries
     "encode_residual": 13,  # dim, bits: encode_residual:128x2
     "nearest_centroid": 11,  # dim: nearest_centroid:128
+    "nearest_grouped": 18,  # dim: nearest_grouped:128
     "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
 }
 
@@ -27,6 +28,7 @@ VECTORS = 2  # vector registers of query lanes
 TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
 CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
+BYTE_MOST = 127  # of signed bytes, either way
 LEVEL_MOST = 127  # levels are 0..127 so that AVX2's 16-bit pair sums cannot overflow
 LEVEL_ZERO = 64  # the level that adds nothing
 N_LEVELS = 16  # of the table that codes of at most 4 bits are looked up in
@@ -34,6 +36,13 @@ N_FACTORS = 256  # pairs of factors of a residual codec, numbered by a byte
 
 # Candidates that bytes leave to floats: 4 find the nearest centroid of 99.2 %, 8 of 99.6 %.
 CENTROID_PARTS = 8
+
+GROUPS_TRIED = 12  # groups of centroids that a vector's nearest one is looked for in
+GROUP_BITS = 10  # of a group's number
+GROUP_PARTS = 16  # bytes find the best centroid of each part of what is looked at
+GROUP_NONE = -(1 << 29)  # below every dot product of bytes: what a part has in which nothing was found
+SETTLED = 4  # of those, which floats settle between
+
 BYTE_GROUP = 8  # dot products that `byte_table` turns into bytes at once
 
 LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
@@ -42,3 +51,13 @@ LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache tog
 def code_tile(vectors: int) -> int:
     """Tokens of residual codes a tile, for so many vector registers of query lanes: the sums stay as many."""
     return CODE_TILE * VECTORS // vectors
+
+
+def group_block(width: int) -> int:
+    """Centroids of a group that lie in lanes together, at `width` float32 lanes a vector: whole parts."""
+    return max(VECTORS * width, GROUP_PARTS)
+
+
+def group_shift(dim: int) -> int:
+    """Lowest bits of a dot product of bytes that do not count where it shares 32 bits with a number."""
+    return max(0, (BYTE_MOST * LEVEL_MOST * dim).bit_length() - (31 - GROUP_BITS))

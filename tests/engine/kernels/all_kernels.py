@@ -6,6 +6,7 @@ import numpy as np
 
 from latebolt.kernels import isa
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.groups import centroid_bytes, grouped_centroids, nearest_grouped
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -16,16 +17,26 @@ from latebolt.kernels.maxsim import (
 )
 from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 from latebolt.kernels.reference import (
+    bytes_reference,
     encode_residual_reference,
     gather_reference,
     lists_reference,
     maxsim_centroids_reference,
     maxsim_reference,
     maxsim_residual_reference,
+    nearest_grouped_reference,
     nearest_reference,
 )
 from latebolt.kernels.residual import encode_residual
-from latebolt.kernels.shapes import CENTROID_PARTS
+from latebolt.kernels.shapes import (
+    BYTE_MOST,
+    CENTROID_PARTS,
+    GROUP_PARTS,
+    GROUPS_TRIED,
+    LEVEL_MOST,
+    LEVEL_ZERO,
+    SETTLED,
+)
 
 rng = np.random.default_rng(0)
 offsets = np.array([0, 0, 3, 20, 29])
@@ -91,6 +102,17 @@ for dim, widths in ((48, (1, 4)), (64, (2,))):
     )
     expected = nearest_reference(byte_codes, prepared.levels, values, centroids, CENTROID_PARTS)
     np.testing.assert_array_equal(nearest(values, prepared), expected)
+
+    groups = rng.standard_normal((16, dim)).astype(np.float32)
+    group_of = rng.permuted(np.tile(np.arange(16), (150, 1)), axis=1)[:, :2]
+    many = rng.standard_normal((150, dim)).astype(np.float32)
+    grouped = grouped_centroids(many, groups, group_of)
+    expected = nearest_grouped_reference(
+        bytes_reference(values, grouped.spread, BYTE_MOST),
+        (bytes_reference(values, grouped.spread, LEVEL_MOST - LEVEL_ZERO) + LEVEL_ZERO).astype(np.uint8),
+        grouped.levels, group_of, centroid_bytes(many)[0], values, many, GROUPS_TRIED, GROUP_PARTS, SETTLED,
+    )  # fmt: skip
+    np.testing.assert_array_equal(nearest_grouped(values, grouped), expected)
 
     scores = centroid_scores(centroids @ query.T)
     cells = rng.integers(0, 13, 29).astype(np.uint32)

@@ -19,6 +19,7 @@ from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.kernels import build, compiled, compiler, host, isa, names, native, targets
 from latebolt.kernels.ahead import link, loaded, manifest, objects, registers
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.groups import grouped_centroids, nearest_grouped
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -72,6 +73,9 @@ def outputs() -> dict[str, np.ndarray]:
             offsets,
         ),
         "nearest": nearest(values, centroid_levels(nine)),
+        "grouped": nearest_grouped(
+            values, grouped_centroids(query, values[:16], np.arange(40)[:, None] % 16)
+        ),
     }
     for bits in (1, 2, 4):
         weights = np.arange(2**bits, dtype=np.float32) - 1.5

@@ -14,6 +14,7 @@ from latebolt.kernels.programs.centroids import (
     make_score_table,
 )
 from latebolt.kernels.programs.encode_residual import make_encode_residual
+from latebolt.kernels.programs.grouped import make_nearest_grouped
 from latebolt.kernels.programs.lists import make_fill_lists, make_gather_lists
 from latebolt.kernels.programs.maxsim import make_maxsim_bytes, make_maxsim_float16, make_maxsim_float32
 from latebolt.kernels.programs.maxsim_residual import make_maxsim_residual
@@ -33,6 +34,7 @@ _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "score_table": make_score_table,  # dim, vectors of query lanes where it is not VECTORS
     "encode_residual": make_encode_residual,  # dim, bits
     "nearest_centroid": make_nearest_centroid,  # dim
+    "nearest_grouped": make_nearest_grouped,  # dim
     "maxsim_centroids": make_maxsim_centroids,  # lanes, a multiple of 8
 }
 

@@ -14,7 +14,7 @@ from numba import njit
 from latebolt.kernels.vector.memory import load_scalar, store_integer
 
 load_f32, load_i64, load_u8 = (load_scalar(kind) for kind in ("f32", "i64", "u8"))
-load_u16, load_u32 = load_scalar("u16"), load_scalar("u32")
+load_u16, load_u32, load_i32 = (load_scalar(kind) for kind in ("u16", "u32", "i32"))
 store_u8, store_u32, store_i64 = (store_integer(kind) for kind in ("u8", "u32", "i64"))
 
 

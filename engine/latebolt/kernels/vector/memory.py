@@ -17,20 +17,21 @@ _SCALARS = {
     "u8": (I8, types.int64, "zext"),
     "u16": (I16, types.int64, "zext"),
     "u32": (I32, types.int64, "zext"),
+    "i32": (I32, types.int64, "sext"),
     "i64": (I64, types.int64, None),
     "f32": (FLOAT, types.float32, None),
 }
 
 
 def load_scalar(kind: str) -> Any:
-    """Intrinsic `load(address)` -> int64 or float32, for kind u8, u16, u32, i64 or f32."""
+    """Intrinsic `load(address)` -> int64 or float32, for kind u8, u16, u32, i32, i64 or f32."""
     element, result, widen = _SCALARS[kind]
 
     @intrinsic
     def load(typingctx: Any, address: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
             value = builder.load(builder.inttoptr(args[0], element.as_pointer()), align=1)
-            return builder.zext(value, I64) if widen else value
+            return getattr(builder, widen)(value, I64) if widen else value
 
         return result(types.int64), codegen
 
