@@ -350,6 +350,41 @@ def lines_by_length(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def table_peers(rows: list[dict[str, Any]]) -> str:
+    """A table for each size and number of threads: what each setting of each contender costs and finds."""
+    lengths = [row for row in rows if row.get("table") == "lengths"]
+    speeds = [row for row in rows if "batch_queries_per_s" in row]
+    left_out = [row for row in rows if "left out" in row]
+    parts = [
+        "## Other libraries, beside each other\n\nThe same vectors, each contender in its own process "
+        "(`python benchmarks/peers.py`). By words of a query: first hit and first ten as exact scoring has "
+        "them, median in ms."
+    ]
+    for tokens, threads in sorted({(row["tokens"], row["threads"]) for row in lengths}):
+        words = list(dict.fromkeys(row["words"] for row in lengths if row["tokens"] == tokens))
+        lines = []
+        for row in speeds:
+            if (row["tokens"], row["threads"]) != (tokens, threads):
+                continue
+            same = ("contender", "setting", "tokens", "threads")
+            found = {r["words"]: r for r in lengths if all(r[name] == row[name] for name in same)}
+            cells = [
+                f"{one['overlap@1']:.2f}, {one['overlap@10']:.3f}, {one['p50_ms']:.2f}"
+                for one in (found[each] for each in words)
+            ]
+            build, size = (
+                f"{row[name]:.0f}" if row.get(name) is not None else "–"
+                for name in ("build_s", "bytes_a_token")
+            )
+            about = [build, size, f"{row['resident_MB']:.0f}", f"{row['batch_queries_per_s']:.0f}"]
+            lines.append([f"{row['contender']}, {row['setting']}", *about, *cells])
+        names = ["build, s", "bytes a token", "resident MB", "batch, queries/s", *words]
+        on = "one thread" if threads == 1 else f"{threads} threads"
+        parts.append("\n".join([f"{tokens:,} tokens, {on}:", "", *_table("", names, lines)]))
+    parts += [f"{row['tokens']:,} tokens: {row['contender']} {row['left out']}." for row in left_out]
+    return "\n\n".join(parts)
+
+
 def table_storage(rows: list[dict[str, Any]]) -> str:
     """Bytes of a token on disk, beside what the formulas say."""
     numbers = ["bytes a token", "`latebolt cost` says", "float32 at 128 takes x as much"]
@@ -596,6 +631,7 @@ TABLES = {
     "maxsim": table_maxsim,
     "search": table_search,
     "search_before": table_search_before,
+    "peers": table_peers,
     "scale": table_scale,
     "storage": table_storage,
     "memory": table_memory,

@@ -94,6 +94,13 @@ def questions(documents: list[str], n: int) -> list[str]:
     return found
 
 
+def token_ids(encoder: Any, documents: list[str]) -> np.ndarray:
+    """uint32 [n_tokens], the vocabulary id of each token vector, which a contender of `peers.py` asks for."""
+    tokens = encoder.tokenize(documents, "document")
+    kept = [one.ids if one.keep is None else one.ids[one.keep] for one in tokens]
+    return np.concatenate(kept).astype(np.uint32)
+
+
 def prepare(folder: Path, n_timed: int, n_more: int, collections: tuple[str, ...]) -> dict[str, Any]:
     """Encode and write; returns the judgements [query][document number] = grade, timed queries first."""
     from latebolt import Encoder
@@ -118,6 +125,7 @@ def prepare(folder: Path, n_timed: int, n_more: int, collections: tuple[str, ...
     np.save(folder / "length_starts.npy", of_lengths.offsets)
     np.save(folder / "documents.npy", vectors.values)
     np.save(folder / "offsets.npy", vectors.offsets)
+    np.save(folder / "token_ids.npy", token_ids(encoder, documents))
     np.save(folder / "queries.npy", query_vectors.values)
     np.save(folder / "starts.npy", query_vectors.offsets)
     np.save(folder / "timed.npy", len(asked[0]))

