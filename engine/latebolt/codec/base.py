@@ -30,6 +30,10 @@ class Scorer(Protocol):
         """At most so many work for it; None for the CPUs of this process."""
 
     @property
+    def query(self) -> Float32 | None:
+        """The query itself, float32 [n_query, dim]; None where the codec has no centroids."""
+
+    @property
     def n_centroids(self) -> int:
         """Centroids of the codec; 0 where it has none, and so no cheap ranking."""
 
@@ -50,6 +54,11 @@ class ExactScorer:
 
     run: Callable[[Columns, Int64, Int64 | None], Float32]
     threads: int | None = None
+
+    @property
+    def query(self) -> Float32 | None:
+        """Not kept."""
+        return None
 
     @property
     def n_centroids(self) -> int:

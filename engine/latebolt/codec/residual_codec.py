@@ -226,7 +226,8 @@ class ResidualCodec:
 
     def scorer(self, query: npt.ArrayLike, threads: int | None = None) -> ResidualScorer:
         """See `base.Codec`."""
-        return ResidualScorer(self, residual_query(query, self.centroids, self.spread, threads), threads)
+        prepared = residual_query(query, self.centroids, self.spread, threads)
+        return ResidualScorer(self, np.asarray(query, np.float32), prepared, threads)
 
     def state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """See `base.Codec`."""
@@ -243,8 +244,10 @@ class ResidualCodec:
 class ResidualScorer:
     """A query against stores of one residual codec: by codes, or by centroids alone."""
 
-    def __init__(self, codec: ResidualCodec, query: ResidualQuery, threads: int | None) -> None:
-        self._codec, self._query, self.threads = codec, query, threads
+    def __init__(
+        self, codec: ResidualCodec, query: Float32, prepared: ResidualQuery, threads: int | None
+    ) -> None:
+        self.query, self._codec, self._query, self.threads = query, codec, prepared, threads
 
     @property
     def n_centroids(self) -> int:

@@ -5,6 +5,8 @@ A cell is a centroid's number. Knows nothing of files or of how cells are chosen
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,8 +18,7 @@ from latebolt.kernels.shapes import LIST_BLOCK
 
 Cells = npt.NDArray[np.unsignedinteger]
 
-COUNTS = 1 << 13  # classes of sums that `gather` counts: all sums of 32 query tokens
-_NS_AN_ENTRY, _NS_A_DOCUMENT = 1.5, 1.0  # about, on one thread: they decide whether several pay
+_NS_AN_ENTRY, _NS_A_PROBE = 2.5, 3.0  # about, on one thread: they decide whether several pay
 
 
 def count_lists(cells: Cells, offsets: Int64, n_cells: int) -> Int64:
@@ -52,43 +53,52 @@ def _walk(cells: Cells, offsets: Int64, first_cell: int, places: Int64, out: int
     )  # fmt: skip
 
 
+class Gains(NamedTuple):
+    """Documents that gain from lists, each once, in no order: rows uint32 [n]; sums float32 [n], whole numbers
+    above 0, what each gains over all query tokens."""
+
+    rows: npt.NDArray[np.uint32]
+    sums: Float32
+
+
 def gather(
     lists: npt.NDArray[np.uint32],
     probes: Int64,
     n_documents: int,
     allowed: npt.NDArray[np.bool_] | None = None,
     n_threads: int | None = None,
-) -> tuple[Float32, Int64, int]:
-    """What each document gains from the probed lists: over query tokens, the largest gain of a list it is in.
+) -> Gains:
+    """What documents gain from the probed lists: over query tokens, the largest gain of a list they are in.
+
+    Time and memory are of the entries of these lists, whatever the number of documents. The order of the
+    result does not depend on the number of threads.
 
     Args:
         lists: uint32, see `fill_lists`; may be memory-mapped.
-        probes: int64 [n, 4]: first and last + 1 position of a list, gain (1..255), number of the query token
-            (1..MAX_QUERY_TOKENS). Sorted by token ascending, then by gain descending.
+        probes: int64 [n, 4]: first and last + 1 position of a list, gain (1 or more), number of the query
+            token (1..MAX_QUERY_TOKENS). Sorted by token ascending, then by gain descending.
         n_documents: documents the lists speak of.
         allowed: bool [n_documents]; others gain nothing. None for all.
-    Returns:
-        (sums float32 [n_documents], whole numbers; counts int64 [COUNTS]: at each place how many sums above 0
-        are equal to it after a right shift; that shift).
     """
     probes = np.ascontiguousarray(probes, np.int64)
-    n_tokens = int(probes[-1, 3]) if len(probes) else 0
-    shift = max(0, (255 * n_tokens).bit_length() - COUNTS.bit_length() + 1)
-    sums = np.empty(n_documents, np.float32)
+    entries = int((probes[:, 1] - probes[:, 0]).sum())
     kernel = native.kernel("gather_lists")
     mask = 0 if allowed is None else address(allowed)
-    parts: list[Int64] = []
+    parts: dict[int, Gains] = {}
 
     def work(first: int, last: int) -> None:
-        scratch, counts = np.empty(len(probes) + LIST_BLOCK, np.int64), np.zeros(COUNTS, np.int64)
+        scratch = np.zeros(len(probes) + LIST_BLOCK + LIST_BLOCK // 2, np.int64)
+        most = min((last - first) * LIST_BLOCK, n_documents, entries)
+        rows, sums, found = np.empty(most, np.uint32), np.empty(most, np.float32), np.zeros(1, np.int64)
         kernel(
             address(lists), address(probes), len(probes), mask, n_documents, address(scratch),
-            address(counts), shift, address(sums), first, last,
+            address(rows), address(sums), address(found), first, last,
         )  # fmt: skip
-        parts.append(counts)
+        parts[first] = Gains(rows[: found[0]], sums[: found[0]])
 
     n_blocks = -(-n_documents // LIST_BLOCK)
-    entries = int((probes[:, 1] - probes[:, 0]).sum())
-    block_ns = LIST_BLOCK * _NS_A_DOCUMENT + entries * _NS_AN_ENTRY / max(1, n_blocks)
+    block_ns = len(probes) * _NS_A_PROBE + entries * _NS_AN_ENTRY / max(1, n_blocks)
     threads.run(np.arange(n_blocks + 1), block_ns, work, n_threads)
-    return sums, np.sum(parts, axis=0) if parts else np.zeros(COUNTS, np.int64), shift
+    if not parts:
+        return Gains(np.zeros(0, np.uint32), np.zeros(0, np.float32))
+    return Gains(*(np.concatenate(each) for each in zip(*(parts[i] for i in sorted(parts)), strict=True)))

@@ -71,7 +71,9 @@ def kernels_of(dims: Iterable[int], width: int, most_query_tokens: int = MAX_QUE
     for dim in dims:
         names += [score_table(dim, vectors) for vectors in (VECTORS, 1)]
         names += [f"maxsim_bytes:{dim}", f"nearest_centroid:{dim}", f"nearest_grouped:{dim}"]
+        names += [f"score_lists:{dim}", f"cluster_rows:{dim}"]
         for bits in BITS:
             names += [*residual_kernels(dim, bits, width), f"encode_residual:{dim}x{bits}"]
+            names += [f"nearest_list:{dim}x{bits}", f"decode_residual:{dim}x{bits}"]
     columns = sorted({centroid_columns(n) for n in range(1, most_query_tokens + 1)})
     return [*names, *(f"maxsim_centroids:{n}" for n in columns)]

@@ -19,6 +19,10 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "encode_residual": 13,  # dim, bits: encode_residual:128x2
     "nearest_centroid": 11,  # dim: nearest_centroid:128
     "nearest_grouped": 18,  # dim: nearest_grouped:128
+    "score_lists": 7,  # dim: score_lists:128
+    "nearest_list": 14,  # dim, bits: nearest_list:128x2
+    "decode_residual": 12,  # dim, bits: decode_residual:128x2
+    "cluster_rows": 9,  # dim: cluster_rows:128
     "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
 }
 

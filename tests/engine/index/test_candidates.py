@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.search import planning, rank
-from latebolt.index.search.candidates import nearest_cells, plan_probes, visit
+from latebolt.index.search.candidates import nearest_cells, plan_probes
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Request
 from latebolt.index.store import inverted_lists
 from latebolt.index.store.check import check_index
 from latebolt.index.store.inverted_lists import Lists
-from latebolt.kernels.centroids import centroid_scores, maxsim_centroids
-from latebolt.kernels.lists import count_lists, fill_lists
+from latebolt.kernels.centroids import centroid_scores
+from latebolt.kernels.lists import count_lists, fill_lists, gather
 
 N_DOCUMENTS = 3000
 
@@ -40,30 +40,56 @@ def test_nearest_cells(n_cells, n_query, n, seed):
 
 
 @settings(deadline=None)  # the first example may compile a kernel
-@given(st.integers(1, 12), st.integers(1, 60), st.integers(1, 80), st.integers(0, 1000), st.booleans())
-def test_what_is_left_out_is_bounded(n_query, n_probes, wanted, seed, filtered):
+@given(st.integers(1, 12), st.integers(1, 60), st.integers(0, 1000), st.booleans())
+def test_documents_gain_what_their_centroids_have_over_what_is_not_visited(n_query, n_probes, seed, filtered):
+    """With lists of centroids: what is left out is bounded."""
     rng = np.random.default_rng(seed)
-    scores = centroid_scores(rng.standard_normal((50, n_query)).astype(np.float32))
+    dots = rng.standard_normal((50, n_query)).astype(np.float32)
+    scores = centroid_scores(dots)
     lengths = rng.integers(1, 8, 200)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     cells = rng.integers(0, 40, offsets[-1]).astype(np.uint16)  # the last ten centroids have no document
     counts = count_lists(cells, offsets, 40)
     lists = Lists(fill_lists(cells, offsets, 0, counts), np.concatenate([[0], np.cumsum(counts)]))
-    allowed = rng.random(200) < 0.5 if filtered else np.ones(200, np.bool_)
-    probes = plan_probes(scores, lists.offsets, n_probes)
-    gains = visit(probes, lists, scores, allowed if filtered else 200)
-    exact = maxsim_centroids(scores, cells, offsets)
-    assert (exact[allowed] <= gains.base + gains.step * gains.sums[allowed] + 1e-4).all()
-    assert not gains.sums[~allowed].any()
+    allowed = rng.random(200) < 0.5 if filtered else None
+    probes = plan_probes(scores, lists, np.zeros((n_query, 8), np.float32), n_probes)
+    sums = np.zeros(200)
+    gains = gather(lists.rows, probes.table, 200, allowed)
+    sums[gains.rows] = gains.sums
+    assert (gains.sums > 0).all() and len(set(gains.rows.tolist())) == len(gains.rows)
+    least = np.sort(scores.table[:, :n_query], axis=0)[::-1][min(n_probes, 50) - 1] * (n_probes < 50)
+    best = np.array(
+        [scores.table[cells[a:b], :n_query].max(axis=0) for a, b in pairwise(offsets.tolist())]
+    ).astype(int)
+    want = np.maximum(best - least, 0).sum(axis=1) * (1 if allowed is None else allowed)
+    np.testing.assert_array_equal(sums, want)
 
-    least = gains.best(wanted)
-    rows = gains.rows(least)
-    assert len(rows) == gains.at_least(least) and all(a < b for a, b in pairwise(rows.tolist()))
-    assert len(rows) >= min(wanted, np.count_nonzero(gains.sums))
-    assert least == 1 or np.count_nonzero(gains.sums > least) < wanted  # no more than there must be
-    score = float(np.median(exact[allowed], axis=0)) if allowed.any() else 0.0
-    if (needed := gains.needed(score)) > 0:
-        assert np.isin(np.flatnonzero(allowed & (exact >= score)), gains.rows(needed)).all()
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 1000))
+def test_the_lists_nearest_to_each_token_are_visited(n_query, n_probes, seed):
+    """With lists that have centroids of their own."""
+    rng = np.random.default_rng(seed)
+    centroids = rng.standard_normal((30, 8)).astype(np.float32)
+    query = rng.standard_normal((n_query, 8)).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(rng.integers(0, 4, 25))])  # the last five have no document
+    own = np.rint(127 * rng.uniform(-1, 1, (starts[-1], 8))).astype(np.int8)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 9, starts[-1]))])
+    lists = Lists(np.zeros(offsets[-1], np.uint32), offsets, starts, own)
+    scores = centroid_scores(centroids @ query.T)
+    table = plan_probes(scores, lists, query, n_probes).table
+    products = own @ query.T / 127
+    for token in range(n_query):
+        mine = table[table[:, 3] == token + 1]
+        best = np.argsort(-products[:, token], kind="stable")
+        n = min(n_probes, len(own))
+        assert mine[:, 0].tolist() == offsets[best[:n]].tolist()
+        assert mine[:, 1].tolist() == offsets[best[:n] + 1].tolist()
+        least = products[best[n], token] if n < len(own) else min(products[:, token].min(), 0) - scores.step
+        gains = np.rint((products[best[:n], token] - least) / scores.step)
+        np.testing.assert_allclose(mine[:, 2], np.maximum(gains, 1), atol=1)
+        assert (np.diff(mine[:, 2]) <= 0).all()
+    assert (np.diff(table[:, 3]) >= 0).all()
 
 
 @pytest.fixture(scope="module")
@@ -83,24 +109,28 @@ def eager(monkeypatch, pruned):
     monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1000)
     monkeypatch.setattr(inverted_lists, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
-    monkeypatch.setattr(rank, "TOKENS_A_DOCUMENT", 0)
     monkeypatch.setattr(rank, "FIRST_PROBES", 8)
     for name, value in (("LEAST_LEVEL", 16), ("FIRST_ROUND", 64), ("ROUNDS_A_ROOT", 0)):
         monkeypatch.setattr(planning, name, value)
-    monkeypatch.setattr(rank, "CANDIDATES_A_DOCUMENT", 5)
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Documents whose centroids were looked at, one number a call."""
-    seen: list[int | None] = []
-    real = rank._refined
+    """What was ranked: documents that lists brought up, or the rows that were ranked by centroids."""
+    seen: list[tuple[str, int | None]] = []
+    gathered, ranked = rank.gather, rank._by_centroids
 
-    def refined(segment, scorer, columns, rows, look):
-        seen.append(None if rows is None else len(rows))
-        return real(segment, scorer, columns, rows, look)
+    def gather(*arguments):
+        found = gathered(*arguments)
+        seen.append(("lists", len(found.rows)))
+        return found
 
-    monkeypatch.setattr(rank, "_refined", refined)
+    def by_centroids(segment, scorer, columns, rows, look):
+        seen.append(("centroids", None if rows is None else len(rows)))
+        return ranked(segment, scorer, columns, rows, look)
+
+    monkeypatch.setattr(rank, "gather", gather)
+    monkeypatch.setattr(rank, "_by_centroids", by_centroids)
     return seen
 
 
@@ -132,7 +162,7 @@ def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, e
         assert fast[0].id == all_[0].id == str(i * 100)
         agree += len({hit.id for hit in fast} & {hit.id for hit in all_})
     assert agree >= 196
-    assert None not in asked and max(asked) < N_DOCUMENTS
+    assert {way for way, _ in asked} == {"lists"} and max(n for _, n in asked) < N_DOCUMENTS
 
 
 def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, asked):
@@ -142,7 +172,7 @@ def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, as
     assert index.delete(best[:250]) == 250
     del asked[:]
     fast, all_ = index.search_vectors(query, k=10), index.search_vectors(query, k=10, exhaustive=True)
-    assert None not in asked
+    assert {way for way, _ in asked} == {"lists"}
     assert len(fast) == 10 and not {hit.id for hit in fast} & set(best[:250])
     assert len({hit.id for hit in fast} & {hit.id for hit in all_}) >= 8
     some = index.search_vectors(query, k=10, where="part in (3, 4, 5, 6, 7, 8, 9)")
@@ -154,7 +184,7 @@ def test_few_documents_behind_a_filter_are_ranked_without_lists(tmp_path, vector
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 10)
     index = make(tmp_path / "i", vectors)
     hits = index.search_vectors(vectors[100][:8], k=10, where="part = 3")
-    assert len(hits) == 10 and asked == [N_DOCUMENTS // 30]
+    assert len(hits) == 10 and asked == [("centroids", N_DOCUMENTS // 30)]
 
 
 def test_a_filter_with_fewer_documents_than_k_gives_them_all(tmp_path, vectors, eager):
@@ -173,10 +203,10 @@ def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, m
 
 
 def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
-    """Two probes and few candidates miss documents, and what follows finds them."""
+    """A probe a token and few exact scores miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
-    monkeypatch.setattr(rank, "FIRST_PROBES", 2)
-    monkeypatch.setattr(rank, "CANDIDATES_A_DOCUMENT", 0.3)
+    monkeypatch.setattr(rank, "FIRST_PROBES", 1)
+    monkeypatch.setattr(rank, "MOST_TIMES", 1)
     agree = 0
     for i in range(20):
         query = vectors[i * 100][:8]
@@ -194,14 +224,14 @@ def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):
     [lists] = lists_of(index)
     [segment] = index._store.snapshot().segments
     cells, offsets = segment.column("cell"), segment.offsets
-    for cell in (0, 3, len(lists.offsets) - 2):
+    for cell in (0, 3, len(lists.starts) - 2):
         documents = np.searchsorted(offsets, np.flatnonzero(cells == cell), side="right") - 1
-        got = lists.rows[lists.offsets[cell] : lists.offsets[cell + 1]]
-        assert got.tolist() == np.unique(documents).tolist()
+        first, last = lists.offsets[lists.starts[cell : cell + 2]]
+        assert np.unique(lists.rows[first:last]).tolist() == np.unique(documents).tolist()
     assert check_index(index.path) == []
 
 
-def test_an_index_without_lists_says_version_1_and_one_with_them_2(tmp_path, vectors, eager, monkeypatch):
+def test_an_index_without_lists_says_version_1_and_one_with_them_5(tmp_path, vectors, eager, monkeypatch):
     """So that an older reader opens what it can read, and says what is missing for the rest."""
     monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 10**9)
     plain = make(tmp_path / "plain", vectors)
@@ -211,7 +241,7 @@ def test_an_index_without_lists_says_version_1_and_one_with_them_2(tmp_path, vec
     plain.compact()
     plain.delete(["3"])
     plain.compact()
-    assert '"format_version": 2,' in (plain.path / "manifest.json").read_text()
+    assert '"format_version": 5,' in (plain.path / "manifest.json").read_text()
     assert lists_of(plain) != [None]
 
 

@@ -51,12 +51,17 @@ def test_gather_takes_the_best_gain_of_each_query_token(n_documents, chosen, see
     probes = probes_of(expected, chosen).reshape(-1, 4)
     allowed = rng.random(n_documents) < 0.7
     want = np.array(gather_reference(expected, chosen, n_documents))
-    sums, counts, shift = gather(rows, probes, n_documents)
-    np.testing.assert_array_equal(sums, want)
-    np.testing.assert_array_equal(counts, np.bincount(want[want > 0] >> shift, minlength=len(counts)))
-    sums, counts, _ = gather(rows, probes, n_documents, allowed)
-    np.testing.assert_array_equal(sums, np.where(allowed, want, 0))
-    assert counts.sum() == np.count_nonzero(sums)
+    np.testing.assert_array_equal(spread_out(gather(rows, probes, n_documents), n_documents), want)
+    found = gather(rows, probes, n_documents, allowed)
+    np.testing.assert_array_equal(spread_out(found, n_documents), np.where(allowed, want, 0))
+
+
+def spread_out(found, n_documents):
+    """The sum of every document, each of which may be found once."""
+    sums = np.zeros(n_documents)
+    sums[found.rows] = found.sums
+    assert np.count_nonzero(sums) == len(found.rows)
+    return sums
 
 
 @pytest.mark.parametrize("n_documents", (LIST_BLOCK, LIST_BLOCK + 1, 5 * LIST_BLOCK - 7))
@@ -77,10 +82,12 @@ def test_gather_is_the_same_on_any_number_of_threads(rng, monkeypatch, n_documen
     for token in (1, 2, 3):
         gains = np.where((cells < 20) & (cells % 3 == token - 1), cells.astype(np.int64) + 1, 0)
         want += gains.reshape(n_documents, 4).max(axis=1)
-    for threads in (1, 2, 3):
-        sums, counted, _ = gather(rows, probes, n_documents, None, threads)
-        np.testing.assert_array_equal(sums, want)
-        assert counted.sum() == np.count_nonzero(want)
+    alone = gather(rows, probes, n_documents, None, 1)
+    np.testing.assert_array_equal(spread_out(alone, n_documents), want)
+    for threads in (2, 3):
+        found = gather(rows, probes, n_documents, None, threads)
+        for a, b in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_a_list_that_goes_back_cannot_write_outside():
@@ -89,7 +96,6 @@ def test_a_list_that_goes_back_cannot_write_outside():
     block = LIST_BLOCK
     rows = np.array([3, 2 * block + 7, block + 5, block - 2, 2 * block + 9, 2**32 - 1, 4], np.uint32)
     probes = np.array([[0, 2, 9, 1], [2, 7, 8, 2]])
-    sums, counts, shift = gather(rows, probes, 3 * block, None, 1)
+    found = gather(rows, probes, 3 * block, None, 1)
     gained = {3: 9, 2 * block + 7: 9, block + 5: 8, 2 * block + 9: 8}
-    assert {int(row): sums[row] for row in np.flatnonzero(sums)} == gained
-    assert counts.sum() == len(gained) and shift == 0
+    assert dict(zip(found.rows.tolist(), found.sums.tolist(), strict=True)) == gained

@@ -10,14 +10,18 @@ which others may keep files of their own, as `sync` does):
     segments/<n>/passages.npy           uint32 [n_documents], number of each row's passage (if texts were cut)
     segments/<n>/truncated.npy          uint8 [n_documents], 1: the row's end was not read (if any)
     segments/<n>/<column>.npy           one array per token column of the codec
-    segments/<n>/lists.npy              uint32 [entries], rows with a token of each centroid (large segments)
-    segments/<n>/list_offsets.npy       int64 [centroids + 1], first entry of each centroid
+    segments/<n>/lists.npy              uint32 [entries], rows with a token in each list (large segments)
+    segments/<n>/list_offsets.npy       int64 [lists + 1], first entry of each list
+    segments/<n>/list_starts.npy        int64 [centroids + 1], first list of each centroid
+    segments/<n>/list_centroids.npy     int8 [lists, dim], 127 times the centroid of each list
     segments/<n>/texts.sqlite           ids, texts, metadata, words and origins of the segment's documents
     segments/<n>/deleted-<g>.npy        deleted rows, one bit a document, as of generation g
 
 A row is a document, or one passage of a document that was cut: then the rows of a document stand together, in
 order, each with the document's id and metadata, and `passages` counts them from 0. Where a segment has no
 such file, every row is a document.
+
+Lists of before version 5 have neither of the last two files: each is of a centroid, and has its number.
 
 A file is immutable once a manifest names it, and a number <n> is never used twice, so a path always means
 the same bytes. All paths are relative: the folder can be copied, moved or mounted read-only.
@@ -37,7 +41,7 @@ from latebolt.codec.base import BITS
 from latebolt.errors import IndexCorrupt, IndexNewer, InvalidInput
 
 FORMAT: Final = "latebolt-index"
-FORMAT_VERSIONS: Final = (1, 2, 3, 4)
+FORMAT_VERSIONS: Final = (1, 2, 3, 4, 5)
 
 MANIFEST: Final = "manifest.json"
 LOCK: Final = "write.lock"
@@ -51,7 +55,10 @@ PASSAGES: Final = "passages.npy"
 TRUNCATED: Final = "truncated.npy"
 LISTS: Final = "lists.npy"
 LIST_OFFSETS: Final = "list_offsets.npy"
+LIST_STARTS: Final = "list_starts.npy"
+LIST_CENTROIDS: Final = "list_centroids.npy"
 TEXTS: Final = "texts.sqlite"
+_RESERVED: Final = (OFFSETS, PASSAGES, TRUNCATED, LISTS, LIST_OFFSETS, LIST_STARTS, LIST_CENTROIDS)
 DRAFT_SUFFIX: Final = ".draft"
 # The setting of an index whose rows all say whether their end was read.
 COUNTS_TRUNCATED: Final = "counts_truncated"
@@ -63,6 +70,7 @@ PASSAGES_DTYPE: Final = "<u4"
 TRUNCATED_DTYPE: Final = "|u1"
 DELETED_DTYPE: Final = "|u1"
 LISTS_DTYPE: Final = "<u4"
+LIST_CENTROIDS_DTYPE: Final = "|i1"
 
 TEXTS_APPLICATION_ID: Final = 0x6C617465  # "late", so that file(1) and a reader can tell the database's owner
 TEXTS_VERSION: Final = 3
@@ -117,7 +125,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int | None = None
 
     def __post_init__(self) -> None:
-        reserved = [file.removesuffix(".npy") for file in (OFFSETS, PASSAGES, TRUNCATED, LISTS, LIST_OFFSETS)]
+        reserved = [file.removesuffix(".npy") for file in _RESERVED]
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in reserved:
             raise InvalidInput(
                 f"Column.name should be like 'codes' and not one of {reserved}, got {self.name!r}."
@@ -193,7 +201,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`manifest.json`: one committed state of the index; see `version_of` for its version."""
 
     format: Literal["latebolt-index"]
-    format_version: Literal[1, 2, 3, 4]
+    format_version: Literal[1, 2, 3, 4, 5]
     generation: Count
     next_number: int
     model: ModelRecord | None
@@ -209,9 +217,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _DESCRIBED: Final = msgspec.json.Decoder(Manifest)
 
 
-def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3, 4]:
-    """The oldest version that can say this: 2 knew inverted lists, 3 passages, 4 rows not read whole."""
+def version_of(segments: Iterable[SegmentRecord]) -> Literal[1, 2, 3, 4, 5]:
+    """The oldest version that can say this: 2 knew inverted lists, 3 passages, 4 rows not read whole, 5 lists
+    with centroids of their own."""
     names = {name for segment in segments for name in segment.files}
+    if LIST_CENTROIDS in names:
+        return 5
     if TRUNCATED in names:
         return 4
     return 3 if PASSAGES in names else 2 if LISTS in names else 1
@@ -233,6 +244,12 @@ def file_shapes(segment: SegmentRecord) -> dict[str, tuple[str | None, tuple[int
         for name, dtype in ((LISTS, LISTS_DTYPE), (LIST_OFFSETS, OFFSETS_DTYPE)):
             recorded = segment.files.get(name)
             files[name] = (dtype, ((recorded and recorded.shape) or ())[:1])
+    if LIST_CENTROIDS in segment.files or LIST_STARTS in segment.files:  # a centroid a list
+        widths, starts = (segment.files.get(name) for name in (LIST_CENTROIDS, LIST_STARTS))
+        n_lists = max((files.get(LIST_OFFSETS, ("", None))[1] or (0,))[0] - 1, 0)
+        width = ((widths and widths.shape) or (0, 0))[1:2]
+        files[LIST_CENTROIDS] = (LIST_CENTROIDS_DTYPE, (n_lists, *width))
+        files[LIST_STARTS] = (OFFSETS_DTYPE, ((starts and starts.shape) or (0,))[:1])
     if segment.deleted is not None:
         files[segment.deleted] = (DELETED_DTYPE, ((segment.n_documents + 7) // 8,))
     return files
@@ -355,6 +372,11 @@ def _check_references(manifest: Manifest, path: object, fix: str) -> None:
                 raise IndexCorrupt(
                     path, f"{field}.files[{name}]", f"{dtype} {shape}", f"{record.dtype} {record.shape}", fix
                 )
+        if LIST_CENTROIDS in expected:
+            shape = expected[LIST_CENTROIDS][1] or ()
+            if shape[1:] != (manifest.dim,):
+                name = f"{field}.files[{LIST_CENTROIDS}]"
+                raise IndexCorrupt(path, name, f"{manifest.dim} wide", f"{shape}", fix)
 
 
 def _digest(content: bytes) -> bytes:

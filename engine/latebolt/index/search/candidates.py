@@ -10,63 +10,32 @@ multi-vector retrieval" (XTR), 2023; taking it from the last probed centroid is 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from latebolt.arrays import Float32, Int64
 from latebolt.index.store.inverted_lists import Lists
 from latebolt.kernels.centroids import CentroidScores
-from latebolt.kernels.lists import gather
+from latebolt.kernels.list_centroids import score_lists
 
 _GROUP = 64  # centroids whose best one is looked at first
+# Of a query token: the nearest centroids, as far as they have lists for so many products, or so many for a list
+# that is visited. Nearer lists of centroids that stand farther behind are missed.
+NEAREST_CELLS = 96
+LOOKED_AT, LOOKED_AT_A_PROBE = 512, 8
 
 
 class Probes(NamedTuple):
-    """The lists to visit, as `kernels.lists.gather` wants them: table int64 [n, 4].
-
-    floor: sum over query tokens of the byte that a document in none of their lists is taken to have.
-    """
+    """The lists to visit, as `kernels.lists.gather` wants them: table int64 [n, 4]."""
 
     table: Int64
-    floor: int
 
     @property
     def n_entries(self) -> int:
         """Entries in all these lists."""
         return int((self.table[:, 1] - self.table[:, 0]).sum())
-
-
-class Gains(NamedTuple):
-    """What each document gains from the visited lists.
-
-    sums float32 [n_documents], whole numbers, 0 for documents that may not be chosen; counts int64 [n]: how
-    many sums above 0 there are, by sum >> shift. A document scores at most base + step * sum by centroids.
-    """
-
-    sums: Float32
-    counts: Int64
-    shift: int
-    base: float
-    step: float
-
-    def best(self, wanted: int) -> int:
-        """A sum that at least `wanted` documents reach, not many more; 1 where fewer have any."""
-        enough = np.flatnonzero(np.cumsum(self.counts[::-1])[::-1] >= wanted)
-        return max(1, int(enough[-1]) << self.shift) if len(enough) else 1
-
-    def needed(self, score: float) -> int:
-        """The least sum of any document that scores so much by its centroids; below 1 if it may have none."""
-        return round((score - self.base) / self.step)
-
-    def at_least(self, least: int) -> int:
-        """Documents whose sum is at least `least` >= 1, or slightly more."""
-        return int(self.counts[least >> self.shift :].sum())
-
-    def rows(self, least: int) -> Int64:
-        """The documents whose sum is at least `least`, ascending."""
-        return np.flatnonzero(self.sums >= least)
 
 
 def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
@@ -93,12 +62,50 @@ def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
     return n_cells - 1 - key % n_cells, key // n_cells
 
 
-def plan_probes(scores: CentroidScores, list_offsets: Int64, n: int) -> Probes:
-    """Visit the lists of the n nearest centroids of each query token.
+def plan_probes(
+    scores: CentroidScores, lists: Lists, query: Float32, n: int, threads: int | None = None
+) -> Probes:
+    """Visit the n lists nearest to each query token; what a list gains a document is by how much it is nearer
+    than the nearest that is not visited, in steps of `scores`.
 
     Args:
-        list_offsets: see `Lists`.
+        query: float32 [n_query, dim].
     """
+    if lists.starts is None or lists.centroids is None:
+        return _probe_cells(scores, lists.offsets, n)
+    cells, _ = nearest_cells(scores, NEAREST_CELLS)
+    known = np.minimum(cells, len(lists.starts) - 2)
+    first, last = lists.starts[known], np.where(known == cells, lists.starts[known + 1], lists.starts[known])
+    counts = last - first
+    looked = np.cumsum(counts, axis=1) - counts < max(LOOKED_AT, LOOKED_AT_A_PROBE * n)
+    looked &= counts > 0
+    tokens = np.broadcast_to(np.arange(len(cells))[:, None], cells.shape)
+    ranges = np.stack([part[looked] for part in (tokens, first, last)], axis=1)
+    products = score_lists(query, ranges, lists.centroids, threads)
+    sizes = ranges[:, 2] - ranges[:, 1]
+    numbers = np.arange(len(products)) - np.repeat(np.cumsum(sizes) - sizes - ranges[:, 1], sizes)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(ranges[:, 0], sizes, len(query)).astype(np.int64))])
+    table = [_nearest_lists(products[a:b], numbers[a:b], n, scores.step) for a, b in pairwise(ends.tolist())]
+    chosen, gains = (np.concatenate(each) for each in zip(*table, strict=True))
+    token = np.repeat(np.arange(1, len(query) + 1), [len(each[0]) for each in table])
+    parts = (lists.offsets[chosen], lists.offsets[chosen + 1], gains, token)
+    return Probes(np.ascontiguousarray(np.stack(parts, axis=1), np.int64))
+
+
+def _nearest_lists(products: Float32, numbers: Int64, n: int, step: float) -> tuple[Int64, Int64]:
+    """The n lists with the largest products, these falling, and what each gains; at least a step."""
+    if n < len(products):
+        best = np.argpartition(products, len(products) - n - 1)[len(products) - n - 1 :]
+        least = float(products[best[0]])
+        best = best[1:]
+    else:
+        best, least = np.arange(len(products)), float(products.min(initial=0.0)) - step
+    best = best[np.lexsort((numbers[best], -products[best]))]
+    return numbers[best], np.maximum(np.rint((products[best] - least) / step), 1).astype(np.int64)
+
+
+def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int) -> Probes:
+    """`plan_probes` of lists that are of centroids."""
     cells, found = nearest_cells(scores, n)
     least = found[:, -1:] if found.shape[1] < len(scores.table) else np.zeros((len(found), 1), np.int64)
     known = np.minimum(cells, len(list_offsets) - 2)
@@ -106,21 +113,4 @@ def plan_probes(scores: CentroidScores, list_offsets: Int64, n: int) -> Probes:
     tokens = np.broadcast_to(np.arange(1, len(cells) + 1)[:, None], cells.shape)
     useful = (found > least) & (stops > starts) & (known == cells)
     table = np.stack([part[useful] for part in (starts, stops, found - least, tokens)], axis=1)
-    return Probes(np.ascontiguousarray(table, np.int64), int(least.sum()))
-
-
-def visit(
-    probes: Probes,
-    lists: Lists,
-    scores: CentroidScores,
-    allowed: npt.NDArray[np.bool_] | int,
-    threads: int | None = None,
-) -> Gains:
-    """Visit the probed lists.
-
-    Args:
-        allowed: bool [n_documents], which may be chosen; or n_documents when all may.
-    """
-    mask, n_documents = (None, allowed) if isinstance(allowed, int) else (allowed, len(allowed))
-    found = gather(lists.rows, probes.table, n_documents, mask, threads)
-    return Gains(*found, scores.low * scores.n_query + scores.step * probes.floor, scores.step)
+    return Probes(np.ascontiguousarray(table, np.int64))

@@ -6,6 +6,7 @@ scorer.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,19 +14,21 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
-from latebolt.index.search.candidates import plan_probes, visit
+from latebolt.index.search.candidates import plan_probes
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import Effort, Work, decide, effort, expected_documents, least_documents
-from latebolt.index.search.stages import Refined, Rows, Scores, best_scores, refine, top_documents
+from latebolt.index.search.planning import Effort, Work, decide, effort
+from latebolt.index.search.stages import Refined, Rows, Scores, refine, top_documents
 from latebolt.index.store.segment import Segment
+from latebolt.kernels.lists import gather
 
-# By lists: centroids a query token in the first round, candidates a document that is scored exactly at first,
-# and how many times as many are looked at where that settles the answer. 32 settle three of four queries over
-# a million simulated passages without another round, in a sample of 60.
-FIRST_PROBES: Final = 32
-CANDIDATES_A_DOCUMENT, MOST_TIMES = 16, 16
-# What an entry of a list and a document cost, in tokens of the pass over all: lists serve while that is less.
-TOKENS_AN_ENTRY, TOKENS_A_DOCUMENT = 8, 2
+# By lists: those that a query token visits at first, what they are multiplied by where that does not settle the
+# best, up to how many, and at most how many times the documents of a first round are scored before.
+FIRST_PROBES: Final = 64
+PROBES_STEP: Final = 4
+MOST_PROBES: Final = 1024
+MOST_TIMES: Final = 4
+# What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
+TOKENS_AN_ENTRY: Final = 4
 
 
 class SegmentRequest(NamedTuple):
@@ -93,7 +96,7 @@ def _scored(
     found = _by_lists(segment, scorer, columns, rows, (work, effort(work, request.k)), trace)
     way = "lists"
     if found is None:
-        way, found = "centroids", _refined(segment, scorer, columns, rows, effort(work, request.k))[0]
+        way, found = "centroids", _by_centroids(segment, scorer, columns, rows, effort(work, request.k))
     end = "until more changed nothing, or was not expected to" if found.settled else "up to the limit"
     if len(found.rows) == (segment.n_documents if rows is None else len(rows)):
         end = "which were all"
@@ -116,10 +119,10 @@ def _work(
     )
 
 
-def _refined(
+def _by_centroids(
     segment: Segment, scorer: Scorer, columns: Columns, rows: Rows | None, look: Effort
-) -> tuple[Refined, float]:
-    """(rows scored exactly, with their scores; the least score by centroids among them)."""
+) -> Refined:
+    """Rows scored exactly, with their scores, in the order of all rows' scores by centroids."""
     approximate = scorer.approximate(columns, segment.offsets, rows)
     assert approximate is not None  # or the plan would have been another
 
@@ -128,8 +131,7 @@ def _refined(
         return scorer.exact(columns, segment.offsets, chosen)
 
     found = refine(approximate, score, look, segment.first_rows(rows))
-    least = float(approximate[found.rows].min(initial=np.inf))
-    return (found if rows is None else found._replace(rows=rows[found.rows])), least
+    return found if rows is None else found._replace(rows=rows[found.rows])
 
 
 def _by_lists(
@@ -142,48 +144,40 @@ def _by_lists(
 ) -> Refined | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
 
-    Nothing left out could rank before what was scored exactly; or, where that would take too many candidates,
-    a round with twice the probes left the best as they were.
+    What a document gains from the lists it is in ranks it. Where the best are not settled by a bounded number
+    of exact scores, more lists tell documents better apart.
     """
-    lists, scores = segment.lists, scorer.centroids
-    if lists is None or scores is None:
+    lists, scores, query = segment.lists, scorer.centroids, scorer.query
+    if lists is None or scores is None or query is None or not len(query):
         return None
     work, look = wish
     allowed = _allowed(segment, rows)
-    n_probes, at_least = FIRST_PROBES, least_documents(work, look.wanted)
-    wanted = round(max(CANDIDATES_A_DOCUMENT * at_least, 2 * expected_documents(work)))
-    best: Scores | None = None
-    while True:
-        probes = plan_probes(scores, lists.offsets, n_probes)
-        cost = TOKENS_AN_ENTRY * probes.n_entries + TOKENS_A_DOCUMENT * segment.n_documents
-        if cost >= work.n_tokens or n_probes >= len(lists.offsets) - 1:
-            return None  # dearer than ranking all, or all lists
+    # Of what lists bring up, a filter leaves its share.
+    n_probes = math.ceil(FIRST_PROBES * work.n_stored / max(work.n_tokens, 1))
+    bounded = look._replace(most=min(look.most, MOST_TIMES * look.first))
+    while n_probes < len(lists.offsets) - 1:
         with trace.stage("choose by lists"):
-            gains = visit(probes, lists, scores, allowed, scorer.threads)
-            least = gains.best(wanted)
-            chosen = gains.rows(least)
+            probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
+            if TOKENS_AN_ENTRY * probes.n_entries >= work.n_tokens:
+                return None  # dearer than ranking all
+            gains = gather(lists.rows, probes.table, segment.n_documents, allowed, scorer.threads)
+            chosen = gains.rows.astype(np.int64)
         trace.count("choose by lists", len(chosen))
-        found, score = _refined(segment, scorer, columns, chosen, look)
-        top = best_scores(found.scores, segment.first_rows(found.rows), look.stable)
-        if len(top) == look.stable:
-            needed = gains.needed(score)
-            if best is not None and np.array_equal(top, best):
-                return found._replace(settled=True)
-            if found.settled and needed >= least:
-                return found
-            if found.settled and needed > 0 and gains.at_least(needed) <= MOST_TIMES * wanted:
-                return _refined(segment, scorer, columns, gains.rows(needed), look)[0]
-        if not found.settled:
-            if len(found.rows) < len(chosen):  # the limit
-                return found
-            wanted *= 4  # every candidate was scored, and the last ones were among the best
-        best, n_probes = top, 2 * n_probes
+
+        def score(positions: Rows, chosen: Rows = chosen) -> Scores:
+            return scorer.exact(columns, segment.offsets, chosen[positions])
+
+        found = refine(gains.sums * np.float32(scores.step), score, bounded, segment.first_rows(chosen))
+        if found.settled or (n_probes >= MOST_PROBES and len(found.rows) < len(chosen)):
+            return found._replace(rows=chosen[found.rows])
+        n_probes, bounded = PROBES_STEP * n_probes, look
+    return None  # all lists
 
 
-def _allowed(segment: Segment, rows: Rows | None) -> npt.NDArray[np.bool_] | int:
-    """The rows as `candidates.visit` wants them."""
+def _allowed(segment: Segment, rows: Rows | None) -> npt.NDArray[np.bool_] | None:
+    """The rows as `gather` wants them."""
     if rows is None:
-        return segment.n_documents
+        return None
     allowed = np.zeros(segment.n_documents, np.bool_)
     allowed[rows] = True
     return allowed

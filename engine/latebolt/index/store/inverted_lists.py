@@ -1,7 +1,9 @@
-"""The inverted lists of a segment, and their writer: of each centroid, the documents that have a token in it.
+"""The inverted lists of a segment, and their writer: each names the documents that have a token in it.
 
-Small segments have none: ranking all their documents by centroids takes little time.
-Memory stays bounded: the lists are made a range of centroids at a time.
+A list is of a part of a centroid's tokens: of the nearest to a centroid of its own (`list_centroids.py`), so
+that lists stay short however many tokens there are, and a query visits about as many entries in a large
+segment as in a small one. Small segments have none: ranking all their documents takes little time.
+Memory stays bounded: the lists are made a range at a time.
 """
 
 from __future__ import annotations
@@ -13,22 +15,36 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.arrays import Int64
+from latebolt.codec.base import Codec
+from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.index.format import files, layout
 from latebolt.index.format.layout import Column, FileRecord
 from latebolt.index.format.mmap_array import map_array
-from latebolt.kernels.lists import count_lists, fill_lists
+from latebolt.index.store.list_centroids import assigned, learn, stored_tokens
+from latebolt.kernels.lists import Cells, count_lists, fill_lists
 
 LEAST_TOKENS: Final = 4_000_000  # below, ranking all takes under 3 ms, and lists save little of that
 _ENTRIES: Final = 1 << 26  # made at a time, 4 bytes each
 
 
 class Lists(NamedTuple):
-    """Inverted lists: rows uint32 [n], of each centroid the ascending rows of its documents; offsets int64
-    [n_cells + 1], where each centroid's begin. Centroids from n_cells on have no documents.
+    """Inverted lists.
+
+    Args:
+        rows: uint32 [n], of each list the ascending rows of its documents.
+        offsets: int64 [n_lists + 1], where each list's begin.
+        starts: int64 [n_cells + 1], each centroid's first list; centroids from n_cells on have no documents.
+        centroids: int8 [n_lists, dim], see `kernels.list_centroids`.
+
+    Lists of before format version 5 have neither of the last two: then a list is of a centroid, and has its
+    number.
     """
 
     rows: npt.NDArray[np.uint32]
-    offsets: npt.NDArray[np.int64]
+    offsets: Int64
+    starts: Int64 | None = None
+    centroids: npt.NDArray[np.int8] | None = None
 
 
 def lists_wanted(columns: Sequence[Column], n_tokens: int) -> bool:
@@ -36,18 +52,33 @@ def lists_wanted(columns: Sequence[Column], n_tokens: int) -> bool:
     return n_tokens >= LEAST_TOKENS and any(column.file == layout.CELLS for column in columns)
 
 
-def write_lists(folder: Path, written: dict[str, FileRecord]) -> dict[str, FileRecord]:
-    """Make the lists of a segment whose offsets and cells are on disk.
+def write_lists(folder: Path, written: dict[str, FileRecord], codec: Codec | None) -> dict[str, FileRecord]:
+    """Make the lists of a segment whose offsets and token columns are on disk.
 
     Args:
         folder: the segment's.
         written: records of its files so far.
+        codec: that wrote its columns; None for one that this version does not know, whose lists are those of
+            its centroids.
     Returns:
-        Records of the two new files, synced.
+        Records of the new files, synced.
     """
-    cells = map_array(folder / layout.CELLS, written[layout.CELLS])
-    offsets = map_array(folder / layout.OFFSETS, written[layout.OFFSETS])
-    counts = count_lists(cells, offsets, int(cells.max(initial=0)) + 1)
+    columns = {file.removesuffix(".npy"): map_array(folder / file, written[file]) for file in written}
+    offsets, cells = columns.pop(layout.OFFSETS.removesuffix(".npy")), columns["cell"]
+    if not isinstance(codec, ResidualCodec):
+        return _write(folder, cells, offsets, int(cells.max(initial=0)) + 1)
+    stored = stored_tokens(columns, codec)
+    starts, centroids = learn(stored)
+    with assigned(stored, starts, centroids, folder) as numbers:
+        records = _write(folder, numbers, offsets, len(centroids))
+    for name, array in ((layout.LIST_STARTS, starts), (layout.LIST_CENTROIDS, centroids)):
+        records[name] = files.write_array(folder / name, array)
+    return records
+
+
+def _write(folder: Path, cells: Cells, offsets: Int64, n_lists: int) -> dict[str, FileRecord]:
+    """The lists of tokens whose list is `cells`."""
+    counts = count_lists(cells, offsets, n_lists)
     ends = np.cumsum(counts)
     writer = files.ArrayWriter(folder / layout.LISTS, layout.LISTS_DTYPE)
     try:

@@ -225,10 +225,11 @@ class Segment:
 
     @property
     def lists(self) -> Lists | None:
-        """Inverted lists over the centroids; None where the segment is too small to have them."""
+        """Inverted lists; None where the segment is too small to have them."""
         if layout.LISTS not in self._arrays:
             return None
-        return Lists(self._arrays[layout.LISTS], self._arrays[layout.LIST_OFFSETS])
+        names = (layout.LISTS, layout.LIST_OFFSETS, layout.LIST_STARTS, layout.LIST_CENTROIDS)
+        return Lists(*(self._arrays[name] for name in names if name in self._arrays))
 
     def documents(self, rows: Rows) -> list[Document]:
         """These rows in this order."""
@@ -393,6 +394,9 @@ def open_segment(folder: Path, record: SegmentRecord, n_centroids: int | None = 
     if layout.LISTS in files:
         ends = files[layout.LIST_OFFSETS]
         prove_offsets(folder / layout.LIST_OFFSETS, ends, len(files[layout.LISTS].array))
+    if layout.LIST_STARTS in files:
+        starts = files[layout.LIST_STARTS]
+        prove_offsets(folder / layout.LIST_STARTS, starts, len(files[layout.LIST_CENTROIDS].array))
     texts = TextsReader(folder / layout.TEXTS, record.files[layout.TEXTS], record.n_documents)
     return Segment(folder, record, files, texts, n_centroids)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latebolt.arrays import Int64
+from latebolt.codec.base import Codec
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index.documents.checked import CheckedDocument
 from latebolt.index.documents.documents import Metadata, Row, decode_metadata, leaves
@@ -34,6 +35,9 @@ class Commit(Protocol):
 
     def acting(self) -> contextlib.AbstractContextManager[None]:
         """Inside, an error makes the commit unusable, unless it refuses what it was given."""
+
+    def codec_of(self, name: str | None) -> Codec | None:
+        """The codec of that name, where this version knows its kind."""
 
     def take_in(self, draft: SegmentWriter) -> None:
         """Make a segment part of it, once."""
@@ -191,7 +195,7 @@ class SegmentWriter:
             records = {layout.OFFSETS: self._offsets.finish()}
             records |= {column.file: self._arrays[column.name].finish() for column in self.columns}
             if lists_wanted(self.columns, self.n_tokens):
-                records |= write_lists(self.folder, records)
+                records |= write_lists(self.folder, records, self._commit.codec_of(self.codec))
             passages = np.array(self._passages, np.uint32)
             if passages.any():
                 records[layout.PASSAGES] = files.write_array(self.folder / layout.PASSAGES, passages)

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from latebolt.codec.base import Codec
+from latebolt.codec.restore import restore
 from latebolt.errors import IndexUnusable, InvalidInput
 from latebolt.index.documents.checked import wanted_ids
 from latebolt.index.documents.documents import plain_json
@@ -23,6 +25,7 @@ from latebolt.index.filters.parse_dict import Where
 from latebolt.index.format import files, layout
 from latebolt.index.format.cleanup import remove_unnamed
 from latebolt.index.format.layout import CodecRecord, Column, Manifest, ModelRecord, SegmentRecord
+from latebolt.index.format.mmap_array import map_array
 from latebolt.index.store.backup import take_file
 from latebolt.index.store.check import files_of_segment
 from latebolt.index.store.merge_policy import plan_merges
@@ -82,6 +85,17 @@ class Writer:
     def codec(self) -> str | None:
         """Name of the codec for new segments."""
         return self._manifest.codec
+
+    def codec_of(self, name: str | None) -> Codec | None:
+        """A codec of this commit; None for none, and for one of a kind that this version does not know."""
+        if name is None:
+            return None
+        record, folder = self._manifest.codecs[name], self.path / layout.CODECS / name
+        arrays = {file.removesuffix(".npy"): map_array(folder / file, r) for file, r in record.files.items()}
+        try:
+            return restore(arrays, record.info)
+        except InvalidInput:
+            return None
 
     def _replace(self, **changes: Any) -> None:
         self._manifest = msgspec.structs.replace(self._manifest, **changes)

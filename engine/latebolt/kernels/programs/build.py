@@ -15,6 +15,12 @@ from latebolt.kernels.programs.centroids import (
 )
 from latebolt.kernels.programs.encode_residual import make_encode_residual
 from latebolt.kernels.programs.grouped import make_nearest_grouped
+from latebolt.kernels.programs.list_centroids import (
+    make_cluster_rows,
+    make_decode_residual,
+    make_nearest_list,
+    make_score_lists,
+)
 from latebolt.kernels.programs.lists import make_fill_lists, make_gather_lists
 from latebolt.kernels.programs.maxsim import make_maxsim_bytes, make_maxsim_float16, make_maxsim_float32
 from latebolt.kernels.programs.maxsim_residual import make_maxsim_residual
@@ -35,6 +41,10 @@ _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "encode_residual": make_encode_residual,  # dim, bits
     "nearest_centroid": make_nearest_centroid,  # dim
     "nearest_grouped": make_nearest_grouped,  # dim
+    "score_lists": make_score_lists,  # dim
+    "nearest_list": make_nearest_list,  # dim, bits
+    "decode_residual": make_decode_residual,  # dim, bits
+    "cluster_rows": make_cluster_rows,  # dim
     "maxsim_centroids": make_maxsim_centroids,  # lanes, a multiple of 8
 }
 

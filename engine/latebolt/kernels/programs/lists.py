@@ -36,15 +36,18 @@ def make_fill_lists(isa: str) -> Callable[..., None]:
 
 def make_gather_lists(isa: str) -> Callable[..., None]:
     def gather_lists(  # type: ignore[no-untyped-def]
-        lists, probes, n_probes, allowed, n_documents, scratch, counts, shift, out, first, last
+        lists, probes, n_probes, allowed, n_documents, scratch, rows, sums, found, first, last
     ):
         """Lists u32; probes int64 [n_probes][4]: first and last + 1 position in lists, gain, number of the
         query token from 1 up, ascending, gains of one token descending; allowed u8 [n_documents] or 0 for
-        all; out float32 [n_documents], the sum of gains; counts int64, how many sums above 0 there are, by
-        sum >> shift. Blocks first..last-1 of LIST_BLOCK documents.
+        all. Rows u32 and sums float32: the documents that gain, and how much; found int64 [1]: their number.
+        Blocks first..last-1 of LIST_BLOCK documents.
 
-        scratch: int64 [n_probes] positions, int64 [LIST_BLOCK] sums with the token last added below."""
-        sums = scratch + 8 * n_probes
+        scratch: int64 [n_probes] positions, int64 [LIST_BLOCK] sums with the token last added below, all 0
+        before and after, u32 [LIST_BLOCK] which of them are not."""
+        state = scratch + 8 * n_probes
+        touched = state + 8 * LIST_BLOCK
+        n_found = 0
         for p in range(n_probes):
             low, high = load_i64(probes + 32 * p), load_i64(probes + 32 * p + 8)
             while low < high:
@@ -57,8 +60,7 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
         for block in range(first, last):
             start = block * LIST_BLOCK
             stop = start + LIST_BLOCK if start + LIST_BLOCK < n_documents else n_documents
-            for i in range(stop - start):
-                store_i64(sums + 8 * i, 0)
+            n_touched = 0
             for p in range(n_probes):
                 place, end = load_i64(scratch + 8 * p), load_i64(probes + 32 * p + 8)
                 gain, token = load_i64(probes + 32 * p + 16), load_i64(probes + 32 * p + 24)
@@ -67,19 +69,23 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
                     if doc >= stop:
                         break
                     # A damaged list may go back; its sums must not be written elsewhere.
-                    old = load_i64(sums + 8 * (doc - start)) if doc >= start else token
-                    if old & 0xFFFF != token:
-                        store_i64(sums + 8 * (doc - start), ((old >> 16) + gain) << 16 | token)
+                    if doc >= start:
+                        at = state + 8 * (doc - start)
+                        old = load_i64(at)
+                        if old & 0xFFFF != token:
+                            store_i64(at, ((old >> 16) + gain) << 16 | token)
+                            store_u32(touched + 4 * n_touched, doc - start)
+                            n_touched += 1 if old == 0 else 0
                     place += 1
                 store_i64(scratch + 8 * p, place)
-            for i in range(stop - start):
-                total = load_i64(sums + 8 * i) >> 16
-                if total > 0:
-                    if allowed == 0 or load_u8(allowed + start + i) != 0:
-                        at = counts + 8 * (total >> shift)
-                        store_i64(at, load_i64(at) + 1)
-                    else:
-                        total = 0
-                store_f32(out + 4 * (start + i), np.float32(total))
+            for i in range(n_touched):
+                row = load_u32(touched + 4 * i)
+                total = load_i64(state + 8 * row) >> 16
+                store_i64(state + 8 * row, 0)
+                if allowed == 0 or load_u8(allowed + start + row) != 0:
+                    store_u32(rows + 4 * n_found, start + row)
+                    store_f32(sums + 4 * n_found, np.float32(total))
+                    n_found += 1
+        store_i64(found, n_found)
 
     return gather_lists
