@@ -10,6 +10,7 @@ multi-vector retrieval" (XTR), 2023; taking it from the last probed centroid is 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,11 +21,10 @@ from latebolt.index.store.inverted_lists import Lists
 from latebolt.kernels.centroids import CentroidScores
 from latebolt.kernels.list_centroids import score_lists
 
-_GROUP = 64  # centroids whose best one is looked at first
-# Of a query token: the nearest centroids, as far as they have lists for so many products, or so many for a list
-# that is visited. Nearer lists of centroids that stand farther behind are missed.
-NEAREST_CELLS = 96
-LOOKED_AT, LOOKED_AT_A_PROBE = 512, 8
+_GROUP = 64  # centroids at most whose best one is looked at first
+# Lists that are looked at for one that is visited, those of the nearest centroids, and how many centroids at least.
+LOOKED_AT = 4
+LEAST_CELLS = 32
 
 
 class Probes(NamedTuple):
@@ -48,17 +48,21 @@ def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
     n_cells, n = len(table), min(n, len(table))
     # Groups are strides, so that one pass over the table finds the best of each; the n best cells stand in
     # the n groups with the best bests.
-    n_groups = min(n_cells, max(n, -(-n_cells // _GROUP)))
+    group = min(max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP)  # as many groups as members of the best ones
+    n_groups = min(n_cells, max(n, -(-n_cells // group)))
     whole = n_cells // n_groups
     best = scores.table[: whole * n_groups].reshape(whole, n_groups, -1).max(axis=0)
     rest = n_cells - whole * n_groups
     best[:rest] = np.maximum(best[:rest], scores.table[whole * n_groups :])
     groups = np.argpartition(best[:, : scores.n_query].T, n_groups - n, axis=1)[:, n_groups - n :]
-    members = (groups[:, :, None] + n_groups * np.arange(whole + (rest > 0))).reshape(scores.n_query, -1)
-    found = table[np.minimum(members, n_cells - 1), np.arange(scores.n_query)[:, None]].astype(np.int64)
+    steps = n_groups * np.arange(whole + (rest > 0), dtype=np.int32)
+    members = (groups.astype(np.int32)[:, :, None] + steps).reshape(scores.n_query, -1)
+    found = table[np.minimum(members, n_cells - 1), np.arange(scores.n_query)[:, None]].astype(np.int32)
     # One number orders by byte, then by cell; past the end counts as worst.
+    assert n_cells < 1 << 23
     key = np.where(members < n_cells, found * n_cells + (n_cells - 1 - members), -1)
-    key = -np.sort(-np.partition(key, key.shape[1] - n, axis=1)[:, key.shape[1] - n :], axis=1)
+    key = np.partition(key, key.shape[1] - n, axis=1)[:, key.shape[1] - n :].astype(np.int64)
+    key = -np.sort(-key, axis=1)
     return n_cells - 1 - key % n_cells, key // n_cells
 
 
@@ -73,12 +77,12 @@ def plan_probes(
     """
     if lists.starts is None or lists.centroids is None:
         return _probe_cells(scores, lists.offsets, n)
-    cells, _ = nearest_cells(scores, NEAREST_CELLS)
+    a_cell = max(len(lists.centroids) / max(len(lists.starts) - 1, 1), 1)
+    cells, _ = nearest_cells(scores, math.ceil(max(LOOKED_AT * n / a_cell, LEAST_CELLS)))
     known = np.minimum(cells, len(lists.starts) - 2)
     first, last = lists.starts[known], np.where(known == cells, lists.starts[known + 1], lists.starts[known])
     counts = last - first
-    looked = np.cumsum(counts, axis=1) - counts < max(LOOKED_AT, LOOKED_AT_A_PROBE * n)
-    looked &= counts > 0
+    looked = (np.cumsum(counts, axis=1) - counts < LOOKED_AT * n) & (counts > 0)
     tokens = np.broadcast_to(np.arange(len(cells))[:, None], cells.shape)
     ranges = np.stack([part[looked] for part in (tokens, first, last)], axis=1)
     products = score_lists(query, ranges, lists.centroids, threads)

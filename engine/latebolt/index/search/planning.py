@@ -41,6 +41,18 @@ MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 ROUNDS_A_ROOT: Final = 50
 
 
+# By lists, whose ranking is nearer to that of exact scores. Up to so many hits the same candidates are looked at.
+LEAST_LISTED: Final = 16
+# For a hit of the level: documents of the first round, and the best that have to stay as they were.
+LISTED_PER_HIT, LISTED_STABLE = 32, 1.5
+# Of the documents of the first round, so many times are scored before more lists are visited.
+FIRST_MOST: Final = 4
+# Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to tell
+# many documents apart; measured on a million real passages.
+LISTS: Final = 2048
+LEAST_LISTS, MOST_LISTS = 64, 512
+
+
 @dataclass(frozen=True)
 class Costs:
     """Nanoseconds of work of one thread, and what exact scoring may cost.
@@ -129,6 +141,19 @@ def effort(work: Work, k: int) -> Effort:
         stable * wanted // LEAST_LEVEL,
         max(MOST_DOCUMENTS, MOST_ROOTS * math.isqrt(work.n_documents), 4 * PER_HIT * wanted),
     )
+
+
+def effort_by_lists(work: Work, k: int) -> Effort:
+    """How hard to look for the k best among the documents that lists bring up."""
+    wanted = max(LEAST_LISTED, 1 << (k - 1).bit_length())
+    first = LISTED_PER_HIT * wanted
+    return Effort(first, first // 2, wanted, int(LISTED_STABLE * wanted), max(effort(work, k).most, 4 * first))
+
+
+def first_probes(work: Work) -> int:
+    """Lists that each query token visits in the first round: as many times more as a filter leaves fewer."""
+    n = min(max(LISTS // max(work.n_query, 1), LEAST_LISTS), MOST_LISTS)
+    return math.ceil(n * work.n_stored / max(work.n_tokens, 1))
 
 
 def least_documents(work: Work, wanted: int) -> int:

@@ -6,7 +6,6 @@ scorer.
 
 from __future__ import annotations
 
-import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,17 +15,23 @@ from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
 from latebolt.index.search.candidates import plan_probes
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import Effort, Work, decide, effort
+from latebolt.index.search.planning import (
+    FIRST_MOST,
+    Effort,
+    Work,
+    decide,
+    effort,
+    effort_by_lists,
+    first_probes,
+)
 from latebolt.index.search.stages import Refined, Rows, Scores, refine, top_documents
 from latebolt.index.store.segment import Segment
 from latebolt.kernels.lists import gather
 
-# By lists: those that a query token visits at first, what they are multiplied by where that does not settle the
-# best, up to how many, and at most how many times the documents of a first round are scored before.
-FIRST_PROBES: Final = 64
+# By lists: what more lists are by in the next round, where those visited do not settle the best, up to how many
+# a query token.
 PROBES_STEP: Final = 4
-MOST_PROBES: Final = 1024
-MOST_TIMES: Final = 4
+MOST_PROBES: Final = 4096
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY: Final = 4
 
@@ -93,7 +98,7 @@ def _scored(
     if plan.way == "exact":
         trace.road(segment.name, "exact", plan.why)
         return rows, scorer.exact(columns, segment.offsets, rows)
-    found = _by_lists(segment, scorer, columns, rows, (work, effort(work, request.k)), trace)
+    found = _by_lists(segment, scorer, columns, rows, work, request.k, trace)
     way = "lists"
     if found is None:
         way, found = "centroids", _by_centroids(segment, scorer, columns, rows, effort(work, request.k))
@@ -139,7 +144,8 @@ def _by_lists(
     scorer: Scorer,
     columns: Columns,
     rows: Rows | None,
-    wish: tuple[Work, Effort],
+    work: Work,
+    k: int,
     trace: Trace,
 ) -> Refined | None:
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
@@ -150,11 +156,9 @@ def _by_lists(
     lists, scores, query = segment.lists, scorer.centroids, scorer.query
     if lists is None or scores is None or query is None or not len(query):
         return None
-    work, look = wish
-    allowed = _allowed(segment, rows)
-    # Of what lists bring up, a filter leaves its share.
-    n_probes = math.ceil(FIRST_PROBES * work.n_stored / max(work.n_tokens, 1))
-    bounded = look._replace(most=min(look.most, MOST_TIMES * look.first))
+    allowed, look = _allowed(segment, rows), effort_by_lists(work, k)
+    n_probes, most = first_probes(work), look.most
+    look = look._replace(most=min(most, FIRST_MOST * look.first))
     while n_probes < len(lists.offsets) - 1:
         with trace.stage("choose by lists"):
             probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
@@ -167,10 +171,10 @@ def _by_lists(
         def score(positions: Rows, chosen: Rows = chosen) -> Scores:
             return scorer.exact(columns, segment.offsets, chosen[positions])
 
-        found = refine(gains.sums * np.float32(scores.step), score, bounded, segment.first_rows(chosen))
+        found = refine(gains.sums * np.float32(scores.step), score, look, segment.first_rows(chosen))
         if found.settled or (n_probes >= MOST_PROBES and len(found.rows) < len(chosen)):
             return found._replace(rows=chosen[found.rows])
-        n_probes, bounded = PROBES_STEP * n_probes, look
+        n_probes, look = PROBES_STEP * n_probes, look._replace(most=most)
     return None  # all lists
 
 
