@@ -1,4 +1,6 @@
-"""A million passages of real text, with questions whose answers are known: `python benchmarks/passages.py FOLDER`.
+"""A million passages of real text, with questions whose answers are known.
+
+    python benchmarks/passages.py FOLDER
 
 The text is that of Debian packages: descriptions of all packages, dictionaries and manuals (DOCUMENTATION),
 fetched with `apt-get download`, so it needs Debian 12 or a container of it. Nothing is judged by people: a
@@ -8,8 +10,8 @@ question's answer is the passage that it comes from.
     synopsis   a package's one line, of the passage that its description begins with
     headword   a word that WordNet knows in one sense, of its definition
 
-Passages are paragraphs, short ones of a page together, long ones cut between sentences; equal ones, also those
-that differ in numbers only, are kept once. The same packages give the same passages in the same order.
+Passages are paragraphs, short ones of a page together, long ones cut between sentences; equal ones, also
+those that differ in numbers only, are kept once. The same packages give the same passages in the same order.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ import json
 import random
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 DOCUMENTATION: Final = (
-    "wordnet-base", "dict-gcide", "dict-foldoc", "dict-jargon", "bible-kjv-text", "linux-doc-6.1", "openjdk-17-doc",
+    "wordnet-base", "dict-gcide", "dict-foldoc", "dict-jargon", "bible-kjv-text", "linux-doc-6.1",
+    "openjdk-17-doc",
     "postgresql-doc-15", "python3.11-doc", "manpages", "manpages-dev", "perl-doc", "rust-doc", "erlang-doc",
     "sagemath-doc", "ghc-doc", "libboost1.81-doc", "libstdc++-12-doc", "qtbase5-doc-html", "python-scipy-doc",
     "python-django-doc", "octave-doc", "nodejs-doc", "sqlite3-doc", "gnucash-docs", "gimp-help-en",
@@ -45,9 +47,14 @@ WORDS: Final = (30, 70)  # of a passage: paragraphs are joined up to the first, 
 LEAST_WORDS: Final = 6  # of a definition
 EACH: Final = 1000  # questions of each kind
 # English manuals only: their translations are other packages, or folders named so.
-_FOREIGN: Final = re.compile(r"/(html|HTML|debian-handbook|gnucash|gimp|help)/.*?/?(?!en\b|C\b)([a-z]{2}(_[A-Z]{2})?|[a-z]{2}-[A-Z]{2})/")
+_FOREIGN: Final = re.compile(
+    r"/(html|HTML|debian-handbook|gnucash|gimp|help)/.*?/?"
+    r"(?!en\b|C\b)([a-z]{2}(_[A-Z]{2})?|[a-z]{2}-[A-Z]{2})/"
+)
 _HIDDEN: Final = re.compile(r"(?is)<(script|style|head|nav|svg|pre|footer|header)\b.*?</\1>|<!--.*?-->")
-_BLOCK: Final = re.compile(r"(?i)</?(p|div|li|dd|dt|td|th|tr|h[1-6]|br|section|ul|ol|dl|table|blockquote)\b[^>]*>")
+_BLOCK: Final = re.compile(
+    r"(?i)</?(p|div|li|dd|dt|td|th|tr|h[1-6]|br|section|ul|ol|dl|table|blockquote)\b[^>]*>"
+)
 _TAG: Final = re.compile(r"<[^>]*>")
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 
@@ -81,7 +88,9 @@ def fetch(folder: Path) -> None:
     if not (folder / "descriptions").exists():
         subprocess.run(["apt-get", "-qq", "-o", "Acquire::Languages=en", "update"], check=True)
         [listed] = Path("/var/lib/apt/lists").glob("*bookworm_main_i18n_Translation-en*")
-        found = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", listed], check=True, capture_output=True)
+        found = subprocess.run(
+            ["/usr/lib/apt/apt-helper", "cat-file", listed], check=True, capture_output=True
+        )
         (folder / "descriptions").write_bytes(found.stdout)
 
 
@@ -195,7 +204,9 @@ def make(folder: Path, count: int) -> tuple[list[str], list[Question]]:
         counted[title] = counted.get(title, 0) + 1
     for kind in ("synopsis", "headword"):
         places = [i for i, d in enumerate(kept) if d.kind == kind and d.title and counted[d.title] == 1]
-        questions += [Question(kind, titles[i], i) for i in sorted(rng.sample(places, min(EACH, len(places))))]
+        questions += [
+            Question(kind, titles[i], i) for i in sorted(rng.sample(places, min(EACH, len(places))))
+        ]
     taken = {question.passage for question in questions}
     whole = [i for i in range(len(kept)) if i not in taken]
     rng.shuffle(whole)
@@ -213,8 +224,12 @@ def make(folder: Path, count: int) -> tuple[list[str], list[Question]]:
 
 def main() -> None:
     """Write passages.txt (one a line) and questions.jsonl."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for what is downloaded (0.6 GB), unpacked (4 GB) and written")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, help="for what is downloaded (0.6 GB), unpacked (4 GB) and written"
+    )
     parser.add_argument("--count", type=int, default=1_000_000)
     given = parser.parse_args()
     fetch(given.folder)

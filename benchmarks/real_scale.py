@@ -6,11 +6,11 @@ Passages and questions are those of `passages.py`, their token vectors those of 
     python benchmarks/real_vectors.py FOLDER
     python benchmarks/real_scale.py --work FOLDER --sizes 100000,1000000
 
-An index of the first passages of each size, 2 bits, dim 128, is built and searched in fresh processes. Rows are
-of questions: rare words, stretches of 2, 4, 8 and 16 words of passages, and those with a known answer. Of each
-kind the overlap of the best and of the ten best with an exhaustive search of the same index, and for known
-answers (where they are among the passages) nDCG@10 of both. A search with a filter that 0.1 %, 1 % and 50 % of
-the passages pass follows, and queries a second of 1,000 at once.
+An index of the first passages of each size, 2 bits, dim 128, is built and searched in fresh processes. Rows
+are of questions: rare words, stretches of 2, 4, 8 and 16 words of passages, and those with a known answer. Of
+each kind the overlap of the best and of the ten best with an exhaustive search of the same index, and for
+known answers (where they are among the passages) nDCG@10 of both. Searches with a filter that 0.1 %, 1 % and
+50 % of the passages pass follow, and queries a second of 1,000 at once.
 
 --tree adds rows of another checkout, whose index and searches are its own, for comparison within one run.
 """
@@ -54,7 +54,9 @@ def main() -> None:
         if given.quick:
             given.work, given.sizes, given.queries = Path(temporary), "600", 10
             _write_small(given.work)
-        trees = {"": Path(__file__).resolve().parents[1]} | ({given.tree: Path(given.tree)} if given.tree else {})
+        trees = {"": Path(__file__).resolve().parents[1]} | (
+            {given.tree: Path(given.tree)} if given.tree else {}
+        )
         rows: list[dict[str, Any]] = []
         for size in map(int, given.sizes.split(",")):
             for tree in trees.values():
@@ -75,14 +77,18 @@ def commit_of(tree: Path) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="some docstrings; keeps no record")
     parser.add_argument("--work", type=Path, default=Path("real"), help="the folder of passages and vectors")
     parser.add_argument("--sizes", default="100000,1000000")
     parser.add_argument("--queries", type=int, default=40, help="of each kind, compared with exhaustive")
     parser.add_argument("--threads", default="2", help="one or more numbers")
     parser.add_argument("--tree", default="", help="another checkout")
-    parser.add_argument("--keep", action="store_true", help="leave the indexes, and take those that are there")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the indexes, and take those that are there"
+    )
     for name, kind in (("child", None), ("stage", str), ("documents", int), ("label", str)):
         extra: dict[str, Any] = {"action": "store_true"} if kind is None else {"type": kind}
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **extra)
@@ -209,7 +215,9 @@ def search(given: argparse.Namespace) -> list[dict[str, Any]]:
     for name, where in FILTERS.items():
         some_queries = every[:: max(1, len(every) // given.queries)]
         found = [index.search_vectors(query, k=K, where=where) for query in some_queries]
-        times = [_least(lambda q=query, w=where: index.search_vectors(q, k=K, where=w)) for query in some_queries]
+        times = [
+            _least(lambda q=query, w=where: index.search_vectors(q, k=K, where=w)) for query in some_queries
+        ]
         exact = [index.search_vectors(query, k=K, where=where, exhaustive=True) for query in some_queries]
         row = {"questions": f"all, a filter passes {name}", "threads": threads, "asked": len(some_queries)}
         rows.append(row | {"compared": len(exact)} | _times(times) | _overlap(found, exact))
@@ -218,7 +226,9 @@ def search(given: argparse.Namespace) -> list[dict[str, Any]]:
     many = index.search_vectors_many(batch, k=K)
     seconds = time.perf_counter() - start
     assert len(many) == len(batch)
-    rows.append({"questions": f"{len(batch)} at once", "threads": threads, "queries_per_s": len(batch) / seconds})
+    rows.append(
+        {"questions": f"{len(batch)} at once", "threads": threads, "queries_per_s": len(batch) / seconds}
+    )
     return rows
 
 

@@ -1,7 +1,7 @@
 """Token vectors of real passages and of questions about them, once for all that is measured on them.
 
 `python benchmarks/passages.py FOLDER` makes the passages; `python benchmarks/real_vectors.py FOLDER` encodes
-them with the built-in model, goes on where it was stopped, and leaves what `real_scale.py` and `peers.py` read:
+them with the built-in model, goes on where it was stopped, and leaves what `real_scale.py` reads:
 
     documents.f16   float16 [n_tokens, 128], as bytes without a header; offsets.npy int64 [n_documents + 1]
     length_queries.npy, length_starts.npy   questions of LENGTHS words, OF_A_LENGTH each (as `search.py`)
@@ -26,7 +26,9 @@ CHUNK = 8192  # passages encoded at a time, in whose order they are written
 
 def main() -> None:
     """See the module."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
     encode(given.folder)
@@ -49,7 +51,7 @@ def encode(folder: Path) -> None:
     lengths = np.fromfile(lengths_file, np.int32) if lengths_file.exists() else np.zeros(0, np.int32)
     done = len(lengths) // CHUNK * CHUNK if len(lengths) < len(texts) else len(texts)
     mode = "r+b" if done else "wb"
-    with open(folder / "documents.f16", mode) as vectors, open(lengths_file, mode) as counted:
+    with (folder / "documents.f16").open(mode) as vectors, lengths_file.open(mode) as counted:
         vectors.truncate(int(lengths[:done].sum()) * DIM * 2)
         counted.truncate(4 * done)
         vectors.seek(0, os.SEEK_END)

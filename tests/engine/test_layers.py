@@ -207,6 +207,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "centroids": {"maxsim", "native", "names", "shapes"},
         "groups": {"isa", "maxsim", "native", "targets", "shapes"},
         "lists": {"maxsim", "native", "shapes"},
+        "list_centroids": {"maxsim", "native"},
         "residual": {"maxsim", "native", "shapes"},
         "build": {"ahead", "targets"},
     },

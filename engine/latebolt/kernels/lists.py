@@ -54,8 +54,8 @@ def _walk(cells: Cells, offsets: Int64, first_cell: int, places: Int64, out: int
 
 
 class Gains(NamedTuple):
-    """Documents that gain from lists, each once, in no order: rows uint32 [n]; sums float32 [n], whole numbers
-    above 0, what each gains over all query tokens."""
+    """Documents that gain from lists, each once, in no order: rows uint32 [n]; sums float32 [n], whole
+    numbers above 0, what each gains over all query tokens."""
 
     rows: npt.NDArray[np.uint32]
     sums: Float32

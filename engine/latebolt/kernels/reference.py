@@ -216,6 +216,33 @@ def lists_reference(
     return lists
 
 
+def decode_reference(
+    code: npt.NDArray[np.uint8], centroid: Float32, pair: Float32, weights: Float32, spread: Float32
+) -> npt.NDArray[np.float64]:
+    """Defines what a token's codes say: share * centroid + norm * weights[code] * spread.
+
+    code uint8 [dim * bits / 8], packed; pair float32 [2]: share and norm.
+    """
+    bits = len(weights).bit_length() - 1
+    fields = [code >> bits * field & (len(weights) - 1) for field in range(8 // bits)]
+    residual = weights[np.concatenate(fields)].astype(np.float64) * spread
+    vector: npt.NDArray[np.float64] = pair[0] * centroid.astype(np.float64) + pair[1] * residual
+    return vector
+
+
+def cluster_reference(values: Float32, n_centres: int, rounds: int) -> npt.NDArray[np.float64]:
+    """Defines the centres of one group: spherical k-means from rows spread evenly over it; equals give the
+    first centre, and one without rows stays where it is."""
+    places = [(2 * i + 1) * len(values) // (2 * n_centres) for i in range(n_centres)]
+    centres = values[places].astype(np.float64)
+    for _ in range(rounds):
+        nearest = (values.astype(np.float64) @ centres.T).argmax(axis=1)
+        for c in set(nearest.tolist()):
+            total = values[nearest == c].astype(np.float64).sum(axis=0)
+            centres[c] = total / max(float(np.linalg.norm(total)), 1e-6)
+    return centres
+
+
 def gather_reference(
     lists: list[list[int]], probes: list[tuple[int, int, int]], n_documents: int
 ) -> list[int]:

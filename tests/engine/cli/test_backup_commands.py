@@ -62,5 +62,5 @@ def test_a_newer_index_is_called_so(index: Path, command: str, capsys: pytest.Ca
     more = [str(index.parent / "out")] if command in ("backup", "restore") else []
     assert run([command, str(index), *more]) == 1
     said = capsys.readouterr().err
-    assert "format_version is 7, and this version of latebolt reads 1 or 2 or 3 or 4" in said
+    assert "format_version is 7, and this version of latebolt reads 1 or 2 or 3 or 4 or 5" in said
     assert "nothing is damaged" in said

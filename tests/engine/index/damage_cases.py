@@ -26,12 +26,13 @@ from latebolt import Encoder, Index
 from latebolt.errors import IndexCorrupt, IndexNotFound, LateboltError
 from latebolt.index.format import layout
 from latebolt.index.ingest import train
-from latebolt.index.search import rank
-from latebolt.index.search.candidates import plan_probes, visit
-from latebolt.index.store import inverted_lists
+from latebolt.index.search import planning, rank
+from latebolt.index.search.candidates import plan_probes
+from latebolt.index.store import inverted_lists, list_centroids
 from latebolt.index.store.check import check_index
 from latebolt.index.store.codecs import check_columns
 from latebolt.index.store.store import Store
+from latebolt.kernels.lists import gather
 from quick_folders import quick_folder
 
 OLD_VERSION = Path(__file__).parent / "old_versions" / "1"
@@ -293,8 +294,9 @@ def _ranked(index: Index, model: Encoder) -> None:
         rows = np.flatnonzero(segment.alive)
         if segment.lists is not None and scorer.centroids is not None:
             for n in (1, 1000):
-                probes = plan_probes(scorer.centroids, segment.lists.offsets, n)
-                rows = visit(probes, segment.lists, scorer.centroids, segment.n_documents, 1).rows(1)
+                probes = plan_probes(scorer.centroids, segment.lists, matrix, n, 1)
+                found = gather(segment.lists.rows, probes.table, segment.n_documents, None, 1)
+                rows = found.rows.astype(np.int64)
                 scorer.approximate(columns, segment.offsets, rows)
                 scorer.exact(columns, segment.offsets, rows)
         segment.first_rows(rows)
@@ -390,9 +392,16 @@ def prepare(templates: Path, model: Encoder) -> None:
 
 def use_lists_always() -> None:
     """In indexes so small lists would not pay, and so not be used."""
-    for name, value in {"TOKENS_AN_ENTRY": 0, "TOKENS_A_DOCUMENT": 0, "FIRST_PROBES": 2}.items():
-        assert hasattr(rank, name)
-        setattr(rank, name, value)
+    for module, name, value in (
+        (rank, "TOKENS_AN_ENTRY", 0),
+        (planning, "LISTS", 8),
+        (planning, "LEAST_LISTS", 2),
+    ):
+        assert hasattr(module, name)
+        setattr(module, name, value)
+    for name, value in {"A_LIST": 4, "SAMPLED": 4, "LEAST_SAMPLED": 1}.items():
+        assert hasattr(list_centroids, name)
+        setattr(list_centroids, name, value)
 
 
 def tell(line: dict[str, Any]) -> None:

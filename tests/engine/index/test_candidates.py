@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
-from latebolt.index.search import planning, rank
+from latebolt.index.search import candidates, planning, rank
 from latebolt.index.search.candidates import nearest_cells, plan_probes
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Request
@@ -65,9 +65,9 @@ def test_documents_gain_what_their_centroids_have_over_what_is_not_visited(n_que
     np.testing.assert_array_equal(sums, want)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 1000))
-def test_the_lists_nearest_to_each_token_are_visited(n_query, n_probes, seed):
+def test_the_lists_nearest_to_each_token_are_visited(monkeypatch, n_query, n_probes, seed):
     """With lists that have centroids of their own."""
     rng = np.random.default_rng(seed)
     centroids = rng.standard_normal((30, 8)).astype(np.float32)
@@ -77,6 +77,8 @@ def test_the_lists_nearest_to_each_token_are_visited(n_query, n_probes, seed):
     offsets = np.concatenate([[0], np.cumsum(rng.integers(1, 9, starts[-1]))])
     lists = Lists(np.zeros(offsets[-1], np.uint32), offsets, starts, own)
     scores = centroid_scores(centroids @ query.T)
+    monkeypatch.setattr(candidates, "LEAST_CELLS", 30)  # all are looked at
+    monkeypatch.setattr(candidates, "LOOKED_AT", 1000)
     table = plan_probes(scores, lists, query, n_probes).table
     products = own @ query.T / 127
     for token in range(n_query):
@@ -109,8 +111,7 @@ def eager(monkeypatch, pruned):
     monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1000)
     monkeypatch.setattr(inverted_lists, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
-    monkeypatch.setattr(rank, "FIRST_PROBES", 8)
-    for name, value in (("LEAST_LEVEL", 16), ("FIRST_ROUND", 64), ("ROUNDS_A_ROOT", 0)):
+    for name, value in (("LISTS", 64), ("LEAST_LISTS", 8), ("LEAST_LEVEL", 16), ("FIRST_ROUND", 64)):
         monkeypatch.setattr(planning, name, value)
 
 
@@ -205,8 +206,9 @@ def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, m
 def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
     """A probe a token and few exact scores miss documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
-    monkeypatch.setattr(rank, "FIRST_PROBES", 1)
-    monkeypatch.setattr(rank, "MOST_TIMES", 1)
+    for name in ("LISTS", "LEAST_LISTS", "FIRST_MOST"):
+        monkeypatch.setattr(planning, name, 1)
+    monkeypatch.setattr(rank, "FIRST_MOST", 1)
     agree = 0
     for i in range(20):
         query = vectors[i * 100][:8]

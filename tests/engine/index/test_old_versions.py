@@ -2,7 +2,8 @@
 
 Beside each folder of `old_versions` from 2 on is what its writer said of it: documents, vectors of a query,
 hits of an exhaustive search. 2 has lists by centroid, 3 has passages, 4 has a document that was not read to
-its end; all were learnt from few tokens and have deleted documents. 1 is of the store alone: `test_layout`.
+its end, 5 has lists with centroids of their own; all were learnt from few tokens and have deleted documents.
+1 is of the store alone: `test_layout`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from latebolt.index.store.backup import back_up
 from latebolt.index.store.check import check_index
 
 FOLDER = Path(__file__).parent / "old_versions"
-VERSIONS = [2, 3, 4]
+VERSIONS = [2, 3, 4, 5]
 
 
 def test_there_is_one_of_each_version_that_was_ever_written():

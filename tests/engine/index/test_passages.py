@@ -29,7 +29,7 @@ from latebolt.index.documents.passages import (
 from latebolt.index.format import files, layout
 from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.ingest import sources, train
-from latebolt.index.search import rank, stages
+from latebolt.index.search import planning, rank, stages
 from latebolt.index.search.grouping import best_of_each, rows_of_documents
 from latebolt.index.search.planning import Effort
 from latebolt.index.store.check import check_index
@@ -311,8 +311,9 @@ def test_given_vectors_are_one_row_a_document(index, encoder):
 @pytest.mark.parametrize("lists", [False, True])
 def test_large_segments_agree_with_exhaustive_search(tmp_path, rng, monkeypatch, pruned, lists):
     """Passages by the thousand, with and without inverted lists, many of few documents among the best."""
-    for name, value in (("CANDIDATES_A_DOCUMENT", 1), ("TOKENS_AN_ENTRY", 0.1), ("TOKENS_A_DOCUMENT", 0)):
-        monkeypatch.setattr(rank, name, value)
+    monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
+    for name, value in (("LISTS", 64), ("LEAST_LISTS", 8), ("LISTED_PER_HIT", 1)):
+        monkeypatch.setattr(planning, name, value)
     if lists:
         monkeypatch.setattr("latebolt.index.store.inverted_lists.LEAST_TOKENS", 0)
     index = Index.create(tmp_path / "i", None, dim=64)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from word_corpora import DIM, WordCorpus, add_passages
 
 from latebolt import Index
-from latebolt.index.search import candidates, planning
+from latebolt.index.search import planning, rank
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.planning import Costs, Work, decide, effort, expected_documents, level
 from latebolt.index.search.query import Request
@@ -189,8 +189,8 @@ def test_hits_of_a_smaller_k_begin_those_of_a_larger(make, monkeypatch, pruned, 
         monkeypatch.setattr("latebolt.index.search.rank.TOKENS_AN_ENTRY", 0.1)
     index, corpus = make(shape)
     seen = []
-    real = candidates.visit
-    monkeypatch.setattr("latebolt.index.search.rank.visit", lambda *a: seen.append(1) or real(*a))
+    real = rank.gather
+    monkeypatch.setattr("latebolt.index.search.rank.gather", lambda *a: seen.append(1) or real(*a))
     wheres = (None, "part in (1, 4)", "part = 5") if SHAPES[shape][2].get("passages") is None else (None,)
     for query in questions(corpus, 1):
         for where in wheres:

@@ -59,6 +59,8 @@ OUT_OF_RANGE = [
     ("offsets.npy", put(0, 1), "first and last", True),
     ("list_offsets.npy", put(1, 1 << 40), "list_offsets[2]", True),
     ("list_offsets.npy", put(-1, 1 << 40), "first and last", True),
+    ("list_starts.npy", put(1, 1 << 40), "list_starts[2]", True),
+    ("list_starts.npy", put(-1, 1 << 40), "first and last", True),
 ]
 
 
@@ -134,7 +136,7 @@ def test_nothing_is_proved_twice_until_the_file_changes(path, query, proofs):
         index = Index.open(path)
         for _ in range(2):
             index.search_vectors(query, 3)
-    assert sorted(proofs) == ["cell.npy", "list_offsets.npy", "offsets.npy"]
+    assert sorted(proofs) == ["cell.npy", "list_offsets.npy", "list_starts.npy", "offsets.npy"]
     file = change(path, "cell.npy", put(3, 65535))
     os.utime(file, ns=(0, 0))  # a time that was set back tells nobody
     with pytest.raises(IndexCorrupt):

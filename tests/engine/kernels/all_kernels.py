@@ -7,6 +7,7 @@ import numpy as np
 from latebolt.kernels import isa
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
 from latebolt.kernels.groups import centroid_bytes, grouped_centroids, nearest_grouped
+from latebolt.kernels.list_centroids import StoredTokens, cluster, decode, nearest_list, score_lists
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -18,6 +19,8 @@ from latebolt.kernels.maxsim import (
 from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
 from latebolt.kernels.reference import (
     bytes_reference,
+    cluster_reference,
+    decode_reference,
     encode_residual_reference,
     gather_reference,
     lists_reference,
@@ -126,6 +129,33 @@ for dim, widths in ((48, (1, 4)), (64, (2,))):
     ends = np.concatenate([[0], np.cumsum(counts)])
     probes = [(cell, 200 - cell, token) for token in (1, 2) for cell in range(token, 13, 2)]
     places = np.array([[ends[c], ends[c + 1], gain, token] for c, gain, token in probes])
-    sums, _, _ = gather(fill_lists(cells, offsets, 0, counts), places, 4)
-    assert sums.tolist() == gather_reference(lists, probes, 4)
+    gains = gather(fill_lists(cells, offsets, 0, counts), places, 4)
+    assert [dict(zip(*map(np.ndarray.tolist, gains), strict=True)).get(doc, 0) for doc in range(4)] == (
+        gather_reference(lists, probes, 4)
+    )
+
+    tokens = StoredTokens(
+        store.cells, store.codes, store.norms, store.factors, levels[: 2**bits] - np.float32(64), spread, nine
+    )
+    vectors = decode(tokens, np.arange(29))
+    for i in range(29):
+        expected = decode_reference(
+            store.codes[i], nine[store.cells[i]], store.factors[store.norms[i]], tokens.weights, spread
+        )
+        np.testing.assert_allclose(vectors[i], expected, rtol=1e-4, atol=1e-5)
+    starts = np.array([0, 2, 7])
+    own = cluster(vectors, np.array([0, 10, 29]), starts, 3)
+    expected = [cluster_reference(vectors[a:b], n, 3) for a, b, n in ((0, 10, 2), (10, 29, 5))]
+    np.testing.assert_allclose(own, 127 * np.clip(np.concatenate(expected), -1, 1), atol=1)
+    numbers = np.empty(29, np.uint32)
+    firsts = np.concatenate([[0], np.cumsum(np.tile([1, 4], 5))])[:10]  # a list, or four, of a centroid
+    many = rng.integers(-127, 128, (firsts[-1], dim)).astype(np.int8)
+    nearest_list(tokens, firsts, many, numbers)
+    for i in range(29):
+        first, last = firsts[store.cells[i] : store.cells[i] + 2]
+        products = many[first:last].astype(float) @ vectors[i]
+        assert products[numbers[i] - first] >= products.max() - 1e-2
+    found = score_lists(query, np.array([[3, 1, 4], [0, 0, 2]]), many)
+    expected = np.concatenate([many[1:4].astype(float) @ query[3], many[:2].astype(float) @ query[0]]) / 127
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 print(isa.active())

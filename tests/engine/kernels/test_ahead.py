@@ -20,6 +20,7 @@ from latebolt.kernels import build, compiled, compiler, host, isa, names, native
 from latebolt.kernels.ahead import link, loaded, manifest, objects, registers
 from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
 from latebolt.kernels.groups import grouped_centroids, nearest_grouped
+from latebolt.kernels.list_centroids import StoredTokens, cluster, decode, nearest_list, score_lists
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -89,6 +90,13 @@ def outputs() -> dict[str, np.ndarray]:
             prepared = residual_query(query[:n_query], nine, spread)
             found[f"table {bits} {n_query}"] = prepared.table
             found[f"residual {bits} {n_query}"] = maxsim_residual(prepared, store, bits, offsets)
+        tokens = StoredTokens(cells, made.codes, made.norms, factors, weights, spread, nine)
+        found[f"decoded {bits}"] = vectors = decode(tokens, np.arange(29))
+        starts = np.arange(0, 19, 2)
+        found[f"clustered {bits}"] = own = cluster(vectors, np.array([0, 15, 29]), np.array([0, 9, 18]), 2)
+        found[f"lists {bits}"] = np.empty(29, np.uint32)
+        nearest_list(tokens, starts, own, found[f"lists {bits}"])
+        found[f"scored lists {bits}"] = score_lists(query, np.array([[1, 0, 9], [3, 9, 18]]), own)
     scores = centroid_scores(nine @ query.T)
     found |= {"byte table": scores.table, "centroids": maxsim_centroids(scores, cells, offsets)}
     counts = count_lists(cells, offsets, 9)
@@ -97,8 +105,8 @@ def outputs() -> dict[str, np.ndarray]:
     probes = np.array(
         [[ends[c], ends[c + 1], 200 - c, token] for token in (1, 2) for c in range(token, 9, 2)]
     )
-    sums, classes, _ = gather(lists, probes, 4)
-    return {**found, "lists": lists, "sums": sums, "classes": classes}
+    gains = gather(lists, probes, 4)
+    return {**found, "lists": lists, "rows": gains.rows, "sums": gains.sums}
 
 
 class Made:

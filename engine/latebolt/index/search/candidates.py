@@ -22,7 +22,8 @@ from latebolt.kernels.centroids import CentroidScores
 from latebolt.kernels.list_centroids import score_lists
 
 _GROUP = 64  # centroids at most whose best one is looked at first
-# Lists that are looked at for one that is visited, those of the nearest centroids, and how many centroids at least.
+# Lists that are looked at for one that is visited, those of the nearest centroids; and how many centroids at
+# least.
 LOOKED_AT = 4
 LEAST_CELLS = 32
 
@@ -48,7 +49,9 @@ def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
     n_cells, n = len(table), min(n, len(table))
     # Groups are strides, so that one pass over the table finds the best of each; the n best cells stand in
     # the n groups with the best bests.
-    group = min(max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP)  # as many groups as members of the best ones
+    group = min(
+        max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP
+    )  # as many groups as members of the best ones
     n_groups = min(n_cells, max(n, -(-n_cells // group)))
     whole = n_cells // n_groups
     best = scores.table[: whole * n_groups].reshape(whole, n_groups, -1).max(axis=0)

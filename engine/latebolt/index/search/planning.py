@@ -41,14 +41,13 @@ MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 ROUNDS_A_ROOT: Final = 50
 
 
-# By lists, whose ranking is nearer to that of exact scores. Up to so many hits the same candidates are looked at.
-LEAST_LISTED: Final = 16
-# For a hit of the level: documents of the first round, and the best that have to stay as they were.
-LISTED_PER_HIT, LISTED_STABLE = 32, 1.5
+# By lists, whose ranking is nearer to that of exact scores: documents of the first round for a hit of the
+# level, of which as many as the level have to stay as they were.
+LISTED_PER_HIT: Final = 16
 # Of the documents of the first round, so many times are scored before more lists are visited.
 FIRST_MOST: Final = 4
-# Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to tell
-# many documents apart; measured on a million real passages.
+# Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
+# tell many documents apart.
 LISTS: Final = 2048
 LEAST_LISTS, MOST_LISTS = 64, 512
 
@@ -145,9 +144,9 @@ def effort(work: Work, k: int) -> Effort:
 
 def effort_by_lists(work: Work, k: int) -> Effort:
     """How hard to look for the k best among the documents that lists bring up."""
-    wanted = max(LEAST_LISTED, 1 << (k - 1).bit_length())
+    wanted = level(k)
     first = LISTED_PER_HIT * wanted
-    return Effort(first, first // 2, wanted, int(LISTED_STABLE * wanted), max(effort(work, k).most, 4 * first))
+    return Effort(first, first // 2, wanted, wanted, max(effort(work, k).most, 4 * first))
 
 
 def first_probes(work: Work) -> int:

@@ -28,8 +28,8 @@ from latebolt.index.search.stages import Refined, Rows, Scores, refine, top_docu
 from latebolt.index.store.segment import Segment
 from latebolt.kernels.lists import gather
 
-# By lists: what more lists are by in the next round, where those visited do not settle the best, up to how many
-# a query token.
+# By lists: so many times as many are visited where those before did not settle the best, up to how many a
+# query token.
 PROBES_STEP: Final = 4
 MOST_PROBES: Final = 4096
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.

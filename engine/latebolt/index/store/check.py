@@ -185,6 +185,10 @@ def _check_lists(place: Path, segment: SegmentRecord, damaged: set[Path]) -> Non
         return
     rows, offsets = (map_array(path, segment.files[path.name]) for path in paths)
     check_offsets(paths[1], offsets, len(rows), _SEGMENT_FIX)
+    starts = place / layout.LIST_STARTS
+    if layout.LIST_STARTS in segment.files and starts not in damaged:
+        n_lists = len(offsets) - 1
+        check_offsets(starts, map_array(starts, segment.files[layout.LIST_STARTS]), n_lists, _SEGMENT_FIX)
     begins = np.zeros(len(rows) + 1, np.bool_)
     begins[offsets] = True
     for start in range(0, len(rows), _BLOCK):

@@ -2,9 +2,8 @@
 
 Both come from what the segment's codes say, so that codes stay as they are and every segment's lists fit its
 own tokens. Memory stays bounded by the sample that is learnt from.
-Source: inverted lists of many centroids with one entry a document are those of Nardini, Rulli and Venturini,
-"Efficient multi-vector dense retrieval with bit vectors" (EMVB), 2024; splitting a cell by what is left of its
-vectors that of Babenko and Lempitsky, "The inverted multi-index", 2012, without its product of two.
+Source: dividing the region of each centroid, with sub-centroids of its own, is of Baranchuk, Babenko and
+Malkov, "Revisiting the inverted indices for billion-scale approximate nearest neighbors", 2018.
 """
 
 from __future__ import annotations
@@ -77,8 +76,10 @@ def learn(stored: StoredTokens) -> tuple[Int64, npt.NDArray[np.int8]]:
         last = first + max(1, int(np.searchsorted(sizes, _DECODED, side="right")))
         some = several[first:last]
         rows = np.concatenate([order[ends[cell] : ends[cell + 1]] for cell in some.tolist()])
-        within = [np.concatenate([[0], np.cumsum(each[some])]).astype(np.int64) for each in (sampled, wanted)]
-        learnt = kernels.cluster(kernels.decode(sample, rows), *within, ROUNDS)
+        own, got = (
+            np.concatenate([[0], np.cumsum(each[some])]).astype(np.int64) for each in (sampled, wanted)
+        )
+        learnt = kernels.cluster(kernels.decode(sample, rows), own, got, ROUNDS)
         centroids[np.concatenate([np.arange(starts[c], starts[c + 1]) for c in some.tolist()])] = learnt
         first = last
     return starts.astype(np.int64), centroids

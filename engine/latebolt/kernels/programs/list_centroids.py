@@ -76,10 +76,10 @@ def make_cluster_rows(isa: str, dim: int) -> Callable[..., None]:
         return chosen
 
     def cluster_rows(values, ends, starts, centres, rounds, sums, counts, first, last):  # type: ignore[no-untyped-def]
-        """Values float32 [n][dim], of group g rows ends[g]..ends[g + 1] - 1; centres float32 [m][dim], of group
-        g rows starts[g]..starts[g + 1] - 1, made here: spherical k-means in `rounds`, which begins with rows
-        spread evenly over the group's; ends and starts int64. Groups first..last-1, each with at least as
-        many rows as centres. A centre that no row is nearest to stays where it is.
+        """Values float32 [n][dim], of group g rows ends[g]..ends[g + 1] - 1; centres float32 [m][dim], of
+        group g rows starts[g]..starts[g + 1] - 1, made here: spherical k-means in `rounds`, which begins
+        with rows spread evenly over the group's; ends and starts int64. Groups first..last-1, each with at
+        least as many rows as centres. A centre that no row is nearest to stays where it is.
 
         scratch: sums float32 [most centres of a group][dim], counts int64 [the same]."""
         for group in range(first, last):
@@ -119,9 +119,9 @@ def make_nearest_list(isa: str, dim: int, bits: int) -> Callable[..., None]:
     def nearest_list(  # type: ignore[no-untyped-def]
         cells, wide, codes, norms, factors, weights, spread, centroids, starts, rows, value, out, first, last
     ):
-        """Tokens as in `decode_residual`; starts int64 [n_centroids + 1], first row of each centroid; rows int8
-        [starts[-1]][dim]; out u32 [n], of each token the nearest row of its centroid's, the first of equals;
-        tokens first..last-1. scratch: value float32 [dim]."""
+        """Tokens as in `decode_residual`; starts int64 [n_centroids + 1], first row of each centroid; rows
+        int8 [starts[-1]][dim]; out u32 [n], of each token the nearest row of its centroid's, the first of
+        equals; tokens first..last-1. scratch: value float32 [dim]."""
         for token in range(first, last):
             cell = load_cell(cells, wide, token)
             begin, end = load_i64(starts + 8 * cell), load_i64(starts + 8 * (cell + 1))
@@ -144,9 +144,9 @@ def make_score_lists(isa: str, dim: int) -> Callable[..., None]:
     product = dot(WIDTH[isa], dim, "i8")
 
     def score_lists(query, ranges, places, rows, out, first, last):  # type: ignore[no-untyped-def]
-        """Query float32 [n_query][dim]; ranges int64 [n][3]: query token, first and last + 1 row; places int64
-        [n], where in out the range's first product stands; rows int8 [n_rows][dim]; out float32, 127 times
-        the products; ranges first..last-1."""
+        """Query float32 [n_query][dim]; ranges int64 [n][3]: query token, first and last + 1 row; places
+        int64 [n], where in out the range's first product stands; rows int8 [n_rows][dim]; out float32, 127
+        times the products; ranges first..last-1."""
         for i in range(first, last):
             value = query + 4 * dim * load_i64(ranges + 24 * i)
             begin, end = load_i64(ranges + 24 * i + 8), load_i64(ranges + 24 * i + 16)
