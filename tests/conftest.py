@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections import Counter
+
+# Of NumPy's products, in this process and those that tests start. Beside other tests the threads of OpenBLAS
+# wait for each other by spinning: what one does in 0.2 s took two of them minutes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
