@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
+from collections.abc import Generator
 
 # Of NumPy's products, in this process and those that tests start. Beside other tests the threads of OpenBLAS
 # wait for each other by spinning: what one does in 0.2 s took two of them minutes.
@@ -18,6 +19,16 @@ import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off
 # A deadline judges the machine, which others may keep busy; what hangs, the timeout of every test ends.
 settings.register_profile("latebolt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("latebolt")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules, and the trees in which asserts are rewritten, are much to look through and no garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
