@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import THREAD_VARIABLES, arguments, record
+from harness import THREAD_VARIABLES, arguments, read_stdlib, record
 
 EMBEDDED = """
 import time; t = time.perf_counter()
@@ -138,7 +138,6 @@ def demo_index(folder: str) -> str:
 def small_index(folder: str, model: str) -> str:
     """An index of a few texts: loading the model is what takes time."""
     from latebolt import Encoder, Index
-    from latebolt.corpus.stdlib import read_stdlib
 
     texts = [document.text for document in read_stdlib()[:100]]
     with Index.create(Path(folder) / model, Encoder.load(model), bits=2) as index:

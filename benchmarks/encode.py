@@ -34,7 +34,7 @@ import numpy as np
 import platformdirs
 from tokenizers import Tokenizer
 
-from harness import THREAD_VARIABLES, data_folder, kept_rows, peak_int8, peak_mb, record
+from harness import THREAD_VARIABLES, data_folder, kept_rows, peak_int8, peak_mb, read_stdlib, record
 
 ASSETS = Path(platformdirs.user_cache_dir("latebolt", appauthor=False)) / "benchmarks" / "encode"
 CONTENDERS = (
@@ -97,8 +97,6 @@ def texts(n: int, encoder: str = "small") -> list[str]:
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 found += [json.loads(line)["text"] for line in file]
     if not found:
-        from latebolt.corpus.stdlib import read_stdlib
-
         found = [document.text for document in read_stdlib()]
     order = np.random.default_rng(0).permutation(len(found))
     return [found[i] for i in order[:n]]

@@ -17,11 +17,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off, of other libraries' processes too
+
+if TYPE_CHECKING:
+    from latebolt.corpus.documents import Document
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -111,6 +114,18 @@ def folder_bytes(folder: Path) -> int:
 def data_folder() -> Path:
     """Where the real collections are, a folder each in the BEIR layout: LATEBOLT_DATA, or ../shared/data."""
     return Path(os.environ.get("LATEBOLT_DATA", HERE.parents[1] / "shared" / "data"))
+
+
+def read_stdlib() -> list[Document]:
+    """What `latebolt.corpus.stdlib` reads, which takes 2 s of a processor; tests hand on what they have read,
+    as [id, text, metadata] in the file LATEBOLT_STDLIB."""
+    from latebolt.corpus import stdlib
+    from latebolt.corpus.documents import Document
+
+    given = os.environ.get("LATEBOLT_STDLIB")
+    if given is None:
+        return stdlib.read_stdlib()
+    return [Document(*fields) for fields in json.loads(Path(given).read_text(encoding="utf-8"))]
 
 
 def cpu_name() -> str:

@@ -13,11 +13,10 @@ import time
 
 import numpy as np
 
-from harness import arguments, child, record
+from harness import arguments, child, read_stdlib, record
 from latebolt import Encoder
 from latebolt.codec.grouping import grouped
 from latebolt.codec.kmeans import spherical_kmeans
-from latebolt.corpus.stdlib import read_stdlib
 from latebolt.kernels.centroids import centroid_levels, nearest
 from latebolt.kernels.groups import nearest_grouped
 

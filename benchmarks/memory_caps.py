@@ -23,7 +23,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from harness import arguments, record, status_mb
+from harness import arguments, read_stdlib, record, status_mb
 
 MODELS = ("starter", "multilingual")
 CAPS = (512, 1024)  # MiB
@@ -34,8 +34,6 @@ CHARACTERS, QUICK_CHARACTERS = 1_000_000, 60_000  # of the folder that is indexe
 
 def write_notes(folder: Path, characters: int) -> None:
     """Docstrings of the standard library, a file for some of them."""
-    from latebolt.corpus.stdlib import read_stdlib
-
     folder.mkdir()
     texts = [document.text for document in read_stdlib()]
     held = 0

@@ -36,14 +36,13 @@ from typing import Any
 import httpx
 import numpy as np
 
-from harness import HERE, arguments, record
+from harness import HERE, arguments, read_stdlib, record
 
 sys.path.insert(0, str(HERE.parent / "tests" / "engine" / "adapters"))
 
 from ray_nodes import Load, Nodes, Tally, kill_process, node_of, replicas, stopped
 
 from latebolt import Encoder, Index
-from latebolt.corpus.stdlib import read_stdlib
 
 SEARCH = "/v1/indexes/docs/search"
 SMALL = {"cpus_per_replica": 0.5, "shard_options": {"resources": {"work": 0.01}}}

@@ -33,8 +33,7 @@ from typing import Any
 
 import httpx
 
-from harness import arguments, record
-from latebolt.corpus.stdlib import read_stdlib
+from harness import arguments, read_stdlib, record
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0  # of a client, and of whoever waits for a state

@@ -38,8 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from encode import ASSETS
-from harness import THREAD_VARIABLES, arguments, kept_rows, record
-from latebolt.corpus.stdlib import read_stdlib
+from harness import THREAD_VARIABLES, arguments, kept_rows, read_stdlib, record
 
 FILES, CHANGED, RENAMED, DELETED = 400, 10, 5, 5
 WORDS = range(40, 111)  # of a text: every contender's model reads all of it or nearly so

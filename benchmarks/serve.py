@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 import serve_clients
-from harness import HERE, arguments, commit, data_folder, record, recorded_rows
+from harness import HERE, arguments, commit, data_folder, read_stdlib, record, recorded_rows
 from serve_clients import HOST, INDEX, WRITTEN, Texts
 
 CLIENTS = (1, 8, 64, 256)
@@ -62,8 +62,6 @@ def real_texts() -> dict[str, list[str]]:
 
         found = read_collection(root)
         return {"documents": list(found.documents.values()), "queries": list(found.queries.values())}
-    from latebolt.corpus.stdlib import read_stdlib
-
     documents = [document.text for document in read_stdlib()]
     return {"documents": documents, "queries": [" ".join(text.split()[:10]) for text in documents]}
 

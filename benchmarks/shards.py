@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness import arguments, record
+from harness import arguments, read_stdlib, record
 from latebolt import Encoder, Index
-from latebolt.corpus.stdlib import read_stdlib
 from latebolt.sharding import ShardedIndex, join, split
 
 SHARDS = (1, 2, 4)

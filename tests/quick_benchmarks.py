@@ -26,12 +26,16 @@ from latebolt.corpus.stdlib import read_stdlib
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("squad", "cosqa", "pubmedqa", "jsquad", "drcd")
 DOCUMENTS = 120
+STDLIB = "stdlib.json"
 WORDS = range(16, 61)  # few tokens to encode: encoding them is most of what a quick run takes
 
 
 def write_collections(root: Path) -> Path:
-    """A folder each, of other documents each."""
-    some = [document for document in read_stdlib() if len(document.text.split()) in WORDS]
+    """A folder each, of other documents each; and what each benchmark would read of the library again."""
+    whole = read_stdlib()
+    root.mkdir(exist_ok=True)
+    (root / STDLIB).write_text(json.dumps([(each.id, each.text, each.metadata) for each in whole]))
+    some = [document for document in whole if len(document.text.split()) in WORDS]
     for number, name in enumerate(NAMES):
         documents = some[number * DOCUMENTS : (number + 1) * DOCUMENTS]
         folder = root / name
@@ -76,6 +80,7 @@ def run_quick(name: str, *arguments: object, data: Path | None = None) -> str:
         env={
             **os.environ,
             "LATEBOLT_DATA": str(data or _small_collections()),
+            "LATEBOLT_STDLIB": str(_small_collections() / STDLIB),
             # Beside other tests, threads of OpenMP wait for each other by spinning.
             "OMP_NUM_THREADS": "1",
         },

@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import struct
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -249,13 +248,8 @@ def test_a_thinned_wheel_keeps_the_code_for_one_gpu_and_every_place(tmp_path, mo
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 def test_an_operators_day():
     """Nothing is refused that should not be, requests are lost with the process that held them alone."""
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "operate.py"), "--quick"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    rows = {
-        row["what happens"]: row for row in map(ast.literal_eval, re.findall(r"^{'what.*", done.stdout, re.M))
-    }
+    told = run_quick("operate")
+    rows = {row["what happens"]: row for row in map(ast.literal_eval, re.findall(r"^{'what.*", told, re.M))}
     assert len(rows) >= 8
     for what, row in rows.items():
         assert row.get("refused", 0) == 0, row
@@ -267,11 +261,7 @@ def test_an_operators_day():
 
 @pytest.mark.slow
 def test_the_server_keeps_its_word_under_rough_clients():
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "serve.py"), "--quick"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{'work'")]
+    lines = [line for line in run_quick("serve").splitlines() if line.startswith("{'work'")]
     # On a busy machine a client may have had no answer yet: infinity, which is no literal of Python.
     rows = [ast.literal_eval(line.replace(": inf", ": 1e999")) for line in lines]
     found = {row["work"]: row for row in rows}
