@@ -366,6 +366,7 @@ def test_the_least_cap_of_memory_caps_is_found_by_halving(tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_memory_caps_of_one_job(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
     outcome, peak = benchmark("memory_caps", monkeypatch).attempt("encode", "starter", 512, tmp_path, 2)
     assert outcome == "works" and 30 < peak < 400
 

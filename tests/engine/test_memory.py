@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from as_found import as_found
 from latebolt import Encoder, cli, memory, system
 from latebolt.onnx_runtime import is_out_of_memory
 
@@ -116,7 +117,7 @@ main(sys.argv[2:])
 def capped(mib: int, *command: object) -> subprocess.CompletedProcess[str]:
     """A command that may have so many MiB of memory of its own; pages of files are not counted."""
     words = [sys.executable, "-c", CAPPED, str(mib), *map(str, command)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300)
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, env=as_found())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts RLIMIT_DATA so")

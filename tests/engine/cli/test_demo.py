@@ -13,6 +13,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from as_found import as_found
 from latebolt.cli import demo as demo_texts
 from latebolt.cli.demo import demo_command
 from latebolt.corpus.documents import Document
@@ -33,7 +34,9 @@ raise SystemExit(run(["demo", "--json"]))
 def demo(tmp_path_factory):
     """The folder in which the demo ran, and its report."""
     folder = tmp_path_factory.mktemp("demo")
-    done = subprocess.run([sys.executable, "-c", ON_A_PART], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_PART], capture_output=True, text=True, cwd=folder, env=as_found()
+    )
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 
@@ -130,7 +133,7 @@ print(resident_mb(), sum(os.times()[:4]))
     seconds, peaks = [], []
     while len(seconds) < 3 and min(seconds, default=2.0) >= 2.0:
         command = [sys.executable, "-c", code]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=30)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=30, env=as_found())
         assert done.returncode == 0, done.stderr
         peak, took = map(float, done.stdout.splitlines()[-1].split())
         seconds.append(took)
