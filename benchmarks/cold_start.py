@@ -157,21 +157,29 @@ def embedded(index: str, rounds: int) -> tuple[list[list[float]], list[float]]:
     return steps, walls
 
 
-def first_use(use: str, index: str, cache: str) -> float:
-    """Seconds that a fresh process needs for one of `FIRST_USES`, its import of latebolt included."""
+def first_use(use: str, index: str, cache: str | None) -> float:
+    """Seconds that a fresh process needs for one of `FIRST_USES`, its import of latebolt included.
+
+    Args:
+        cache: where compiled kernels are kept; None for the user's.
+    """
     with tempfile.TemporaryDirectory() as folder:
         script = TIMED.format(use=use.format(index=index, folder=str(Path(folder) / "index")))
-        environment = {**os.environ, "LATEBOLT_CACHE": cache}
+        environment = dict(os.environ) if cache is None else {**os.environ, "LATEBOLT_CACHE": cache}
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
         )
     return float(done.stdout)
 
 
-def first_uses(index: str, rounds: int) -> list[dict[str, object]]:
-    """A row a use: without compiled kernels, and with them."""
+def first_uses(index: str, rounds: int, quick: bool) -> list[dict[str, object]]:
+    """A row a use: without compiled kernels, and with them; in a quick run without for the first alone."""
     rows: list[dict[str, object]] = []
     for name, use in FIRST_USES.items():
+        if quick and rows:
+            row = {"what": f"{name}, kernels compiled", "ms": 1e3 * first_use(use, index, None)}
+            rows.append(row)
+            continue
         without, compiled = [], []
         for _ in range(rounds):
             with tempfile.TemporaryDirectory() as cache:
@@ -237,7 +245,7 @@ def main() -> None:
         index = small_index(folder, "starter") if given.quick else demo_index(folder)
         steps, walls = embedded(index, rounds)
         multilingual, _ = embedded(small_index(folder, "multilingual"), rounds)
-        uses = first_uses(index, 1 if given.quick else 5)
+        uses = first_uses(index, 1 if given.quick else 5, given.quick)
         beside = [] if given.quick else others(index, given.threads, 5)
         blank = subprocess.run([sys.executable, "-c", BLANK], capture_output=True, text=True, check=True)
     imported, opened, first, second, memory = np.median(steps, axis=0)

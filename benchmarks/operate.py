@@ -114,13 +114,16 @@ class Proxy:
 
 
 class Clients:
-    """Four that ask and one that adds, without a pause, until they are stopped.
+    """Four that ask and one that adds, until they are stopped.
 
+    pause: seconds of each between its requests.
     outcomes: how many of each, (what was asked, status or "lost"). acknowledged: ids of documents.
     """
 
-    def __init__(self, url: Callable[[], str], key: Callable[[], str], texts: list[str]) -> None:
-        self._url, self._key, self._texts = url, key, texts
+    def __init__(
+        self, url: Callable[[], str], key: Callable[[], str], texts: list[str], pause: float
+    ) -> None:
+        self._url, self._key, self._texts, self._pause = url, key, texts, pause
         self._end, self._lock = threading.Event(), threading.Lock()
         self.outcomes: Counter[tuple[str, str]] = Counter()
         self.acknowledged: set[str] = set()
@@ -167,16 +170,15 @@ class Clients:
                     self.acknowledged.add(name)
             if client is not kept:
                 client.close()
-            if outcome != "200":
-                time.sleep(0.05)  # as clients do that are refused
+            time.sleep(self._pause if outcome == "200" else 0.05)  # as clients do that are refused
         kept.close()
 
 
 class Day:
     """The servers of a day, their clients, and the rows so far."""
 
-    def __init__(self, root: Path, threads: int) -> None:
-        self.root, self.threads = root, threads
+    def __init__(self, root: Path, threads: int, pause: float) -> None:
+        self.root, self.threads, self.pause = root, threads, pause
         self.data, self.keys_file = root / "data", root / "keys.txt"
         self.key, self.other = secrets.token_hex(16), secrets.token_hex(16)
         self.keys_file.write_text(f"# label: clients\n{self.key} write\n")
@@ -232,7 +234,7 @@ class Day:
     def happening(self, what: str, meant: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
         """A row: what clients saw while the block ran. `meant`: codes of refusals that are right then."""
         row: dict[str, Any] = {"what happens": what}
-        with Clients(lambda: self.proxy.url, lambda: self.key, self.texts) as clients:
+        with Clients(lambda: self.proxy.url, lambda: self.key, self.texts, self.pause) as clients:
             wait_until(lambda: sum(clients.outcomes.values()) > 20, "clients that are answered")
             yield row
             before = sum(clients.outcomes.values())
@@ -506,7 +508,7 @@ def main() -> None:
     given = arguments(__doc__)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="latebolt-operate-") as temporary:
-        day = Day(Path(temporary), given.threads)
+        day = Day(Path(temporary), given.threads, 0.02 if given.quick else 0.0)
         start = time.perf_counter()
         server, port = day.start()
         first = time.perf_counter() - start

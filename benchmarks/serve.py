@@ -386,15 +386,17 @@ def roads(root: Path, held: dict[str, list[str]], texts: Path, threads: int, sca
     return row
 
 
-def mixed(data: Path, texts: Path, threads: int, seconds: float, patience: float) -> dict[str, Any]:
+def mixed(data: Path, texts: Path, threads: int, seconds: float, scale: Scale) -> dict[str, Any]:
     """The rough load, what it leaves, and what a kill leaves.
 
     Args:
-        patience: seconds that the server has for slow clients; few, so that these meet their end often.
+        scale: its patience, in seconds, is the server's with slow clients; little, so that these meet their
+            end often.
     """
     task = {"kind": "mixed", "texts": str(texts), "seconds": seconds, "kinds": KINDS, "first_revision": 0}
+    task |= {"pause": scale.pause, "huge": scale.huge}
     row: dict[str, Any] = {"work": "mixed", "seconds": seconds}
-    with server(data, threads, "--body-timeout", str(patience)) as running:
+    with server(data, threads, "--body-timeout", str(scale.patience)) as running:
         running.ask("/v1/indexes", {"name": WRITTEN})
         row["start"] = running.held()
         load = clients(running, {**task, "seed": 1})
@@ -404,7 +406,7 @@ def mixed(data: Path, texts: Path, threads: int, seconds: float, patience: float
         found = outcome(load)
         print(f"mixed load: {time.monotonic() - began:.0f} s", flush=True)
         running.rest()
-        time.sleep(2 * patience)  # connections that said nothing are closed
+        time.sleep(2 * scale.patience)  # connections that said nothing are closed
         row["end"] = running.held()
         acknowledged = found.pop("acknowledged")
         row |= found
@@ -447,10 +449,12 @@ class Scale:
     documents: int
     turns: int  # of each of the two roads
     patience: float  # see `mixed`
+    pause: float  # seconds of its clients between two requests
+    huge: int  # passages of its largest requests
 
 
-FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 4, 5.0)
-QUICK = Scale((3,), 0.2, 30.0, 0.1, 12, 40, 1, 0.7)
+FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 4, 5.0, 0.0, 200)
+QUICK = Scale((3,), 0.2, 30.0, 0.1, 12, 40, 1, 0.7, 0.03, 40)
 
 
 def main() -> None:
@@ -485,7 +489,7 @@ def main() -> None:
             rows.append(roads(root / "roads", held, texts, given.threads, scale))
             print(rows[-1], flush=True)
         if "mixed" in parts:
-            rows.append(mixed(root / "mixed", texts, given.threads, seconds, scale.patience))
+            rows.append(mixed(root / "mixed", texts, given.threads, seconds, scale))
             print(rows[-1], flush=True)
     for row in rows:
         row |= {"threads": given.threads, "commit": commit()}

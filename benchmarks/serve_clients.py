@@ -179,6 +179,7 @@ class Mixed:
         self._texts = Texts(Path(task["texts"]), task["seed"])
         self._random = random.Random(task["seed"])
         self._first = task["first_revision"]
+        self._pause, self._huge_passages = task["pause"], task["huge"]
         self.acknowledged: dict[str, int] = {}  # id -> revision
         self.statuses: dict[str, Counter[int]] = {}
         self.broken: Counter[str] = Counter()
@@ -209,6 +210,7 @@ class Mixed:
                 if answer[0] >= 500:
                     code = json.loads(answer[1]).get("code", "") if answer[1][:1] == b"{" else ""
                     self.own_faults[f"{kind}: {answer[0]} {code}".strip()] += 1
+            await asyncio.sleep(self._pause)
         client.close()
 
     async def _rerank(self, client: Client, _: int) -> Answer:
@@ -230,10 +232,10 @@ class Mixed:
         return answer
 
     async def _huge(self, client: Client, _: int) -> Answer:
-        """Two hundred long passages; sometimes more than a body may have."""
+        """Two hundred long passages, or as many as the task says; sometimes more than a body may have."""
         if self._random.random() < 0.2:
             return await client.ask(request("/v1/rerank", b"", claimed=99_000_000))
-        passages = [" ".join(self._texts.passage() for _ in range(8)) for _ in range(200)]
+        passages = [" ".join(self._texts.passage() for _ in range(8)) for _ in range(self._huge_passages)]
         return await client.ask(request("/v1/rerank", {"query": "huge", "documents": passages}))
 
     async def _malformed(self, client: Client, _: int) -> Answer:
