@@ -89,6 +89,7 @@ def deaths(
     """What is seen of what happens."""
     from latebolt.adapters.ray.serve import deploy
 
+    pause = 0.02 if quick else 0.0
     with cluster(3) as nodes:
         spread = {"server_options": {"num_cpus": 0.5, "resources": {"work": 0.01}}, "servers": 2}
         url = deploy({"docs": shards}, replicas=2, replicas_per_node=1, **spread, **SMALL)
@@ -110,10 +111,10 @@ def deaths(
         }
         if quick:
             happenings = {name: each for name, each in happenings.items() if "replica" not in name}
-        rows = [happens(url, name, each, bodies, right) for name, each in happenings.items()]
+        rows = [happens(url, name, each, bodies, right, pause) for name, each in happenings.items()]
         for number in range(1 if quick else KILLS):  # what is seen of it is not the same each time
             name = "a node is killed, with a server on it" + ("" if quick else f", {number + 1} of {KILLS}")
-            rows.append(happens(url, name, node_dies, bodies, right))
+            rows.append(happens(url, name, node_dies, bodies, right, pause))
             nodes.others.append(nodes.add())
         return rows
 
@@ -124,9 +125,10 @@ def happens(
     happening: Callable[[], None],
     bodies: list[dict[str, Any]],
     right: Callable[..., bool],
+    pause: float,
 ) -> dict[str, Any]:
     """A row."""
-    with Load(url, bodies, right, writes=True) as load:
+    with Load(url, bodies, right, writes=True, pause=pause) as load:
         load.wait_for(20)
         load.tally = tally = Tally(acknowledged=load.tally.acknowledged)
         begun = time.monotonic()
@@ -232,7 +234,7 @@ def priced(
             begun = time.perf_counter()
             client.post(SEARCH, json=plain[round_ % len(plain)])
             seconds.append(time.perf_counter() - begun)
-    with Load(url, plain, lambda number, hits: bool(hits), threads=8) as load:
+    with Load(url, plain, lambda number, hits: bool(hits), threads=8, pause=0.0) as load:
         load.wait_for(8)
         asked, begun = load.tally.asked, time.monotonic()
         time.sleep(1 if quick else 8)
