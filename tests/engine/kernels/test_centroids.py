@@ -21,6 +21,12 @@ def test_nearest(rng, dim, n, k):
     assert (found == dots.argmax(axis=1)).mean() > 0.98
 
 
+def test_a_vector_that_is_no_number_gets_a_centroid_that_exists(rng):
+    values = rng.standard_normal((5, 16)).astype(np.float32)
+    values[2], values[3] = np.nan, np.inf
+    assert (nearest(values, centroid_levels(rng.standard_normal((20, 16)).astype(np.float32))) < 20).all()
+
+
 def test_nearest_of_a_centroid_is_itself(rng):
     centroids = rng.unit(300, 64)
     assert nearest(centroids, centroid_levels(centroids)).tolist() == list(range(300))

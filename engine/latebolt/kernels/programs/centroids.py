@@ -92,7 +92,8 @@ def make_nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
                         if total > top or (total == top and c < chosen):
                             top = total
                             chosen = c
-                    store_i64(out + 8 * i, chosen)
+                    # Of a vector that is not a number no product is the largest.
+                    store_i64(out + 8 * i, chosen if chosen < n_centroids else n_centroids - 1)
 
     return nearest_centroid
 
