@@ -21,6 +21,7 @@ def test_nearest(rng, dim, n, k):
     assert (found == dots.argmax(axis=1)).mean() > 0.98
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_vector_that_is_no_number_gets_a_centroid_that_exists(rng):
     values = rng.standard_normal((5, 16)).astype(np.float32)
     values[2], values[3] = np.nan, np.inf
