@@ -40,6 +40,7 @@ KINDS = ("synopsis", "headword", "sentence")
 CHUNK = 16_384  # passages coded at a time
 SAMPLE = 196_608  # tokens the codec learns from, as an index's
 FILTERS = {"0.1 %": "part = 7", "1 %": "part < 10", "50 %": "part < 500"}
+OF_A_KIND = 200  # questions with a known answer
 ROUNDS = 3  # of which the least counts
 BATCH = 1000
 
@@ -183,7 +184,7 @@ def _questions(given: argparse.Namespace) -> dict[str, list[tuple[np.ndarray, st
         found[kind] = [
             (query, str(answer)) for query, answer, of in zip(asked, read["answers"], kinds, strict=True)
             if of == kind and answer < given.documents
-        ]  # fmt: skip
+        ][:OF_A_KIND]  # fmt: skip
     return found
 
 

@@ -49,7 +49,7 @@ SETTLED = 4  # of those, which floats settle between
 
 BYTE_GROUP = 8  # dot products that `byte_table` turns into bytes at once
 
-LIST_BLOCK = 1 << 15  # documents whose sums stand in the second-level cache together
+LIST_BLOCK = 1 << 17  # documents whose sums stand in a cache near the core together
 
 
 def code_tile(vectors: int) -> int:

@@ -111,7 +111,7 @@ def eager(monkeypatch, pruned):
     monkeypatch.setattr(inverted_lists, "LEAST_TOKENS", 1000)
     monkeypatch.setattr(inverted_lists, "_ENTRIES", 5000)
     monkeypatch.setattr(rank, "TOKENS_AN_ENTRY", 0.1)
-    for name, value in (("LISTS", 64), ("LEAST_LISTS", 8), ("LEAST_LEVEL", 16), ("FIRST_ROUND", 64)):
+    for name, value in (("LISTS", 256), ("LEAST_LISTS", 8), ("LEAST_LEVEL", 16), ("FIRST_ROUND", 64)):
         monkeypatch.setattr(planning, name, value)
 
 
@@ -203,18 +203,17 @@ def test_hits_do_not_depend_on_the_number_of_threads(tmp_path, vectors, eager, m
         assert index.search_vectors(query, k=30) == expected
 
 
-def test_rounds_go_on_until_the_answer_is_settled(tmp_path, vectors, eager, asked, monkeypatch):
-    """A probe a token and few exact scores miss documents, and what follows finds them."""
+def test_where_lists_bring_up_too_few_all_are_ranked(tmp_path, vectors, eager, asked, monkeypatch):
+    """A list a token misses documents, and what follows finds them."""
     index = make(tmp_path / "i", vectors)
-    for name in ("LISTS", "LEAST_LISTS", "FIRST_MOST"):
+    for name in ("LISTS", "LEAST_LISTS"):
         monkeypatch.setattr(planning, name, 1)
-    monkeypatch.setattr(rank, "FIRST_MOST", 1)
     agree = 0
     for i in range(20):
-        query = vectors[i * 100][:8]
-        truth = {hit.id for hit in index.search_vectors(query, k=10, exhaustive=True)}
-        agree += len(truth & {hit.id for hit in index.search_vectors(query, k=10)})
-    assert agree >= 190 and len(asked) > 20
+        query = vectors[i * 100][:2]
+        truth = {hit.id for hit in index.search_vectors(query, k=100, exhaustive=True)}
+        agree += len(truth & {hit.id for hit in index.search_vectors(query, k=100)})
+    assert agree >= 1900 and {way for way, _ in asked} == {"lists", "centroids"}
 
 
 def test_lists_are_made_when_segments_merge(tmp_path, vectors, eager):

@@ -42,14 +42,12 @@ ROUNDS_A_ROOT: Final = 50
 
 
 # By lists, whose ranking is nearer to that of exact scores: documents of the first round for a hit of the
-# level, of which as many as the level have to stay as they were.
-LISTED_PER_HIT: Final = 16
-# Of the documents of the first round, so many times are scored before more lists are visited.
-FIRST_MOST: Final = 4
+# level, of which as many as the level have to stay as they were, and at most.
+LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
 # Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
 # tell many documents apart.
-LISTS: Final = 2048
-LEAST_LISTS, MOST_LISTS = 64, 512
+LISTS: Final = 4096
+LEAST_LISTS, MOST_LISTS = 64, 1024
 
 
 @dataclass(frozen=True)
@@ -142,15 +140,15 @@ def effort(work: Work, k: int) -> Effort:
     )
 
 
-def effort_by_lists(work: Work, k: int) -> Effort:
+def effort_by_lists(k: int) -> Effort:
     """How hard to look for the k best among the documents that lists bring up."""
     wanted = level(k)
     first = LISTED_PER_HIT * wanted
-    return Effort(first, first // 2, wanted, wanted, max(effort(work, k).most, 4 * first))
+    return Effort(first, first // 2, wanted, wanted, MOST_LISTED_PER_HIT * wanted)
 
 
-def first_probes(work: Work) -> int:
-    """Lists that each query token visits in the first round: as many times more as a filter leaves fewer."""
+def lists_to_visit(work: Work) -> int:
+    """Lists that each query token visits: as many times more as a filter leaves fewer documents."""
     n = min(max(LISTS // max(work.n_query, 1), LEAST_LISTS), MOST_LISTS)
     return math.ceil(n * work.n_stored / max(work.n_tokens, 1))
 

@@ -15,25 +15,15 @@ from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
 from latebolt.index.search.candidates import plan_probes
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import (
-    FIRST_MOST,
-    Effort,
-    Work,
-    decide,
-    effort,
-    effort_by_lists,
-    first_probes,
-)
-from latebolt.index.search.stages import Refined, Rows, Scores, refine, top_documents
+from latebolt.index.search.planning import Effort, Work, decide, effort, effort_by_lists, lists_to_visit
+from latebolt.index.search.stages import Refined, Rows, Scores, likely_best, refine, top_documents
 from latebolt.index.store.segment import Segment
 from latebolt.kernels.lists import gather
 
-# By lists: so many times as many are visited where those before did not settle the best, up to how many a
-# query token.
-PROBES_STEP: Final = 4
-MOST_PROBES: Final = 4096
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
-TOKENS_AN_ENTRY: Final = 4
+TOKENS_AN_ENTRY: Final = 8
+# Of the documents that lists bring up, so many times those that may be scored exactly are put in order.
+RANKED: Final = 2
 
 
 class SegmentRequest(NamedTuple):
@@ -148,34 +138,34 @@ def _by_lists(
     k: int,
     trace: Trace,
 ) -> Refined | None:
-    """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper.
+    """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper, or
+    lists bring up too few.
 
-    What a document gains from the lists it is in ranks it. Where the best are not settled by a bounded number
-    of exact scores, more lists tell documents better apart.
+    What a document gains from the lists it is in ranks it.
     """
     lists, scores, query = segment.lists, scorer.centroids, scorer.query
     if lists is None or scores is None or query is None or not len(query):
         return None
-    allowed, look = _allowed(segment, rows), effort_by_lists(work, k)
-    n_probes, most = first_probes(work), look.most
-    look = look._replace(most=min(most, FIRST_MOST * look.first))
-    while n_probes < len(lists.offsets) - 1:
-        with trace.stage("choose by lists"):
-            probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
-            if TOKENS_AN_ENTRY * probes.n_entries >= work.n_tokens:
-                return None  # dearer than ranking all
-            gains = gather(lists.rows, probes.table, segment.n_documents, allowed, scorer.threads)
-            chosen = gains.rows.astype(np.int64)
-        trace.count("choose by lists", len(chosen))
+    look, n_probes, n_lists = effort_by_lists(k), lists_to_visit(work), len(lists.offsets) - 1
+    entries = n_probes * len(query) * len(lists.rows) / n_lists
+    if n_probes >= n_lists or TOKENS_AN_ENTRY * entries >= work.n_tokens:
+        return None
+    with trace.stage("choose by lists"):
+        probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
+        allowed = _allowed(segment, rows)
+        gains = gather(lists.rows, probes.table, segment.n_documents, allowed, scorer.threads)
+        best = likely_best(gains.sums, RANKED * look.most)
+        chosen = (gains.rows if best is None else gains.rows[best]).astype(np.int64)
+        sums = (gains.sums if best is None else gains.sums[best]) * np.float32(scores.step)
+    trace.count("choose by lists", len(gains.rows))
 
-        def score(positions: Rows, chosen: Rows = chosen) -> Scores:
-            return scorer.exact(columns, segment.offsets, chosen[positions])
+    def score(positions: Rows) -> Scores:
+        return scorer.exact(columns, segment.offsets, chosen[positions])
 
-        found = refine(gains.sums * np.float32(scores.step), score, look, segment.first_rows(chosen))
-        if found.settled or (n_probes >= MOST_PROBES and len(found.rows) < len(chosen)):
-            return found._replace(rows=chosen[found.rows])
-        n_probes, look = PROBES_STEP * n_probes, look._replace(most=most)
-    return None  # all lists
+    found = refine(sums, score, look, segment.first_rows(chosen))
+    if not found.settled and len(found.rows) == len(chosen):
+        return None  # the last ones were among the best
+    return found._replace(rows=chosen[found.rows])
 
 
 def _allowed(segment: Segment, rows: Rows | None) -> npt.NDArray[np.bool_] | None:

@@ -174,7 +174,7 @@ class _Order:
     def _sort(self, wanted: int) -> None:
         """Whole numbers are sorted several times as fast as positions by their scores: the bits of a score,
         turned so that they order as it does, over those of its position."""
-        scores, rows = self._approximate, self._likely(wanted)
+        scores, rows = self._approximate, likely_best(self._approximate, wanted)
         if rows is not None:
             scores = scores[rows]
         bits = (scores + np.float32(0)).view(np.int32)  # -0 is 0
@@ -186,14 +186,16 @@ class _Order:
         self.rows = keys & 0xFFFFFFFF
         self.scores = self._approximate[self.rows]
 
-    def _likely(self, wanted: int) -> Rows | None:
-        """The rows of all scores from one on that a sample says has `wanted` at least; None where it has not,
-        or there are too few to ask."""
-        sample = self._approximate[:: max(self.n // SAMPLE, 1)]
-        share = wanted / self.n
-        place = math.ceil(len(sample) * share + 3 * math.sqrt(len(sample) * share))
-        if place >= len(sample) or len(sample) == self.n:
-            return None
-        least = np.partition(sample, len(sample) - place)[len(sample) - place]
-        rows = np.flatnonzero(self._approximate >= least)
-        return rows if len(rows) >= wanted else None
+
+def likely_best(scores: Scores, wanted: int) -> Rows | None:
+    """The positions of all scores from one on that a sample says has `wanted` at least, ascending; None where
+    it has not, or there are too few to ask."""
+    n = len(scores)
+    sample = scores[:: max(n // SAMPLE, 1)]
+    share = wanted / max(n, 1)
+    place = math.ceil(len(sample) * share + 3 * math.sqrt(len(sample) * share))
+    if place >= len(sample) or len(sample) == n:
+        return None
+    least = np.partition(sample, len(sample) - place)[len(sample) - place]
+    rows = np.flatnonzero(scores >= least)
+    return rows if len(rows) >= wanted else None
