@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from as_found import as_found
 from latebolt_export import multilingual, starter
 from quick_benchmarks import BENCHMARKS
 
@@ -51,7 +52,9 @@ def parts_of_the_export(temporary: pytest.TempPathFactory) -> Path:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             command = [sys.executable, str(BENCHMARKS / "export.py"), "--quick", "--part", "small"]
-            done = subprocess.run([*command, "--folder", str(draft)], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "--folder", str(draft)], capture_output=True, text=True, env=as_found()
+            )
             assert done.returncode == 0, done.stderr
             (draft / "small.json").write_text(json.dumps(json.loads(done.stdout.splitlines()[-1])))
             draft.rename(folder)
