@@ -46,8 +46,8 @@ ROUNDS_A_ROOT: Final = 50
 LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
 # Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
 # tell many documents apart.
-LISTS: Final = 4096
-LEAST_LISTS, MOST_LISTS = 64, 1024
+LISTS: Final = 5120
+LEAST_LISTS, MOST_LISTS = 96, 1280
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ Malkov, "Revisiting the inverted indices for billion-scale approximate nearest n
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from latebolt.index.format import files
 from latebolt.kernels import list_centroids as kernels
 from latebolt.kernels.list_centroids import SCALE, StoredTokens
 
-A_LIST: Final = 150  # tokens, about: shorter lists say more of a document, and cost more to choose among
+# Tokens of a list, about: shorter ones say more of a document, and cost more to choose among and to assign to.
+# From so many tokens on they grow with the root of their number.
+A_LIST, GROWS_FROM = 75, 1 << 26
 SAMPLED: Final = 16  # of them are learnt from
 LEAST_SAMPLED: Final = 4  # or else there are fewer lists
 ROUNDS: Final = 4  # of k-means
@@ -52,8 +55,9 @@ def learn(stored: StoredTokens) -> tuple[Int64, npt.NDArray[np.int8]]:
     """
     n = len(stored.cells)
     counts = _counts(stored.cells)
-    wanted = np.maximum(np.rint(counts / A_LIST).astype(np.int64), counts > 0)
-    step = max(A_LIST // SAMPLED, n // _MOST_SAMPLED, 1)
+    a_list = A_LIST * max(1.0, math.sqrt(n / GROWS_FROM))
+    wanted = np.maximum(np.rint(counts / a_list).astype(np.int64), counts > 0)
+    step = max(int(a_list) // SAMPLED, n // _MOST_SAMPLED, 1)
     # Read in order: a large segment's codes are not all in memory.
     sample = stored._replace(
         cells=np.ascontiguousarray(stored.cells[::step]),

@@ -50,7 +50,7 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
         n_found = 0
         for p in range(n_probes):
             low, high = load_i64(probes + 32 * p), load_i64(probes + 32 * p + 8)
-            while low < high:
+            while first > 0 and low < high:
                 middle = (low + high) >> 1
                 if load_u32(lists + 4 * middle) < first * LIST_BLOCK:
                     low = middle + 1
