@@ -76,22 +76,29 @@ def gather(
     Args:
         lists: uint32, see `fill_lists`; may be memory-mapped.
         probes: int64 [n, 4]: first and last + 1 position of a list, gain (1 or more), number of the query
-            token (1..MAX_QUERY_TOKENS). Sorted by token ascending, then by gain descending.
+            token (1..MAX_QUERY_TOKENS). Sorted by token ascending, then by gain descending. Gains whose sums
+            might need more than 32 bits beside a token's number, of over 2,000 tokens, are made smaller, all
+            in the same ratio.
         n_documents: documents the lists speak of.
         allowed: bool [n_documents]; others gain nothing. None for all.
     """
     probes = np.ascontiguousarray(probes, np.int64)
+    bits = int(probes[-1, 3]).bit_length() if len(probes) else 1
+    most = ((1 << (32 - bits)) - 1) >> bits  # so much for every token
+    if len(probes) and (largest := int(probes[:, 2].max())) > most:
+        probes = probes.copy()
+        probes[:, 2] = np.maximum(probes[:, 2] * most // largest, 1)
     entries = int((probes[:, 1] - probes[:, 0]).sum())
     kernel = native.kernel("gather_lists")
     mask = 0 if allowed is None else address(allowed)
     parts: dict[int, Gains] = {}
 
     def work(first: int, last: int) -> None:
-        scratch = np.zeros(len(probes) + LIST_BLOCK + LIST_BLOCK // 2, np.int64)
+        scratch = np.zeros(len(probes) + LIST_BLOCK, np.int64)
         most = min((last - first) * LIST_BLOCK, n_documents, entries)
         rows, sums, found = np.empty(most, np.uint32), np.empty(most, np.float32), np.zeros(1, np.int64)
         kernel(
-            address(lists), address(probes), len(probes), mask, n_documents, address(scratch),
+            address(lists), address(probes), len(probes), mask, n_documents, bits, address(scratch),
             address(rows), address(sums), address(found), first, last,
         )  # fmt: skip
         parts[first] = Gains(rows[: found[0]], sums[: found[0]])

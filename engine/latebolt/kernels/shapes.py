@@ -11,7 +11,7 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "maxsim_float16": 10,
     "byte_table": 8,
     "fill_lists": 10,
-    "gather_lists": 11,
+    "gather_lists": 12,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
     "score_table": 6,  # dim: score_table:128; x1 for short queries
     "maxsim_bytes": 12,  # dim: maxsim_bytes:128
@@ -26,7 +26,7 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
 }
 
-MAX_QUERY_TOKENS = 8192  # the sums of `gather_lists` number a query's tokens with 16 bits
+MAX_QUERY_TOKENS = 8192
 
 VECTORS = 2  # vector registers of query lanes
 TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy

@@ -99,3 +99,15 @@ def test_a_list_that_goes_back_cannot_write_outside():
     found = gather(rows, probes, 3 * block, None, 1)
     gained = {3: 9, 2 * block + 7: 9, block + 5: 8, 2 * block + 9: 8}
     assert dict(zip(found.rows.tolist(), found.sums.tolist(), strict=True)) == gained
+
+
+@pytest.mark.parametrize("n_tokens", (1000, 3000, 8192))
+def test_sums_of_many_tokens_do_not_run_over(n_tokens):
+    rows = np.arange(3, dtype=np.uint32)
+    gains = 400 - np.arange(3)
+    probes = np.array([[d, 3, gains[d], t] for t in range(1, n_tokens + 1) for d in range(3)])
+    found = gather(rows, probes, 3)
+    sums = dict(zip(found.rows.tolist(), found.sums.tolist(), strict=True))
+    most = ((1 << 32 - n_tokens.bit_length()) - 1) >> n_tokens.bit_length()
+    # The first list, of the largest gain, has all three documents.
+    assert [sums[d] for d in range(3)] == [n_tokens * min(400, most)] * 3

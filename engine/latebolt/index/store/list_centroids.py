@@ -26,8 +26,8 @@ from latebolt.index.format import files
 from latebolt.kernels import list_centroids as kernels
 from latebolt.kernels.list_centroids import SCALE, StoredTokens
 
-# Tokens of a list, about: shorter ones say more of a document, and cost more to choose among and to assign to.
-# From so many tokens on they grow with the root of their number.
+# Tokens of a list, about: shorter ones say more of a document, and cost more to choose among and to assign
+# to. From so many tokens on they grow with the root of their number.
 A_LIST, GROWS_FROM = 75, 1 << 26
 SAMPLED: Final = 16  # of them are learnt from
 LEAST_SAMPLED: Final = 4  # or else there are fewer lists

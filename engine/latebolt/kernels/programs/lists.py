@@ -36,17 +36,19 @@ def make_fill_lists(isa: str) -> Callable[..., None]:
 
 def make_gather_lists(isa: str) -> Callable[..., None]:
     def gather_lists(  # type: ignore[no-untyped-def]
-        lists, probes, n_probes, allowed, n_documents, scratch, rows, sums, found, first, last
+        lists, probes, n_probes, allowed, n_documents, bits, scratch, rows, sums, found, first, last
     ):
         """Lists u32; probes int64 [n_probes][4]: first and last + 1 position in lists, gain, number of the
         query token from 1 up, ascending, gains of one token descending; allowed u8 [n_documents] or 0 for
         all. Rows u32 and sums float32: the documents that gain, and how much; found int64 [1]: their number.
-        Blocks first..last-1 of LIST_BLOCK documents.
+        Blocks first..last-1 of LIST_BLOCK documents. Tokens are numbered with `bits` bits, sums have what is
+        left of 32.
 
-        scratch: int64 [n_probes] positions, int64 [LIST_BLOCK] sums with the token last added below, all 0
+        scratch: int64 [n_probes] positions, u32 [LIST_BLOCK] sums with the token last added below, all 0
         before and after, u32 [LIST_BLOCK] which of them are not."""
         state = scratch + 8 * n_probes
-        touched = state + 8 * LIST_BLOCK
+        touched = state + 4 * LIST_BLOCK
+        mask = (1 << bits) - 1
         n_found = 0
         for p in range(n_probes):
             low, high = load_i64(probes + 32 * p), load_i64(probes + 32 * p + 8)
@@ -70,18 +72,18 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
                         break
                     # A damaged list may go back; its sums must not be written elsewhere.
                     if doc >= start:
-                        at = state + 8 * (doc - start)
-                        old = load_i64(at)
-                        if old & 0xFFFF != token:
-                            store_i64(at, ((old >> 16) + gain) << 16 | token)
+                        at = state + 4 * (doc - start)
+                        old = load_u32(at)
+                        if old & mask != token:
+                            store_u32(at, ((old >> bits) + gain) << bits | token)
                             store_u32(touched + 4 * n_touched, doc - start)
                             n_touched += 1 if old == 0 else 0
                     place += 1
                 store_i64(scratch + 8 * p, place)
             for i in range(n_touched):
                 row = load_u32(touched + 4 * i)
-                total = load_i64(state + 8 * row) >> 16
-                store_i64(state + 8 * row, 0)
+                total = load_u32(state + 4 * row) >> bits
+                store_u32(state + 4 * row, 0)
                 if allowed == 0 or load_u8(allowed + start + row) != 0:
                     store_u32(rows + 4 * n_found, start + row)
                     store_f32(sums + 4 * n_found, np.float32(total))
