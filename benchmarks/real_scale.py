@@ -43,6 +43,7 @@ FILTERS = {"0.1 %": "part = 7", "1 %": "part < 10", "50 %": "part < 500"}
 OF_A_KIND = 200  # questions with a known answer
 ROUNDS = 3  # of which the least counts
 BATCH = 1000
+SMALL = 200  # passages of a quick run
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         if given.quick:
-            given.work, given.sizes, given.queries = Path(temporary), "600", 10
+            given.work, given.sizes, given.queries = Path(temporary), str(SMALL), 5
             _write_small(given.work)
         trees = {"": Path(__file__).resolve().parents[1]} | (
             {given.tree: Path(given.tree)} if given.tree else {}
@@ -115,7 +116,7 @@ def _write_small(folder: Path) -> None:
     from latebolt.corpus.stdlib import read_stdlib
     from real_vectors import encode
 
-    texts = [" ".join(document.text.split()) for document in read_stdlib()][:600]
+    texts = [" ".join(document.text.split()) for document in read_stdlib()][:SMALL]
     (folder / "passages.txt").write_text("\n".join(texts) + "\n", "utf-8")
     asked = [
         {"kind": KINDS[i % 3], "text": " ".join(text.split()[:9]), "passage": i}

@@ -385,6 +385,34 @@ def table_peers(rows: list[dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
+def table_real_scale(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds and overlap by size, commit and kind of question, and queries a second of many at once."""
+    parts = []
+    runs = [(row["documents"], row["commit"], row["threads"]) for row in rows]
+    for size, commit, threads in dict.fromkeys(runs):
+        some = [row for row, run in zip(rows, runs, strict=True) if run == (size, commit, threads)]
+        first = some[0]
+        lines = [
+            [
+                row["questions"],
+                *(f"{row[name]:.2f}" for name in ("p50_ms", "p95_ms")),
+                *(f"{row[name]:.3f}" for name in ("overlap_at_1", "overlap_at_10")),
+                *(f"{row[name]:.3f}" if name in row else "" for name in ("ndcg", "ndcg_exhaustive")),
+            ]
+            for row in some
+            if "p50_ms" in row
+        ]
+        at_once = next(row for row in some if "queries_per_s" in row)
+        title = (
+            f"{size:,} real passages, {first['tokens'] / 1e6:.1f} M tokens of {first['bytes_a_token']:.1f} "
+            f"bytes, {threads} threads, commit {commit}: {first['resident_mb']:,.0f} MB resident, of which "
+            f"{first['own_mb']:,.0f} are no mapped files; {at_once['questions']}: "
+        )
+        names = ["p50 ms", "p95 ms", "overlap@1", "overlap@10", "nDCG@10", "of exhaustive"]
+        parts.append("\n".join([title, "", *_table("questions", names, lines)]))
+    return "\n\n".join(parts)
+
+
 def table_storage(rows: list[dict[str, Any]]) -> str:
     """Bytes of a token on disk, beside what the formulas say."""
     numbers = ["bytes a token", "`latebolt cost` says", "float32 at 128 takes x as much"]
@@ -632,6 +660,7 @@ TABLES = {
     "search": table_search,
     "search_before": table_search_before,
     "peers": table_peers,
+    "real_scale": table_real_scale,
     "scale": table_scale,
     "storage": table_storage,
     "memory": table_memory,

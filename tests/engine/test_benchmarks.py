@@ -41,6 +41,7 @@ QUICK = {
     "object_store": "until a reader has a new commit",
     "qdrant": "Qdrant turbo4, learned",
     "quality": "languages",
+    "real_scale": "a filter passes 1 %",
     "reasons": "function words: left out",
     "same_answers": "answers compared",
     "search": "latebolt 2 bit, exhaustive",
