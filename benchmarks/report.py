@@ -407,6 +407,7 @@ def table_real_scale(rows: list[dict[str, Any]]) -> str:
             f"{size:,} real passages, {first['tokens'] / 1e6:.1f} M tokens of {first['bytes_a_token']:.1f} "
             f"bytes, {threads} threads, commit {commit}: {first['resident_mb']:,.0f} MB resident, of which "
             f"{first['own_mb']:,.0f} are no mapped files; {at_once['questions']}: "
+            f"{at_once['queries_per_s']:,.0f} queries/s."
         )
         names = ["p50 ms", "p95 ms", "overlap@1", "overlap@10", "nDCG@10", "of exhaustive"]
         parts.append("\n".join([title, "", *_table("questions", names, lines)]))
