@@ -18,6 +18,7 @@ from latebolt.codec.kmeans import default_n_centroids
 from latebolt.codec.restore import bytes_per_token_of
 from latebolt.errors import InvalidInput
 from latebolt.index.format import layout
+from latebolt.index.store.list_centroids import tokens_a_list
 
 REFERENCE = "Qdrant float32"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
@@ -86,11 +87,16 @@ def ours(corpus: Corpus, dim: int, bits: int) -> tuple[float, float]:
     """(vectors, the rest) of a latebolt index, in bytes.
 
     Vectors are the codec's own columns. The rest: where each document begins, and, for residual codes, the
-    centroids and lists with an entry for each centroid a document has a token near, so at most one a token.
+    centroids and lists, which have a centroid of bytes each and an entry for each document with a token in
+    them, so at most one a token.
     """
     rest = 8.0 * corpus.documents
     if bits < 8:
         rest += corpus.tokens * np.dtype(layout.LISTS_DTYPE).itemsize
+        a_list = (
+            dim * np.dtype(layout.LIST_CENTROIDS_DTYPE).itemsize + np.dtype(layout.OFFSETS_DTYPE).itemsize
+        )
+        rest += corpus.tokens / tokens_a_list(corpus.tokens) * a_list
         rest += 4.0 * dim * default_n_centroids(corpus.tokens)
     return bytes_per_token_of(dim, bits, corpus.tokens) * corpus.tokens, rest
 

@@ -46,6 +46,11 @@ def stored_tokens(columns: Columns, codec: ResidualCodec) -> StoredTokens:
     )  # fmt: skip
 
 
+def tokens_a_list(n_tokens: int) -> float:
+    """About how many tokens a list has, in a segment of so many."""
+    return A_LIST * max(1.0, math.sqrt(n_tokens / GROWS_FROM))
+
+
 def learn(stored: StoredTokens) -> tuple[Int64, npt.NDArray[np.int8]]:
     """Lists for tokens.
 
@@ -55,7 +60,7 @@ def learn(stored: StoredTokens) -> tuple[Int64, npt.NDArray[np.int8]]:
     """
     n = len(stored.cells)
     counts = _counts(stored.cells)
-    a_list = A_LIST * max(1.0, math.sqrt(n / GROWS_FROM))
+    a_list = tokens_a_list(n)
     wanted = np.maximum(np.rint(counts / a_list).astype(np.int64), counts > 0)
     step = max(int(a_list) // SAMPLED, n // _MOST_SAMPLED, 1)
     # Read in order: a large segment's codes are not all in memory.
