@@ -94,7 +94,7 @@ def gather(
     parts: dict[int, Gains] = {}
 
     def work(first: int, last: int) -> None:
-        scratch = np.zeros(len(probes) + LIST_BLOCK, np.int64)
+        scratch = np.zeros(len(probes) + LIST_BLOCK + 1, np.int64)
         most = min((last - first) * LIST_BLOCK, n_documents, entries)
         rows, sums, found = np.empty(most, np.uint32), np.empty(most, np.float32), np.zeros(1, np.int64)
         kernel(

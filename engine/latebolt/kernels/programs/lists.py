@@ -45,7 +45,7 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
         left of 32.
 
         scratch: int64 [n_probes] positions, u32 [LIST_BLOCK] sums with the token last added below, all 0
-        before and after, u32 [LIST_BLOCK] which of them are not."""
+        before and after, u32 [LIST_BLOCK + 1] which of them are not."""
         state = scratch + 8 * n_probes
         touched = state + 4 * LIST_BLOCK
         mask = (1 << bits) - 1
@@ -74,10 +74,11 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
                     if doc >= start:
                         at = state + 4 * (doc - start)
                         old = load_u32(at)
-                        if old & mask != token:
-                            store_u32(at, ((old >> bits) + gain) << bits | token)
-                            store_u32(touched + 4 * n_touched, doc - start)
-                            n_touched += 1 if old == 0 else 0
+                        # Without branches, which could not be foretold.
+                        new = ((old >> bits) + gain) << bits | token
+                        store_u32(at, old if old & mask == token else new)
+                        store_u32(touched + 4 * n_touched, doc - start)
+                        n_touched += 1 if old == 0 else 0
                     place += 1
                 store_i64(scratch + 8 * p, place)
             for i in range(n_touched):
