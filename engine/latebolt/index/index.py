@@ -801,7 +801,8 @@ class Index:
     def compact(self, timeout: float | None = None) -> None:
         """Rewrite the segments as one a codec, without deleted documents; frees their space.
 
-        Segments of earlier versions get the words that `mode="bm25"` goes by, cut as today.
+        Segments of earlier versions get the words that `mode="bm25"` goes by, cut as today, and large ones
+        the lists of today.
 
         Args:
             timeout: see `add`.
@@ -810,7 +811,11 @@ class Index:
             by_codec: dict[tuple[str | None, Any], list[str]] = {}
             for segment in writer.segments:
                 by_codec.setdefault((segment.codec, segment.columns), []).append(segment.name)
-            worse = {s.name for s in writer.segments if s.n_deleted or not s.texts.words_are_current}
+            worse = {
+                each.name
+                for each in writer.segments
+                if each.n_deleted or not each.texts.words_are_current or not each.lists_are_current
+            }
             for names in by_codec.values():
                 if len(names) > 1 or names[0] in worse:
                     writer.merge(names)

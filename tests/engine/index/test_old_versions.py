@@ -20,6 +20,7 @@ from store_samples import tree
 from latebolt import Index
 from latebolt.index.format import layout
 from latebolt.index.format.manifest_file import read_manifest
+from latebolt.index.search import planning
 from latebolt.index.store.backup import back_up
 from latebolt.index.store.check import check_index
 
@@ -90,3 +91,24 @@ def test_it_is_backed_up(old: tuple[Path, dict[str, Any]], tmp_path: Path):
         assert tree(tmp_path / f"copy {link}") == tree(path)
         with Index.open(tmp_path / f"copy {link}") as copy:
             assert documents(copy) == said["documents"]
+
+
+def test_lists_of_centroids_are_searched_and_compaction_makes_those_of_today(tmp_path: Path, monkeypatch):
+    path = shutil.copytree(FOLDER / "2", tmp_path / "i")
+    said = json.loads((FOLDER / "2.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr("latebolt.index.store.inverted_lists.LEAST_TOKENS", 1)
+    monkeypatch.setattr("latebolt.index.search.planning.COSTS", planning.Costs(budget=0, ratio=0))
+    monkeypatch.setattr("latebolt.index.search.rank.TOKENS_AN_ENTRY", 0)
+    monkeypatch.setattr("latebolt.index.search.planning.OLD_LISTS", 4)
+    with Index.open(path) as index:
+        assert not all(segment.lists_are_current for segment in index._store.snapshot().segments)
+        expected = hits(index, said, exhaustive=True)
+        assert hits(index, said) == expected
+        index.compact()
+        [segment] = index._store.snapshot().segments
+        assert segment.lists is not None and segment.lists_are_current
+        assert hits(index, said) == expected == hits(index, said, exhaustive=True)
+        generation = index.info()["generation"]
+        index.compact()
+        assert index.info()["generation"] == generation, "nothing is left to do"
+    assert read_manifest(path).format_version == 5

@@ -1,8 +1,8 @@
 """Chooses the documents that are worth a closer look, from the lists of the centroids nearest to a query.
 
-Pure functions of arrays. A document in a probed list gains what its best probed centroid has over the least
-one probed for that query token; what no list tells is taken to be that least. So a sum of gains is never
-below the document's score by centroids, and what is left out can be bounded.
+Pure functions of arrays. A document in a visited list gains what its nearest one has over the nearest that
+is not visited for that query token; what no list tells is taken to be as near as that. So the sum of a
+document's gains is about its score with each token replaced by the centroid of its list, and not below.
 Source: the imputation of missing scores is that of Lee et al., "Rethinking the role of token retrieval in
 multi-vector retrieval" (XTR), 2023; taking it from the last probed centroid is that of Scheerer et al.,
 "WARP", 2025.
@@ -48,10 +48,8 @@ def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
     table = scores.table[:, : scores.n_query]
     n_cells, n = len(table), min(n, len(table))
     # Groups are strides, so that one pass over the table finds the best of each; the n best cells stand in
-    # the n groups with the best bests.
-    group = min(
-        max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP
-    )  # as many groups as members of the best ones
+    # the n groups with the best bests. There are about as many groups as members of those.
+    group = min(max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP)
     n_groups = min(n_cells, max(n, -(-n_cells // group)))
     whole = n_cells // n_groups
     best = scores.table[: whole * n_groups].reshape(whole, n_groups, -1).max(axis=0)

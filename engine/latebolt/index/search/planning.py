@@ -48,6 +48,7 @@ LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
 # tell many documents apart.
 LISTS: Final = 5120
 LEAST_LISTS, MOST_LISTS = 96, 1280
+OLD_LISTS: Final = 48  # of the codec's centroids, which are longer
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,14 @@ def effort_by_lists(k: int) -> Effort:
     return Effort(first, first // 2, wanted, wanted, MOST_LISTED_PER_HIT * wanted)
 
 
-def lists_to_visit(work: Work) -> int:
-    """Lists that each query token visits: as many times more as a filter leaves fewer documents."""
+def lists_to_visit(work: Work, of_centroids: bool = False) -> int:
+    """Lists that each query token visits: as many times more as a filter leaves fewer documents.
+
+    Args:
+        of_centroids: the lists are of the codec's centroids, as segments of earlier versions have them.
+    """
     n = min(max(LISTS // max(work.n_query, 1), LEAST_LISTS), MOST_LISTS)
+    n = OLD_LISTS if of_centroids else n
     return math.ceil(n * work.n_stored / max(work.n_tokens, 1))
 
 

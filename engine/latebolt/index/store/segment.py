@@ -231,6 +231,11 @@ class Segment:
         names = (layout.LISTS, layout.LIST_OFFSETS, layout.LIST_STARTS, layout.LIST_CENTROIDS)
         return Lists(*(self._arrays[name] for name in names if name in self._arrays))
 
+    @property
+    def lists_are_current(self) -> bool:
+        """Whether its lists, if it has any, are those that this version writes."""
+        return self.lists is None or self.lists.starts is not None
+
     def documents(self, rows: Rows) -> list[Document]:
         """These rows in this order."""
         path = self.texts.path
