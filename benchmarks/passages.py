@@ -215,7 +215,7 @@ def make(folder: Path, count: int) -> tuple[list[str], list[Question]]:
         middle = [s for s in sentences[1:] if 8 <= len(s.split()) <= 25]
         if len(sentences) >= 3 and middle:
             chosen = rng.choice(middle)
-            texts[i] = " ".join(s for s in sentences if s is not chosen)
+            texts[i] = " ".join(s for s in sentences if s != chosen)
             questions.append(Question("sentence", chosen, i))
             if sum(question.kind == "sentence" for question in questions) == EACH:
                 break

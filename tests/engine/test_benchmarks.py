@@ -425,6 +425,29 @@ def test_engines_are_shown_by_what_was_measured_of_them(monkeypatch):
     assert report.table_qdrant(rows[:2]).splitlines()[-2].endswith("| 44 | 70 |")
 
 
+def test_questions_about_passages_are_answered_by_what_they_are_taken_from(monkeypatch, tmp_path):
+    passages = benchmark("passages", monkeypatch)
+    sentence = "This one has eight words and a number {}."
+    drafts = [
+        passages.Draft(" ".join(f"{part} {sentence.format(i)}" for part in ("One.", "Two.", "Three.")))
+        for i in "abcdefgh"
+    ]
+    drafts += [drafts[3], passages.Draft("a small machine that grinds coffee beans", "headword", "mill")]
+    drafts += [passages.Draft("Grinds beans. It is a program of 12 lines.", "synopsis", "coffee for all")]
+    monkeypatch.setattr(passages, "drafts", lambda folder: iter(drafts))
+    texts, questions = passages.make(tmp_path, 100)
+    assert len(texts) == len(drafts) - 1, "equal ones are kept once"
+    kinds = [question.kind for question in questions]
+    assert (kinds.count("headword"), kinds.count("synopsis"), kinds.count("sentence")) == (1, 1, 8)
+    for question in questions:
+        assert question.text not in texts[question.passage]
+    assert texts[next(q.passage for q in questions if q.kind == "headword")].endswith("coffee beans")
+    assert (texts, questions) == passages.make(tmp_path, 100)
+
+    long = [" ".join(["word"] * 20) + ".", " ".join(["more"] * 25) + ".", "few words", "1 2 3 4 5 6 7"]
+    assert list(passages._passages(long)) == [" ".join(long[:2])]
+
+
 def test_every_benchmark_is_run_by_a_test():
     """Those of the exporter stand in tests/export/test_benchmarks.py."""
     tests = "".join(path.read_text() for path in Path(__file__).parents[1].rglob("test_benchmarks.py"))
