@@ -12,7 +12,8 @@ each kind the overlap of the best and of the ten best with an exhaustive search 
 known answers (where they are among the passages) nDCG@10 of both. Searches with a filter that 0.1 %, 1 % and
 50 % of the passages pass follow, and queries a second of 1,000 at once.
 
---tree adds rows of another checkout, whose index and searches are its own, for comparison within one run.
+--tree adds rows of another checkout, for comparison within one run: it gets the same codes, and makes what
+else it keeps of them, its lists, itself (`lists_s`).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main() -> None:
     """Rows by size, tree and kind of question."""
     given = _arguments()
     if given.child:
-        print(json.dumps(build(given) if given.stage == "build" else search(given)))
+        print(json.dumps({"build": build, "lists": make_lists, "search": search}[given.stage](given)))
         return
     with tempfile.TemporaryDirectory() as temporary:
         if given.quick:
@@ -62,12 +63,13 @@ def main() -> None:
         rows: list[dict[str, Any]] = []
         for size in map(int, given.sizes.split(",")):
             for tree in trees.values():
-                built = _child(given, tree, size, "build")
+                built = _child(given, tree, size, "build" if tree == trees[""] else "lists")
                 for threads in map(int, given.threads.split(",")):
                     found = _child(given, tree, size, "search", threads)
                     rows += [{"commit": commit_of(tree), "documents": size} | built | row for row in found]
                 if not given.keep:
                     shutil.rmtree(_index(given.work, size, tree))
+            shutil.rmtree(_codes(given.work, size), ignore_errors=True)
     record("real_scale", rows, quick=given.quick)
 
 
@@ -102,7 +104,12 @@ def _child(given: argparse.Namespace, tree: Path, size: int, stage: str, threads
     environment["PYTHONPATH"] = os.pathsep.join([str(tree / "engine"), str(Path(__file__).resolve().parent)])
     line = [sys.executable, __file__, "--child", "--stage", stage, "--work", str(given.work)]
     line += ["--documents", str(size), "--queries", str(given.queries), "--threads", str(threads)]
-    line += ["--label", tree.name, *(["--keep"] if given.keep else [])]
+    line += [
+        "--label",
+        tree.name,
+        *(["--keep"] if given.keep else []),
+        *(["--tree", given.tree] if given.tree else []),
+    ]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, env=environment, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -126,6 +133,44 @@ def _write_small(folder: Path) -> None:
     encode(folder)
 
 
+def make_lists(given: argparse.Namespace) -> dict[str, Any]:
+    """An index of another checkout with the codes that are there, and the lists that it makes."""
+    from latebolt.index.store.store import Store
+
+    folder = _index(given.work, given.documents, given.label)
+    if not (given.keep and folder.exists()):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(_codes(given.work, given.documents), folder)
+    start = time.perf_counter()
+    with Store.open(folder).writer() as writer:
+        if not any(segment.lists for segment in writer.segments):
+            writer.merge([segment.name for segment in writer.segments])
+            writer.commit()
+    tokens = Store.open(folder).snapshot().n_tokens
+    return {
+        "tokens": tokens,
+        "lists_s": time.perf_counter() - start,
+        "bytes_a_token": folder_bytes(folder) / tokens,
+    }
+
+
+def _codes(work: Path, size: int) -> Path:
+    """An index without lists, as version 1 of the format has them, which every checkout can read."""
+    return work / f"codes-{size}"
+
+
+def _without_lists(index: Path, target: Path) -> None:
+    from latebolt.index.store import inverted_lists
+    from latebolt.index.store.store import Store
+
+    shutil.copytree(index, target)
+    least, inverted_lists.LEAST_TOKENS = inverted_lists.LEAST_TOKENS, 1 << 60  # type: ignore[misc]
+    with Store.open(target).writer() as writer:
+        writer.merge([segment.name for segment in writer.segments])
+        writer.commit()
+    inverted_lists.LEAST_TOKENS = least  # type: ignore[misc]
+
+
 def build(given: argparse.Namespace) -> dict[str, Any]:
     """Make the index of one size; seconds of each part."""
     from latebolt.codec.residual_codec import ResidualCodec
@@ -135,7 +180,10 @@ def build(given: argparse.Namespace) -> dict[str, Any]:
 
     folder, facts = _index(given.work, given.documents, given.label), "built.json"
     if given.keep and (folder / facts).exists():
-        return json.loads((folder / facts).read_text())
+        if given.tree and not _codes(given.work, given.documents).exists():
+            _without_lists(folder, _codes(given.work, given.documents))
+        kept: dict[str, Any] = json.loads((folder / facts).read_text())
+        return kept
     shutil.rmtree(folder, ignore_errors=True)
     offsets = np.load(given.work / "offsets.npy")[: given.documents + 1]
     n = int(offsets[-1])
@@ -166,6 +214,9 @@ def build(given: argparse.Namespace) -> dict[str, Any]:
         "bytes_a_token": folder_bytes(folder) / n,
     }
     (folder / facts).write_text(json.dumps(row))
+    if given.tree:
+        shutil.rmtree(_codes(given.work, given.documents), ignore_errors=True)
+        _without_lists(folder, _codes(given.work, given.documents))
     return row
 
 
