@@ -82,10 +82,10 @@ MUTATIONS = (
     ),
     Mutation(
         "index/search/candidates.py",
-        "return int(self.counts[least >> self.shift :].sum())",
-        "return int(self.counts[(least >> self.shift) + 1 :].sum())",
+        "best = best[1:]",
+        "best = best[:-1]",
         "index/test_candidates.py",
-        "documents whose sum is just enough are not counted",
+        "the nearest list that should not be visited is, in place of one that should",
     ),
     Mutation(
         "index/store/segment_writer.py",
@@ -166,8 +166,8 @@ MUTATIONS = (
     ),
     Mutation(
         "encoder/pooling.py",
-        "labels[start : start + step] = start // factor + ward_labels(part, -(-len(part) // factor))",
-        "labels[start : start + step] = ward_labels(part, -(-len(part) // factor))",
+        "labels[rows] = first + ward_labels(body[rows], n)",
+        "labels[rows] = ward_labels(body[rows], n)",
         "encoder/test_pooling.py",
         "the parts of a long document share their clusters",
     ),
