@@ -33,11 +33,6 @@ class Probes(NamedTuple):
 
     table: Int64
 
-    @property
-    def n_entries(self) -> int:
-        """Entries in all these lists."""
-        return int((self.table[:, 1] - self.table[:, 0]).sum())
-
 
 def nearest_cells(scores: CentroidScores, n: int) -> tuple[Int64, Int64]:
     """The n centroids (all, if there are fewer) with the largest bytes for each query token.
