@@ -31,10 +31,22 @@ A message names the thing, the place, what was expected and found, and the way o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+# What ends a line for Python, and so for whoever reads a log line by line.
+_LINE_ENDS: Final = {
+    ord(c): c.encode("unicode_escape").decode() for c in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+}
 
 
 class LateboltError(Exception):
-    """Root of every error raised on purpose."""
+    """Root of every error raised on purpose.
+
+    What it says may quote a file or a caller, whose line ends are written out: it stays one line.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(each.translate(_LINE_ENDS) if isinstance(each, str) else each for each in args))
 
 
 class InvalidInput(LateboltError, ValueError):
