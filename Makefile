@@ -16,13 +16,20 @@ demo: .venv/.ready
 
 # The engine's environment has no torch at all, so its tests prove that none is needed.
 # All suites run, whatever fails; the last lines name each. Beside lint, code is compiled that every process of the
-# tests would compile anew where none has before: theirs, and what they import.
+# tests would compile anew where none has before: theirs, and what they import. The exporter's environments are made
+# beside the engine's tests; what fails of that, test-export does again, and says.
 SUITES = lint test-engine test-export test-frameworks
-COLLECT = .venv/bin/pytest tests/engine --collect-only -qq -p no:cacheprovider
+COLLECT = --collect-only -qq -p no:cacheprovider
+EXPORT = tests/export tests/frameworks tests/differential
+EXPORTERS = .venv-export/.ready .venv-frameworks/.ready
 test:
 	@failed=; said=; start=$$(date +%s); \
-	if $(MAKE) --no-print-directory .venv/.dev; then $(COLLECT) > /dev/null 2>&1 & fi; \
+	if $(MAKE) --no-print-directory .venv/.dev; then .venv/bin/pytest tests/engine $(COLLECT) > /dev/null 2>&1 & fi; \
 	for suite in $(SUITES); do \
+	    case $$suite in \
+	        test-engine) { $(MAKE) $(EXPORTERS) && .venv-export/bin/pytest $(EXPORT) $(COLLECT); } > /dev/null 2>&1 & ;; \
+	        test-export) wait ;; \
+	    esac; \
 	    begin=$$(date +%s); \
 	    if $(MAKE) --no-print-directory $$suite; then how=passed; else how=FAILED; failed="$$failed $$suite"; fi; \
 	    said="$$said$$(printf '%-16s %s in %s s' $$suite $$how $$(($$(date +%s) - begin)))\n"; \
@@ -49,9 +56,9 @@ test-engine: .venv/.dev
 	.venv/bin/pytest tests/engine $(BESIDE) $(TEST_ARGS)
 
 # Models that sentence-transformers 6 saves in its own environment are read in the exporter's.
-test-export: .venv-export/.ready .venv-frameworks/.ready
+test-export: $(EXPORTERS)
 	LATEBOLT_SENTENCE_TRANSFORMERS=$(CURDIR)/.venv-frameworks/bin/python \
-	.venv-export/bin/pytest tests/export tests/frameworks tests/differential $(BESIDE) $(TEST_ARGS)
+	.venv-export/bin/pytest $(EXPORT) $(BESIDE) $(TEST_ARGS)
 
 # Kernels, codec, index and command line on every Python 3.12 to 3.14 that is found; ends with a table. Of one:
 # make test-pythons PYTHONS=3.14. Where Debian's packages are to be had, python tests/debian_python.py 3.14 forky
