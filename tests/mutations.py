@@ -82,10 +82,10 @@ MUTATIONS = (
     ),
     Mutation(
         "index/search/candidates.py",
-        "best = best[1:]",
-        "best = best[:-1]",
+        "last = np.where(known == cells, lists.starts[known + 1], first)",
+        "last = lists.starts[known + 1]",
         "index/test_candidates.py",
-        "the nearest list that should not be visited is, in place of one that should",
+        "in place of a centroid that no document has, the last one's lists are visited again",
     ),
     Mutation(
         "index/store/segment_writer.py",

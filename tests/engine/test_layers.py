@@ -207,7 +207,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "centroids": {"maxsim", "native", "names", "shapes"},
         "groups": {"isa", "maxsim", "native", "targets", "shapes"},
         "lists": {"maxsim", "native", "shapes"},
-        "list_centroids": {"maxsim", "native"},
+        "list_centroids": {"groups", "maxsim", "native", "shapes"},
         "residual": {"maxsim", "native", "shapes"},
         "build": {"ahead", "targets"},
     },

@@ -5,6 +5,7 @@ Both look at bytes first: bytes find the candidates that exact arithmetic then s
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from latebolt.kernels import names, native
 from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, byte_lanes, lanes, run_rows
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, LEVEL_MOST, LEVEL_ZERO
 
-_NS_A_ROW, _NS_A_DOT = 0.5, 0.2  # about, on one thread: they decide whether several pay
+_NS_A_ROW, _NS_A_DOT, _NS_A_CELL = 0.5, 0.2, 2.0  # about, on one thread: they decide whether several pay
+_GROUP = 64  # centroids at most whose best one is looked at first
 _QUANTISED = 1 << 13  # vectors made bytes at a time: bounds the temporaries
 
 
@@ -126,6 +128,38 @@ def centroid_scores(
 
     threads.run(np.arange(len(dots) + 1), _NS_A_DOT * n_padded, work, n_threads)
     return CentroidScores(table, low, step, n_query)
+
+
+def nearest_cells(scores: CentroidScores, n: int, n_threads: int | None = None) -> tuple[Int64, Int64]:
+    """The n centroids (all, if there are fewer) with the largest bytes for each query token.
+
+    Returns:
+        (cells, bytes), int64 [n_query, n]; bytes descending, equal ones by cell.
+    """
+    table, n_query = scores.table, scores.n_query
+    n_cells = len(table)
+    n = min(n, n_cells)
+    # Groups are strides, so that one pass over the table finds the best of each. There are about as many
+    # groups as members of those that have to be looked through.
+    group = min(max(math.isqrt(n_cells // max(n, 1)), 1), _GROUP)
+    n_groups = min(n_cells, max(n, -(-n_cells // group)))
+    whole = n_cells // max(n_groups, 1)
+    best = table[: whole * n_groups].reshape(whole, n_groups, -1).max(axis=0)
+    rest = n_cells - whole * n_groups
+    best[:rest] = np.maximum(best[:rest], table[whole * n_groups :])
+    cells, found = np.empty((n_query, n), np.int64), np.empty((n_query, n), np.int64)
+    kernel = native.kernel("nearest_cells")
+
+    def work(first: int, last: int) -> None:
+        counts, scratch = np.empty(257, np.int64), np.empty(n_groups + 2 * n_cells, np.uint32)
+        kernel(
+            address(table), table.shape[1], address(best), n_groups, n_cells, n, address(counts),
+            address(scratch), address(cells), address(found), first, last,
+        )  # fmt: skip
+
+    column_ns = _NS_A_CELL * (n_groups + n * whole)
+    threads.run(np.arange(n_query + 1), column_ns, work, n_threads)
+    return cells, found
 
 
 def maxsim_centroids(

@@ -30,6 +30,7 @@ from latebolt.kernels.targets import WIDTH
 # Vectors looked at together: so many want each group that its centroids are read from near memory, and their
 # own bytes stay there, too.
 _TOGETHER = 1 << 12
+_LAID = 1 << 16  # rows laid in blocks at a time: bounds the temporaries
 
 
 class GroupedCentroids(NamedTuple):
@@ -71,25 +72,44 @@ def grouped_centroids(centroids: Float32, groups: Float32, group_of: Int64) -> G
     if n_groups % CODE_TILE or not GROUPS_TRIED <= n_groups <= 1 << GROUP_BITS:
         raise ValueError(f"{n_groups} groups cannot be searched")
     centroids = np.ascontiguousarray(centroids, np.float32)
-    dim, block = centroids.shape[1], group_block(WIDTH[isa.active()])
     codes, mean, spread = centroid_bytes(centroids)
     most = LEVEL_MOST - LEVEL_ZERO
     levels = np.clip(np.rint((groups - mean) / spread * most), -most, most) + LEVEL_ZERO
     copies = group_of.ravel()
     order = np.argsort(copies, kind="stable")  # within a group by number
-    sizes = np.bincount(copies, minlength=n_groups)
+    laid = lay_in_blocks(codes, np.bincount(copies, minlength=n_groups), order // group_of.shape[1])
+    return GroupedCentroids(levels.astype(np.uint8), *laid, centroids, spread)
+
+
+def lay_in_blocks(
+    codes: npt.NDArray[np.int8], sizes: Int64, order: Int64 | None = None
+) -> tuple[Int64, npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.uint32]]:
+    """Rows of bytes with which vectors' rows of bytes, LEVEL_ZERO more than they are, are compared by groups.
+
+    Args:
+        codes: int8 [n, dim], dim a multiple of 4.
+        sizes: int64 [n_groups], rows of each group; order: int64 [sizes.sum()], which they are, group after
+            group. As they stand by default.
+    Returns:
+        (starts, lanes, biases, members), see `GroupedCentroids`.
+    """
+    dim, block = codes.shape[1], group_block(WIDTH[isa.active()])
     starts = np.concatenate([[0], np.cumsum(-(-sizes // block))]).astype(np.int64)
     moved = starts[:-1] * block - (np.cumsum(sizes) - sizes)
-    places = moved[copies[order]] + np.arange(len(order))
-    order //= group_of.shape[1]
+    places = np.repeat(moved, sizes) + np.arange(int(sizes.sum()))
+    own = slice(None) if order is None else order
     members = np.zeros(int(starts[-1]) * block, np.uint32)
-    members[places] = order
-    # A vector's bytes are LEVEL_ZERO more than it is.
+    members[places] = np.arange(len(codes)) if order is None else order
     biases = np.full(len(members), 2 * GROUP_NONE, np.int32)
-    biases[places] = (-LEVEL_ZERO * codes.sum(axis=1, dtype=np.int32))[order]
+    biases[places] = (-LEVEL_ZERO * codes.sum(axis=1, dtype=np.int32))[own]
     fours = np.zeros((len(members) // block, dim // 4, block), np.int32)
-    fours[places // block, :, places % block] = codes.view(np.int32)[order]
-    return GroupedCentroids(levels.astype(np.uint8), starts, fours, biases, members, centroids, spread)
+    # Some at a time: there may be millions of rows.
+    numbers = np.ascontiguousarray(codes).view(np.int32)
+    for at in range(0, len(places), _LAID):
+        some = places[at : at + _LAID]
+        rows = slice(at, at + _LAID) if order is None else order[at : at + _LAID]
+        fours[some // block, :, some % block] = numbers[rows]
+    return starts, fours, biases, members
 
 
 def nearest_grouped(values: Float32, prepared: GroupedCentroids, n_threads: int | None = None) -> Int64:

@@ -1,5 +1,5 @@
 """Kernels over the centroids of inverted lists, of which a codec's centroid may have several: how they are
-learnt from a segment's codes, which list a token belongs to, and a query's products with some of them.
+learnt from a segment's codes, which list a token belongs to, and which are nearest to a query.
 
 Such a centroid is int8: 127 times a unit vector, which costs a product 0.0023 (standard deviation).
 """
@@ -14,10 +14,15 @@ import numpy.typing as npt
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import native
-from latebolt.kernels.maxsim import address
+from latebolt.kernels.groups import lay_in_blocks
+from latebolt.kernels.maxsim import address, lanes
+from latebolt.kernels.shapes import CODE_TILE, GROUP_PARTS, LIST_STEPS
 
+# Tokens whose lists are looked for together, those of one centroid after each other: its lists are read from
+# near memory then, and the tokens' codes stay there, too.
+_TOGETHER = 1 << 18
 SCALE = 127  # of a unit vector's numbers as bytes
-_NS_A_PRODUCT = 0.06  # of a dimension, about, on one thread: decides whether several pay
+_NS_A_PRODUCT, _NS_A_LIST = 0.06, 10.0  # of a dimension, and beside it, on one thread: whether several pay
 
 
 class StoredTokens(NamedTuple):
@@ -106,44 +111,76 @@ def nearest_list(
 ) -> None:
     """The list that each token belongs to: of those of its centroid, the one with the largest product.
 
+    Tokens are bytes there, 63 for their largest number, so that of nearly equal products another may be
+    taken for the largest.
+
     Args:
         starts: int64 [n_centroids + 1], each centroid's first list.
         rows: int8 [starts[-1], dim], see `cluster`.
         out: uint32 [n], what is found; may be memory-mapped.
     """
     kernel, before = native.kernel(f"nearest_list:{stored.shape}"), stored.addresses()
-    dim = len(stored.spread)
+    dim, n_cells = len(stored.spread), len(starts) - 1
+    blocks, lanes_, biases, members = lay_in_blocks(rows, np.diff(starts))
+    ones = np.ones(dim, np.float32)
 
     def work(first: int, last: int) -> None:
-        scratch = np.empty(dim, np.float32)
-        kernel(
-            *before, address(starts), address(rows), address(scratch), address(out), first, last
-        )  # fmt: skip
+        ends, listed = np.empty(n_cells + 1, np.int64), np.empty(min(_TOGETHER, last - first), np.uint32)
+        scratch = np.zeros(4 * dim * (1 + 2 * lanes()) + dim * CODE_TILE + 8 * CODE_TILE, np.uint8)
+        best = np.empty((CODE_TILE, 2 * GROUP_PARTS), np.int32)
+        for start in range(first, last, _TOGETHER):
+            kernel(
+                *before, n_cells, address(starts), address(blocks), address(lanes_), address(biases),
+                address(members), address(ones), address(ends), address(listed), address(scratch),
+                address(best), address(out), start, min(start + _TOGETHER, last),
+            )  # fmt: skip
 
     threads.run(np.arange(len(out) + 1), dim, work, n_threads)
 
 
-def score_lists(
-    query: Float32, ranges: Int64, rows: npt.NDArray[np.int8], n_threads: int | None = None
-) -> Float32:
-    """Products of query tokens with some lists' centroids.
+def choose_lists(
+    query: Float32,
+    ranges: Int64,
+    ends: Int64,
+    rows: npt.NDArray[np.int8],
+    offsets: Int64,
+    n: int,
+    unit: float,
+    n_threads: int | None = None,
+) -> Int64:
+    """The n lists nearest to each query token, of those that it looks at, and what they gain a document.
+
+    A list gains by how much it is nearer than the nearest that is not visited. Products are told apart in
+    LIST_STEPS steps between a token's least and largest.
 
     Args:
         query: float32 [n_query, dim].
-        ranges: int64 [n, 3]: number of the query token, first and last + 1 row.
-        rows: int8 [n_lists, dim]; may be memory-mapped.
+        ranges: int64 [n, 2]: first and last + 1 row; ends: int64 [n_query + 1]: which of them each token
+            looks at.
+        rows: int8 [n_lists, dim], see `cluster`; may be memory-mapped.
+        offsets: int64 [n_lists + 1], where each list begins.
+        unit: above 0, the product that one gain stands for.
     Returns:
-        float32 [rows of all ranges], range after range.
+        int64 [n_visited, 4], as `kernels.lists.gather` wants them; gains are at least 1.
     """
     query, ranges = np.ascontiguousarray(query, np.float32), np.ascontiguousarray(ranges, np.int64)
-    ends = np.concatenate([[0], np.cumsum(ranges[:, 2] - ranges[:, 1])]).astype(np.int64)
-    out = np.empty(int(ends[-1]), np.float32)
-    dim = query.shape[1]
-    kernel = native.kernel(f"score_lists:{dim}")
+    sizes = np.concatenate([[0], np.cumsum(ranges[:, 1] - ranges[:, 0])]).astype(np.int64)
+    looked = sizes[ends]
+    n_query, dim = query.shape
+    n = min(n, int(np.diff(looked).max(initial=0)))
+    out, found = np.empty((n_query, n, 4), np.int64), np.zeros(n_query, np.int64)
+    step = np.array([unit * SCALE], np.float32)
+    kernel = native.kernel(f"choose_lists:{dim}")
 
     def work(first: int, last: int) -> None:
-        kernel(address(query), address(ranges), address(ends), address(rows), address(out), first, last)
+        products = np.empty(int(np.diff(looked[first : last + 1]).max()), np.float32)
+        counts = np.empty(LIST_STEPS, np.int64)
+        kernel(
+            address(query), address(ranges), address(ends), address(rows), address(offsets), n, address(step),
+            address(products), address(counts), address(out), address(found), first, last,
+        )  # fmt: skip
 
-    threads.run(ends, dim * _NS_A_PRODUCT, work, n_threads)
-    out *= np.float32(1 / SCALE)
-    return out
+    threads.run(looked, _NS_A_LIST + dim * _NS_A_PRODUCT, work, n_threads)
+    if (found == n).all():
+        return out.reshape(-1, 4)
+    return np.concatenate([each[:many] for each, many in zip(out, found.tolist(), strict=True)])

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from latebolt.kernels.shapes import MAX_QUERY_TOKENS, VECTORS
 
 BITS = (1, 2, 4)  # of residual codes
-PLAIN = ("maxsim_float32", "maxsim_float16", "byte_table", "fill_lists", "gather_lists")
+PLAIN = ("maxsim_float32", "maxsim_float16", "byte_table", "nearest_cells", "fill_lists", "gather_lists")
 
 FEW = 4  # query tokens that share a vector at least
 _WIDE = 512  # columns up to which tables of bytes grow by 32
@@ -71,7 +71,7 @@ def kernels_of(dims: Iterable[int], width: int, most_query_tokens: int = MAX_QUE
     for dim in dims:
         names += [score_table(dim, vectors) for vectors in (VECTORS, 1)]
         names += [f"maxsim_bytes:{dim}", f"nearest_centroid:{dim}", f"nearest_grouped:{dim}"]
-        names += [f"score_lists:{dim}", f"cluster_rows:{dim}"]
+        names += [f"choose_lists:{dim}", f"cluster_rows:{dim}"]
         for bits in BITS:
             names += [*residual_kernels(dim, bits, width), f"encode_residual:{dim}x{bits}"]
             names += [f"nearest_list:{dim}x{bits}", f"decode_residual:{dim}x{bits}"]

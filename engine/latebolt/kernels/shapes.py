@@ -10,6 +10,7 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "maxsim_float32": 10,
     "maxsim_float16": 10,
     "byte_table": 8,
+    "nearest_cells": 12,
     "fill_lists": 10,
     "gather_lists": 12,
     # These are compiled for a shape, which stands behind a colon in the kernel's name.
@@ -19,8 +20,8 @@ N_ARGUMENTS = {  # 64-bit integers that each kernel takes
     "encode_residual": 13,  # dim, bits: encode_residual:128x2
     "nearest_centroid": 11,  # dim: nearest_centroid:128
     "nearest_grouped": 18,  # dim: nearest_grouped:128
-    "score_lists": 7,  # dim: score_lists:128
-    "nearest_list": 14,  # dim, bits: nearest_list:128x2
+    "choose_lists": 13,  # dim: choose_lists:128
+    "nearest_list": 22,  # dim, bits: nearest_list:128x2
     "decode_residual": 12,  # dim, bits: decode_residual:128x2
     "cluster_rows": 9,  # dim: cluster_rows:128
     "maxsim_centroids": 10,  # columns of the table: maxsim_centroids:32
@@ -48,6 +49,9 @@ GROUP_NONE = -(1 << 29)  # below every dot product of bytes: what a part has in 
 SETTLED = 4  # of those, which floats settle between
 
 BYTE_GROUP = 8  # dot products that `byte_table` turns into bytes at once
+
+LIST_STEPS = 1 << 11  # that a query token's products with lists' centroids are told apart in
+MOST_GAIN = 1 << 15  # of a document from a list; a step is mostly a 255th of what there is
 
 LIST_BLOCK = 1 << 17  # documents whose sums stand in a cache near the core together
 

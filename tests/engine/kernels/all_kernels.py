@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from latebolt.kernels import isa
-from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.centroids import (
+    centroid_levels,
+    centroid_scores,
+    maxsim_centroids,
+    nearest,
+    nearest_cells,
+)
 from latebolt.kernels.groups import centroid_bytes, grouped_centroids, nearest_grouped
-from latebolt.kernels.list_centroids import StoredTokens, cluster, decode, nearest_list, score_lists
+from latebolt.kernels.list_centroids import StoredTokens, choose_lists, cluster, decode, nearest_list
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -119,6 +125,12 @@ for dim, widths in ((48, (1, 4)), (64, (2,))):
 
     scores = centroid_scores(centroids @ query.T)
     cells = rng.integers(0, 13, 29).astype(np.uint32)
+    near, bytes_ = nearest_cells(scores, 4)
+    assert near.tolist() == [
+        sorted(range(13), key=lambda cell: (-int(column[cell]), cell))[:4]
+        for column in scores.table[:, : scores.n_query].T
+    ]
+    assert (bytes_ == scores.table[near, np.arange(len(near))[:, None]]).all()
     sums = maxsim_centroids_reference(scores.table, cells, offsets)
     expected = np.where(np.diff(offsets) > 0, scores.low * scores.n_query + scores.step * sums, 0)
     np.testing.assert_allclose(maxsim_centroids(scores, cells, offsets), expected, rtol=1e-6)
@@ -154,8 +166,11 @@ for dim, widths in ((48, (1, 4)), (64, (2,))):
     for i in range(29):
         first, last = firsts[store.cells[i] : store.cells[i] + 2]
         products = many[first:last].astype(float) @ vectors[i]
-        assert products[numbers[i] - first] >= products.max() - 1e-2
-    found = score_lists(query, np.array([[3, 1, 4], [0, 0, 2]]), many)
-    expected = np.concatenate([many[1:4].astype(float) @ query[3], many[:2].astype(float) @ query[0]]) / 127
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert products[numbers[i] - first] >= products.max() - 0.05 * np.abs(products).max()
+    looked = np.array([[1, 4], [0, 2], [5, 9]])
+    found = choose_lists(query[:2], looked, np.array([0, 2, 3]), many, np.arange(len(many) + 1), 2, 0.01)
+    for token, numbers in enumerate(([1, 2, 3, 0, 1], [5, 6, 7, 8])):
+        products = np.sort(many[numbers].astype(float) @ query[token])[::-1]
+        mine = many[found[found[:, 3] == token + 1, 0]].astype(float) @ query[token]
+        np.testing.assert_allclose(mine, products[:2], atol=1e-3 * np.ptp(products))
 print(isa.active())

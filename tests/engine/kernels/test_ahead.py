@@ -18,9 +18,15 @@ from latebolt import Index, TokenVectors
 from latebolt.errors import InvalidInput, LateboltError, RuntimeUnavailable
 from latebolt.kernels import build, compiled, compiler, host, isa, names, native, targets
 from latebolt.kernels.ahead import link, loaded, manifest, objects, registers
-from latebolt.kernels.centroids import centroid_levels, centroid_scores, maxsim_centroids, nearest
+from latebolt.kernels.centroids import (
+    centroid_levels,
+    centroid_scores,
+    maxsim_centroids,
+    nearest,
+    nearest_cells,
+)
 from latebolt.kernels.groups import grouped_centroids, nearest_grouped
-from latebolt.kernels.list_centroids import StoredTokens, cluster, decode, nearest_list, score_lists
+from latebolt.kernels.list_centroids import StoredTokens, choose_lists, cluster, decode, nearest_list
 from latebolt.kernels.lists import count_lists, fill_lists, gather
 from latebolt.kernels.maxsim import (
     ResidualArrays,
@@ -96,9 +102,14 @@ def outputs() -> dict[str, np.ndarray]:
         found[f"clustered {bits}"] = own = cluster(vectors, np.array([0, 15, 29]), np.array([0, 9, 18]), 2)
         found[f"lists {bits}"] = np.empty(29, np.uint32)
         nearest_list(tokens, starts, own, found[f"lists {bits}"])
-        found[f"scored lists {bits}"] = score_lists(query, np.array([[1, 0, 9], [3, 9, 18]]), own)
+        looked, ends = np.array([[0, 9], [9, 18]]), np.array([0, 1, 2])
+        found[f"chosen lists {bits}"] = choose_lists(query[:2], looked, ends, own, np.arange(19), 5, 0.01)
     scores = centroid_scores(nine @ query.T)
-    found |= {"byte table": scores.table, "centroids": maxsim_centroids(scores, cells, offsets)}
+    found |= {
+        "cells": np.stack(nearest_cells(scores, 4)),
+        "byte table": scores.table,
+        "centroids": maxsim_centroids(scores, cells, offsets),
+    }
     counts = count_lists(cells, offsets, 9)
     lists = fill_lists(cells, offsets, 0, counts)
     ends = np.concatenate([[0], np.cumsum(counts)])

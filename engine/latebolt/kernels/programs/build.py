@@ -10,16 +10,17 @@ from collections.abc import Callable
 from latebolt.kernels.programs.centroids import (
     make_byte_table,
     make_maxsim_centroids,
+    make_nearest_cells,
     make_nearest_centroid,
     make_score_table,
 )
 from latebolt.kernels.programs.encode_residual import make_encode_residual
 from latebolt.kernels.programs.grouped import make_nearest_grouped
 from latebolt.kernels.programs.list_centroids import (
+    make_choose_lists,
     make_cluster_rows,
     make_decode_residual,
     make_nearest_list,
-    make_score_lists,
 )
 from latebolt.kernels.programs.lists import make_fill_lists, make_gather_lists
 from latebolt.kernels.programs.maxsim import make_maxsim_bytes, make_maxsim_float16, make_maxsim_float32
@@ -30,6 +31,7 @@ _BUILDERS: dict[str, Callable[[str], Callable[..., None]]] = {
     "maxsim_float32": make_maxsim_float32,
     "maxsim_float16": make_maxsim_float16,
     "byte_table": make_byte_table,
+    "nearest_cells": make_nearest_cells,
     "fill_lists": make_fill_lists,
     "gather_lists": make_gather_lists,
 }
@@ -41,7 +43,7 @@ _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
     "encode_residual": make_encode_residual,  # dim, bits
     "nearest_centroid": make_nearest_centroid,  # dim
     "nearest_grouped": make_nearest_grouped,  # dim
-    "score_lists": make_score_lists,  # dim
+    "choose_lists": make_choose_lists,  # dim
     "nearest_list": make_nearest_list,  # dim, bits
     "decode_residual": make_decode_residual,  # dim, bits
     "cluster_rows": make_cluster_rows,  # dim

@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latebolt.kernels.programs.parts import load_cell, load_f32, load_i64, load_u8, load_u32, store_i64
+from latebolt.kernels.programs.parts import (
+    load_cell,
+    load_f32,
+    load_i64,
+    load_u8,
+    load_u32,
+    store_i64,
+    store_u32,
+)
 from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, CODE_TILE, TILE, VECTORS
 from latebolt.kernels.targets import WIDTH
 from latebolt.kernels.vector.byte_tiles import argmax_parts
@@ -59,6 +67,64 @@ def make_byte_table(isa: str) -> Callable[..., None]:
                 convert(values + at, low, scales + at, bytes_ + BYTE_GROUP * group)
 
     return byte_table
+
+
+def make_nearest_cells(isa: str) -> Callable[..., None]:
+    def nearest_cells(  # type: ignore[no-untyped-def]
+        table, width, best, n_groups, n_cells, wanted, counts, groups, cells, found, first, last
+    ):
+        """Table u8 [n_cells][width]; best u8 [n_groups][width], the largest byte of each group, of which
+        g has cells g, g + n_groups, ..; wanted at most n_groups. Cells and found int64 [n_query][wanted]: of
+        each column the cells with the largest bytes and these, falling, equal ones by cell; columns
+        first..last-1.
+
+        The wanted cells stand in the groups whose best is at least the wanted best of these. scratch: counts
+        int64 [257]; groups u32 [n_groups + 2 * n_cells]."""
+        numbers = groups + 4 * n_groups
+        for column in range(first, last):
+            for byte in range(257):
+                store_i64(counts + 8 * byte, 0)
+            for g in range(n_groups):
+                place = counts + 8 * load_u8(best + g * width + column)
+                store_i64(place, load_i64(place) + 1)
+            least, reached = 255, load_i64(counts + 8 * 255)
+            while reached < wanted and least > 0:
+                least -= 1
+                reached += load_i64(counts + 8 * least)
+            n_chosen = 0
+            for g in range(n_groups):
+                store_u32(groups + 4 * n_chosen, g)
+                n_chosen += 1 if load_u8(best + g * width + column) >= least else 0
+            for byte in range(257):
+                store_i64(counts + 8 * byte, 0)
+            n = 0
+            base = 0
+            while base < n_cells:
+                for i in range(n_chosen):
+                    cell = base + load_u32(groups + 4 * i)
+                    if cell < n_cells:
+                        byte = load_u8(table + cell * width + column)
+                        if byte >= least:
+                            store_u32(numbers + 8 * n, cell)
+                            store_u32(numbers + 8 * n + 4, byte)
+                            store_i64(counts + 8 * byte, load_i64(counts + 8 * byte) + 1)
+                            n += 1
+                base += n_groups
+            taken = 0
+            for i in range(256):
+                place = counts + 8 * (255 - i)
+                here = load_i64(place)
+                store_i64(place, taken)
+                taken += here
+            for i in range(n):
+                byte = load_u32(numbers + 8 * i + 4)
+                place = load_i64(counts + 8 * byte)
+                store_i64(counts + 8 * byte, place + 1)
+                if place < wanted:
+                    store_i64(cells + 8 * (column * wanted + place), load_u32(numbers + 8 * i))
+                    store_i64(found + 8 * (column * wanted + place), byte)
+
+    return nearest_cells
 
 
 def make_nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
