@@ -42,8 +42,10 @@ ROUNDS_A_ROOT: Final = 50
 
 
 # By lists, whose ranking is nearer to that of exact scores: documents of the first round for a hit of the
-# level, of which as many as the level have to stay as they were, and at most.
-LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
+# level, of which as many as the level have to stay as they were, and at most. The first round grows with the
+# lists, from so many entries of one on, up to so many documents a hit: coarse lists say less of a document.
+LISTED_PER_HIT, MOST_LISTED_PER_HIT = 32, 256
+SHORT_LIST, MOST_FIRST_PER_HIT = 75, 64
 # Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
 # tell many documents apart.
 LISTS: Final = 5120
@@ -141,10 +143,10 @@ def effort(work: Work, k: int) -> Effort:
     )
 
 
-def effort_by_lists(k: int) -> Effort:
-    """How hard to look for the k best among the documents that lists bring up."""
+def effort_by_lists(k: int, a_list: float) -> Effort:
+    """How hard to look for the k best among the documents that lists, of so many entries, bring up."""
     wanted = level(k)
-    first = LISTED_PER_HIT * wanted
+    first = int(min(LISTED_PER_HIT * max(a_list / SHORT_LIST, 1), MOST_FIRST_PER_HIT) * wanted)
     return Effort(first, first // 2, wanted, wanted, MOST_LISTED_PER_HIT * wanted)
 
 

@@ -146,7 +146,8 @@ def _by_lists(
     lists, scores, query = segment.lists, scorer.centroids, scorer.query
     if lists is None or scores is None or query is None or not len(query):
         return None
-    look, n_lists = effort_by_lists(k), len(lists.offsets) - 1
+    n_lists = len(lists.offsets) - 1
+    look = effort_by_lists(k, len(lists.rows) / max(n_lists, 1))
     n_probes = lists_to_visit(work, lists.starts is None)
     entries = n_probes * len(query) * len(lists.rows) / n_lists
     if n_probes >= n_lists or TOKENS_AN_ENTRY * entries >= work.n_tokens:

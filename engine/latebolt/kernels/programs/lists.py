@@ -11,7 +11,11 @@ import numpy as np
 
 from latebolt.kernels.programs.parts import load_cell, load_i64, load_u8, load_u32, store_i64, store_u32
 from latebolt.kernels.shapes import LIST_BLOCK
-from latebolt.kernels.vector.memory import store_f32
+from latebolt.kernels.vector.instructions import LINE
+from latebolt.kernels.vector.memory import fetch, store_f32
+
+# How many lists ahead memory is asked for, and how many bytes of each: as many as a block has of it or so.
+AHEAD, FETCHED = 6, 128
 
 
 def make_fill_lists(isa: str) -> Callable[..., None]:
@@ -66,6 +70,10 @@ def make_gather_lists(isa: str) -> Callable[..., None]:
             for p in range(n_probes):
                 place, end = load_i64(scratch + 8 * p), load_i64(probes + 32 * p + 8)
                 gain, token = load_i64(probes + 32 * p + 16), load_i64(probes + 32 * p + 24)
+                # Lists stand anywhere: those that follow are fetched meanwhile.
+                ahead = lists + 4 * load_i64(scratch + 8 * (p + AHEAD if p + AHEAD < n_probes else p))
+                for line in range(0, FETCHED, LINE):
+                    fetch(ahead + line)
                 while place < end:
                     doc = load_u32(lists + 4 * place)
                     if doc >= stop:

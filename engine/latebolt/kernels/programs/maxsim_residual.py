@@ -63,6 +63,12 @@ def make_maxsim_residual(
                         fetch(codes + ahead * n_bytes + line)
                     fetch(cells + (4 * ahead if wide != 0 else 2 * ahead))
                     fetch(norms + ahead)
+                    if rows != 0 and at + 2 * n_tile <= stop:
+                        # Of a document among many the centroids' products are far apart, too.
+                        for j in range(n_tile, 2 * n_tile):
+                            row = table + 4 * load_cell(cells, wide, at + j) * n_blocks * lanes
+                            for line in range(0, 4 * lanes, LINE):
+                                fetch(row + line)
                     for j in range(n_tile):
                         # Past the end the last token is scored again: a maximum may see it twice.
                         token = at + j if at + j < stop else stop - 1
