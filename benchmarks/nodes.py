@@ -89,7 +89,7 @@ def deaths(
     """What is seen of what happens."""
     from latebolt.adapters.ray.serve import deploy
 
-    pause = 0.02 if quick else 0.0
+    pause = 0.1 if quick else 0.0
     with cluster(3) as nodes:
         spread = {"server_options": {"num_cpus": 0.5, "resources": {"work": 0.01}}, "servers": 2}
         url = deploy({"docs": shards}, replicas=2, replicas_per_node=1, **spread, **SMALL)

@@ -127,7 +127,7 @@ class Load:
         right: Callable[[int, list[dict[str, Any]]], bool],
         threads: int = 2,
         writes: bool = False,
-        pause: float = 0.02,
+        pause: float = 0.1,
     ) -> None:
         self._url, self._bodies, self._right, self._pause = url, bodies, right, pause
         self.tally = Tally()
