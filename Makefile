@@ -27,7 +27,8 @@ test:
 	if $(MAKE) --no-print-directory .venv/.dev; then .venv/bin/pytest tests/engine $(COLLECT) > /dev/null 2>&1 & fi; \
 	for suite in $(SUITES); do \
 	    case $$suite in \
-	        test-engine) { $(MAKE) $(EXPORTERS) && .venv-export/bin/pytest $(EXPORT) $(COLLECT); } > /dev/null 2>&1 & ;; \
+	        test-engine) $(if $(findstring test-export,$(SUITES)),{ $(MAKE) $(EXPORTERS) && \
+	            .venv-export/bin/pytest $(EXPORT) $(COLLECT); } > /dev/null 2>&1 &,) ;; \
 	        test-export) wait ;; \
 	    esac; \
 	    begin=$$(date +%s); \

@@ -24,12 +24,12 @@ class Measured(NamedTuple):
     p95_ms: float
 
 
-# benchmarks/results/scale.json (a Xeon with AVX-512 VNNI); a test holds them equal.
+# benchmarks/results/scale.json (an AMD EPYC with AVX-512 VNNI); a test holds them equal.
 SEARCHES: Final = (
-    Measured(635_938, 1.97, 3.46),
-    Measured(6_066_832, 3.91, 9.24),
-    Measured(60_477_810, 15.48, 29.11),
-    Measured(604_406_405, 79.44, 179.56),
+    Measured(635_938, 1.33, 2.20),
+    Measured(6_066_832, 3.48, 4.98),
+    Measured(60_477_810, 5.33, 11.32),
+    Measured(604_406_405, 14.02, 22.30),
 )
 THREADS: Final = 2  # of each of these searches
 MOST_TOKENS: Final = SEARCHES[-1].tokens  # of a shard
