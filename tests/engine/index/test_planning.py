@@ -14,7 +14,15 @@ from word_corpora import DIM, WordCorpus, add_passages
 from latebolt import Index
 from latebolt.index.search import planning, rank
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import Costs, Work, decide, effort, expected_documents, level
+from latebolt.index.search.planning import (
+    Costs,
+    Work,
+    decide,
+    effort,
+    effort_by_lists,
+    expected_documents,
+    level,
+)
 from latebolt.index.search.query import Request
 
 WORDS = (1, 2, 4, 8, 18)
@@ -71,6 +79,16 @@ def test_effort_grows_with_the_corpus_with_its_misfit_and_for_few_query_tokens()
     assert effort(PLAIN._replace(n_query=3), 10).stable > effort(PLAIN._replace(n_query=40), 10).stable
     assert effort(PLAIN, 10) == effort(PLAIN, 1) == effort(PLAIN, 32) != effort(PLAIN, 33)
     assert effort(PLAIN, 1000).first >= 4 * level(1000) == 4096
+
+
+def test_the_first_round_by_lists_grows_with_them_and_not_without_end():
+    """Among ten million passages rounds of 512 documents ended before the best had come."""
+    assert effort_by_lists(10, 5).first == effort_by_lists(10, 75).first == 1024
+    assert effort_by_lists(10, 75).first < effort_by_lists(10, 100).first < effort_by_lists(10, 150).first
+    assert effort_by_lists(10, 214).first == effort_by_lists(10, 10**6).first == 2048
+    for a_list in (1, 75, 120, 10**6):
+        look = effort_by_lists(10, a_list)
+        assert look.stable <= look.half < look.first < look.most == effort_by_lists(32, a_list).most
 
 
 @given(st.integers(1, 5000), st.integers(1, 10**6), st.integers(0, 300))
