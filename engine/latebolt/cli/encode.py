@@ -10,7 +10,7 @@ import click
 from latebolt.cli.common import is_terminal, json_option, model_options
 from latebolt.cli.indexing import pooling_options
 from latebolt.cli.suggestions import did_you_mean
-from latebolt.cli.terminal import note, print_json
+from latebolt.cli.terminal import note, print_json, stdout_kept
 from latebolt.errors import InvalidInput
 
 
@@ -66,14 +66,15 @@ def encode_command(
     if on == "ray":
         from latebolt.cli.bulk import encode_on_ray
 
-        record = encode_on_ray(files, out, given, **options)
-        if as_json:
-            print_json(record)
-        else:
-            note(
-                f"{record['out']}: {record['texts']} texts, {record['tokens']} tokens in {record['parts']} "
-                f"parts ({record['reused']} were there), {record['seconds']:.1f} s"
-            )
+        with stdout_kept():
+            record = encode_on_ray(files, out, given, **options)
+            if as_json:
+                print_json(record)
+            else:
+                note(
+                    f"{record['out']}: {record['texts']} texts, {record['tokens']} tokens in "
+                    f"{record['parts']} parts ({record['reused']} were there), {record['seconds']:.1f} s"
+                )
         return
     only_ray = {
         "index",

@@ -7,13 +7,15 @@ the few colours that `styled` puts in are all that passes. JSON is for programs 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import os
 import re
 import sys
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, TextIO
 
 import click
 
@@ -21,6 +23,8 @@ import click
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What reverses the order that text is read in, so that a line can say something else than it holds.
 _REORDERING: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
+# Where results go while `stdout_kept`; None for wherever stdout is.
+_result: TextIO | None = None
 # The codes of `styled`, as click writes them.
 _OURS: Final = re.compile("\x1b\\[(?:0|1|2|32|33)m")
 
@@ -53,9 +57,26 @@ def styled(text: str, fg: str | None = None, bold: bool | None = None, dim: bool
     return click.style(plain(text), fg=fg, bold=bold, dim=dim)
 
 
+@contextlib.contextmanager
+def stdout_kept() -> Iterator[None]:
+    """Meanwhile stdout is for the result: what a library prints there, from any thread, goes to stderr.
+
+    Ray prints on stdout what its cluster has to say of tasks, between the lines of JSON that a program reads.
+    """
+    global _result
+    before = _result
+    if _result is None:
+        _result = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _result = before
+
+
 def say(text: str = "") -> None:
     """The result, on stdout."""
-    click.echo(_passed(text))
+    click.echo(_passed(text), file=_result)
 
 
 def note(text: str) -> None:
@@ -79,12 +100,12 @@ def _passed(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    click.echo(_as_json(value, 2))
+    click.echo(_as_json(value, 2), file=_result)
 
 
 def print_json_line(value: Any) -> None:
     """One JSON document on one line of stdout, which a program has as soon as it is printed."""
-    click.echo(_as_json(value, None))
+    click.echo(_as_json(value, None), file=_result)
 
 
 def _as_json(value: Any, indent: int | None) -> str:

@@ -294,6 +294,17 @@ def last_line(output: str) -> str:
     return output.rstrip("\n").rpartition("\n")[2]
 
 
+def test_what_ray_prints_is_not_in_the_summary(monkeypatch, tmp_path, capsys):
+    def encoded(*_: object, **__: object) -> dict[str, int]:
+        sys.stdout.write("(raylet) Task _map_task failed. There are infinite retries remaining.\n")
+        return {"parts": 4}
+
+    monkeypatch.setattr("latebolt.cli.bulk.encode_on_ray", encoded)
+    assert command_line(["encode", "--on", "ray", "--json", str(tmp_path), str(tmp_path / "parts")]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"parts": 4} and "(raylet)" in said.err
+
+
 def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path, capfd):
     index = shutil.copytree(trained, tmp_path / "i")
     (tmp_path / "lines").mkdir()

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_terminal_obeys_nothing_of_a_text(text):
 @given(st.text(st.sampled_from(HOSTILE + "[0123m;")))
 def test_what_was_overlooked_is_written_out_when_it_is_printed(text):
     shown = []
-    echo, terminal.click.echo = terminal.click.echo, lambda text, err=False: shown.append(text)
+    echo, terminal.click.echo = terminal.click.echo, lambda text, file=None, err=False: shown.append(text)
     try:
         terminal.say(text)
         terminal.note(text)
@@ -69,6 +70,21 @@ def run(*arguments: str, cwd, **environment: str) -> subprocess.CompletedProcess
         [sys.executable, "-m", "latebolt", *arguments],
         capture_output=True, cwd=cwd, env={**os.environ, "FORCE_COLOR": "1", **environment},
     )  # fmt: skip
+
+
+def test_what_libraries_print_from_any_thread_is_no_result(capsys):
+    with terminal.stdout_kept():
+        other = threading.Thread(target=print, args=("(raylet) Task failed. It will be retried.",))
+        other.start()
+        other.join()
+        with terminal.stdout_kept():
+            terminal.print_json({"parts": 4})
+        terminal.print_json_line([1])
+        terminal.say("done")
+    terminal.say("as ever")
+    said = capsys.readouterr()
+    assert said.out == '{\n  "parts": 4\n}\n[1]\ndone\nas ever\n'
+    assert said.err == "(raylet) Task failed. It will be retried.\n"
 
 
 def test_the_commands_print_nothing_that_is_obeyed(tmp_path):
