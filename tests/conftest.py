@@ -1,9 +1,11 @@
-"""For all tests: nothing reports to its maker, slowness fails no property test, slow files begin first."""
+"""For all tests: nothing reports to its maker, slowness and a shell in the background fail none, slow files
+begin first."""
 
 from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator
 
@@ -15,6 +17,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import latebolt  # noqa: F401 - it switches ONNX Runtime's reports off
+
+# A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline judges the machine, which others may keep busy; what hangs, the timeout of every test ends.
 settings.register_profile("latebolt", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,10 +18,6 @@ from latebolt.index.search import planning
 
 PROJECT = Path(__file__).parents[2]
 
-# A shell that runs the tests in the background has them, and what they start, ignore Ctrl-C.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 class Rng(np.random.Generator):
     """A generator whose repr is its seed, so that a failing report shows it."""
