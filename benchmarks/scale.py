@@ -6,7 +6,7 @@ exhaustive top 10, and what the difference costs in nDCG@10 against known answer
 
 Up to --encode-up-to passages every token is encoded like any other. Above, a passage's codes are copied from
 those of the variants it is cut from (cell, codes and norm, token by token), because finding the nearest of
-65,536 centroids for 6e8 tokens would take a quarter of an hour more; what a search sees is the same. Ten
+49,152 centroids for 6e8 tokens would take a quarter of an hour more; what a search sees is the same. Ten
 million:
 
     python benchmarks/scale.py --sizes 10000000 --work FOLDER_WITH_30_GB

@@ -126,7 +126,7 @@ def nearest_list(
 
     def work(first: int, last: int) -> None:
         ends, listed = np.empty(n_cells + 1, np.int64), np.empty(min(_TOGETHER, last - first), np.uint32)
-        scratch = np.zeros(4 * dim * (1 + 2 * lanes()) + dim * CODE_TILE + 8 * CODE_TILE, np.uint8)
+        scratch = np.zeros(dim * (4 + lanes() + CODE_TILE) + 8 * CODE_TILE, np.uint8)
         best = np.empty((CODE_TILE, 2 * GROUP_PARTS), np.int32)
         for start in range(first, last, _TOGETHER):
             kernel(
