@@ -295,7 +295,7 @@ def _ranked(index: Index, model: Encoder) -> None:
         if segment.lists is not None and scorer.centroids is not None:
             for n in (1, 1000):
                 probes = plan_probes(scorer.centroids, segment.lists, matrix, n, 1)
-                found = gather(segment.lists.rows, probes.table, segment.n_documents, None, 1)
+                found = gather(segment.lists.rows, probes, segment.n_documents, None, 1)
                 rows = found.rows.astype(np.int64)
                 scorer.approximate(columns, segment.offsets, rows)
                 scorer.exact(columns, segment.offsets, rows)

@@ -55,7 +55,7 @@ def test_documents_gain_what_their_centroids_have_over_what_is_not_visited(n_que
     allowed = rng.random(200) < 0.5 if filtered else None
     probes = plan_probes(scores, lists, np.zeros((n_query, 8), np.float32), n_probes)
     sums = np.zeros(200)
-    gains = gather(lists.rows, probes.table, 200, allowed)
+    gains = gather(lists.rows, probes, 200, allowed)
     sums[gains.rows] = gains.sums
     assert (gains.sums > 0).all() and len(set(gains.rows.tolist())) == len(gains.rows)
     least = np.sort(scores.table[:, :n_query], axis=0)[::-1][min(n_probes, 50) - 1] * (n_probes < 50)
@@ -80,7 +80,7 @@ def test_the_lists_nearest_to_each_token_are_visited(monkeypatch, n_query, n_pro
     scores = centroid_scores(centroids @ query.T)
     monkeypatch.setattr(candidates, "LEAST_CELLS", 30)  # all are looked at
     monkeypatch.setattr(candidates, "LOOKED_AT", 1000)
-    table = plan_probes(scores, lists, query, n_probes).table
+    table = plan_probes(scores, lists, query, n_probes)
     products = own @ query.T / 127
     for token in range(n_query):
         mine = table[table[:, 3] == token + 1]

@@ -11,7 +11,6 @@ multi-vector retrieval" (XTR), 2023; taking it from the last probed centroid is 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,20 +25,16 @@ LOOKED_AT = 4
 LEAST_CELLS = 32
 
 
-class Probes(NamedTuple):
-    """The lists to visit, as `kernels.lists.gather` wants them: table int64 [n, 4]."""
-
-    table: Int64
-
-
 def plan_probes(
     scores: CentroidScores, lists: Lists, query: Float32, n: int, threads: int | None = None
-) -> Probes:
+) -> Int64:
     """Visit the n lists nearest to each query token; what a list gains a document is by how much it is nearer
     than the nearest that is not visited, in steps of `scores`.
 
     Args:
         query: float32 [n_query, dim].
+    Returns:
+        int64 [n_visited, 4], as `kernels.lists.gather` wants them.
     """
     if lists.starts is None or lists.centroids is None:
         return _probe_cells(scores, lists.offsets, n, threads)
@@ -52,11 +47,10 @@ def plan_probes(
     looked = (np.cumsum(counts, axis=1) - counts < LOOKED_AT * n) & (counts > 0)
     ranges = np.stack([first[looked], last[looked]], axis=1)
     ends = np.concatenate([[0], np.cumsum(looked.sum(axis=1))])
-    table = choose_lists(query, ranges, ends, lists.centroids, lists.offsets, n, scores.step, threads)
-    return Probes(table)
+    return choose_lists(query, ranges, ends, lists.centroids, lists.offsets, n, scores.step, threads)
 
 
-def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int, threads: int | None) -> Probes:
+def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int, threads: int | None) -> Int64:
     """`plan_probes` of lists that are of centroids."""
     cells, found = nearest_cells(scores, n, threads)
     least = found[:, -1:] if found.shape[1] < len(scores.table) else np.zeros((len(found), 1), np.int64)
@@ -65,4 +59,4 @@ def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int, threads: i
     tokens = np.broadcast_to(np.arange(1, len(cells) + 1)[:, None], cells.shape)
     useful = (found > least) & (stops > starts) & (known == cells)
     table = np.stack([part[useful] for part in (starts, stops, found - least, tokens)], axis=1)
-    return Probes(np.ascontiguousarray(table, np.int64))
+    return np.ascontiguousarray(table, np.int64)

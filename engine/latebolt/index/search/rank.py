@@ -155,7 +155,7 @@ def _by_lists(
     with trace.stage("choose by lists"):
         probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
         allowed = _allowed(segment, rows)
-        gains = gather(lists.rows, probes.table, segment.n_documents, allowed, scorer.threads)
+        gains = gather(lists.rows, probes, segment.n_documents, allowed, scorer.threads)
         best = likely_best(gains.sums, RANKED * look.most)
         chosen = (gains.rows if best is None else gains.rows[best]).astype(np.int64)
         sums = (gains.sums if best is None else gains.sums[best]) * np.float32(scores.step)
