@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Path, Query
+from fastapi import FastAPI
+from fastapi import Query as FastApiQuery
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
+from starlette import routing
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -18,8 +21,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Scope
 
 from latebolt.serve.http.answers import answer
+from latebolt.serve.http.description import described_by_fastapi
 from latebolt.serve.http.requests import Reader, misfit
-from latebolt.serve.http.router import OwnRoute, Router
+from latebolt.serve.http.router import Router
+from latebolt.serve.http.routes import Query, Routes
 from latebolt.serve.problems import Problem
 from latebolt.serve.settings import NAME_PATTERN, Settings
 
@@ -30,9 +35,9 @@ class Asked(BaseModel):
     k: int = 3
 
 
-def applications(kind: type[APIRoute] = APIRoute) -> tuple[ASGIApp, ASGIApp]:
+def applications(strict: bool = False) -> tuple[ASGIApp, ASGIApp]:
     """Ours, and FastAPI with its answers put into our words."""
-    router = APIRouter(route_class=kind)
+    router = Routes(strict=strict)
 
     @router.post("/v1/plain")
     async def plain(request: Asked) -> Response:
@@ -40,7 +45,7 @@ def applications(kind: type[APIRoute] = APIRoute) -> tuple[ASGIApp, ASGIApp]:
 
     @router.post("/v1/things/{name}/do")
     async def named(
-        name: Annotated[str, Path(pattern=NAME_PATTERN)],
+        name: Annotated[str, Field(pattern=NAME_PATTERN)],
         request: Asked,
         loud: Annotated[bool, Query()] = False,
     ) -> Response:
@@ -69,13 +74,13 @@ def applications(kind: type[APIRoute] = APIRoute) -> tuple[ASGIApp, ASGIApp]:
         return Response(error.body(""), error.status, error.headers)
 
     handlers = {Problem: told_of, RequestValidationError: told_of, HTTPException: told_of}
-    reference = FastAPI(exception_handlers=handlers)
-    reference.include_router(router)
+    reference = described_by_fastapi(router.all)
+    for kind, handler in handlers.items():
+        reference.add_exception_handler(kind, handler)
 
     async def nothing(*_: Any) -> None: ...
 
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    ours = Router(routes, Reader(Settings(max_depth=4)), nothing)
+    ours = Router(router.all, Reader(Settings(max_depth=4)), nothing)
     return ExceptionMiddleware(ours, handlers), reference
 
 
@@ -161,14 +166,14 @@ def test_a_slash_at_the_end_changes_nothing():
 )
 def test_endpoints_of_ours_refuse_parameters_that_they_do_not_know(method: str, path: str, says: str):
     request = {"json": {"text": "a"}} if method == "POST" else {}
-    found = ask(applications(OwnRoute)[0], method, path, **request)
+    found = ask(applications(strict=True)[0], method, path, **request)
     assert found.status_code == 422
     assert says in found.text
 
 
 async def of_the_query(k: Annotated[int, Query()]) -> Response: ...
 async def of_nowhere(k: int = 3) -> Response: ...
-async def in_fastapis_older_way(k: int = Query(3)) -> Response: ...
+async def in_fastapis_older_way(k: int = FastApiQuery(3)) -> Response: ...
 async def without_a_type(k=3) -> Response: ...  # type: ignore[no-untyped-def]
 
 
@@ -182,17 +187,16 @@ async def without_a_type(k=3) -> Response: ...  # type: ignore[no-untyped-def]
     ],
 )
 def test_what_no_request_is_read_for_is_refused_at_the_start(function: Any, says: str):
-    router = APIRouter()
-    router.add_api_route("/v1/search", function, methods=["POST"])
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    routes = Routes()
+    routes.add("POST", "/v1/search", function)
     with pytest.raises(TypeError, match=f"^/v1/search: {says}"):
-        Router(routes, Reader(Settings()), applications()[1])
+        Router(routes.all, Reader(Settings()), applications()[1])
 
 
-def test_fastapi_sees_no_request(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_other_road_sees_a_request(client: httpx.Client, index: str, monkeypatch: pytest.MonkeyPatch):
     seen: list[str] = []
 
-    async def refuse(self: FastAPI, scope: Scope, *_: Any) -> None:
+    async def refuse(self: FastAPI | routing.Router, scope: Scope, *_: Any) -> None:
         seen.append(scope["path"])
         raise AssertionError(f"{scope['path']} took a second road")
 
@@ -200,6 +204,7 @@ def test_fastapi_sees_no_request(client: httpx.Client, index: str, monkeypatch: 
         await self._app(*request)
 
     monkeypatch.setattr(FastAPI, "__call__", refuse)
+    monkeypatch.setattr(routing.Router, "__call__", refuse)
     assert client.post("/v1/rerank", json={"query": "a", "documents": ["b"]}).status_code == 200
     assert client.post(f"{index}/search", json={"query": "capital"}).status_code == 200
     assert client.post(f"{index}/search", json={"query": 3}).status_code == 422
@@ -210,7 +215,21 @@ def test_fastapi_sees_no_request(client: httpx.Client, index: str, monkeypatch: 
     assert client.get("/nothing").status_code == 404
     assert client.put("/health").status_code == 405
     assert not seen
-    # A request that did reach FastAPI would have been noticed.
+    # A request that did reach another would have been noticed.
     monkeypatch.setattr(Router, "__call__", pass_on)
     assert client.get("/health").status_code == 500
     assert seen == ["/health"]
+
+
+def test_a_server_starts_without_fastapi():
+    """Loading it, and having it look at every route, would be a fifth of the start."""
+    code = (
+        "import sys\n"
+        "from latebolt.serve.process import make_server\n"
+        "from latebolt.serve.keys import Keys\n"
+        "from latebolt.serve.settings import Settings\n"
+        "make_server(Settings(), Keys('', None))\n"
+        "print('starlette' in sys.modules, 'fastapi' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "False"], done.stdout + done.stderr

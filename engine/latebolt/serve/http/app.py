@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import copy
+import functools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from starlette import routing
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from latebolt import __version__
 from latebolt.encoder.pooling import MOST_POOLING
 from latebolt.serve import metrics
 from latebolt.serve.http import routes_indexes, routes_jina
@@ -25,6 +25,7 @@ from latebolt.serve.http.page_files import PageFiles
 from latebolt.serve.http.requests import Reader, problems
 from latebolt.serve.http.root_path import to_folder
 from latebolt.serve.http.router import Router
+from latebolt.serve.http.routes import Route, Routes
 from latebolt.serve.http.schemas import FILTER, FILTER_REF, Health, MetricsSummary
 from latebolt.serve.metrics_summary import summary
 from latebolt.serve.problems import not_ready, nothing_here
@@ -36,29 +37,23 @@ def make_app(service: Service) -> ASGIApp:
     """The server as an ASGI application. Whoever runs it starts the service; it is closed at the end."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: Any) -> AsyncIterator[None]:
         watching = asyncio.ensure_future(watch_descriptors())
         yield
         watching.cancel()
         reader.close()
         service.close()
 
-    app = FastAPI(
-        title="latebolt",
-        version=__version__,
-        description="Late-interaction retrieval: token vectors, reranking, named indexes.",
-        lifespan=lifespan,
-        docs_url=None,  # they load scripts from the web
-        redoc_url=None,
-        openapi_url=None,  # answered by the router, as everything is
-    )
     reader = Reader(service.settings)
-    described = [routes_jina.router(service), routes_indexes.router(service), _operations(service)]
-    for router in described:
-        app.include_router(router)
-    routers = [*described, _page(lambda: _describe(app.openapi(), service), service.settings.root)]
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    guard = Guard(Router(routes, reader, app), service)
+    described = [
+        *routes_jina.router(service).all,
+        *routes_indexes.router(service).all,
+        *_operations(service).all,
+    ]
+    page = _page(described, service)
+    # What is no request, start and stop, is Starlette's to answer.
+    start_and_stop = routing.Router(lifespan=lifespan)
+    guard = Guard(Router([*described, *page.all], reader, start_and_stop), service)
     if not service.settings.cors:
         return guard
     return CORSMiddleware(
@@ -69,8 +64,8 @@ def make_app(service: Service) -> ASGIApp:
     )
 
 
-def _operations(service: Service) -> APIRouter:
-    routes = APIRouter()
+def _operations(service: Service) -> Routes:
+    routes = Routes()
 
     @routes.get(
         "/health",
@@ -115,15 +110,23 @@ def _operations(service: Service) -> APIRouter:
     return routes
 
 
-def _page(describe: Callable[[], dict[str, Any]], root: str) -> APIRouter:
+def _page(described: Sequence[Route], service: Service) -> Routes:
     """What people look at: the page, and the description of the endpoints."""
-    routes, files = APIRouter(), PageFiles()
+    routes, files, root = Routes(), PageFiles(), service.settings.root
+
+    @functools.cache
+    def of_routes() -> dict[str, Any]:
+        from latebolt.serve.http.description import described_by_fastapi
+
+        return described_by_fastapi(described).openapi()
 
     @routes.get("/openapi.json")
     async def description(request: Request) -> Response:
         base = request.scope[ASKER].origin + root
+        # In a thread: the first one loads FastAPI. Nobody else waits for that.
+        found = await asyncio.to_thread(lambda: _describe(copy.deepcopy(of_routes()), service))
         # Paths are below where the description is found, which only a trusted proxy knows as a whole.
-        return answer({**describe(), **({"servers": [{"url": base}]} if base else {})})
+        return answer({**found, **({"servers": [{"url": base}]} if base else {})})
 
     @routes.get("/")
     async def page(request: Request) -> Response:

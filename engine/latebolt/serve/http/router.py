@@ -1,6 +1,6 @@
 """From a request to its answer: finds the route, reads what was asked, calls the route's function.
 
-The one road for every request, good or bad. FastAPI describes the routes (OpenAPI) and is asked nothing else:
+The one road for every request, good or bad. FastAPI describes the routes (`description.py`) and sees none:
 what its layers cost stands in docs/how-it-works.md. Whatever is refused is raised, and the guard answers for
 it.
 """
@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
-from fastapi import params
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from latebolt.checks import unknown_name
 from latebolt.serve.http.requests import Reader, misfit
+from latebolt.serve.http.routes import Query, Route
 from latebolt.serve.problems import Problem, invalid, nothing_here
 
 
@@ -30,20 +28,11 @@ from latebolt.serve.problems import Problem, invalid, nothing_here
 class _Endpoint:
     """A route, and what its function is called with."""
 
-    route: APIRoute
-    methods: frozenset[str]
-    function: Callable[..., Coroutine[Any, Any, Response]]
+    route: Route
     body: tuple[str, type[BaseModel]] | None = None
     request: str = ""  # the argument that is the request itself
     path: dict[str, TypeAdapter[Any]] = field(default_factory=dict)
     query: dict[str, TypeAdapter[Any]] = field(default_factory=dict)
-
-
-class OwnRoute(APIRoute):
-    """A route of an endpoint of ours: what it is asked behind the path and does not know is refused by name.
-
-    Jina's endpoints keep Jina's habit, and a page or a health check may be asked `?t=1` to pass a cache.
-    """
 
 
 class Router:
@@ -57,7 +46,7 @@ class Router:
         TypeError: a route's function takes what no request is read for; names the path and the argument.
     """
 
-    def __init__(self, routes: Iterable[APIRoute], reader: Reader, app: ASGIApp) -> None:
+    def __init__(self, routes: Iterable[Route], reader: Reader, app: ASGIApp) -> None:
         self._endpoints = [_endpoint(route) for route in routes]
         self._reader, self._app = reader, app
 
@@ -81,7 +70,7 @@ class Router:
             arguments[name] = await self._reader.read(model, kind, message.pop("body"))
         if endpoint.request:
             arguments[endpoint.request] = Request(scope)
-        answer = await endpoint.function(**arguments)
+        answer = await endpoint.route.function(**arguments)
         await answer(scope, receive, send)
 
     def locate(self, scope: Scope) -> None:
@@ -95,24 +84,24 @@ class Router:
         taken: set[str] = set()
         for endpoint in self._endpoints:
             if match := endpoint.route.path_regex.fullmatch(path):
-                if method in endpoint.methods:
+                if method == endpoint.route.method:
                     return endpoint, match.groupdict()
-                taken |= endpoint.methods
+                taken.add(endpoint.route.method)
         if not taken:
             raise nothing_here()
         allowed = sorted(taken | {"HEAD"} if "GET" in taken else taken)
         raise Problem(405, "this path does not take that method.", headers={"Allow": ", ".join(allowed)})
 
 
-def _endpoint(route: APIRoute) -> _Endpoint:
+def _endpoint(route: Route) -> _Endpoint:
     """How the route's function is called.
 
     Raises:
         TypeError: it takes what no request is read for, or what a request may leave out.
     """
-    made = _Endpoint(route, frozenset(route.methods or ()), route.endpoint)
-    kinds = get_type_hints(route.endpoint, include_extras=True)
-    for name, parameter in inspect.signature(route.endpoint).parameters.items():
+    made = _Endpoint(route)
+    kinds = get_type_hints(route.function, include_extras=True)
+    for name, parameter in inspect.signature(route.function).parameters.items():
         kind = kinds.get(name, Any)
         if kind is Request:
             made.request = name
@@ -122,7 +111,7 @@ def _endpoint(route: APIRoute) -> _Endpoint:
             if parameter.default is parameter.empty:
                 raise TypeError(f"{route.path}: the query parameter {name} should have a default.")
             made.query[name] = TypeAdapter(kind)
-        elif name in route.param_convertors:
+        elif name in route.in_path:
             made.path[name] = TypeAdapter(kind)
         else:
             raise TypeError(
@@ -133,14 +122,14 @@ def _endpoint(route: APIRoute) -> _Endpoint:
 
 
 def _is_in_query(kind: Any) -> bool:
-    return get_origin(kind) is Annotated and any(isinstance(each, params.Query) for each in get_args(kind))
+    return get_origin(kind) is Annotated and any(isinstance(each, Query) for each in get_args(kind))
 
 
 def _parameters(endpoint: _Endpoint, given: bytes) -> dict[str, str]:
     if not given:
         return {}
     found = dict(parse_qsl(given.decode("latin-1"), keep_blank_values=True))
-    if isinstance(endpoint.route, OwnRoute):
+    if endpoint.route.strict:
         known = [*endpoint.query]
         for name in found:
             if name not in known:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -16,7 +15,7 @@ from latebolt.serve.engine.batcher import current_ticket
 from latebolt.serve.engine.coalesce import Coalescer
 from latebolt.serve.http.answers import answer, matches_json
 from latebolt.serve.http.requests import problems
-from latebolt.serve.http.router import OwnRoute
+from latebolt.serve.http.routes import Query, Routes
 from latebolt.serve.http.schemas import (
     MOST_WHERE,
     AddedResponse,
@@ -43,17 +42,17 @@ from latebolt.serve.settings import NAME_PATTERN
 from latebolt.serve.state.holdings import Found, Wanted
 from latebolt.serve.state.service import Service
 
-Name = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of an index.")]
-SnapshotName = Annotated[str, Path(pattern=NAME_PATTERN, description="Name of a snapshot.")]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, description="Name of an index.")]
+SnapshotName = Annotated[str, Field(pattern=NAME_PATTERN, description="Name of a snapshot.")]
 NewSnapshot = Annotated[
     Annotated[str, Field(pattern=NAME_PATTERN)] | None,
-    Query(description="Name of the snapshot, as indexes have names; the time by default."),
+    Query("Name of the snapshot, as indexes have names; the time by default."),
 ]
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service) -> Routes:
     """The routes."""
-    routes = APIRouter(route_class=OwnRoute, tags=["Indexes"])
+    routes = Routes(["Indexes"], strict=True)
     indexes, jobs = service.indexes, service.jobs
 
     async def run(key: tuple[str, Wanted], queries: list[str]) -> list[Found]:

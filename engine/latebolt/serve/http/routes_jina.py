@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from latebolt.alignment import match_tokens
@@ -17,6 +16,7 @@ from latebolt.serve import metrics
 from latebolt.serve.engine.batcher import count_truncated
 from latebolt.serve.http.answers import answer, matches_json, vectors_json
 from latebolt.serve.http.requests import problems
+from latebolt.serve.http.routes import Routes
 from latebolt.serve.http.schemas import (
     ModelsResponse,
     RerankRequest,
@@ -29,18 +29,18 @@ from latebolt.serve.problems import fault, invalid, invalid_fields
 from latebolt.serve.state.service import Service, score
 
 
-def router(service: Service) -> APIRouter:
+def router(service: Service) -> Routes:
     """The routes."""
-    routes = APIRouter(tags=["Jina"])
+    routes = Routes(["Jina"])
 
     async def vectors(request: VectorsRequest) -> Response:
         return await _vectors(service, request)
 
     for path in VECTOR_PATHS:
-        routes.add_api_route(
+        routes.add(
+            "POST",
             path,
             vectors,
-            methods=["POST"],
             summary="Token vectors of texts",
             name=path.rsplit("/", 1)[1],
             responses={200: {"model": VectorsResponse}, **problems(404, 413, 415, 422, 429, 503, 504)},
