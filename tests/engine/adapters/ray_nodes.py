@@ -30,6 +30,10 @@ class Nodes:
         self._cpus = cpus
         self.cluster = Cluster()
         head = {"num_cpus": 1, "resources": {"head": 100}, "include_dashboard": False}
+        head |= {
+            "include_log_monitor": False,
+            "no_monitor": True,
+        }  # nobody reads their logs, nothing scales them
         self.cluster.add_node(object_store_memory=MEMORY, **head)
         self.others = [self.add() for _ in range(others)]
         ray.init(self.cluster.address, log_to_driver=False, logging_level="error")

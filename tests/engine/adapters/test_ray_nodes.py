@@ -185,6 +185,7 @@ def test_an_update_fails_no_request_and_mixes_nothing(
         seen.extend(found)
         return bool(found)
 
+    before = replicas("docs-0")
     with Load(url, BODIES, right, threads=1) as load:
         load.wait_for(5)
         for place, which in ((tmp_path / "set3", 1), (shards, 0)):
@@ -193,6 +194,7 @@ def test_an_update_fails_no_request_and_mixes_nothing(
             seen.clear()
             load.wait_for(5)
             assert set(seen) == {which}, "the old answers have gone"
+            assert replicas("docs-0") == before, "and the replicas go on running"
     assert load.tally.failed == [] and load.tally.wrong == []
 
 

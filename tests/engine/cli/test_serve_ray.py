@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,13 +16,15 @@ import pytest
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
-from latebolt.errors import InvalidInput
+from latebolt.errors import IndexNotFound, InvalidInput
 from latebolt.sharding import split
+from latebolt.sharding.set_file import shard_folder
 
 pytest.importorskip("ray")
 pytest.importorskip("fsspec")
+from latebolt.adapters.ray import shard
 from latebolt.adapters.ray.plan import plan_of
-from latebolt.adapters.ray.shard import usual_after
+from latebolt.adapters.ray.shard import ShardReplica, usual_after
 from latebolt.objects.shard_sets import publish_set
 
 PROC = Path("/proc/self/net/tcp")
@@ -127,6 +131,28 @@ def is_ours(inode: str, command: int) -> bool:
         except OSError:
             continue
     return False
+
+
+def test_a_replica_whose_folder_is_not_there_waits_for_it_and_ends_if_it_does_not_come(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    replica, folder = ShardReplica(1), tmp_path / "shard"
+
+    async def folder_comes() -> None:
+        starting = asyncio.create_task(replica.reconfigure({"place": str(folder)}))
+        await asyncio.sleep(0.2)
+        assert not starting.done()
+        shutil.copytree(shard_folder(shards, 0), folder)
+        await starting
+
+    asyncio.run(folder_comes())
+    assert asyncio.run(replica.ask(str(folder), "state")).shard == (0, 2)
+    shutil.rmtree(folder)
+    shutil.copytree(shard_folder(shards, 1), folder)
+    assert asyncio.run(replica.ask(str(folder), "state")).shard == (1, 2), "others may be put in its place"
+    monkeypatch.setattr(shard, "_FOLDER_SECONDS", 0.0)
+    with pytest.raises(IndexNotFound):
+        asyncio.run(replica.reconfigure({"place": str(tmp_path / "nothing")}))
 
 
 def test_what_an_answer_usually_takes_is_hardly_changed_by_one_that_hung():

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from latebolt import __version__
 from latebolt.adapters.ray.cluster import join_or_start, missing, serve_started
 from latebolt.adapters.ray.ingress import FRONT, Ingress
 from latebolt.adapters.ray.plan import SECONDS, Plan, plan_of
@@ -72,7 +74,7 @@ def application(
         IndexCorrupt: its description is damaged.
     """
     plan = plan_of(indexes, replicas, servers, cpus_per_replica, seconds, settings, shards)
-    return _application(plan, {}, replicas_per_node, shard_options, server_options)
+    return _application(plan, {}, _new_run(), replicas_per_node, shard_options, server_options)
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -119,10 +121,10 @@ def deploy(
             f"Ray Serve of this cluster listens at {host}, port {port}, since it was started. Leave host and "
             f"port out, or stop it with serve.shutdown(), which ends all of its applications."
         )
-    old = _left_over(name, plan)
+    old, run = _left_over(name, plan), _new_run()
     if old:  # what servers still ask goes when none asks it any more
-        _run(_application(plan, old, **of_ray), name)
-    _run(_application(plan, {}, **of_ray), name)
+        _run(_application(plan, old, run, **of_ray), name)
+    _run(_application(plan, {}, run, **of_ray), name)
     return f"http://{'127.0.0.1' if host in _EVERYWHERE else host}:{port}"
 
 
@@ -179,9 +181,14 @@ def _left_over(name: str, plan: Plan) -> dict[str, int]:
     return {index: n for index, n in had.items() if n > len(plan.places.get(index, ()))}
 
 
+def _new_run() -> str:
+    return uuid.uuid4().hex
+
+
 def _application(
     plan: Plan,
     old: Mapping[str, int],
+    run: str,
     replicas_per_node: int | None = None,
     shard_options: Mapping[str, Any] | None = None,
     server_options: Mapping[str, Any] | None = None,
@@ -190,6 +197,7 @@ def _application(
 
     Args:
         old: shards that stay for now although no server will ask them, by the names of indexes.
+        run: whose servers these are; those of another one are replaced.
     """
     alike = {
         "ray_actor_options": {"num_cpus": plan.cpus_per_replica, **(shard_options or {})},
@@ -210,6 +218,7 @@ def _application(
         graceful_shutdown_wait_loop_s=_LOOK_SECONDS,
         graceful_shutdown_timeout_s=plan.settings.shutdown,
     )(serve.ingress(FRONT)(Ingress))
+    server = server.options(version=run, _internal=True)
     return server.bind(plan.settings, plan.keys, bound)
 
 
@@ -229,4 +238,8 @@ def _shard(name: str, place: str, plan: Plan, alike: Mapping[str, Any]) -> Any:
         **number,
         **alike,
     )
-    return deployment(ShardReplica).bind(max(1, int(plan.cpus_per_replica)))
+    threads = max(1, int(plan.cpus_per_replica))
+    # Ray replaces replicas of another version, and where none is told it makes up one for each run; this is
+    # the one way to tell it. Another place is no other version: `reconfigure` is told of it.
+    version = f"{__version__}, threads {threads}"
+    return deployment(ShardReplica).options(version=version, _internal=True).bind(threads)

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final, get_args
 
 from latebolt.adapters.ray.cluster import keep_to_this_machine, missing
-from latebolt.errors import LateboltError
+from latebolt.errors import IndexNotFound, LateboltError
 from latebolt.sharding.protocol import READS, Method
 from latebolt.sharding.service import ShardService
 
@@ -34,6 +34,10 @@ MOST_ASKED: Final = 32
 _METHODS: Final = frozenset(get_args(Method))
 _OPEN: Final = 4  # places that a replica holds open: its own, and that of the application before
 _WRITES: Final = 4
+# For a folder that is not there, as of a shared disk that comes back soon, a replica that starts waits so
+# long before it ends; Ray starts another one at once, for as long as it takes.
+_FOLDER_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 0.05  # before a replica is asked in place of one that has died
 _LEAST_SECONDS: Final = 0.25  # below which nothing is asked again
 # Another replica is asked beside one that takes so much longer than answers usually do: long enough that load
@@ -79,7 +83,14 @@ class ShardReplica:
             LateboltError: the shard cannot be opened.
         """
         self._place = config["place"]
-        await self.check_health()
+        end = time.monotonic() + _FOLDER_SECONDS
+        while True:
+            try:
+                return await self.check_health()
+            except IndexNotFound:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def check_health(self) -> None:
         """For Ray, which starts another replica where this raises."""
