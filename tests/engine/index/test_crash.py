@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from store_faults import GROWING, fault_at, fault_at_line
+from store_faults import GROWING, fault_at, fault_at_line, state_of
 from store_samples import (
     INFO,
     add,
@@ -71,6 +71,17 @@ def check_after(path: Path) -> bool:
     return found == NEW
 
 
+def check_new(path: Path, met: dict[str, bool]) -> bool:
+    """The same; of a state that another fault has left before, only that a writer can begin and clears up."""
+    state = state_of(path)
+    if state not in met:
+        met[state] = check_after(path)
+    else:
+        with Store.open(path).writer():
+            assert not unnamed_files(path)
+    return met[state]
+
+
 def run_with(
     path: Path, fault: Callable[..., Any], n: int, action: Callable[[], None]
 ) -> tuple[int, type[BaseException] | None]:
@@ -104,6 +115,7 @@ def copies(template: Path) -> Callable[[], Path]:
 def test_a_full_disk_at_any_operation(template: Path) -> None:
     copy = copies(template)
     n, outcomes = 0, []
+    met: dict[str, bool] = {}
 
     def full() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -118,7 +130,7 @@ def test_a_full_disk_at_any_operation(template: Path) -> None:
             assert generation == 2
         elif generation == 1:
             assert not unnamed_files(path), "a failed writer removes its drafts"
-        outcomes.append((error, check_after(path)))
+        outcomes.append((error, check_new(path, met)))
         n += 1
     assert n > 40
     assert (StorageFull, False) in outcomes and (None, True) in outcomes
@@ -165,10 +177,11 @@ def test_ctrl_c_anywhere(template: Path, fault: Callable[..., object]) -> None:
     # Every operation; of the thousands of lines a spread that meets every function.
     step = 1 if fault is fault_at else max(1, total // 250)
     outcomes = []
+    met: dict[str, bool] = {}
     for n in range(0, total, step):
         path = copy()
         run_with(path, fault, n, interrupt)
-        outcomes.append(check_after(path))
+        outcomes.append(check_new(path, met))
     assert outcomes[0] is False and outcomes[-1] is True
 
 
@@ -217,7 +230,8 @@ def test_killed_at_any_operation(template: Path) -> None:
     assert done.returncode == 0, done.stderr
     n = int(done.stdout)
     assert n > 40
-    outcomes = [check_after(work / str(i)) for i in range(n)]
+    met: dict[str, bool] = {}
+    outcomes = [check_new(work / str(i), met) for i in range(n)]
     assert outcomes == sorted(outcomes), "old until the manifest is replaced, new ever after"
     assert outcomes[0] is False and outcomes[-1] is True
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_faults import fault_at
+from store_faults import fault_at, state_of
 
 from latebolt import Encoder, Index
 from latebolt.checks import CheckedTexts
@@ -23,6 +23,7 @@ from latebolt.index.documents.origins import origins_of, whole_text
 from latebolt.index.ingest import addition, train
 from latebolt.index.ingest.sync import SyncCounts
 from latebolt.index.store.check import check_index
+from latebolt.index.store.store import Store
 from quick_folders import quick_folder
 
 WORDS = ["bread", "Zürich", "cat", "\U0001f980", "9.5", "naïve", "ledger", "of", "the", "rain"]
@@ -172,6 +173,16 @@ class Crash(BaseException):
     pass
 
 
+def is_met(path: Path, met: set[str]) -> bool:
+    """Whether another fault has left the same before; then a writer can begin here, too."""
+    state = state_of(path)
+    if state not in met:
+        met.add(state)
+        return False
+    with Store.open(path).writer():
+        return True
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may hit a __del__
 @pytest.mark.parametrize("commit_every", [None, 0.0])
 def test_an_interruption_at_any_file_operation_leaves_whole_documents_and_the_next_run_goes_on(
@@ -184,14 +195,18 @@ def test_an_interruption_at_any_file_operation_leaves_whole_documents_and_the_ne
 
     with quick_folder() as folder:
         new_index(folder, encoder, passage_tokens=24).sync(OLD)
-        outcomes = set()
+        outcomes: set[bool] = set()
+        met: set[str] = set()
         for n in itertools.count():
-            path = folder / f"{n}"
+            path = folder / "fault"
             shutil.copytree(folder / "index", path)
             with fault_at(n, crash) as count, contextlib.suppress(Crash):
                 Index.open(path, encoder).sync(NEW, prune=True, commit_every=commit_every)
             if count.n <= n:
                 break
+            if is_met(path, met):
+                shutil.rmtree(path)
+                continue
             again = Index.open(path, encoder)
             state = contents(again)
             for id, found in state.items():
