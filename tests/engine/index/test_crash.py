@@ -186,12 +186,14 @@ def test_ctrl_c_anywhere(template: Path, fault: Callable[..., object]) -> None:
 
 
 CHILD = """
-    import os, shutil, signal, sys
+    import gc, os, shutil, signal, sys
     from pathlib import Path
     from store_faults import fault_at
     from test_crash import change
 
     template, work = Path(sys.argv[1]), Path(sys.argv[2])
+    gc.disable()
+    gc.freeze()
     n = 0
     while True:
         place = work / str(n)
