@@ -48,8 +48,15 @@ def spherical_kmeans(
         rows = np.sort(rng.choice(len(rows), k * SAMPLE_PER_CENTROID, replace=False))
     k = min(k, len(rows))
     centroids = sample.take(rows[np.sort(rng.choice(len(rows), k, replace=False))])
-    points = coding.points(lambda: sample.blocks(BLOCK, rows))
+    if len(rows) <= BLOCK:  # gathered once: out of many small parts that takes as long as a round
+        only = [sample.take(rows)]
+        points = coding.points(lambda: only)
+    else:
+        points = coding.points(lambda: sample.blocks(BLOCK, rows))
     for _ in range(iterations):
-        sums, counts = points.sums(centroids)
+        before = centroids
+        sums, counts = points.sums(before)
         centroids = lloyd.moved(sums, counts, lambda some: sample.take(rows[rng.choice(len(rows), some)]))
+        if counts.all() and np.array_equal(centroids, before):
+            break  # nothing moves any more
     return np.unique(centroids.astype(np.float32), axis=0)

@@ -41,6 +41,7 @@ KIND = "residual-2"  # what a store records; "residual" had one factor for centr
 _FIT_TOKENS = 32768  # residuals looked at to place buckets
 _ROWS = 1024  # that a function of each is called with at a time
 _FACTOR_POINTS = 8192  # pairs of factors looked at to choose N_FACTORS
+_FACTOR_BLOCK = 256  # of them at a time, whose distances to all N_FACTORS stay in the cache of a core
 
 
 def residual_columns(dim: int, bits: int, n_centroids: int) -> tuple[ColumnSpec, ...]:
@@ -287,8 +288,16 @@ def choose_factors(pairs: Float32, length: float, seed: int = 0) -> Float32:
     unit[1] /= max(float(np.abs(pairs[:, 1]).mean()), 1e-6)
     points = pairs[rng.permutation(len(pairs))[:_FACTOR_POINTS]] * unit
     centres = points[np.arange(N_FACTORS) % len(points)]
+    before, twice = np.empty(0, np.int64), 2 * points
     for _ in range(20):
-        nearest_ = ((centres**2).sum(axis=1) - 2 * points @ centres.T).argmin(axis=1)
+        lengths, across = (centres**2).sum(axis=1), centres.T
+        nearest_ = np.empty(len(points), np.int64)
+        for start in range(0, len(points), _FACTOR_BLOCK):
+            stop = start + _FACTOR_BLOCK
+            nearest_[start:stop] = (lengths - twice[start:stop] @ across).argmin(axis=1)
+        if np.array_equal(nearest_, before):
+            break  # nothing moves any more
+        before = nearest_
         counts = np.bincount(nearest_, minlength=N_FACTORS)
         sums = np.stack([np.bincount(nearest_, points[:, i], N_FACTORS) for i in (0, 1)], axis=1)
         centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
