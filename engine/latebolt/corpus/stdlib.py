@@ -7,8 +7,10 @@ side effects, and asked for their docstrings. Private names are left out.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import inspect
+import os
 import sys
 import sysconfig
 import warnings
@@ -36,18 +38,36 @@ _LEAST_CHARACTERS = 25
 def read_stdlib() -> list[Document]:
     """Public modules, classes and functions with a docstring; sorted by name, each once."""
     found: dict[str, Document] = {}
-    root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if any(part in _LEFT_OUT or part.startswith(("_", ".")) for part in parts if part != "__init__"):
-            continue
-        module = ".".join(part for part in parts if part != "__init__")
-        for document in _from_source(path, module):
-            found.setdefault(document.id or "", document)
+    collects = gc.isenabled()
+    gc.disable()  # it would walk through each tree again and again, to find nothing
+    try:
+        for path, module in _sources():
+            for document in _from_source(path, module):
+                found.setdefault(document.id or "", document)
+    finally:
+        if collects:
+            gc.enable()
     for module in sorted(_compiled_modules()):
         for document in _from_compiled(module):
             found.setdefault(document.id or "", document)
     return [found[name] for name in sorted(found)]
+
+
+def _sources() -> Iterator[tuple[Path, str]]:
+    """Files of modules and their names. Folders that are left out are not walked: installed packages have ten
+    times as many files as the library."""
+    root, paths = Path(sysconfig.get_path("stdlib")), []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if _is_public(name)]
+        paths += [Path(folder, name) for name in names if name.endswith(".py")]
+    for path in sorted(paths):
+        parts = [part for part in path.relative_to(root).with_suffix("").parts if part != "__init__"]
+        if all(map(_is_public, parts)):
+            yield path, ".".join(parts)
+
+
+def _is_public(name: str) -> bool:
+    return name not in _LEFT_OUT and not name.startswith(("_", "."))
 
 
 def _document(name: str, signature: str, docstring: str | None, module: str, kind: str) -> Iterator[Document]:
