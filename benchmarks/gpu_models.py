@@ -71,22 +71,48 @@ def write_bert(folder: Path, layers: int, hidden: int, inner: int, words: int, h
     """A checkpoint in Stanford's layout, as colbertv2.0 is published."""
     import torch
     from safetensors.torch import save_file
-    from transformers import BertConfig, BertModel
 
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=words,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=inner,
-        max_position_embeddings=512,
-    )
+    generator = torch.Generator().manual_seed(0)
+
+    def linear(name: str, rows: int, width: int) -> dict[str, torch.Tensor]:
+        """As BERT begins: small weights, no biases."""
+        weight = torch.randn(rows, width, generator=generator) * 0.02
+        return {f"{name}.weight": weight, f"{name}.bias": torch.zeros(rows)}
+
+    def norm(name: str) -> dict[str, torch.Tensor]:
+        return {f"{name}.weight": torch.ones(hidden), f"{name}.bias": torch.zeros(hidden)}
+
+    state = norm("embeddings.LayerNorm") | linear("pooler.dense", hidden, hidden)
+    for name, rows in (("word", words), ("position", 512), ("token_type", 2)):
+        key = f"embeddings.{name}_embeddings.weight"
+        state[key] = torch.randn(rows, hidden, generator=generator) * 0.02
+    for number in range(layers):
+        layer = f"encoder.layer.{number}"
+        for name in ("query", "key", "value"):
+            state |= linear(f"{layer}.attention.self.{name}", hidden, hidden)
+        state |= linear(f"{layer}.attention.output.dense", hidden, hidden)
+        state |= linear(f"{layer}.intermediate.dense", inner, hidden)
+        state |= linear(f"{layer}.output.dense", hidden, inner)
+        state |= norm(f"{layer}.attention.output.LayerNorm") | norm(f"{layer}.output.LayerNorm")
+    state = {f"bert.{name}": value for name, value in state.items()}
+    state["linear.weight"] = torch.randn(DIM, hidden, generator=generator) * 0.02
     folder.mkdir(parents=True)
-    config.save_pretrained(folder)
-    state = {f"bert.{name}": value for name, value in BertModel(config).state_dict().items()}
-    state["linear.weight"] = torch.randn(DIM, hidden) * 0.02
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+    save_file(state, folder / "model.safetensors")
+    config = {
+        "model_type": "bert",
+        "vocab_size": words,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "pad_token_id": 0,
+        "position_embedding_type": "absolute",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(export.ENGLISH, folder / "tokenizer.json")
     settings = {"query_maxlen": QUERY, "doc_maxlen": DOCUMENT, "dim": DIM, "attend_to_mask_tokens": True}
     (folder / "artifact.metadata").write_text(json.dumps(settings))

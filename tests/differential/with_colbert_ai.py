@@ -14,6 +14,7 @@ import torch
 from colbert.infra import ColBERTConfig
 from colbert.modeling.base_colbert import BaseColBERT
 from colbert.modeling.checkpoint import Checkpoint
+from colbert.modeling.colbert import ColBERT
 
 from differential import keeping
 from differential.drawing import colbert_ai as draw
@@ -39,6 +40,7 @@ def encode(folder: Path) -> tuple[list[Any], list[Any]]:
 
 def main(out: Path, numbers: range) -> None:
     torch.set_num_threads(1)
+    ColBERT.loaded_extensions = True  # the library need not compile what makes scores
     for number in numbers:
         case = draw(number)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import string
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertModel
 
 from latebolt.contract import Graph
+
+if TYPE_CHECKING:
+    from transformers import BertModel
 
 HIDDEN, LAYERS, DIM = 32, 2, 16
 SPECIAL = ["[PAD]", "[unused0]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -42,7 +42,10 @@ def pylate(checkpoint: str, texts: dict[str, list[str]]) -> dict[str, list[Any]]
 def colbert_ai(checkpoint: str, texts: dict[str, list[str]]) -> dict[str, list[Any]]:
     from colbert.infra import ColBERTConfig
     from colbert.modeling.checkpoint import Checkpoint
+    from colbert.modeling.colbert import ColBERT
 
+    # A model's scores want an extension in C++, which takes torch half a minute to compile; vectors do not.
+    ColBERT.loaded_extensions = True
     model = Checkpoint(checkpoint, colbert_config=ColBERTConfig(), verbose=0)
     queries = model.queryFromText(texts["query"], bsize=4, to_cpu=True)
     [documents] = model.docFromText(texts["document"], bsize=4, keep_dims=False)
