@@ -135,11 +135,11 @@ def demo_index(folder: str) -> str:
     return str(Path(folder) / "latebolt-demo" / f"python-{platform.python_version()}-2bit")
 
 
-def small_index(folder: str, model: str) -> str:
+def small_index(folder: str, model: str, n_texts: int) -> str:
     """An index of a few texts: loading the model is what takes time."""
     from latebolt import Encoder, Index
 
-    texts = [document.text for document in read_stdlib()[:100]]
+    texts = [document.text for document in read_stdlib()[:n_texts]]
     with Index.create(Path(folder) / model, Encoder.load(model), bits=2) as index:
         index.add(texts)
     return str(index.path)
@@ -242,9 +242,10 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have theirs; so should ours
     rounds = 1 if given.quick else 15
     with tempfile.TemporaryDirectory() as folder:
-        index = small_index(folder, "starter") if given.quick else demo_index(folder)
+        n_texts = 20 if given.quick else 100
+        index = small_index(folder, "starter", n_texts) if given.quick else demo_index(folder)
         steps, walls = embedded(index, rounds)
-        multilingual, _ = embedded(small_index(folder, "multilingual"), rounds)
+        multilingual, _ = embedded(small_index(folder, "multilingual", n_texts), rounds)
         uses = first_uses(index, 1 if given.quick else 5, given.quick)
         beside = [] if given.quick else others(index, given.threads, 5)
         blank = subprocess.run([sys.executable, "-c", BLANK], capture_output=True, text=True, check=True)

@@ -112,9 +112,9 @@ def main() -> None:
         print(json.dumps(rows_of(given.threads, given.tokens, given.centroids)))
         return
     rows = []
-    for threads in (1, 2):
+    for threads in (2,) if given.quick else (1, 2):
         rows += child(__file__, ["--tokens", str(n), "--centroids", str(k)], threads)
-    for threads in (1, 2):
+    for threads in (2,) if given.quick else (1, 2):
         rows += child(__file__, ["--part", "levels", "--tokens", str(n), "--many", many], threads)
     record("kmeans", rows, (), given.quick)
 

@@ -107,8 +107,9 @@ JOBS: dict[str, Callable[[Path, int], None]] = {
 def plan(quick: bool) -> list[tuple[str, int]]:
     """(job, how many), in an order in which each finds what it needs."""
     small, large, some = (80, 160, 40) if quick else (SMALL, LARGE, TEXTS)
-    texts = [("index texts from a generator", n) for n in (small // 4, small)]
-    vectors = [(job, n) for n in (small, large) for job in ("index token vectors", "search")]
+    texts = [("index texts from a generator", n) for n in ((small,) if quick else (small // 4, small))]
+    sizes = (large,) if quick else (small, large)
+    vectors = [(job, n) for n in sizes for job in ("index token vectors", "search")]
     return [*((job, some) for job in list(JOBS)[:3]), *texts, *vectors]
 
 

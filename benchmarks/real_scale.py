@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import THREAD_VARIABLES, commit, folder_bytes, peak_mb, record, status_mb
+from harness import THREAD_VARIABLES, commit, folder_bytes, peak_mb, read_stdlib, record, status_mb
 
 DIM, BITS, K = 128, 2, 10
 LENGTHS = (1, 2, 4, 8, 16)
@@ -120,10 +120,10 @@ def _index(work: Path, size: int, tree: Path | str) -> Path:
 
 def _write_small(folder: Path) -> None:
     """What the two scripts would write, of docstrings of the standard library."""
-    from latebolt.corpus.stdlib import read_stdlib
     from real_vectors import encode
 
-    texts = [" ".join(document.text.split()) for document in read_stdlib()][:SMALL]
+    some = [document.text.split() for document in read_stdlib() if len(document.text.split()) < 60]
+    texts = [" ".join(words) for words in some[:SMALL]]
     (folder / "passages.txt").write_text("\n".join(texts) + "\n", "utf-8")
     asked = [
         {"kind": KINDS[i % 3], "text": " ".join(text.split()[:9]), "passage": i}
