@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.search import candidates, planning, rank
-from latebolt.index.search.candidates import plan_probes
+from latebolt.index.search.candidates import by_both, plan_probes
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Request
 from latebolt.index.store import inverted_lists
@@ -169,6 +169,12 @@ def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, e
     assert {way for way, _ in asked} == {"lists"} and max(n for _, n in asked) < N_DOCUMENTS
 
 
+def test_what_is_gained_and_centroids_rank_alike():
+    gains, by_centroids = np.array([[3, 1, 2], [1, 5, 4]], np.float32)
+    ranking = by_both(gains, by_centroids)
+    assert ranking.dtype == np.float32 and ranking.tolist() == [2, 3, 3]
+
+
 def test_filters_and_deletions_apply_before_the_cut(tmp_path, vectors, eager, asked):
     index = make(tmp_path / "i", vectors)
     query = vectors[100][:8]
@@ -268,5 +274,10 @@ def test_an_explanation_shows_the_lists(tmp_path, vectors, eager):
         lambda each, _: each.find(Request(k=3)),
         trace=trace,
     )
-    [stage] = [stage for stage in trace.stages if stage.name == "choose by lists"]
-    assert stage.ms > 0 and 3 <= stage.documents < N_DOCUMENTS
+    stages = {stage.name: stage for stage in trace.stages}
+    brought_up = stages["choose by lists"]
+    assert brought_up.ms > 0 and 3 <= brought_up.documents < N_DOCUMENTS
+    # What gains most is ranked by centroids, too, and the best of that scored exactly.
+    assert (
+        brought_up.documents >= stages["rank by centroids"].documents >= stages["score exactly"].documents > 0
+    )

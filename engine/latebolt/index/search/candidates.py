@@ -60,3 +60,17 @@ def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int, threads: i
     useful = (found > least) & (stops > starts) & (known == cells)
     table = np.stack([part[useful] for part in (starts, stops, found - least, tokens)], axis=1)
     return np.ascontiguousarray(table, np.int64)
+
+
+def by_both(gains: Float32, by_centroids: Float32) -> Float32:
+    """What ranks the documents that lists bring up: the mean of what they gain and of their scores by
+    centroids.
+
+    Lists know of a document the few tokens that are nearest to the query, closely; the codec's centroids know
+    all of them, roughly. Where one is wrong the other seldom is, so that fewer have to be scored exactly.
+
+    Args:
+        gains, by_centroids: float32 [n], scores but for what all of them have in common.
+    """
+    ranking: Float32 = (gains + by_centroids) * np.float32(0.5)
+    return ranking

@@ -41,15 +41,16 @@ MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 ROUNDS_A_ROOT: Final = 50
 
 
-# By lists, whose ranking is nearer to that of exact scores: documents of the first round for a hit of the
-# level, of which as many as the level have to stay as they were, and at most. The first round grows with the
-# lists, from so many entries of one on, up to so many documents a hit: coarse lists say less of a document.
-LISTED_PER_HIT, MOST_LISTED_PER_HIT = 32, 256
-SHORT_LIST, MOST_FIRST_PER_HIT = 75, 64
+# By lists and centroids, whose ranking is nearer to that of exact scores: documents of the first round for a
+# hit of the level, of which as many as the level have to stay as they were, and at most, which are those that
+# are ranked. The first round grows with the lists, from so many entries of one on, up to so many documents a
+# hit: coarse lists say less of a document.
+LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
+SHORT_LIST, MOST_FIRST_PER_HIT = 75, 32
 # Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
 # tell many documents apart.
-LISTS: Final = 5120
-LEAST_LISTS, MOST_LISTS = 96, 1280
+LISTS: Final = 2560
+LEAST_LISTS, MOST_LISTS = 48, 640
 OLD_LISTS: Final = 48  # of the codec's centroids, which are longer
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
-from latebolt.index.search.candidates import plan_probes
+from latebolt.index.search.candidates import by_both, plan_probes
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.planning import Effort, Work, decide, effort, effort_by_lists, lists_to_visit
 from latebolt.index.search.stages import Refined, Rows, Scores, likely_best, refine, top_documents
@@ -22,8 +22,6 @@ from latebolt.kernels.lists import gather
 
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY: Final = 8
-# Of the documents that lists bring up, so many times those that may be scored exactly are put in order.
-RANKED: Final = 2
 
 
 class SegmentRequest(NamedTuple):
@@ -141,7 +139,7 @@ def _by_lists(
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper, or
     lists bring up too few.
 
-    What a document gains from the lists it is in ranks it.
+    What a document gains from the lists it is in brings it up; that and its score by centroids rank it.
     """
     lists, scores, query = segment.lists, scorer.centroids, scorer.query
     if lists is None or scores is None or query is None or not len(query):
@@ -156,15 +154,18 @@ def _by_lists(
         probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
         allowed = _allowed(segment, rows)
         gains = gather(lists.rows, probes, segment.n_documents, allowed, scorer.threads)
-        best = likely_best(gains.sums, RANKED * look.most)
+        best = likely_best(gains.sums, look.most)
         chosen = (gains.rows if best is None else gains.rows[best]).astype(np.int64)
         sums = (gains.sums if best is None else gains.sums[best]) * np.float32(scores.step)
     trace.count("choose by lists", len(gains.rows))
+    by_centroids = scorer.approximate(columns, segment.offsets, chosen)
+    assert by_centroids is not None  # where there are lists there are centroids
+    ranking = by_both(sums, by_centroids)
 
     def score(positions: Rows) -> Scores:
         return scorer.exact(columns, segment.offsets, chosen[positions])
 
-    found = refine(sums, score, look, segment.first_rows(chosen))
+    found = refine(ranking, score, look, segment.first_rows(chosen))
     if not found.settled and len(found.rows) == len(chosen):
         return None  # the last ones were among the best
     return found._replace(rows=chosen[found.rows])

@@ -24,10 +24,13 @@ from latebolt.kernels.targets import WIDTH
 from latebolt.kernels.vector.byte_tiles import argmax_parts
 from latebolt.kernels.vector.conversions import to_bytes
 from latebolt.kernels.vector.float_tiles import products_f32
+from latebolt.kernels.vector.instructions import LINE
 from latebolt.kernels.vector.maxima import max_rows_u8
-from latebolt.kernels.vector.memory import store_f32
+from latebolt.kernels.vector.memory import fetch, store_f32
 
 CELLS = 4  # centroids' rows of bytes folded at a time: the largest so far is read and written once for them
+# Of documents among many: how many ahead cells are asked for, and how many bytes of each document's.
+AHEAD, FETCHED = 4, 256
 
 
 def make_score_table(isa: str, dim: int, vectors: int = VECTORS) -> Callable[..., None]:
@@ -177,6 +180,12 @@ def make_maxsim_centroids(isa: str, lanes: int) -> Callable[..., None]:
         base, step = load_f32(scale), load_f32(scale + 4)
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
+            if rows != 0 and i + 2 * AHEAD < last:
+                # Documents may stand anywhere, and so do the places where each begins.
+                fetch(offsets + 8 * load_i64(rows + 8 * (i + 2 * AHEAD)))
+                ahead = load_i64(offsets + 8 * load_i64(rows + 8 * (i + AHEAD)))
+                for line in range(0, FETCHED, LINE):
+                    fetch(cells + (4 * ahead if wide != 0 else 2 * ahead) + line)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))
             if start == stop:
                 store_f32(out + 4 * i, zero)
