@@ -63,12 +63,12 @@ def main() -> None:
 def measured(work: Path, quick: bool) -> list[dict[str, Any]]:
     from latebolt.sharding import split
 
-    n = 150 if quick else 3000
+    n, asked = (60, 6) if quick else (3000, 24)
     texts = [document.text for document in read_stdlib() if 16 <= len(document.text.split()) <= 60][:n]
     encoder = Encoder.load("starter", threads=2)
     with Index.create(work / "docs", encoder) as index:
         index.add(texts, [f"d{i}" for i in range(len(texts))], [{"n": i} for i in range(len(texts))])
-        queries = [" ".join(text.split()[3:11]) for text in texts[:: max(1, len(texts) // 24)]]
+        queries = [" ".join(text.split()[3:11]) for text in texts[:: max(1, len(texts) // asked)]]
         bodies = [{"query": query, "k": 10, "where": "n >= 0"} for query in queries]
         expected = [[(hit.id, hit.score) for hit in index.search(**body)] for body in bodies]
     for shards in (1, 2, 4):
@@ -77,57 +77,67 @@ def measured(work: Path, quick: bool) -> list[dict[str, Any]]:
     def right(number: int, hits: list[dict[str, Any]]) -> bool:
         return [(hit["id"], hit["score"]) for hit in hits] == expected[number]
 
-    rows = deaths(work / "docs.2", bodies, right, quick)
-    if not quick:
-        rows.append(encoding(work, texts[:1500], encoder))
+    with cluster(2 if quick else 3) as nodes:
+        rows = deaths(nodes, work, bodies, right, quick)
+        if quick:
+            return rows + prices(work, bodies, right, quick)
+    rows.append(encoding(work, texts[:1500], encoder))
     return rows + prices(work, bodies, right, quick)
 
 
 def deaths(
-    shards: Path, bodies: list[dict[str, Any]], right: Callable[..., bool], quick: bool
+    nodes: Nodes, work: Path, bodies: list[dict[str, Any]], right: Callable[..., bool], quick: bool
 ) -> list[dict[str, Any]]:
     """What is seen of what happens."""
     from latebolt.adapters.ray.serve import deploy
 
-    pause = 0.1 if quick else 0.0
-    with cluster(3) as nodes:
-        spread = {"server_options": {"num_cpus": 0.5, "resources": {"work": 0.01}}, "servers": 2}
-        url = deploy({"docs": shards}, replicas=2, replicas_per_node=1, **spread, **SMALL)
+    pause, shards, servers = (0.1, 1, 1) if quick else (0.0, 2, 2)
+    spread = {"server_options": {"num_cpus": 0.5, "resources": {"work": 0.01}}, "servers": servers}
+    # With one node left of two, replicas have to come back beside each other.
+    a_node = {} if quick else {"replicas_per_node": 1}
+    url = deploy({"docs": work / f"docs.{shards}"}, replicas=2, **a_node, **spread, **SMALL)
+    wanted = {**{f"docs-{number}": 2 for number in range(shards)}, "server": servers}
 
-        def replica_dies() -> None:
-            kill_process(next(iter(replicas("docs-0").values())))
+    def replica_dies() -> None:
+        kill_process(next(iter(replicas("docs-0").values())))
 
-        def replica_hangs() -> None:
-            with stopped(next(iter(replicas("docs-1").values()))):
-                time.sleep(5)
+    def replica_hangs() -> None:
+        with stopped(next(iter(replicas("docs-1").values()))):
+            time.sleep(5)
 
-        def node_dies() -> None:
-            nodes.kill(node_of(next(iter(replicas("server").values())), nodes))
+    def node_dies() -> None:
+        nodes.kill(node_of(next(iter(replicas("server").values())), nodes))
 
-        happenings = {
-            "nothing": lambda: time.sleep(1 if quick else 10),
-            "a shard's replica is killed": replica_dies,
-            "a shard's replica hangs for 5 s": replica_hangs,
-        }
-        if quick:
-            happenings = {name: each for name, each in happenings.items() if "replica" not in name}
-        rows = [happens(url, name, each, bodies, right, pause) for name, each in happenings.items()]
-        for number in range(1 if quick else KILLS):  # what is seen of it is not the same each time
-            name = "a node is killed, with a server on it" + ("" if quick else f", {number + 1} of {KILLS}")
-            rows.append(happens(url, name, node_dies, bodies, right, pause))
+    happenings = {
+        "nothing": lambda: time.sleep(0.1 if quick else 10),
+        "a shard's replica is killed": replica_dies,
+        "a shard's replica hangs for 5 s": replica_hangs,
+    }
+    if quick:
+        happenings = {name: each for name, each in happenings.items() if "replica" not in name}
+    rows = [happens(url, name, each, wanted, bodies, right, pause) for name, each in happenings.items()]
+    for number in range(1 if quick else KILLS):  # what is seen of it is not the same each time
+        name = "a node is killed, with a server on it" + ("" if quick else f", {number + 1} of {KILLS}")
+        rows.append(happens(url, name, node_dies, wanted, bodies, right, pause))
+        if not quick:
             nodes.others.append(nodes.add())
-        return rows
+    return rows
 
 
 def happens(
     url: str,
     name: str,
     happening: Callable[[], None],
+    wanted: dict[str, int],
     bodies: list[dict[str, Any]],
     right: Callable[..., bool],
     pause: float,
 ) -> dict[str, Any]:
-    """A row."""
+    """A row.
+
+    Args:
+        wanted: replicas of each deployment, without which it has not recovered.
+    """
     with Load(url, bodies, right, writes=True, pause=pause) as load:
         load.wait_for(20)
         load.tally = tally = Tally(acknowledged=load.tally.acknowledged)
@@ -135,7 +145,7 @@ def happens(
         happening()
         recovery = time.monotonic() - begun
         if name != "nothing":
-            while not all(len(replicas(each)) == 2 for each in ("docs-0", "docs-1", "server")):
+            while any(len(replicas(each)) != n for each, n in wanted.items()):
                 assert time.monotonic() < begun + PATIENCE, "replicas do not come back"
                 time.sleep(0.1)
             recovery = time.monotonic() - begun
@@ -198,7 +208,7 @@ def encoding(work: Path, texts: list[str], encoder: Encoder) -> dict[str, Any]:
 def prices(
     work: Path, bodies: list[dict[str, Any]], right: Callable[..., bool], quick: bool
 ) -> list[dict[str, Any]]:
-    """p50 and queries a second, whole and in shards."""
+    """p50 and queries a second, whole and in shards, on the cluster that there is, or one of their own."""
     import ray
     from ray import serve
 
@@ -207,14 +217,16 @@ def prices(
     rows = []
     with served(work / "docs") as url:
         rows.append(priced("latebolt serve, one index", url, bodies, right, quick))
-    port = free_port()
+    joined = ray.is_initialized()
+    settings = {} if joined else {"port": free_port()}
     try:
         for shards in (2,) if quick else (1, 2, 4):
-            url = deploy({"docs": work / f"docs.{shards}"}, cpus_per_replica=0.25, settings={"port": port})
+            url = deploy({"docs": work / f"docs.{shards}"}, cpus_per_replica=0.25, settings=settings)
             rows.append(priced(f"Ray, {shards} shards", url, bodies, right, quick))
     finally:
-        serve.shutdown()
-        ray.shutdown()
+        if not joined:
+            serve.shutdown()
+            ray.shutdown()
     for row in rows[1:]:
         row["over_whole_ms"] = row["p50_ms"] - rows[0]["p50_ms"]
     return rows
@@ -230,14 +242,14 @@ def priced(
             hits = client.post(SEARCH, json=body).raise_for_status().json()["hits"]
             assert right(number, hits), f"{what}: hits are not those of the whole index"
         seconds = []
-        for round_ in range((40 if quick else 600) + 20):
+        for round_ in range((5 if quick else 600) + 20):
             begun = time.perf_counter()
             client.post(SEARCH, json=plain[round_ % len(plain)])
             seconds.append(time.perf_counter() - begun)
     with Load(url, plain, lambda number, hits: bool(hits), threads=8, pause=0.0) as load:
         load.wait_for(8)
         asked, begun = load.tally.asked, time.monotonic()
-        time.sleep(1 if quick else 8)
+        time.sleep(0.2 if quick else 8)
         a_second = (load.tally.asked - asked) / (time.monotonic() - begun)
     assert not load.tally.failed, load.tally.failed[0]
     return {"what": what, "p50_ms": 1e3 * float(np.median(seconds[20:])), "queries_a_second": a_second}

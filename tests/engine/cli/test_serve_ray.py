@@ -142,7 +142,7 @@ def test_a_replica_whose_folder_is_not_there_waits_for_it_and_ends_if_it_does_no
         starting = asyncio.create_task(replica.reconfigure({"place": str(folder)}))
         await asyncio.sleep(0.2)
         assert not starting.done()
-        shutil.copytree(shard_folder(shards, 0), folder)
+        shutil.copytree(shard_folder(shards, 0), tmp_path / "copy").rename(folder)  # all of it at once
         await starting
 
     asyncio.run(folder_comes())
