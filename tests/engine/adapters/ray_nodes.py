@@ -19,21 +19,18 @@ from ray.cluster_utils import Cluster
 
 from latebolt.adapters.ray.cluster import prepare_cluster
 
-MEMORY = 80_000_000  # bytes of a node's object store, as few as Ray goes
+MEMORY = 100_000_000  # bytes of a node's object store; with 80 million Ray Data stands still for 15 s
 
 
 class Nodes:
     """A head, on which nothing of ours runs but what asks for its resource "head", and other nodes."""
 
-    def __init__(self, others: int, cpus: int = 4) -> None:
+    def __init__(self, others: int, cpus: int = 4, head_cpus: int = 1) -> None:
         prepare_cluster()
         self._cpus = cpus
         self.cluster = Cluster()
-        head = {"num_cpus": 1, "resources": {"head": 100}, "include_dashboard": False}
-        head |= {
-            "include_log_monitor": False,
-            "no_monitor": True,
-        }  # nobody reads their logs, nothing scales them
+        head = {"num_cpus": head_cpus, "resources": {"head": 100}, "include_dashboard": False}
+        head |= {"include_log_monitor": False, "no_monitor": True}  # no logs are read, nothing is scaled
         self.cluster.add_node(object_store_memory=MEMORY, **head)
         self.others = [self.add() for _ in range(others)]
         ray.init(self.cluster.address, log_to_driver=False, logging_level="error")

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.data
+from ray_nodes import Nodes
 
 from latebolt import Encoder, Index
 from latebolt.adapters.parquet import add_parts, read_parts, vectors_of
@@ -48,16 +49,10 @@ def rows(n: int) -> pa.Table:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster with two CPUs, as small as Ray goes."""
-    context = ray.init(
-        num_cpus=2,
-        object_store_memory=100_000_000,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-    )
+    nodes = Nodes(0, head_cpus=2)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    yield context.address_info["gcs_address"]
-    ray.shutdown()
+    yield nodes.address
+    nodes.close()
 
 
 @pytest.fixture
@@ -193,7 +188,7 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing_in_an_index(data, ind
 def test_a_killed_worker_loses_nothing_and_doubles_nothing_in_parquet(data, encoder, tmp_path):
     out = tmp_path / "vectors"
     with Killer(out, after=4) as killer:
-        done = write_parts(data, out, workers=(2, 2), rows_per_part=12, ray_remote_args=HALF)
+        done = write_parts(data, out, rows_per_part=12, ray_remote_args=HALF)  # there is no other worker
     assert killer.killed and done.texts == 240
     found = list(read_parts(out))
     ids = [id for part in found for id in part.ids]
@@ -210,9 +205,9 @@ def test_a_killed_worker_loses_nothing_and_doubles_nothing_in_parquet(data, enco
         add_parts(Index.create(tmp_path / "narrow", encoder.with_dim(64)), out)
 
 
-def test_a_second_run_encodes_what_is_missing_only(data, tmp_path):
-    out = tmp_path / "vectors"
-    first = write_parts(data, out, rows_per_part=60, ray_remote_args=HALF)
+def test_a_second_run_encodes_what_is_missing_only(cluster, tmp_path):
+    data, out = ray.data.from_arrow(rows(48)), tmp_path / "vectors"
+    first = write_parts(data, out, rows_per_part=12, ray_remote_args=HALF)
     listed = json.loads((out / "parts.json").read_text())
     assert (first.parts, first.reused) == (4, 0)
     # A job that was stopped: no list, a part less, a draft, and a part of other data.
@@ -226,12 +221,12 @@ def test_a_second_run_encodes_what_is_missing_only(data, tmp_path):
         file.write_text("x")
     with pytest.raises(IndexNotFound, match="finishes when it is run again"):
         list(read_parts(out))
-    again = write_parts(data, out, rows_per_part=60, ray_remote_args=HALF)
+    again = write_parts(data, out, rows_per_part=12, ray_remote_args=HALF)
     assert again.reused == len(kept) - 1 == 2
     assert json.loads((out / "parts.json").read_text()) == listed
     assert not stale.exists() and not draft.exists() and mine.exists()
     # Other vectors are other parts.
-    assert write_parts(data, out, encode={"dim": 64}, rows_per_part=60, ray_remote_args=HALF).reused == 0
+    assert write_parts(data, out, encode={"dim": 64}, rows_per_part=12, ray_remote_args=HALF).reused == 0
 
 
 def test_no_texts_are_no_parts(cluster, encoder, tmp_path):
@@ -351,15 +346,20 @@ def test_the_command_line_from_files_to_hits(cluster, trained, tmp_path, capfd):
     assert "there is no such file" in last_line(capfd.readouterr().err)
 
 
-def test_the_command_line_without_a_cluster(tmp_path):
+def test_the_command_line_without_a_cluster(tmp_path, capsys):
+    def said(*arguments: str) -> tuple[int, str]:
+        code = command_line(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
     (tmp_path / "a.txt").write_text("a cat\n")
-    done = run("encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npz"), "--workers", "2")
-    assert done.returncode == 2 and "--workers needs --on ray" in done.stderr
-    done = run("encode", "a.txt", "b.txt", str(tmp_path / "a.npz"))
-    assert done.returncode == 2 and "one file can be encoded here, got 2" in done.stderr
-    assert "latebolt adopt my.index" in run("encode", "--help").stdout
+    code, told = said("encode", str(tmp_path / "a.txt"), str(tmp_path / "a.npz"), "--workers", "2")
+    assert code == 2 and "--workers needs --on ray" in told
+    code, told = said("encode", "a.txt", "b.txt", str(tmp_path / "a.npz"))
+    assert code == 2 and "one file can be encoded here, got 2" in told
+    assert "latebolt adopt my.index" in said("encode", "--help")[1]
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "a"}\n')
     done = run("encode", "--on", "ray", "--address", "127.0.0.1:1", str(tmp_path / "a.jsonl"), "out")
     assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:1" in last_line(done.stderr)
-    done = run("adopt", str(tmp_path / "nothing"), str(tmp_path))
-    assert done.returncode == 1 and "there is no latebolt index here" in done.stderr
+    code, told = said("adopt", str(tmp_path / "nothing"), str(tmp_path))
+    assert code == 1 and "there is no latebolt index here" in told

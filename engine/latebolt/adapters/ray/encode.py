@@ -217,17 +217,17 @@ def write_parts(
     _check_cpus(least, remote.get("num_cpus", 1))
     files.make_folder(folder)
     with writer_lock(folder), _settings(dataset), _own_errors():
-        names = dataset.columns() or []
+        names, n_rows = dataset.columns() or [], 0
         if names:
             parquet.check_columns(names, options.get("text_column", "text"), id_column)
-            _refuse_repeated_ids(dataset, id_column)
+            n_rows = _refuse_repeated_ids(dataset, id_column)
         files.remove(folder / parts.LISTING)
         files.remove(folder / TEMPLATE)
         if index is not None:
             with Index.open(index) as opened, opened.new_part(folder / TEMPLATE):
                 pass
         done: list[dict[str, Any]] = []
-        if names:
+        if n_rows:  # else workers would start, with a model each, and end
             written = dataset.repartition(target_num_rows_per_block=rows_per_part).map_batches(
                 _WritePart,
                 fn_constructor_kwargs={
@@ -346,15 +346,15 @@ def _own_errors() -> Iterator[None]:
         raise LateboltError(f"a worker cannot encode: {messages[-1]}") from error
 
 
-def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:
-    """Raise InvalidInput for an id that comes twice; holds eight bytes an id."""
+def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> int:
+    """How many rows there are; raise InvalidInput for an id that comes twice. Holds eight bytes an id."""
     ids = dataset.select_columns([column])
     hashed = ids.map_batches(_HashIds(column), batch_format="pyarrow")
     found = [batch["hash"] for batch in hashed.iter_batches(batch_format="numpy", batch_size=None)]
     hashes = np.sort(np.concatenate([np.zeros(0, np.uint64), *found]))
     twice = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
     if not twice:
-        return
+        return len(hashes)
     seen: set[str] = set()
     for batch in ids.iter_batches(batch_format="pyarrow"):
         for id in parquet.strings(batch, column, integers=True):
@@ -363,6 +363,7 @@ def _refuse_repeated_ids(dataset: ray.data.Dataset, column: str) -> None:
                     f"column {column!r} has the id {id!r} twice. Give every document an id of its own."
                 )
             seen.update([id] if _hash(id) in twice else ())
+    return len(hashes)
 
 
 class _HashIds:
