@@ -218,10 +218,10 @@ def prices(
     with served(work / "docs") as url:
         rows.append(priced("latebolt serve, one index", url, bodies, right, quick))
     joined = ray.is_initialized()
-    settings = {} if joined else {"port": free_port()}
+    options = SMALL if joined else {"cpus_per_replica": 0.25, "settings": {"port": free_port()}}
     try:
         for shards in (2,) if quick else (1, 2, 4):
-            url = deploy({"docs": work / f"docs.{shards}"}, cpus_per_replica=0.25, settings=settings)
+            url = deploy({"docs": work / f"docs.{shards}"}, **options)
             rows.append(priced(f"Ray, {shards} shards", url, bodies, right, quick))
     finally:
         if not joined:

@@ -117,8 +117,8 @@ class Load:
     Args:
         right: whether the hits of a query, by its number, are what they should be.
         writes: whether documents are added; each has a name of its own and no metadata.
-        pause: seconds of each thread between its requests. Without, they take all processors while Ray starts
-            what has died again.
+        pause: seconds of each thread between its requests, which may be changed meanwhile. Without, they take
+            all processors while Ray starts what has died again.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Load:
         writes: bool = False,
         pause: float = 0.1,
     ) -> None:
-        self._url, self._bodies, self._right, self._pause = url, bodies, right, pause
+        self._url, self._bodies, self._right, self.pause = url, bodies, right, pause
         self.tally = Tally()
         self._over, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._search, args=(n,)) for n in range(threads)]
@@ -159,7 +159,7 @@ class Load:
                     self.tally.seconds.append(self.tally.moments[-1] - begun)
                     if not self._right(number, hits):
                         self.tally.wrong.append((number, hits))
-                time.sleep(self._pause)
+                time.sleep(self.pause)
 
     def _write(self) -> None:
         number = 0
@@ -172,7 +172,7 @@ class Load:
                     continue
                 with self._lock:
                     self.tally.acknowledged += ids
-                time.sleep(self._pause)
+                time.sleep(self.pause)
 
     def _post(self, client: httpx.Client, path: str, body: Any) -> Any:
         """The answer; None for one that is no success, which is noted."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,10 @@ def test_a_node_that_dies_loses_nothing_that_was_acknowledged(
         load.wait_for(10)
         nodes.kill(nodes.others[0])
         load.wait_for(30)
+        load.pause = 0.5  # what may take long, and hundreds of requests show no more than dozens
         nodes.others.append(nodes.add())
         wait_until_whole()
+        load.pause = 0.1
         load.wait_for(10)
     assert load.tally.wrong == [] and load.tally.failed == [] and load.tally.acknowledged
     with Client(url) as client:
@@ -226,8 +229,9 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
     try:
         for pid in replicas("docs-1").values():
             kill_process(pid)
-        with httpx.Client(base_url=url, timeout=60) as client:
-            refused = client.post("/v1/indexes/docs/search", json=BODIES[0])
+        with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(1) as beside:
+            # Each takes as long as a shard is waited for; meanwhile replicas wait for their folder.
+            refusing = beside.submit(client.post, "/v1/indexes/docs/search", json=BODIES[0])
             # The other shard answers, too, when a machine busy with replicas that cannot start lets it.
             end = time.monotonic() + 120
             while True:
@@ -235,7 +239,7 @@ def test_a_dead_shard_is_named_or_missing_as_asked(url: str, shards: Path, whole
                 if answer.status_code == 200 or time.monotonic() > end:
                     break
                 assert answer.status_code == 503, answer.text
-            partial = answer.json()
+            partial, refused = answer.json(), refusing.result()
         assert refused.status_code == 503 and "shard 1 of the index gives no answer" in refused.text
         assert str(shards) not in refused.text
         [expected] = as_the_library(whole, encoder, [{**BODIES[0], "k": 160}])
