@@ -135,7 +135,7 @@ def demo_index(folder: str) -> str:
     return str(Path(folder) / "latebolt-demo" / f"python-{platform.python_version()}-2bit")
 
 
-def small_index(folder: str, model: str, n_texts: int) -> str:
+def small_index(folder: str, model: str, n_texts: int = 100) -> str:
     """An index of a few texts: loading the model is what takes time."""
     from latebolt import Encoder, Index
 
