@@ -91,12 +91,11 @@ def deaths(
     """What is seen of what happens."""
     from latebolt.adapters.ray.serve import deploy
 
-    pause, shards, servers = (0.1, 1, 1) if quick else (0.0, 2, 2)
+    pause, shards, each, servers = (0.1, 1, 1, 1) if quick else (0.0, 2, 2, 2)
     spread = {"server_options": {"num_cpus": 0.5, "resources": {"work": 0.01}}, "servers": servers}
-    # With one node left of two, replicas have to come back beside each other.
     a_node = {} if quick else {"replicas_per_node": 1}
-    url = deploy({"docs": work / f"docs.{shards}"}, replicas=2, **a_node, **spread, **SMALL)
-    wanted = {**{f"docs-{number}": 2 for number in range(shards)}, "server": servers}
+    url = deploy({"docs": work / f"docs.{shards}"}, replicas=each, **a_node, **spread, **SMALL)
+    wanted = {**{f"docs-{number}": each for number in range(shards)}, "server": servers}
 
     def replica_dies() -> None:
         kill_process(next(iter(replicas("docs-0").values())))
