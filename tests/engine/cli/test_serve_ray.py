@@ -11,17 +11,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from latebolt import Encoder, Index
 from latebolt.cli import run
-from latebolt.errors import IndexNotFound, InvalidInput
+from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
 from latebolt.sharding import split
 from latebolt.sharding.set_file import shard_folder
 
 pytest.importorskip("ray")
 pytest.importorskip("fsspec")
+from latebolt.adapters.ray import serve as adapter
 from latebolt.adapters.ray import shard
 from latebolt.adapters.ray.plan import plan_of
 from latebolt.adapters.ray.shard import ShardReplica, usual_after
@@ -49,7 +51,7 @@ def test_a_published_set_says_how_many_shards_it_has(shards: Path, tmp_path: Pat
         plan_of({"docs": uri}, shards=3)
 
 
-def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_does_not_go_together(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     whole = shards.with_name("docs")
     index = ("--index", f"docs={shards}")
     for arguments, message in (
@@ -64,6 +66,11 @@ def test_what_does_not_go_together(shards: Path, capsys: pytest.CaptureFixture[s
     ):
         assert run(["serve", "--on", "ray", *arguments]) == 2
         assert message in capsys.readouterr().err
+    shutil.copytree(shards, tmp_path / "part")
+    lost = shard_folder(tmp_path / "part", 1)
+    shutil.rmtree(lost)
+    assert run(["serve", "--on", "ray", "--index", f"docs={tmp_path / 'part'}"]) == 1
+    assert f"{lost}: there is no latebolt index here" in capsys.readouterr().err
     assert run(["serve", "--on", "ray", "--index", f"docs={whole.as_uri()}"]) == 1
     assert "there is no shard set here" in capsys.readouterr().err
     assert run(["serve", "--replicas", "2"]) == 2
@@ -153,6 +160,26 @@ def test_a_replica_whose_folder_is_not_there_waits_for_it_and_ends_if_it_does_no
     monkeypatch.setattr(shard, "_FOLDER_SECONDS", 0.0)
     with pytest.raises(IndexNotFound):
         asyncio.run(replica.reconfigure({"place": str(tmp_path / "nothing")}))
+
+
+def test_why_a_replica_cannot_start_is_told_where_ray_names_its_deployment_only(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    error = "Traceback ...\nlatebolt.errors.IndexNotFound: /shared/shard-1: there is no index here\n"
+    deployment = SimpleNamespace(message=f"A replica failed to start with exception. Error:\n{error}")
+    application = SimpleNamespace(deployments={"docs-1": deployment})
+    status = SimpleNamespace(applications={"latebolt": application})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("Deploying application latebolt failed: ['docs-1'].")
+
+    monkeypatch.setattr(adapter.serve, "run", refuse)
+    monkeypatch.setattr(adapter.serve, "status", lambda: status)
+    with pytest.raises(LateboltError, match=r"cannot start: /shared/shard-1: there is no index here$"):
+        adapter._run(None, "latebolt")
+    deployment.message = "of something else"
+    with pytest.raises(RuntimeError, match="Deploying"):
+        adapter._run(None, "latebolt")
 
 
 def test_what_an_answer_usually_takes_is_hardly_changed_by_one_that_hung():

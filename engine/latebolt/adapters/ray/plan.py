@@ -11,6 +11,7 @@ from typing import Any, Final
 from latebolt.adapters.settings import refuse_unknown
 from latebolt.checks import check_timeout
 from latebolt.errors import InvalidInput
+from latebolt.index.format.manifest_file import read_manifest
 from latebolt.index.places import is_uri, masked
 from latebolt.serve.keys import Keys
 from latebolt.serve.process import check_reach, keys_of
@@ -70,7 +71,7 @@ def plan_of(
 
     Raises:
         InvalidInput: an argument or a setting does not fit.
-        IndexNotFound, IndexCorrupt: see `read_set`.
+        IndexNotFound, IndexCorrupt: see `read_set`; or of a shard that is a folder.
     """
     if not indexes:
         raise InvalidInput('indexes should name at least one, such as {"docs": "docs.shards"}.')
@@ -112,4 +113,8 @@ def _places(place: str | Path, shards: int | None) -> list[str]:
             f"{masked(str(place))}: has {there} shards. Leave shards out, or split it into {shards} "
             f'("latebolt split").'
         )
-    return [str(shard_place(place, number)) for number in range(there)]
+    places = [str(shard_place(place, number)) for number in range(there)]
+    if not is_uri(str(place)):
+        for each in places:
+            read_manifest(Path(each))  # else replicas would look for it one after the other, for a minute
+    return places

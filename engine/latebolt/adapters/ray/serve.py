@@ -70,7 +70,7 @@ def application(
         A `ray.serve.Application`.
     Raises:
         InvalidInput: an argument or a setting does not fit.
-        IndexNotFound: there is no shard set in a folder.
+        IndexNotFound: there is no shard set in a folder, or a shard of it is missing.
         IndexCorrupt: its description is damaged.
     """
     plan = plan_of(indexes, replicas, servers, cpus_per_replica, seconds, settings, shards)
@@ -164,7 +164,10 @@ def _run(made: Any, name: str) -> None:
     try:
         serve.run(made, name=name, route_prefix="/")
     except RuntimeError as error:
-        messages = re.findall(r"latebolt\.[a-z_.]+\.\w+: (.*)", str(error))
+        # Why, Ray says of the deployment; of the application it says which.
+        found = serve.status().applications.get(name)
+        said = [each.message for each in found.deployments.values()] if found is not None else []
+        messages = re.findall(r"latebolt\.[a-z_.]+\.\w+: (.*)", "\n".join([str(error), *said]))
         if not messages:
             raise
         raise LateboltError(f"a replica cannot start: {messages[-1]}") from error
