@@ -6,7 +6,9 @@ import gc
 
 from latebolt import system
 
-_OWN_MAPPING = 1 << 18  # a size below large weights
+# The size of a weight 1024 square. Below it are the activations of most texts, which come and go by the
+# thousand: asking the system for each was a third of an export.
+_OWN_MAPPING = 1 << 22
 
 
 def settle() -> None:

@@ -181,6 +181,16 @@ def test_a_side_path_joins_behind_the_bias(plain, run, ids, follower):
         np.testing.assert_allclose(b, a, **SAME)
 
 
+def test_products_of_bytes_are_those_of_floats():
+    random = np.random.default_rng(6)
+    weights, _ = codes.by_column(random.standard_normal((90, 40)).astype(np.float32), True)
+    rows = random.integers(0, 256, (30, 90)).astype(np.uint8)
+    zero = random.integers(0, 256, (30, 1)).astype(np.float32)
+    expected = (rows - zero).astype(int) @ weights.astype(int)
+    np.testing.assert_array_equal(smooth._integer_product(rows, zero, weights), expected)
+    np.testing.assert_array_equal(smooth._float_product(rows, zero, weights), expected)
+
+
 def test_a_scale_that_does_not_pay_is_left_out(plain, ids, tmp_path):
     for found in smooth.find_scales(plain, [np.array(one) for one in ids], tmp_path).values():
         assert np.all(found.scale == 1) or found.error <= smooth.WORTH * found.plain_error
