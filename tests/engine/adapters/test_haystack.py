@@ -6,18 +6,25 @@ import asyncio
 import inspect
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from calls import METADATA, QUERY, TEXTS, index_of_calls
-from haystack import Document, Pipeline
-from haystack.components.joiners import DocumentJoiner
-from haystack.core.errors import DeserializationError
-from haystack.errors import FilterError
-from haystack.utils.filters import document_matches_filter
 
+from late_imports import late_imports
 from latebolt import Index
-from latebolt.adapters.haystack import LateboltRanker, LateboltRetriever
 from latebolt.errors import IndexNotFound, InvalidInput
+
+if TYPE_CHECKING:
+    from haystack import Document, Pipeline
+    from haystack.components.joiners import DocumentJoiner
+    from haystack.core.errors import DeserializationError
+    from haystack.errors import FilterError
+    from haystack.utils.filters import document_matches_filter
+
+    from latebolt.adapters.haystack import LateboltRanker, LateboltRetriever
+
+late = late_imports(globals())
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from calls import METADATA, QUERY, TEXTS, index_of_calls
-from langchain_core.documents import BaseDocumentCompressor, Document
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import ConfigurableField, RunnableLambda
 from pydantic import ValidationError
 
-from latebolt.adapters.langchain import LateboltRerank, LateboltRetriever
+from late_imports import late_imports
 from latebolt.errors import IndexExists, IndexNotFound, InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.retrievers import BaseRetriever
+    from langchain_core.runnables import ConfigurableField, RunnableLambda
+
+    from latebolt.adapters.langchain import LateboltRerank, LateboltRetriever
+
+late = late_imports(globals())
 
 
 @pytest.fixture(scope="module")

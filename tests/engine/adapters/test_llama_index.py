@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from calls import METADATA, QUERY, TEXTS, index_of_calls
-from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.schema import (
-    IndexNode,
-    MetadataMode,
-    NodeRelationship,
-    NodeWithScore,
-    QueryBundle,
-    RelatedNodeInfo,
-    TextNode,
-)
-from llama_index.core.vector_stores.types import (
-    FilterCondition,
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
-)
-from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
+from late_imports import late_imports
 from latebolt import Index
-from latebolt.adapters.llama_index import LateboltRerank, LateboltRetriever
 from latebolt.errors import IndexExists, InvalidInput
+
+if TYPE_CHECKING:
+    from llama_index.core.base.base_retriever import BaseRetriever
+    from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.query_engine import RetrieverQueryEngine
+    from llama_index.core.response_synthesizers import get_response_synthesizer
+    from llama_index.core.schema import (
+        IndexNode,
+        MetadataMode,
+        NodeRelationship,
+        NodeWithScore,
+        QueryBundle,
+        RelatedNodeInfo,
+        TextNode,
+    )
+    from llama_index.core.vector_stores.types import (
+        FilterCondition,
+        FilterOperator,
+        MetadataFilter,
+        MetadataFilters,
+    )
+    from llama_index.core.vector_stores.utils import build_metadata_filter_fn
+
+    from latebolt.adapters.llama_index import LateboltRerank, LateboltRetriever
+
+late = late_imports(globals())
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +87,6 @@ def test_an_index_node_leads_to_its_object(tmp_path, encoder):
 
 
 def test_a_query_engine_reads_what_was_found(index, encoder):
-    from llama_index.core.llms import MockLLM
-
     engine = RetrieverQueryEngine(
         LateboltRetriever(index, similarity_top_k=4),
         get_response_synthesizer(llm=MockLLM()),
@@ -103,30 +109,31 @@ def test_settings(index):
         LateboltRetriever(index).retrieve("")
 
 
-OP = FilterOperator
 FILTERS = [
-    [("since", 2003, OP.EQ)],
-    [("since", 2003, OP.NE)],
-    [("since", 2003, OP.GT)],
-    [("since", 2003, OP.GTE), ("kind", "function", OP.EQ)],
-    [("since", 2003, OP.LT)],
-    [("since", 2003, OP.LTE)],
-    [("kind", ["method", "class"], OP.IN)],
-    [("kind", ["method", "class"], OP.NIN)],
-    [("draft", "x", OP.NE), ("draft", ["x"], OP.NIN)],  # most have no such key
-    [("tags", "zip", OP.CONTAINS)],
-    [("tags", ["zip", "text"], OP.ANY)],
-    [("tags", ["zip", "file"], OP.ALL)],
-    [("note", None, OP.IS_EMPTY), ("tags", None, OP.IS_EMPTY)],
+    [("since", 2003, "EQ")],
+    [("since", 2003, "NE")],
+    [("since", 2003, "GT")],
+    [("since", 2003, "GTE"), ("kind", "function", "EQ")],
+    [("since", 2003, "LT")],
+    [("since", 2003, "LTE")],
+    [("kind", ["method", "class"], "IN")],
+    [("kind", ["method", "class"], "NIN")],
+    [("draft", "x", "NE"), ("draft", ["x"], "NIN")],  # most have no such key
+    [("tags", "zip", "CONTAINS")],
+    [("tags", ["zip", "text"], "ANY")],
+    [("tags", ["zip", "file"], "ALL")],
+    [("note", None, "IS_EMPTY"), ("tags", None, "IS_EMPTY")],
     [],
 ]
 
 
-@pytest.mark.parametrize("condition", list(FilterCondition))
+@pytest.mark.parametrize("condition", ["AND", "OR", "NOT"])
 @pytest.mark.parametrize("parts", FILTERS, ids=str)
 def test_filters_mean_what_they_mean_to_llama_index(index, parts, condition):
+    assert {each.name for each in FilterCondition} == {"AND", "OR", "NOT"}
     filters = MetadataFilters(
-        filters=[MetadataFilter(key=k, value=v, operator=op) for k, v, op in parts], condition=condition
+        filters=[MetadataFilter(key=k, value=v, operator=FilterOperator[op]) for k, v, op in parts],
+        condition=FilterCondition[condition],
     )
     theirs = build_metadata_filter_fn(METADATA.__getitem__, filters)
     found = LateboltRetriever(index, filters=filters, similarity_top_k=9).retrieve(QUERY)
@@ -134,15 +141,19 @@ def test_filters_mean_what_they_mean_to_llama_index(index, parts, condition):
 
 
 def test_filters_can_be_nested_and_say_what_they_cannot_do(index):
-    young = MetadataFilter(key="since", value=2005, operator=OP.GT)
+    young = MetadataFilter(key="since", value=2005, operator=FilterOperator.GT)
     inner = MetadataFilters(filters=[young, MetadataFilter(key="kind", value="method")], condition="or")
-    outer = MetadataFilters(filters=[inner, MetadataFilter(key="since", value=1994, operator=OP.NE)])
+    outer = MetadataFilters(
+        filters=[inner, MetadataFilter(key="since", value=1994, operator=FilterOperator.NE)]
+    )
     found = LateboltRetriever(index, filters=outer, similarity_top_k=9).retrieve(QUERY)
     assert {n.node_id for n in found} == {"zip", "spawn", "json"}
-    text = MetadataFilters(filters=[MetadataFilter(key="kind", value="meth", operator=OP.TEXT_MATCH)])
+    text = MetadataFilters(
+        filters=[MetadataFilter(key="kind", value="meth", operator=FilterOperator.TEXT_MATCH)]
+    )
     with pytest.raises(InvalidInput, match=r"'kind'.*text_match.*bm25"):
         LateboltRetriever(index, filters=text).retrieve(QUERY)
-    bare = MetadataFilters(filters=[MetadataFilter(key="tags", value="zip", operator=OP.ALL)])
+    bare = MetadataFilters(filters=[MetadataFilter(key="tags", value="zip", operator=FilterOperator.ALL)])
     with pytest.raises(InvalidInput, match=r"'tags'.*list"):
         LateboltRetriever(index, filters=bare).retrieve(QUERY)
 

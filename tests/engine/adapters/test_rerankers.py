@@ -10,7 +10,6 @@ from rerankers import Document
 from rerankers.models.ranker import BaseRanker
 from rerankers.results import RankedResults
 
-from latebolt.adapters.langchain import LateboltRerank
 from latebolt.adapters.rerankers import LateboltRanker, Reranker
 from latebolt.errors import InvalidInput, ModelError
 
@@ -77,6 +76,8 @@ def test_the_loader_has_the_name_and_the_arguments_of_the_package(encoder):
 
 
 def test_a_langchain_compressor_of_the_same_model(ranker):
+    from latebolt.adapters.langchain import LateboltRerank
+
     compressor = ranker.as_langchain_compressor(k=2)
     assert isinstance(compressor, LateboltRerank)
     assert compressor.model is ranker.model and compressor.top_n == 2
