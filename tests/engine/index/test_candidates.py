@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latebolt import Index, TokenVectors
 from latebolt.errors import IndexCorrupt
 from latebolt.index.search import candidates, planning, rank
-from latebolt.index.search.candidates import by_both, plan_probes
+from latebolt.index.search.candidates import joined, plan_probes
 from latebolt.index.search.explain import Trace
 from latebolt.index.search.query import Request
 from latebolt.index.store import inverted_lists
@@ -171,7 +171,7 @@ def test_search_by_lists_finds_what_exhaustive_search_finds(tmp_path, vectors, e
 
 def test_what_is_gained_and_centroids_rank_alike():
     gains, by_centroids = np.array([[3, 1, 2], [1, 5, 4]], np.float32)
-    ranking = by_both(gains, by_centroids)
+    ranking = joined(gains, by_centroids)
     assert ranking.dtype == np.float32 and ranking.tolist() == [2, 3, 3]
 
 
@@ -265,19 +265,21 @@ def test_lists_that_do_not_span_their_entries_are_refused(tmp_path, vectors, eag
         Index.open(index.path)
 
 
-def test_an_explanation_shows_the_lists(tmp_path, vectors, eager):
+@pytest.mark.parametrize("n_query", [1, planning.LISTS_ALONE, planning.LISTS_ALONE + 1])
+def test_an_explanation_shows_the_lists(tmp_path, vectors, eager, n_query):
     index = make(tmp_path / "i", vectors)
+    query = np.concatenate([vectors[100], vectors[101], vectors[102]])[:n_query]
+    assert len(query) == n_query
     trace = Trace(wanted=True)
     index._each(
-        index._snapshot(Request()),
-        [(vectors[100][:8], "")],
-        lambda each, _: each.find(Request(k=3)),
-        trace=trace,
+        index._snapshot(Request()), [(query, "")], lambda each, _: each.find(Request(k=3)), trace=trace
     )
     stages = {stage.name: stage for stage in trace.stages}
     brought_up = stages["choose by lists"]
     assert brought_up.ms > 0 and 3 <= brought_up.documents < N_DOCUMENTS
-    # What gains most is ranked by centroids, too, and the best of that scored exactly.
-    assert (
-        brought_up.documents >= stages["rank by centroids"].documents >= stages["score exactly"].documents > 0
-    )
+    scored = stages["score exactly"].documents
+    assert brought_up.documents >= scored > 0
+    # Of what longer queries bring up that which gains most is ranked by centroids, too.
+    assert ("rank by centroids" in stages) == planning.ranks_by_both(n_query)
+    if planning.ranks_by_both(n_query):
+        assert brought_up.documents >= stages["rank by centroids"].documents >= scored

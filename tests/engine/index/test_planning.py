@@ -81,14 +81,15 @@ def test_effort_grows_with_the_corpus_with_its_misfit_and_for_few_query_tokens()
     assert effort(PLAIN, 1000).first >= 4 * level(1000) == 4096
 
 
-def test_the_first_round_by_lists_grows_with_them_and_not_without_end():
+@pytest.mark.parametrize(("n_query", "first"), [(1, 1024), (8, 1024), (9, 512), (40, 512)])
+def test_the_first_round_by_lists_grows_with_them_and_not_without_end(n_query, first):
     """Where lists are longer, rounds of as few documents ended before the best had come."""
-    assert effort_by_lists(10, 5).first == effort_by_lists(10, 75).first == 512
-    assert effort_by_lists(10, 75).first < effort_by_lists(10, 100).first < effort_by_lists(10, 150).first
-    assert effort_by_lists(10, 214).first == effort_by_lists(10, 10**6).first == 1024
+    firsts = [effort_by_lists(10, a_list, n_query).first for a_list in (5, 75, 100, 120, 214, 10**6)]
+    assert firsts[0] == firsts[1] == first and firsts[-2] == firsts[-1] == 2 * first
+    assert firsts == sorted(firsts) and len(set(firsts)) == 4
     for a_list in (1, 75, 120, 10**6):
-        look = effort_by_lists(10, a_list)
-        assert look.stable <= look.half < look.first < look.most == effort_by_lists(32, a_list).most
+        look = effort_by_lists(10, a_list, n_query)
+        assert look.stable <= look.half < look.first < look.most == effort_by_lists(32, a_list, n_query).most
 
 
 @given(st.integers(1, 5000), st.integers(1, 10**6), st.integers(0, 300))

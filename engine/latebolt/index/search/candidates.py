@@ -62,7 +62,7 @@ def _probe_cells(scores: CentroidScores, list_offsets: Int64, n: int, threads: i
     return np.ascontiguousarray(table, np.int64)
 
 
-def by_both(gains: Float32, by_centroids: Float32) -> Float32:
+def joined(gains: Float32, by_centroids: Float32) -> Float32:
     """What ranks the documents that lists bring up: the mean of what they gain and of their scores by
     centroids.
 

@@ -41,16 +41,18 @@ MOST_DOCUMENTS, MOST_ROOTS = 16_384, 64
 ROUNDS_A_ROOT: Final = 50
 
 
-# By lists and centroids, whose ranking is nearer to that of exact scores: documents of the first round for a
-# hit of the level, of which as many as the level have to stay as they were, and at most, which are those that
-# are ranked. The first round grows with the lists, from so many entries of one on, up to so many documents a
-# hit: coarse lists say less of a document.
-LISTED_PER_HIT, MOST_LISTED_PER_HIT = 16, 256
-SHORT_LIST, MOST_FIRST_PER_HIT = 75, 32
+# By lists, whose ranking is nearer to that of exact scores: documents of the first round for a hit of the
+# level, of which as many as the level have to stay as they were, and at most. The first round grows with the
+# lists, from so many entries of one on, up to so many documents a hit: coarse lists say less of a document.
+LISTED_PER_HIT, MOST_LISTED_PER_HIT = 32, 256
+SHORT_LIST, MOST_FIRST_PER_HIT = 75, 64
 # Lists that are visited: so many over the query's tokens for each of them, within bounds. Few tokens have to
 # tell many documents apart.
-LISTS: Final = 2560
-LEAST_LISTS, MOST_LISTS = 48, 640
+LISTS: Final = 5120
+LEAST_LISTS, MOST_LISTS = 96, 1280
+# Up to so many query tokens lists rank alone: then they are many a token, and exact scores half as dear. With
+# more tokens what lists bring up is ranked by centroids, too, which halves the lists and the first round.
+LISTS_ALONE: Final = 8
 OLD_LISTS: Final = 48  # of the codec's centroids, which are longer
 
 
@@ -144,10 +146,16 @@ def effort(work: Work, k: int) -> Effort:
     )
 
 
-def effort_by_lists(k: int, a_list: float) -> Effort:
+def ranks_by_both(n_query: int) -> bool:
+    """Whether what lists bring up is ranked by centroids, too."""
+    return n_query > LISTS_ALONE
+
+
+def effort_by_lists(k: int, a_list: float, n_query: int) -> Effort:
     """How hard to look for the k best among the documents that lists, of so many entries, bring up."""
     wanted = level(k)
     first = int(min(LISTED_PER_HIT * max(a_list / SHORT_LIST, 1), MOST_FIRST_PER_HIT) * wanted)
+    first = first // 2 if ranks_by_both(n_query) else first
     return Effort(first, first // 2, wanted, wanted, MOST_LISTED_PER_HIT * wanted)
 
 
@@ -158,7 +166,7 @@ def lists_to_visit(work: Work, of_centroids: bool = False) -> int:
         of_centroids: the lists are of the codec's centroids, as segments of earlier versions have them.
     """
     n = min(max(LISTS // max(work.n_query, 1), LEAST_LISTS), MOST_LISTS)
-    n = OLD_LISTS if of_centroids else n
+    n = OLD_LISTS if of_centroids else n // 2 if ranks_by_both(work.n_query) else n
     return math.ceil(n * work.n_stored / max(work.n_tokens, 1))
 
 

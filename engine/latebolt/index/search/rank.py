@@ -13,15 +13,26 @@ import numpy.typing as npt
 
 from latebolt.codec.base import Columns, Scorer
 from latebolt.index.search import planning
-from latebolt.index.search.candidates import by_both, plan_probes
+from latebolt.index.search.candidates import joined, plan_probes
 from latebolt.index.search.explain import Trace
-from latebolt.index.search.planning import Effort, Work, decide, effort, effort_by_lists, lists_to_visit
+from latebolt.index.search.planning import (
+    Effort,
+    Work,
+    decide,
+    effort,
+    effort_by_lists,
+    lists_to_visit,
+    ranks_by_both,
+)
 from latebolt.index.search.stages import Refined, Rows, Scores, likely_best, refine, top_documents
 from latebolt.index.store.segment import Segment
 from latebolt.kernels.lists import gather
 
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
 TOKENS_AN_ENTRY: Final = 8
+# Of the documents that lists bring up, so many times those that may be scored exactly are put in order, where
+# lists rank alone.
+RANKED: Final = 2
 
 
 class SegmentRequest(NamedTuple):
@@ -139,13 +150,15 @@ def _by_lists(
     """Rows found through the segment's lists and their exact scores; None where ranking all is cheaper, or
     lists bring up too few.
 
-    What a document gains from the lists it is in brings it up; that and its score by centroids rank it.
+    What a document gains from the lists it is in brings it up and ranks it; with longer queries its score by
+    centroids ranks it, too.
     """
     lists, scores, query = segment.lists, scorer.centroids, scorer.query
     if lists is None or scores is None or query is None or not len(query):
         return None
     n_lists = len(lists.offsets) - 1
-    look = effort_by_lists(k, len(lists.rows) / max(n_lists, 1))
+    look = effort_by_lists(k, len(lists.rows) / max(n_lists, 1), work.n_query)
+    by_both = ranks_by_both(work.n_query)
     n_probes = lists_to_visit(work, lists.starts is None)
     entries = n_probes * len(query) * len(lists.rows) / n_lists
     if n_probes >= n_lists or TOKENS_AN_ENTRY * entries >= work.n_tokens:
@@ -154,18 +167,19 @@ def _by_lists(
         probes = plan_probes(scores, lists, query, n_probes, scorer.threads)
         allowed = _allowed(segment, rows)
         gains = gather(lists.rows, probes, segment.n_documents, allowed, scorer.threads)
-        best = likely_best(gains.sums, look.most)
+        best = likely_best(gains.sums, look.most if by_both else RANKED * look.most)
         chosen = (gains.rows if best is None else gains.rows[best]).astype(np.int64)
         sums = (gains.sums if best is None else gains.sums[best]) * np.float32(scores.step)
     trace.count("choose by lists", len(gains.rows))
-    by_centroids = scorer.approximate(columns, segment.offsets, chosen)
-    assert by_centroids is not None  # where there are lists there are centroids
-    ranking = by_both(sums, by_centroids)
+    if by_both:
+        by_centroids = scorer.approximate(columns, segment.offsets, chosen)
+        assert by_centroids is not None  # where there are lists there are centroids
+        sums = joined(sums, by_centroids)
 
     def score(positions: Rows) -> Scores:
         return scorer.exact(columns, segment.offsets, chosen[positions])
 
-    found = refine(ranking, score, look, segment.first_rows(chosen))
+    found = refine(sums, score, look, segment.first_rows(chosen))
     if not found.settled and len(found.rows) == len(chosen):
         return None  # the last ones were among the best
     return found._replace(rows=chosen[found.rows])
