@@ -19,7 +19,10 @@ from latebolt.objects.object_store import ObjectStore
 from latebolt.objects.prune import prune
 from latebolt.objects.publish import publish
 
-LATER = time.time() + 1000
+
+def later() -> float:
+    """When all that is there now is old: from the moment of asking on, which a busy machine may put off."""
+    return time.time() + 1000
 
 
 def objects(store: ObjectStore) -> set[str]:
@@ -56,15 +59,15 @@ def test_what_goes_and_what_stays(tmp_path, uri):
     assert list(store.commit_numbers()) == [1, 2, 3, 4]
     young = prune(store, 2)
     assert (young.kept, young.commits, young.objects) == ([3, 4], 2, 0) and young.young > 0
-    foretold = prune(store, 1, 0, dry_run=True, now=lambda: LATER)
+    foretold = prune(store, 1, 0, dry_run=True, now=later)
     assert objects(store) == before
-    done = prune(store, 1, 0, now=lambda: LATER)
+    done = prune(store, 1, 0, now=later)
     assert (done.commits, done.objects, done.bytes) == (foretold.commits, foretold.objects, foretold.bytes)
     assert done.kept == [5] == list(store.commit_numbers()) and done.young == 0
     newest = store.newest()
     assert objects(store) == newest.object_names and check_published(store) == []
     assert answers(Index.open(uri)) == answers(index)
-    nothing = prune(store, 1, 0, now=lambda: LATER)
+    nothing = prune(store, 1, 0, now=later)
     assert (nothing.kept, nothing.commits, nothing.objects) == ([5], 0, 0)
     add(index, 1, 77)
     assert publish(index.path, store).number == 6 and answers(Index.open(uri)) == answers(index)
@@ -76,7 +79,7 @@ def test_foreign_files_stay(tmp_path, disk):
     kept = [root / "files" / "notes.txt", root / "commits" / "README", root / "files" / ("0" * 32)]
     for path in kept:
         path.write_text("of somebody else")
-    prune(ObjectStore(disk), 1, 0, now=lambda: LATER)
+    prune(ObjectStore(disk), 1, 0, now=later)
     assert all(path.exists() for path in kept)
 
 
@@ -92,7 +95,7 @@ def test_it_is_refused(tmp_path, disk):
     path = tmp_path / "published here" / "notes" / commits.commit_name(2)
     path.write_bytes(path.read_bytes().replace(b"latebolt-commit", b"latebolt-commot"))
     with pytest.raises(IndexCorrupt):  # what a damaged commit needs, nobody knows
-        prune(store, 1, 0, now=lambda: LATER)
+        prune(store, 1, 0, now=later)
     assert objects(store) == before
 
 
@@ -101,9 +104,9 @@ def test_a_removal_that_ends_anywhere_is_finished_by_the_next(tmp_path, disk):
         place = f"{disk}-{when}"
         index, store = history(tmp_path / f"index-{when}", place, 2), ObjectStore(place)
         with contextlib.suppress(ObjectStoreError):
-            prune(store_of(place, Broken(driver_of(place), when)), 1, 0, now=lambda: LATER)
+            prune(store_of(place, Broken(driver_of(place), when)), 1, 0, now=later)
         assert check_published(store) == [] and answers(Index.open(place)) == answers(index)
-        prune(store, 1, 0, now=lambda: LATER)
+        prune(store, 1, 0, now=later)
         assert objects(store) == store.newest().object_names
 
 
@@ -119,7 +122,7 @@ def test_a_publisher_who_relies_on_what_is_being_removed_looks_again(tmp_path, d
 
     def remove(operation: str, name: str) -> None:
         if operation == "create" and name == commits.commit_name(2) and not pruned:
-            pruned.append(prune(ObjectStore(disk), 1, 0, now=lambda: LATER))
+            pruned.append(prune(ObjectStore(disk), 1, 0, now=later))
 
     driver.before = remove
     done = publish(index.path, store_of(disk, driver))
@@ -142,7 +145,7 @@ def test_nobody_relies_on_what_is_about_to_go(tmp_path, disk):
             done.append(publish(index.path, ObjectStore(disk)))
 
     driver.before = overtake
-    assert prune(store_of(disk, driver), 1, 0, now=lambda: LATER).objects == len(left) > 1
+    assert prune(store_of(disk, driver), 1, 0, now=later).objects == len(left) > 1
     assert done[1].uploaded == len(left)
     assert check_published(ObjectStore(disk)) == [] and answers(Index.open(disk)) == answers(index)
 
@@ -157,9 +160,9 @@ def test_a_number_that_is_free_again_is_nobodys(tmp_path, disk, who):
 
     def overtake(operation: str, name: str) -> None:
         if operation == "create" and name == commits.commit_name(3) and not done:
-            done.append(prune(store, 1, 0, now=lambda: LATER).kept)
+            done.append(prune(store, 1, 0, now=later).kept)
             stray.with_name(f"{'0' * 32}-{'0' * 12}").write_bytes(b"stray")
-            done.append(prune(store, 1, 0, now=lambda: LATER).kept)
+            done.append(prune(store, 1, 0, now=later).kept)
 
     driver.before = overtake
     if who == "publisher":
@@ -167,7 +170,7 @@ def test_a_number_that_is_free_again_is_nobodys(tmp_path, disk, who):
         publish(index.path, store_of(disk, driver))
         expected = answers(index)
     else:
-        prune(store_of(disk, driver), 1, 0, now=lambda: LATER)
+        prune(store_of(disk, driver), 1, 0, now=later)
     assert done == [[3], [4]] and 3 not in store.commit_numbers()
     assert check_published(store) == [] and answers(Index.open(disk)) == expected
 
@@ -183,7 +186,7 @@ def test_a_reader_of_a_commit_that_goes_takes_the_newest(tmp_path, disk):
             index.delete(["20-0"])
             index.compact()
             publish(index.path, ObjectStore(disk))
-            prune(ObjectStore(disk), 1, 0, now=lambda: LATER)
+            prune(ObjectStore(disk), 1, 0, now=later)
 
     driver.before = overtake
     from latebolt.objects.local_copy import LocalCopy
@@ -211,7 +214,7 @@ def test_publisher_pruner_and_reader_at_once(tmp_path, uri):
 
     others = [
         threading.Thread(target=again_and_again, args=(work,))
-        for work in (lambda: prune(ObjectStore(uri), 1, 0, now=lambda: LATER), check)
+        for work in (lambda: prune(ObjectStore(uri), 1, 0, now=later), check)
     ]
     for each in others:
         each.start()
