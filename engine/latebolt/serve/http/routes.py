@@ -1,4 +1,4 @@
-"""What endpoints there are: each one's path, methods and function, and what its description says of it.
+"""What endpoints there are: each one's path, method and function, and what its description says of it.
 
 Written down without FastAPI, which only describes them (`description.py`): loading it and having it look at
 every route is a fifth of a server's start.
