@@ -7,7 +7,6 @@ side effects, and asked for their docstrings. Private names are left out.
 from __future__ import annotations
 
 import ast
-import gc
 import importlib
 import inspect
 import os
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+from latebolt import garbage
 from latebolt.corpus.documents import Document
 
 _LEFT_OUT = {
@@ -38,15 +38,10 @@ _LEAST_CHARACTERS = 25
 def read_stdlib() -> list[Document]:
     """Public modules, classes and functions with a docstring; sorted by name, each once."""
     found: dict[str, Document] = {}
-    collects = gc.isenabled()
-    gc.disable()  # it would walk through each tree again and again, to find nothing
-    try:
+    with garbage.none_collected():  # trees of syntax are many objects
         for path, module in _sources():
             for document in _from_source(path, module):
                 found.setdefault(document.id or "", document)
-    finally:
-        if collects:
-            gc.enable()
     for module in sorted(_compiled_modules()):
         for document in _from_compiled(module):
             found.setdefault(document.id or "", document)

@@ -7,15 +7,14 @@ of what a kernel computes.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import hashlib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from latebolt import garbage
 from latebolt.errors import RuntimeUnavailable
 from latebolt.kernels import targets
 from latebolt.kernels.targets import Architecture, Target
@@ -125,24 +124,11 @@ def compile_ir(name: str, isa: str, architecture: Architecture | None = None) ->
     options = {"error_model": "numpy", "fastmath": {"reassoc", "contract"}}
     signature = normalize_signature(types.void(*[types.int64] * n_arguments))
     compiled = Kernel(function, signature, locals={}, options=options)
-    with _no_collection():
+    # numba makes objects by the hundred thousand: to look through them is an eighth of a compile.
+    with garbage.none_collected():
         compiled.compile()
     text = compiled.inspect_llvm().replace(compiled.native_name, symbol(name, isa))
     return str(text).replace(targets.STAND_IN, "")
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without Python's search for garbage: numba makes objects by the hundred thousand, which are needed to
-    the end, and to look through them is an eighth of a compile.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _module(name: str, isa: str, architecture: Architecture | None) -> tuple[Any, Any]:
