@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from latebolt.errors import (
     IndexLocked,
@@ -22,7 +22,8 @@ from latebolt.errors import (
 )
 from latebolt.sharding.protocol import Method, Pending, Shard
 
-_OWN_FAULTS = (InvalidInput, ModelMismatch)
+_OWN_FAULTS: Final = (InvalidInput, ModelMismatch)
+_KEPT: Final = 0.5
 
 
 class Failure(NamedTuple):
@@ -49,6 +50,18 @@ class Round:
     def __init__(self, seconds: float | None) -> None:
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.failures: dict[int, Failure] = {}
+
+    def until(self, keep: bool) -> float | None:
+        """Until when answers are waited for, of `time.monotonic`.
+
+        Args:
+            keep: half of the time that is left, for what is asked after this. Else a shard that hangs would
+                leave the others none to answer in.
+        """
+        if self.deadline is None or not keep:
+            return self.deadline
+        now = time.monotonic()
+        return now + max(self.deadline - now, 0.0) * _KEPT
 
     @property
     def missing(self) -> dict[int, str]:
@@ -97,23 +110,26 @@ class Shards:
         method: Method,
         asked: Mapping[int, tuple[Any, ...]],
         partial: bool | None = None,
+        last: bool = True,
     ) -> dict[int, Any]:
         """Answers by the number of the shard; one that failed earlier in the round is not asked again.
 
         Args:
             asked: arguments by the number of the shard; others are not asked.
             partial: whether answers of some will do; as the set says by default.
+            last: whether nothing is asked after this. If something is, and answers of some will do, a shard
+                that is late is given up while the others still have time for it.
         Raises:
             InvalidInput, ModelMismatch: a shard refuses what the caller gave. The others are given up.
             ShardUnavailable: one fails, and that is not allowed; or all do.
         """
         asked = {number: each for number, each in asked.items() if number not in round_.failures}
-        found = gather(self._shards, method, asked, round_.deadline)
+        allowed = self._partial if partial is None else partial
+        found = gather(self._shards, method, asked, round_.until(keep=allowed and not last))
         for failure in found.failures.values():
             if isinstance(failure.error, _OWN_FAULTS):
                 raise failure.error
         round_.failures |= found.failures
-        allowed = self._partial if partial is None else partial
         if round_.failures and not (allowed and len(round_.failures) < len(self._shards)):
             check_all(round_.failures, self.name)
         return found.answers

@@ -79,9 +79,9 @@ class Searcher:
                 tuple(counted.words) if request.mode != "late" else (),
                 explain=explain,
             )
-            answers: dict[int, ShardAnswer] = self._shards.ask(
-                round_, "search", dict.fromkeys(counted.figures, (wanted,))
-            )
+            asked = dict.fromkeys(counted.figures, (wanted,))
+            last = request.mode != "hybrid"  # else some may be asked again
+            answers: dict[int, ShardAnswer] = self._shards.ask(round_, "search", asked, last=last)
             self.learn({number: answer.figures for number, answer in answers.items()})
             if attempt + 1 < _TRIES and any(
                 answer.figures != counted.figures[number] for number, answer in answers.items()
@@ -123,7 +123,8 @@ class Searcher:
         ):
             return Counted([], sum(each.tokens for each in known.values()), known)
         wanted = CountRequest(tuple(texts) if with_words else (), request.where)
-        answers: dict[int, ShardCounts] = self._shards.ask(round_, "count", self._shards.everyone(wanted))
+        asked = self._shards.everyone(wanted)
+        answers: dict[int, ShardCounts] = self._shards.ask(round_, "count", asked, last=False)
         self._judge(answers.values())
         words = [WordCounts() for _ in wanted.queries]
         for answer in answers.values():

@@ -494,8 +494,8 @@ class ShardedIndex:
 
     # Asking
 
-    def _states(self, round_: Round) -> dict[int, ShardState]:
-        states: dict[int, ShardState] = self._shards.ask(round_, "state", self._shards.everyone())
+    def _states(self, round_: Round, last: bool = True) -> dict[int, ShardState]:
+        states: dict[int, ShardState] = self._shards.ask(round_, "state", self._shards.everyone(), last=last)
         first = self._first or states[min(states)]
         for number in self._unseen & states.keys():
             self._check(number, states[number], first)
@@ -506,12 +506,9 @@ class ShardedIndex:
 
     def _begin(self) -> Round:
         """Begin a search. A shard that was not seen yet is looked at first: it may be none of this set."""
-        if not self._unseen:
-            return self._shards.begin()
-        looked = self._shards.begin()
-        self._states(looked)
         round_ = self._shards.begin()
-        round_.failures |= looked.failures  # which are not waited for once more
+        if self._unseen:
+            self._states(round_, last=False)
         return round_
 
     def _check(self, number: int, state: ShardState, first: ShardState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 import time
@@ -23,11 +24,13 @@ from latebolt.errors import (
     StorageFull,
 )
 from latebolt.sharding import ShardedIndex, split
+from latebolt.sharding import gather as gathering
 from latebolt.sharding.local import LocalShard
 from latebolt.sharding.placement import shard_of
 
 N = 3
 IDS = [f"d{i}" for i in range(30)]
+SOON = 1.5  # seconds in which shards answer on a busy machine, too, once kernels are compiled
 
 
 class Between:
@@ -70,8 +73,14 @@ def shards(folder: Path) -> Iterator[list[Between]]:
         each.close()
 
 
+def warm(index: ShardedIndex) -> None:
+    """Search once, for as long as it takes."""
+    index.asked(None, False).search_vectors(POOL[:1])
+
+
 def test_a_late_shard_is_not_waited_for(shards):
-    index = ShardedIndex(shards, name="set", deadline=0.3)
+    index = ShardedIndex(shards, name="set", deadline=SOON)
+    warm(index)
     never: Future[Any] = Future()
     shards[1].before["search"] = lambda: never
     started = time.monotonic()
@@ -102,6 +111,62 @@ def test_one_deadline_holds_for_all_shards_and_rounds(shards):
     assert len(asked) == 3 and asked[0] <= 0.5 and asked[1:] == [0, 0]
 
 
+class Clock:
+    """In place of the module `time`: it goes by what is waited for, and by nothing else."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Timed:
+    """A shard each of whose answers takes half a second, or as long as a test says."""
+
+    def __init__(self, shard: LocalShard, clock: Clock) -> None:
+        self.shard, self.close, self._clock = shard, shard.close, clock
+        self.takes: dict[str, float] = {}
+
+    def call(self, method: str, *arguments: Any) -> Future[Any]:
+        ready = self._clock.now + self.takes.get(method, 0.5)
+        answer, clock = self.shard.call(method, *arguments), self._clock
+
+        class Taking(Future):
+            def result(self, timeout: float | None = None) -> Any:
+                assert timeout is not None
+                in_time = ready <= clock.now + timeout
+                clock.now = max(clock.now, ready if in_time else clock.now + timeout)
+                if not in_time:
+                    raise TimeoutError
+                return answer.result(60)
+
+        return Taking()
+
+
+@pytest.mark.parametrize("hangs", ["state", "count", "search"])
+@pytest.mark.parametrize("mode", ["late", "bm25", "hybrid"])
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_shard_that_hangs_leaves_the_others_time_to_answer(
+    encoder, tmp_path, monkeypatch, hangs, mode, explain
+):
+    """Whatever it hangs at: of the rounds of one search, none takes the time of those that follow."""
+    clock = Clock()
+    monkeypatch.setattr(gathering, "time", clock)
+    with Index.create(tmp_path / "i", encoder) as made:
+        made.add([f"word{i % 3}" for i in range(len(IDS))], IDS, [{"n": i} for i in range(30)])
+    split(tmp_path / "i", tmp_path / "s", N)
+    shards = [Timed(LocalShard(tmp_path / "s" / f"shard-{i}", lambda: encoder), clock) for i in range(N)]
+    shards[1].takes[hangs] = math.inf
+    index = ShardedIndex(shards, lambda: encoder, deadline=8.0, partial=True)
+    assert (clock.now >= 8) == (hangs == "state")
+    clock.now = 0
+    found = index.search("word1", k=30, mode=mode, where="n >= 0", explain=explain)
+    hits = found.hits if explain else found
+    assert hits and hits.missing == {1: "no answer in time"} and clock.now <= 8
+    assert {shard_of(hit.id, N) for hit in hits} == {0, 2}
+    index.close()
+
+
 @pytest.mark.parametrize("broken", ["search", "count"])
 def test_partial_answers_say_what_is_missing(shards, broken):
     index = ShardedIndex(shards, deadline=5.0, partial=True)
@@ -118,11 +183,12 @@ def test_partial_answers_say_what_is_missing(shards, broken):
 def test_the_same_index_is_asked_in_another_way(shards):
     index = ShardedIndex(shards, deadline=5.0)
     asked = [list(each.calls) for each in shards]
-    some = index.asked(0.3, True)
+    some = index.asked(SOON, True)
     assert [each.calls for each in shards] == asked, "what is known of the shards is not asked again"
+    warm(index)
     shards[1].before["search"] = lambda: Future()  # never done
     with pytest.raises(ShardUnavailable, match="no answer in time"):
-        index.asked(0.3, False).search_vectors(POOL[:1])
+        index.asked(SOON, False).search_vectors(POOL[:1])
     assert some.search_vectors(POOL[:1]).missing == {1: "no answer in time"}
 
 
