@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Generator
 
@@ -47,7 +48,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What is imported by now stays, and no collection of garbage walks through it again. An export has five,
     which were half of what a small one took: torch brings hundreds of thousands of objects."""
-    gc.collect()
-    gc.freeze()
+    _keep()
     # What tests leave is old soon, and walking through all of it was two thirds of what collections took.
     gc.set_threshold(700, 10, 100)
+
+
+def pytest_runtest_logfinish() -> None:
+    """So does what a test imports: as many objects again, of libraries that are loaded where they are used. In
+    a process that had run other files, walking through them was two thirds of what an export took."""
+    if len(sys.modules) - _modules >= 100:
+        _keep()
+
+
+# Loaded when what there is was set aside.
+_modules = 0
+
+
+def _keep() -> None:
+    global _modules
+    gc.collect()
+    gc.freeze()
+    _modules = len(sys.modules)
