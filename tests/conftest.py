@@ -54,8 +54,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_logfinish() -> None:
-    """So does what a test imports: as many objects again, of libraries that are loaded where they are used. In
-    a process that had run other files, walking through them was two thirds of what an export took."""
+    """So does what a test imports: as many objects again, of libraries that are loaded where they are used.
+    Walking through them was two thirds of what an export took in a process that had run other files."""
     if len(sys.modules) - _modules >= 100:
         _keep()
 
