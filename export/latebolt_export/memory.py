@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from collections.abc import Iterator
 
 from latebolt import system
 
@@ -11,9 +13,20 @@ from latebolt import system
 _OWN_MAPPING = 1 << 22
 
 
-def settle() -> None:
-    """Let every large block be a mapping of its own, given back as soon as it is freed."""
+@contextlib.contextmanager
+def settled() -> Iterator[None]:
+    """Every large block is a mapping of its own, given back as soon as it is freed. What there is by now, torch's
+    hundreds of thousands of objects with it, is no garbage in this block: each `give_back` would walk through it.
+    """
     system.own_mapping(_OWN_MAPPING)
+    ours = not gc.get_freeze_count()
+    if ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if ours:
+            gc.unfreeze()
 
 
 def give_back() -> None:

@@ -211,9 +211,8 @@ def build(
     from latebolt_export.torch import module, trace
 
     check_target(out, options.overwrite, progress)
-    memory.settle()
     outputs = heads.choose(checkpoint.projections, options.dims)
-    with draft_of(out, options.overwrite) as draft:
+    with memory.settled(), draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)
         digest = checkpoint.weights_sha256()
         embedder = module.build(checkpoint, outputs)
