@@ -15,8 +15,10 @@ _OWN_MAPPING = 1 << 22
 
 @contextlib.contextmanager
 def settled() -> Iterator[None]:
-    """Every large block is a mapping of its own, given back as soon as it is freed. What there is by now, torch's
-    hundreds of thousands of objects with it, is no garbage in this block: each `give_back` would walk through it.
+    """Every large block is a mapping of its own, given back as soon as it is freed.
+
+    What there is by now, torch's hundreds of thousands of objects with it, is no garbage in this block: every
+    `give_back` would walk through it.
     """
     system.own_mapping(_OWN_MAPPING)
     ours = not gc.get_freeze_count()

@@ -21,7 +21,7 @@ from latebolt_export import export_model, recipe, starter
 
 pytestmark = pytest.mark.slow
 
-DOCUMENTS, EVERY = 160, 2  # every second document is asked for
+DOCUMENTS, EVERY = 80, 2  # every second document is asked for
 TIE = 1e-4  # scores that are closer may change places
 
 
