@@ -92,7 +92,7 @@ def test_shipped_model_is_what_the_recipe_makes(recipe, rebuilt):
     for name in ("tokenizer.json", "README.md", "LICENSE", "confidence.json"):
         assert (recipe.shipped / name).read_bytes() == (rebuilt / name).read_bytes(), name
     tokenizer = (rebuilt / "tokenizer.json").read_text(encoding="utf-8")
-    passages = [*texts.parity_texts(20), *texts.calibration_texts(), *TEXTS]
+    passages = [*texts.parity_texts(20), *texts.calibration_texts()[::3], *TEXTS]
     ids = parity.encode(tokenizer, passages, 512)
     for ours, theirs in zip(vectors(recipe.shipped, ids), vectors(rebuilt, ids), strict=True):
         assert len(ours) == 3
