@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 # On a busy machine OpenMP's threads wait for each other by spinning: a tiny model takes seconds then. Set
 # here for the processes that tests start as well.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What transformers has of them, where they are installed, is for writing texts and finding objects, and a
+# third of what its own import takes, in each process that collects. tests/frameworks has them back.
+for _name in ("sklearn", "scipy"):
+    sys.modules.setdefault(_name, None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session", autouse=True)

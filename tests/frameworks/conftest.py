@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -68,7 +69,15 @@ def load(load_one: Callable[..., Any], name: str, sources: list[str], **more: An
 
 
 @pytest.fixture(scope="session", autouse=True)
-def colbert_extensions() -> None:
+def whole_libraries() -> None:
+    """What tests/export/conftest.py keeps transformers from loading, other libraries need."""
+    for name in ("sklearn", "scipy"):
+        if sys.modules.get(name, pytest) is None:
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def colbert_extensions(whole_libraries: None) -> None:
     """Before anything imports the library, whose modules take the function's name."""
     if importlib.util.find_spec("colbert") is not None:
         from torch.utils import cpp_extension
