@@ -508,7 +508,7 @@ def main() -> None:
     given = arguments(__doc__)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="latebolt-operate-") as temporary:
-        day = Day(Path(temporary), given.threads, 0.02 if given.quick else 0.0)
+        day = Day(Path(temporary), given.threads, 0.1 if given.quick else 0.0)
         start = time.perf_counter()
         server, port = day.start()
         first = time.perf_counter() - start
@@ -522,7 +522,7 @@ def main() -> None:
         day.rows.append({"what happens": "the first start, until it answers", "seconds": first})
         try:
             processes(day, server, port, given.quick)
-            jobs(day, 30 if given.quick else 900)
+            jobs(day, 20 if given.quick else 900)
             backups(day)
             newer(day)
             vanishing(day, port)

@@ -451,10 +451,11 @@ class Scale:
     patience: float  # see `mixed`
     pause: float  # seconds of its clients between two requests
     huge: int  # passages of its largest requests
+    passages: int  # of a request to rerank
 
 
-FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 4, 5.0, 0.0, 200)
-QUICK = Scale((3,), 0.2, 30.0, 0.1, 12, 40, 1, 0.7, 0.03, 40)
+FULL = Scale(CLIENTS, 10.0, 45.0, 4.0, 500, 2000, 4, 5.0, 0.0, 200, 50)
+QUICK = Scale((3,), 0.2, 30.0, 0.1, 12, 40, 1, 0.7, 0.15, 2, 8)
 
 
 def main() -> None:
@@ -467,7 +468,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         held, texts = real_texts(), root / "texts.json"
-        texts.write_text(json.dumps(held))
+        texts.write_text(json.dumps({**held, "passages": scale.passages}))
         documents = [{"id": str(i), "text": text} for i, text in enumerate(held["documents"])]
         with server(root / "data", given.threads, "--cache-mb", "0") as running:
             running.ask("/v1/indexes", {"name": INDEX})

@@ -20,7 +20,6 @@ import numpy as np
 import uvloop
 
 HOST = "127.0.0.1"
-PASSAGES = 50
 WORDS = (16, 48)  # of a passage
 INDEX = "texts"  # what is searched
 WRITTEN = "written"  # what the mixed load adds to
@@ -36,6 +35,7 @@ class Texts:
         held = json.loads(path.read_text())
         self._documents = [text.split() for text in held["documents"]]
         self._queries: list[str] = held["queries"]
+        self._passages: int = held["passages"]
         self._random = random.Random(seed)
 
     def query(self) -> str:
@@ -49,8 +49,8 @@ class Texts:
         return " ".join(words[start : start + n])
 
     def reranking(self) -> tuple[str, list[str]]:
-        """A query and PASSAGES passages."""
-        return self.query(), [self.passage() for _ in range(PASSAGES)]
+        """A query and as many passages as the texts are to be asked about with."""
+        return self.query(), [self.passage() for _ in range(self._passages)]
 
 
 def request(path: str, content: Any, claimed: int | None = None) -> bytes:
@@ -62,7 +62,7 @@ def request(path: str, content: Any, claimed: int | None = None) -> bytes:
 
 
 def rerank_request(texts: Texts) -> bytes:
-    """One query with PASSAGES passages."""
+    """One query with its passages."""
     query, passages = texts.reranking()
     return request("/v1/rerank", {"query": query, "documents": passages, "return_documents": False})
 
