@@ -88,11 +88,17 @@ Id = Annotated[str, Field(min_length=1, max_length=1024)]
 EmbeddingType = Literal["float", "base64", "binary", "ubinary"]
 
 
-class _JinaRequest(BaseModel):
+class _Model(BaseModel):
+    # What checks a model is made when the first one is checked, and not while a server starts; most describe
+    # answers, and never check one.
+    model_config = ConfigDict(defer_build=True)
+
+
+class _JinaRequest(_Model):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class _Request(BaseModel):
+class _Request(_Model):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
@@ -345,7 +351,7 @@ class SearchRequest(_Request):
     )
 
 
-class Fault(BaseModel):
+class Fault(_Model):
     """What does not fit in one field."""
 
     field: str
@@ -354,7 +360,7 @@ class Fault(BaseModel):
     input: Any = Field(description="Numbers and flags as they are; of anything else only what it is.")
 
 
-class ProblemBody(BaseModel):
+class ProblemBody(_Model):
     """An answer that is no result."""
 
     detail: str
@@ -368,7 +374,7 @@ class ValidationBody(ProblemBody):
     errors: list[Fault]
 
 
-class Usage(BaseModel):
+class Usage(_Model):
     """Tokens that the model was given."""
 
     total_tokens: int
@@ -379,7 +385,7 @@ class Usage(BaseModel):
 _Matrix = list[list[float]]
 
 
-class VectorsByType(BaseModel):
+class VectorsByType(_Model):
     """Vectors of a text in several types."""
 
     float: _Matrix | None = None
@@ -388,7 +394,7 @@ class VectorsByType(BaseModel):
     ubinary: list[list[int]] | None = None
 
 
-class Vectors(BaseModel):
+class Vectors(_Model):
     """Token vectors of one text, one entry a token."""
 
     object: Literal["embeddings"]
@@ -396,7 +402,7 @@ class Vectors(BaseModel):
     embeddings: _Matrix | list[str] | VectorsByType
 
 
-class VectorsResponse(BaseModel):
+class VectorsResponse(_Model):
     """Token vectors of all texts, in order."""
 
     model: str
@@ -405,7 +411,7 @@ class VectorsResponse(BaseModel):
     usage: Usage
 
 
-class Part(BaseModel):
+class Part(_Model):
     """Characters of a text: [start, end) in Unicode code points."""
 
     start: int
@@ -413,7 +419,7 @@ class Part(BaseModel):
     text: str
 
 
-class Match(BaseModel):
+class Match(_Model):
     """A token of the query and the token it matched best; null for markers, which no characters stand for."""
 
     query: Part | None
@@ -439,13 +445,13 @@ WEAK: Final = Field(
 )
 
 
-class TextOnly(BaseModel):
+class TextOnly(_Model):
     """A document of a rerank request."""
 
     text: str
 
 
-class RerankResult(BaseModel):
+class RerankResult(_Model):
     """One passage. `index` is its position in the request."""
 
     index: int
@@ -456,7 +462,7 @@ class RerankResult(BaseModel):
     matches: list[Match] | None = None
 
 
-class RerankResponse(BaseModel):
+class RerankResponse(_Model):
     """Passages, best first."""
 
     model: str
@@ -465,7 +471,7 @@ class RerankResponse(BaseModel):
     usage: Usage
 
 
-class Model(BaseModel):
+class Model(_Model):
     """The served model."""
 
     id: str
@@ -478,14 +484,14 @@ class Model(BaseModel):
     aliases: list[str]
 
 
-class ModelsResponse(BaseModel):
+class ModelsResponse(_Model):
     """The models; one."""
 
     object: Literal["list"]
     data: list[Model]
 
 
-class IndexInfo(BaseModel):
+class IndexInfo(_Model):
     """An index."""
 
     name: str
@@ -507,7 +513,7 @@ class IndexInfo(BaseModel):
     precision: str | None
 
 
-class UnusableIndex(BaseModel):
+class UnusableIndex(_Model):
     """An index, or a folder of its name, that cannot be used; what is asked of it is an error."""
 
     name: str
@@ -521,14 +527,14 @@ class UnusableIndex(BaseModel):
     detail: str = Field(description="What it is, and the way out.")
 
 
-class IndexesResponse(BaseModel):
+class IndexesResponse(_Model):
     """All indexes, by name."""
 
     object: Literal["list"]
     data: list[IndexInfo | UnusableIndex]
 
 
-class SnapshotInfo(BaseModel):
+class SnapshotInfo(_Model):
     """A copy of an index. Its figures are null where it is not ready."""
 
     object: Literal["snapshot"]
@@ -541,14 +547,14 @@ class SnapshotInfo(BaseModel):
     generation: int | None = Field(description="Of the index, when it was copied.")
 
 
-class SnapshotsResponse(BaseModel):
+class SnapshotsResponse(_Model):
     """All snapshots, by index and name."""
 
     object: Literal["list"]
     data: list[SnapshotInfo]
 
 
-class AddedResponse(BaseModel):
+class AddedResponse(_Model):
     """Documents that are on disk; `truncated` of them, or of their passages, were not read to the end."""
 
     index: str
@@ -561,21 +567,21 @@ class AddedResponse(BaseModel):
     ids: list[str]
 
 
-class DeletedResponse(BaseModel):
+class DeletedResponse(_Model):
     """How many of the documents there were."""
 
     index: str
     deleted: int
 
 
-class UpdatedResponse(BaseModel):
+class UpdatedResponse(_Model):
     """How many documents have other metadata now."""
 
     index: str
     updated: int
 
 
-class DocumentBody(BaseModel):
+class DocumentBody(_Model):
     """A document as it is stored."""
 
     id: str
@@ -583,7 +589,7 @@ class DocumentBody(BaseModel):
     metadata: dict[str, Any] | None
 
 
-class DocumentsResponse(BaseModel):
+class DocumentsResponse(_Model):
     """Documents in the order of the ids; null for one that is not there."""
 
     index: str
@@ -591,7 +597,7 @@ class DocumentsResponse(BaseModel):
     documents: list[DocumentBody | None]
 
 
-class JobBody(BaseModel):
+class JobBody(_Model):
     """An addition in the background: `committed` documents, in the order they were sent, are on disk."""
 
     id: str
@@ -613,14 +619,14 @@ class JobBody(BaseModel):
     unread_script: bool | None = Field(description="As `truncated`.")
 
 
-class JobsResponse(BaseModel):
+class JobsResponse(_Model):
     """Jobs, newest first."""
 
     object: Literal["list"]
     data: list[JobBody]
 
 
-class SearchHit(BaseModel):
+class SearchHit(_Model):
     """A document that was found."""
 
     id: str
@@ -635,7 +641,7 @@ class SearchHit(BaseModel):
     matches: list[Match] | None = None
 
 
-class Stage(BaseModel):
+class Stage(_Model):
     """A stage of a search and its time."""
 
     name: str
@@ -643,7 +649,7 @@ class Stage(BaseModel):
     documents: int
 
 
-class Road(BaseModel):
+class Road(_Model):
     """How a segment was searched (exact, centroids or lists), and why."""
 
     segment: str
@@ -651,7 +657,7 @@ class Road(BaseModel):
     why: str
 
 
-class SearchResponse(BaseModel):
+class SearchResponse(_Model):
     """Hits, best first."""
 
     index: str
@@ -667,13 +673,13 @@ class SearchResponse(BaseModel):
     )
 
 
-class Health(BaseModel):
+class Health(_Model):
     """A word on the server's state."""
 
     status: str
 
 
-class RequestSummary(BaseModel):
+class RequestSummary(_Model):
     """Requests of one kind and their times; null where there were none."""
 
     requests: int
@@ -681,7 +687,7 @@ class RequestSummary(BaseModel):
     p95_ms: float | None
 
 
-class MetricsSummary(BaseModel):
+class MetricsSummary(_Model):
     """The server in figures, since its start."""
 
     requests: dict[str, RequestSummary]
