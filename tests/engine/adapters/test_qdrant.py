@@ -6,18 +6,25 @@ from __future__ import annotations
 import copy
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import qdrant_edge as edge
-from qdrant_client import QdrantClient, models
 
 import latebolt
+from late_imports import late_imports
 from latebolt import Encoder, Index, TokenVectors
-from latebolt.adapters.qdrant import Collection
-from latebolt.adapters.qdrant_common.shape import NewPoint, batches, point_id, shortened
-from latebolt.adapters.qdrant_edge import Shard
 from latebolt.errors import IndexExists, IndexNotFound, IndexUnusable, InvalidInput, ModelMismatch
+
+if TYPE_CHECKING:
+    import qdrant_edge as edge
+    from qdrant_client import QdrantClient, models
+
+    from latebolt.adapters.qdrant import Collection
+    from latebolt.adapters.qdrant_common.shape import NewPoint, batches, point_id, shortened
+    from latebolt.adapters.qdrant_edge import Shard
+
+late = late_imports(globals())
 
 TEXTS = [
     "ZipFile.extractall unpacks an archive",
@@ -33,10 +40,9 @@ YEARS = [{"year": 2000 + i, "tags": ["a", "b"][: i % 3]} for i in range(5)]
 class Memory:
     """`QdrantClient(":memory:")`, which lives as long as this."""
 
-    models, in_range = models, models.Range
-
     def __init__(self, _: Path) -> None:
         self.client = QdrantClient(":memory:")
+        self.models, self.in_range = models, models.Range
 
     def create(self, encoder: Encoder | None = None, **options) -> Collection:
         return Collection.create(self.client, "docs", encoder, **options)
@@ -49,6 +55,7 @@ class Disk(Memory):
     """`QdrantClient(path=...)`, closed before it is opened again."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.folder = folder
         self.client = QdrantClient(path=str(folder / "storage"))
 
@@ -61,9 +68,8 @@ class Disk(Memory):
 class Edge:
     """A folder with a shard, which is closed before it is opened again."""
 
-    models, in_range = edge, edge.RangeFloat
-
     def __init__(self, folder: Path) -> None:
+        self.models, self.in_range = edge, edge.RangeFloat
         self.folder = folder / "shard"
         self.shard: Shard | None = None
 
@@ -310,18 +316,19 @@ def test_shortened_documents_keep_what_is_not_alike(rng):
 
 # Collections of others, and token vectors by hand
 
-MAX_SIM = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
+
+def compared_by_maxsim(width: int) -> models.VectorParams:
+    return models.VectorParams(
+        size=width,
+        distance=models.Distance.COSINE,
+        multivector_config=models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM),
+    )
 
 
 def test_token_vectors_pass_straight_into_the_client(encoder):
     """The steps of Qdrant's documentation of late interaction, with our vectors and no adapter."""
     client = QdrantClient(":memory:")
-    client.create_collection(
-        collection_name="docs",
-        vectors_config=models.VectorParams(
-            size=128, distance=models.Distance.COSINE, multivector_config=MAX_SIM
-        ),
-    )
+    client.create_collection(collection_name="docs", vectors_config=compared_by_maxsim(128))
     vectors = encoder.encode_documents(TEXTS)
     client.upsert(
         collection_name="docs",
@@ -341,7 +348,7 @@ def test_token_vectors_pass_straight_into_the_client(encoder):
 def test_a_collection_made_by_hand_opens(encoder):
     client = QdrantClient(":memory:")
     dense = models.VectorParams(size=384, distance=models.Distance.COSINE)
-    multi = models.VectorParams(size=128, distance=models.Distance.COSINE, multivector_config=MAX_SIM)
+    multi = compared_by_maxsim(128)
     client.create_collection("plain", multi)
     client.create_collection("named", {"colbert": multi, "dense": dense})
     for name, key in (("plain", None), ("named", "colbert")):

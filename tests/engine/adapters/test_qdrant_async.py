@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from qdrant_client import AsyncQdrantClient, QdrantClient
-from qdrant_client.http.exceptions import UnexpectedResponse
-from qdrant_stand_in import stand_in
 
+from late_imports import late_imports
 from latebolt import Index, TokenVectors
-from latebolt.adapters.qdrant import Collection
-from latebolt.adapters.qdrant_async import AsyncCollection
-from latebolt.adapters.qdrant_common.push import push
 from latebolt.errors import InvalidInput, ModelMismatch
+
+if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient, QdrantClient
+    from qdrant_client.http.exceptions import UnexpectedResponse
+    from qdrant_stand_in import stand_in
+
+    from latebolt.adapters.qdrant import Collection
+    from latebolt.adapters.qdrant_async import AsyncCollection
+    from latebolt.adapters.qdrant_common.push import push
+
+late = late_imports(globals())
 
 TEXTS = ["ZipFile.extractall unpacks an archive", "str.split cuts a string", "a socket listens"]
 IDS = ["zip", "split", "socket"]

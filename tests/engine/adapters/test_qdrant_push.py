@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import qdrant_edge as edge
-from qdrant_client import QdrantClient, models
 
+from late_imports import late_imports
 from latebolt import Encoder, Index, TokenVectors
-from latebolt.adapters.qdrant import Collection
-from latebolt.adapters.qdrant_common.points import Points
-from latebolt.adapters.qdrant_common.push import default_vectors, push
-from latebolt.adapters.qdrant_edge import Shard
 from latebolt.errors import InvalidInput, ModelMismatch
+
+if TYPE_CHECKING:
+    import qdrant_edge as edge
+    from qdrant_client import QdrantClient, models
+
+    from latebolt.adapters.qdrant import Collection
+    from latebolt.adapters.qdrant_common.points import Points
+    from latebolt.adapters.qdrant_common.push import default_vectors, push
+    from latebolt.adapters.qdrant_edge import Shard
+
+late = late_imports(globals())
 
 TEXTS = [
     f"note {i}: the {noun} is {what}"

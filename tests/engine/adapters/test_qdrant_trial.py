@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import qdrant_edge as edge
-from qdrant_client import QdrantClient
-from qdrant_stand_in import stand_in
 from test_qdrant_url import latebolt
 from topics import DIM, topics
 
+from late_imports import late_imports
 from latebolt import Index, TokenVectors
-from latebolt.adapters.qdrant import Collection
-from latebolt.adapters.qdrant_common.push import push
-from latebolt.adapters.qdrant_common.requests import storages_of
-from latebolt.adapters.qdrant_common.shape import MARK
-from latebolt.adapters.qdrant_common.storage import STORAGES
-from latebolt.adapters.qdrant_common.trial import choose, chosen, sample_of
-from latebolt.adapters.qdrant_edge import Shard
-from latebolt.adapters.stages.base import MeanStage, PooledStage
-from latebolt.adapters.stages.learned import LearnedStage
 from latebolt.errors import IndexUnusable, InvalidInput
+
+if TYPE_CHECKING:
+    import qdrant_edge as edge
+    from qdrant_client import QdrantClient
+    from qdrant_stand_in import stand_in
+
+    from latebolt.adapters.qdrant import Collection
+    from latebolt.adapters.qdrant_common.push import push
+    from latebolt.adapters.qdrant_common.requests import storages_of
+    from latebolt.adapters.qdrant_common.shape import MARK
+    from latebolt.adapters.qdrant_common.storage import STORAGES
+    from latebolt.adapters.qdrant_common.trial import choose, chosen, sample_of
+    from latebolt.adapters.qdrant_edge import Shard
+    from latebolt.adapters.stages.base import MeanStage, PooledStage
+    from latebolt.adapters.stages.learned import LearnedStage
+
+late = late_imports(globals())
 
 
 @pytest.fixture(scope="module")

@@ -13,22 +13,29 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
-from qdrant_stand_in import stand_in
 
+from late_imports import late_imports
 from latebolt import Index, TokenVectors
-from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
-from latebolt.adapters.qdrant_common.push import push
-from latebolt.adapters.qdrant_common.requests import Found
-from latebolt.adapters.qdrant_common.shape import point_id
-from latebolt.adapters.qdrant_edge import Shard
 from latebolt.cli import run
 from latebolt.errors import LateboltError, ModelMismatch
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+    from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+    from qdrant_stand_in import stand_in
+
+    from latebolt.adapters.qdrant import Collection, is_transient, readable_errors
+    from latebolt.adapters.qdrant_common.push import push
+    from latebolt.adapters.qdrant_common.requests import Found
+    from latebolt.adapters.qdrant_common.shape import point_id
+    from latebolt.adapters.qdrant_edge import Shard
+
+late = late_imports(globals())
 
 TEXTS = ["ZipFile.extractall unpacks an archive", "str.split cuts a string at whitespace", "a socket listens"]
 IDS = ["zip", "split", "socket"]

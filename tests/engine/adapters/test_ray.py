@@ -14,24 +14,31 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import ray
-import ray.data
-from ray_nodes import Nodes
 
+from late_imports import late_imports
 from latebolt import Encoder, Index
-from latebolt.adapters.parquet import add_parts, read_parts, vectors_of
-from latebolt.adapters.ray import EncodeTexts, write_parts
 from latebolt.cli import run as command_line
 from latebolt.errors import IndexLocked, IndexNotFound, InvalidInput, LateboltError, ModelError, ModelMismatch
 from latebolt.index.format.lock import writer_lock
 from latebolt.index.store.check import check_index
 from latebolt.index.store.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import ray
+    import ray.data
+    from ray_nodes import Nodes
+
+    from latebolt.adapters.parquet import add_parts, read_parts, vectors_of
+    from latebolt.adapters.ray import EncodeTexts, write_parts
+
+late = late_imports(globals())
 
 pytestmark = pytest.mark.slow
 HALF = {"num_cpus": 0.5}  # two workers leave a CPU of two for reading

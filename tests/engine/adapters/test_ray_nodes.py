@@ -11,27 +11,33 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import numpy as np
-import pyarrow as pa
 import pytest
-import ray
-import ray.data
 import yaml
-from ray import serve
-from ray.serve.schema import ServeDeploySchema
-from ray_nodes import Load, Nodes, kill_process, node_of, replicas, stopped
 
+from late_imports import late_imports
 from latebolt import Encoder, Index
-from latebolt.adapters.parquet import read_parts
-from latebolt.adapters.ray import write_parts
-from latebolt.adapters.ray.serve import build, deploy
 from latebolt.client import Client
 from latebolt.errors import InputNotFound, InvalidInput, LateboltError, UnknownSetting
 from latebolt.sharding import split
 from latebolt.sharding.set_file import shard_folder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import ray
+    import ray.data
+    from ray import serve
+    from ray.serve.schema import ServeDeploySchema
+    from ray_nodes import Load, Nodes, kill_process, node_of, replicas, stopped
+
+    from latebolt.adapters.parquet import read_parts
+    from latebolt.adapters.ray import write_parts
+    from latebolt.adapters.ray.serve import build, deploy
+
+late = late_imports(globals())
 
 pytestmark = [
     pytest.mark.slow,

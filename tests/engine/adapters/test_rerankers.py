@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from calls import QUERY, TEXTS
-from rerankers import Document
-from rerankers.models.ranker import BaseRanker
-from rerankers.results import RankedResults
 
-from latebolt.adapters.rerankers import LateboltRanker, Reranker
+from late_imports import late_imports
 from latebolt.errors import InvalidInput, ModelError
+
+if TYPE_CHECKING:
+    from rerankers import Document
+    from rerankers.models.ranker import BaseRanker
+    from rerankers.results import RankedResults
+
+    from latebolt.adapters.rerankers import LateboltRanker, Reranker
+
+late = late_imports(globals())
 
 
 @pytest.fixture(scope="module")

@@ -10,24 +10,31 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from late_imports import late_imports
 from latebolt import Encoder, Index
 from latebolt.cli import run
 from latebolt.errors import IndexNotFound, InvalidInput, LateboltError
 from latebolt.sharding import split
 from latebolt.sharding.set_file import shard_folder
 
-pytest.importorskip("ray")
-pytest.importorskip("fsspec")
-from latebolt.adapters.ray import serve as adapter
-from latebolt.adapters.ray import shard
-from latebolt.adapters.ray.plan import plan_of
-from latebolt.adapters.ray.shard import ShardReplica, usual_after
-from latebolt.objects.shard_sets import publish_set
+if TYPE_CHECKING:
+    from latebolt.adapters.ray import serve as adapter
+    from latebolt.adapters.ray import shard
+    from latebolt.adapters.ray.plan import plan_of
+    from latebolt.adapters.ray.shard import ShardReplica, usual_after
+    from latebolt.objects.shard_sets import publish_set
+
+for needed in ("ray", "fsspec"):
+    if find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed", allow_module_level=True)
+late = late_imports(globals())
 
 PROC = Path("/proc/self/net/tcp")
 KEY = "a key of a test, long enough"

@@ -8,7 +8,6 @@ import json
 import sysconfig
 from pathlib import Path
 
-import docx
 import pytest
 from corpus_files import docx_with, pdf
 
@@ -165,6 +164,8 @@ def test_pdf(tmp_path):
 
 
 def make_docx(path: Path) -> Path:
+    import docx
+
     document = docx.Document()
     document.core_properties.title = "A manual"
     document.add_paragraph("before")

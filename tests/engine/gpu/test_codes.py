@@ -6,12 +6,13 @@ A tie is proven from the definition in float64: both choices are equally good wi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from late_imports import late_imports
 from latebolt.codec.coding import KERNELS, Placed
 from latebolt.codec.kmeans import spherical_kmeans
 from latebolt.codec.residual_codec import ResidualCodec
@@ -21,7 +22,11 @@ from latebolt.gpu import device_graphs
 from latebolt.gpu.codes import Centroids, DeviceCoding
 from latebolt.gpu.finding import make_ready
 from latebolt.kernels.centroids import centroid_levels
-from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
+
+if TYPE_CHECKING:  # which imports numba
+    from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
+
+late = late_imports(globals())
 
 # Sums of 128 products of float32, in whichever order: of scores, of a residual over its width, of errors.
 ROUNDING = 2e-6

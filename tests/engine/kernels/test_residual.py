@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
+from late_imports import late_imports
 from latebolt.kernels.reference import encode_residual_reference
 from latebolt.kernels.residual import encode_residual
+
+if TYPE_CHECKING:  # which imports numba
+    from latebolt.kernels.programs.encode_residual import LENGTH_COUNTS, ROUNDS
+
+late = late_imports(globals())
 
 
 class Case:
