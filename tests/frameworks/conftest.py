@@ -52,7 +52,8 @@ def library(load_one: Callable[..., Any], *flags: str) -> str:
     if not TOGETHER.exists() or TOGETHER.read_text() != code:
         TOGETHER.parent.mkdir(exist_ok=True)
         TOGETHER.write_text(code)
-    return str(load_one("colbert_extensions", [str(TOGETHER)], extra_cflags=[*flags], is_python_module=False))
+    quickly = [*flags, "-O0"]  # of a few passages; optimising them is a quarter of what compiling takes
+    return str(load_one("colbert_extensions", [str(TOGETHER)], extra_cflags=quickly, is_python_module=False))
 
 
 def load(load_one: Callable[..., Any], name: str, sources: list[str], **more: Any) -> ModuleType:
