@@ -16,15 +16,18 @@ demo: .venv/.ready
 
 # The engine's environment has no torch at all, so its tests prove that none is needed.
 # All suites run, whatever fails; the last lines name each. Beside lint, code is compiled that every process of the
-# tests would compile anew where none has before: theirs, and what they import. The exporter's environments are made
-# beside the engine's tests; what fails of that, test-export does again, and says.
+# tests would compile anew where none has before: theirs, and what they import, at once or with their first test. The
+# exporter's environments are made beside the engine's tests; what fails of that, test-export does again, and says.
 SUITES = lint test-engine test-export test-frameworks
 COLLECT = --collect-only -qq -p no:cacheprovider
+LATE = numba, qdrant_client, ray.data, ray.serve
 EXPORT = tests/export tests/frameworks tests/differential
 EXPORTERS = .venv-export/.ready .venv-frameworks/.ready
 test:
 	@failed=; said=; start=$$(date +%s); \
-	if $(MAKE) --no-print-directory .venv/.dev; then .venv/bin/pytest tests/engine $(COLLECT) > /dev/null 2>&1 & fi; \
+	if $(MAKE) --no-print-directory .venv/.dev; then \
+	    { .venv/bin/pytest tests/engine $(COLLECT); .venv/bin/python -c "import $(LATE)"; } > /dev/null 2>&1 & \
+	fi; \
 	for suite in $(SUITES); do \
 	    case $$suite in \
 	        test-engine) $(if $(findstring test-export,$(SUITES)),{ $(MAKE) $(EXPORTERS) && \
