@@ -135,7 +135,7 @@ def main() -> None:
         for name in ("pubmedqa",) if given.quick else COLLECTIONS:
             collection = read_collection(data_folder() / name)
             if not rows:
-                check_alike(encoder, list(collection.documents.values())[:12])
+                check_alike(encoder, list(collection.documents.values())[: 4 if given.quick else 12])
             collection = collection.with_queries(20 if given.quick else given.queries)
             encodings = Encodings(None if given.quick else cache_folder("eval"))
             rows += rows_of(name, collection, encoder, encodings, given.quick)

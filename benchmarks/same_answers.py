@@ -34,7 +34,7 @@ def main() -> None:
     names = [name for name in COLLECTIONS if (data_folder() / name).is_dir()]
     for name in names[:2] if options.quick else names:
         collection, encoder = read_collection(data_folder() / name), Encoder.load(COLLECTIONS[name])
-        documents = list(collection.documents.items())[: 60 if options.quick else DOCUMENTS]
+        documents = list(collection.documents.items())[: 40 if options.quick else DOCUMENTS]
         queries = list(collection.queries.values())[: 5 if options.quick else QUERIES]
         filters = (None, f"n >= {len(documents) // 2}")
         with tempfile.TemporaryDirectory() as folder:

@@ -93,7 +93,7 @@ def rows_of(
 def main() -> None:
     """The index, then each set."""
     given = arguments(__doc__)
-    n_documents, copies, n_queries = (150, 1, 10) if given.quick else (2000, COPIES, QUERIES)
+    n_documents, copies, n_queries = (150, 1, 5) if given.quick else (2000, COPIES, QUERIES)
     encoder = Encoder.load("starter", threads=given.threads)
     rows: list[dict[str, Any]] = []
     folder = Path(tempfile.mkdtemp(prefix="latebolt-shards-"))
