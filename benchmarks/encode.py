@@ -207,9 +207,11 @@ def torch_colbert(attention: str, encoder: str = "small"):  # type: ignore[no-un
 
 
 def _small_bert(attention: str) -> tuple[Any, str]:
-    from transformers import BertModel
-
+    from latebolt.garbage import none_collected
     from latebolt_export.starter import HEAD, weights_folder
+
+    with none_collected():
+        from transformers import BertModel
 
     bert = BertModel.from_pretrained(weights_folder(), attn_implementation=attention)
     return bert, HEAD
@@ -217,10 +219,13 @@ def _small_bert(attention: str) -> tuple[Any, str]:
 
 def _multilingual_bert(attention: str) -> tuple[Any, str]:
     import torch
-    from transformers import BertConfig, BertModel
 
+    from latebolt.garbage import none_collected
     from latebolt_export.multilingual import HEAD, kept_pieces, weights_file
     from latebolt_export.source.e5_package import E5Package
+
+    with none_collected():
+        from transformers import BertConfig, BertModel
 
     package, kept = E5Package(weights_file()), kept_pieces()
     sizes = {**package.sizes.config(), "vocab_size": len(kept)}

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from latebolt.garbage import none_collected
+
 
 class Later:
     """A module, or a package, of this name; what it is asked for is looked up in the module itself.
@@ -24,7 +26,8 @@ class Later:
     def __getattr__(self, asked: str) -> Any:
         if asked.startswith("_"):
             raise AttributeError(asked)
-        return getattr(importlib.import_module(self.__name), asked)
+        with none_collected():
+            return getattr(importlib.import_module(self.__name), asked)
 
 
 def needs(name: str, extra: str) -> pytest.MarkDecorator:
