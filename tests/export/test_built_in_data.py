@@ -149,6 +149,7 @@ def test_a_head_names_the_command_that_made_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fit_head.recipe, "build_headless", build_headless)
     monkeypatch.setattr(fit_head.Encoder, "load", lambda *given, **more: Encoder())
     arguments = [str(tmp_path / "c"), "--out", str(tmp_path / "h.safetensors"), "--steps", "0"]
+    arguments += ["--threads", "1"]  # of this process from here on; two would wait for each other by spinning
     done = CliRunner().invoke(fit_head.main, [*arguments, "--model", "multilingual"])
     assert done.exit_code == 0, done.output
     assert encoders == [("its checkpoint", "multilingual"), "closed"]
