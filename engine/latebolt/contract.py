@@ -51,7 +51,8 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one kind of text (query or document) becomes token ids.
 
     ids = frame.prefix + [marker] + tokens(prompt + text) + frame.suffix, truncated to max_tokens in all. Of
-    the vectors, those of `skiplist` are dropped, expansion's too, and with `kept` all but those of `kept`.
+    the vectors, those of `skiplist` are dropped, expansion's too, with `kept` all but those of `kept`, and
+    without `prompt_kept` those of the prompt.
     """
 
     max_tokens: int
@@ -62,18 +63,28 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strip: bool = False  # white space around prompt + text is removed before it is tokenised
     swaps: tuple[tuple[int, int], ...] = ()  # (id a text's token has, id that is put in its place)
     kept: tuple[int, ...] | None = None  # the only ids whose vectors are kept; None = all
+    prompt_kept: bool = True  # whether the vectors of the prompt's tokens are kept
 
     def as_version_1(self) -> dict[str, Any]:
         """What version 1 wrote for these rules, and of the fields after it those that are in use.
 
-        Fingerprints are made of this, so that they outlive the fields that come after.
+        Fingerprints are made of this, so that they outlive the fields that come after. The prompt's vectors
+        change none of the others, so that what was indexed with them compares with what is without.
         """
-        said: dict[str, Any] = msgspec.to_builtins(self)
+        said: dict[str, Any] = self.as_written()
+        said.pop("prompt_kept", None)
         for name, default in (("strip", False), ("swaps", ()), ("kept", None)):
             if said[name] == default:
                 del said[name]
         if self.expansion is not None and self.expansion.length is None:
             del said["expansion"]["length"]
+        return said
+
+    def as_written(self) -> dict[str, Any]:
+        """What latebolt.json says; not what older runtimes do not know, where it is as with them."""
+        said: dict[str, Any] = msgspec.to_builtins(self)
+        if self.prompt_kept:
+            del said["prompt_kept"]
         return said
 
 
@@ -197,6 +208,8 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                         found.append(f'{field}.{name}.file: should stay in the model folder, got "{file}"')
         frame = len(self.frame.prefix) + len(self.frame.suffix)
         for kind, rules in (("query", self.query), ("document", self.document)):
+            if not rules.prompt_kept and not rules.prompt:
+                found.append(f"{kind}.prompt_kept: should be true without a prompt, got false")
             least = frame + (rules.marker is not None) + 1
             if not least <= rules.max_tokens <= self.max_tokens:
                 found.append(
@@ -253,6 +266,7 @@ def write(contract: Contract, folder: Path) -> Path:
     said: dict[str, Any] = msgspec.to_builtins(contract)
     if not contract.gpu_graphs:
         del said["gpu_graphs"]
+    said |= {"query": contract.query.as_written(), "document": contract.document.as_written()}
     path = folder / FILE_NAME
     path.write_bytes(msgspec.json.format(msgspec.json.encode(said), indent=2) + b"\n")
     return path

@@ -104,6 +104,21 @@ def test_the_prints_of_version_1_stay(starter):
     assert made.fingerprint(96) == expected
 
 
+def test_a_prompt_without_vectors_makes_the_round_trip_and_leaves_the_print(starter, tmp_path):
+    """Older runtimes read what is written without it, and older indexes are searched with it."""
+    contract.write(starter, tmp_path)
+    assert "prompt_kept" not in (tmp_path / "latebolt.json").read_text()
+    query = msgspec.structs.replace(starter.query, prompt="q: ")
+    with_it = msgspec.structs.replace(starter, query=query)
+    made = msgspec.structs.replace(starter, query=msgspec.structs.replace(query, prompt_kept=False))
+    contract.write(made, tmp_path)
+    assert contract.read(tmp_path) == made != with_it
+    assert made.fingerprint(128) == with_it.fingerprint(128) != starter.fingerprint(128)
+    without = msgspec.structs.replace(query, prompt="", prompt_kept=False)
+    with pytest.raises(ModelError, match=r"query\.prompt_kept: should be true without a prompt"):
+        contract.write(msgspec.structs.replace(starter, query=without), tmp_path)
+
+
 def test_an_expansion_beyond_the_limit_is_refused(starter, tmp_path):
     expansion = contract.Expansion(103, attend=False, length=33)
     made = msgspec.structs.replace(starter, query=contract.TextRules(32, expansion=expansion))

@@ -81,6 +81,7 @@ class TextPipeline:
         self._legibility = Legibility(self._tokenizer)
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
         self._swapped = {kind: self._swap_table(rules) for kind, rules in self._rules().items()}
+        self._prompts = {kind: self._prompt_ids(rules) for kind, rules in self._rules().items()}
 
     def with_lengths(self, query: int | None, document: int | None) -> TextPipeline:
         """The same tokenizer and rules with other lengths (None: as they are); itself where nothing changes.
@@ -198,6 +199,12 @@ class TextPipeline:
         for each in self._stretches.of(given, _STRETCH, exact=False):
             yield TextTokens(_moved(each.spans, origins), each.begins)
 
+    def _prompt_ids(self, rules: TextRules) -> list[int]:
+        """Tokens of the prompt whose vectors are dropped, none where they are kept."""
+        if rules.prompt_kept:
+            return []
+        return self._tokenizer.encode(self._given(rules.prompt.strip()), add_special_tokens=False).ids
+
     def _given(self, text: str) -> str:
         """The text as the tokenizer is given it."""
         # Lowercased before the tokenizer, which then finds no [MASK] that a text spells out.
@@ -279,6 +286,8 @@ class TextPipeline:
                 if rules.expansion.attend:
                     attended = full
         keep = None if dropped is None else ~dropped[ids]
+        if self._prompts[kind]:
+            keep = _without(keep, len(ids), len(head), _n_alike(self._prompts[kind], body[:room]))
         return TokenIds(ids, attended, keep, len(body) > room)
 
     def spans(self, text: str, kind: str, max_tokens: int | None = None) -> list[Span]:
@@ -325,6 +334,22 @@ class TextPipeline:
         body = [(max(0, a - shift), max(0, b - shift)) for a, b in found]
         spans = [(0, 0)] * before + body
         return spans + [(0, 0)] * (len(tokens.ids) - len(spans))
+
+
+def _n_alike(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens both begin with alike: a text that melts into the prompt keeps the tokens of both."""
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _without(
+    keep: npt.NDArray[np.bool_] | None, n: int, start: int, n_dropped: int
+) -> npt.NDArray[np.bool_] | None:
+    """Which of n rows are kept if so many from `start` on are not; as before where that leaves none."""
+    less = np.ones(n, np.bool_) if keep is None else keep.copy()
+    less[start : start + n_dropped] = False
+    return less if less.any() else keep
 
 
 def _moved(spans: list[Span], origins: list[int] | None) -> list[Span]:

@@ -80,10 +80,22 @@ def _of(rules: TextRules, contract: Contract, said: _Tokens) -> str:
         lines.append("no skip list")
     if rules.kept is not None:
         lines.append(f"only the vectors of {len(rules.kept)} tokens ({said.names(rules.kept)})")
+    if not rules.prompt_kept:
+        lines.append("no vector of the prompt's tokens")
     if rules.strip:
         lines.append("white space around the text is removed")
     lines += [f"{said.name(old)} is replaced by {said.name(new)}" for old, new in rules.swaps]
-    known = {"max_tokens", "prompt", "marker", "expansion", "skiplist", "strip", "swaps", "kept"}
+    known = {
+        "max_tokens",
+        "prompt",
+        "marker",
+        "expansion",
+        "skiplist",
+        "strip",
+        "swaps",
+        "kept",
+        "prompt_kept",
+    }
     for field in msgspec.structs.fields(rules):
         if field.name not in known:
             lines.append(f"{field.name} = {getattr(rules, field.name)!r}")

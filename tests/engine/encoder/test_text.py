@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latebolt import contract as contracts
 from latebolt.checks import check_texts
@@ -76,6 +80,49 @@ def test_only_kept_ids_keep_their_vectors():
     assert found.keep.tolist() == [False, True, False, False, False]
     pipe = pipeline(document=TextRules(max_tokens=16, kept=()))
     assert not pipe.tokenize(["Berlin"], "document")[0].keep.any()
+
+
+def test_the_prompt_may_be_without_vectors():
+    rules = TextRules(max_tokens=16, prompt="query: ", marker=MARKER, prompt_kept=False)
+    pipe = pipeline(query=rules)
+    found = pipe.tokenize(["query: berlin"], "query")[0]
+    assert found.ids.tolist() == ids(
+        pipeline(query=TextRules(max_tokens=16, marker=MARKER)), "query: query: berlin"
+    )
+    assert found.keep.tolist() == [True, True, False, False, True, True, True, True]  # the text's own stay
+    assert [span for span in pipe.spans("berlin", "query") if span != (0, 0)] == [(0, 6)]
+    assert pipe.tokenize([""], "query")[0].keep.tolist() == [True, True, False, False, True]
+    colon = ids(pipeline(), ":")[1]
+    skipping = pipeline(query=msgspec.structs.replace(rules, marker=None, skiplist=(CLS, SEP, colon)))
+    found = skipping.tokenize(["berlin"], "query")[0]
+    assert found.keep.tolist() == [False, False, False, True, False]
+    # Nothing would be left of this one, and a text has a vector.
+    assert skipping.tokenize([":"], "query")[0].keep.tolist() == [False, True, False, False, False]
+
+
+@given(st.text(max_size=24))
+def test_only_the_prompts_vectors_go_whatever_the_text_is(text):
+    """The rules of the built-in model for many languages, whose pieces may cross the end of the prompt."""
+    ours = many_languages()
+    kept = many_languages(prompt_kept=True)
+    [some], [all_] = ours.tokenize([text], "query"), kept.tokenize([text], "query")
+    assert some.ids.tolist() == all_.ids.tolist()
+    gone = [
+        int(id) for id, more, less in zip(all_.ids, all_.keep, some.keep, strict=True) if more and not less
+    ]
+    prompt = kept.tokenize([""], "query")[0]
+    assert gone == prompt.ids[prompt.keep][1:-1].tolist(), (
+        "a piece of the text has gone, or one of the prompt stayed"
+    )
+    spans = [span for span in kept.spans(text, "query") if span != (0, 0)]
+    assert [span for span in ours.spans(text, "query") if span != (0, 0)] == spans
+
+
+@functools.cache
+def many_languages(**changed) -> TextPipeline:
+    folder = find("multilingual")
+    rules = msgspec.structs.replace(folder.contract.query, **changed)
+    return TextPipeline(folder.tokenizer_file, msgspec.structs.replace(folder.contract, query=rules))
 
 
 def test_swapped_ids():
