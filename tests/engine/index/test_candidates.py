@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,17 +140,17 @@ def asked(monkeypatch):
     return seen
 
 
-BUILT = {}
+BUILT: dict[int, tempfile.TemporaryDirectory[str]] = {}
 
 
 def make(path, vectors):
     """A copy of an index that is built once with lists, and once without."""
-    built = BUILT.get(inverted_lists.LEAST_TOKENS)
-    if built is None:
-        built = BUILT[inverted_lists.LEAST_TOKENS] = path.with_name("built")
-        with Index.create(built, None, dim=64) as index:
+    least = inverted_lists.LEAST_TOKENS
+    if least not in BUILT:
+        BUILT[least] = tempfile.TemporaryDirectory(prefix="latebolt-built-")
+        with Index.create(Path(BUILT[least].name, "i"), None, dim=64) as index:
             index.add_vectors(None, vectors, metadata=[{"part": i % 30} for i in range(len(vectors))])
-    shutil.copytree(built, path)
+    shutil.copytree(Path(BUILT[least].name, "i"), path)
     return Index.open(path)
 
 
