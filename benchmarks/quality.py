@@ -11,6 +11,7 @@ collections at LATEBOLT_DATA (BEIR layout) and `pip install 'latebolt[eval]'`.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from harness import data_folder, record
@@ -41,13 +42,14 @@ def run(
 
     Args:
         name: of the record.
-        collections: language=folder, with commas; quick_collections: those of --quick.
+        collections: language=folder, with commas, or folder:160 for its documents in passages of 160 tokens;
+            quick_collections: those of --quick.
         queries: at most so many of a collection, if the command line does not say otherwise.
         read: the languages that averages by width and model take in.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="20 queries of few collections; keeps no record")
-    parser.add_argument("--collections", default=collections, help="language=folder, ...")
+    parser.add_argument("--collections", default=collections, help="language=folder[:passage_tokens], ...")
     parser.add_argument("--dims", default="128,96,64")
     parser.add_argument("--bits", default="32,4,2,1")
     parser.add_argument("--queries", type=int, default=queries, help="at most so many, evenly spread; 0: all")
@@ -58,9 +60,11 @@ def run(
     evaluations = []
     for each in (quick_collections if given.quick else given.collections).split(","):
         language, _, folder = each.partition("=")
+        folder, _, tokens = folder.partition(":")
         collection = read_collection(data_folder() / folder, language)
         collection = collection.with_queries(20 if given.quick else given.queries or None)
-        evaluations.append(evaluate_collection(collection, grid, cache_folder("eval"), show_progress=True))
+        cut = dataclasses.replace(grid, passage_tokens=int(tokens) if tokens else None)
+        evaluations.append(evaluate_collection(collection, cut, cache_folder("eval"), show_progress=True))
     rows = [row for one in evaluations for row in rows_of(one)] + tables(evaluations, read)
     record(name, rows, ("ir-measures", "bm25s"), given.quick)
 

@@ -64,20 +64,24 @@ def _named_tables(rows: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
 def table_quality(rows: list[dict[str, Any]], model: str = "starter", script: str = "quality") -> str:
     """nDCG@10 by collection, width and bits, with bytes a token."""
     rows = [row for row in rows if "table" not in row]
-    collections = list(dict.fromkeys(row["collection"] for row in rows))
     late = [row for row in rows if row["model"] != "BM25"]
+    # Of documents in passages, too: BM25 reads them whole, as it does without.
+    collections = list(dict.fromkeys((row["collection"], row.get("passages") or "") for row in late))
     most = max(row["queries"] for row in rows)
     lines = [
         f"Retrieval quality of the {model}, nDCG@10 over at most {most} queries of a collection "
         f"(`python benchmarks/{script}.py --queries {most}`):",
         "",
-        "| model | bytes a token | " + " | ".join(collections) + " |",
+        "| model | bytes a token | "
+        + " | ".join(name + (f", passages of {cut} tokens" if cut else "") for name, cut in collections)
+        + " |",
         "| --- |" + " ---: |" * (len(collections) + 1),
     ]
 
     def line(label: str, size: str, chosen: list[dict[str, Any]]) -> str:
-        found = {row["collection"]: row["nDCG@10"] for row in chosen}
-        return f"| {label} | {size} | " + " | ".join(f"{found[name]:.3f}" for name in collections) + " |"
+        found = {(row["collection"], row.get("passages") or ""): row["nDCG@10"] for row in chosen}
+        shown = [found[each if each in found else (each[0], "")] for each in collections]
+        return f"| {label} | {size} | " + " | ".join(f"{gain:.3f}" for gain in shown) + " |"
 
     lines.append(line("BM25", "–", [row for row in rows if row["model"] == "BM25"]))
     for dim, bits in dict.fromkeys((row["dim"], row["bits"]) for row in late):
