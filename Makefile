@@ -113,9 +113,10 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(INTO) .venv -e '.[cpu,jit]'
 	touch $@
 
-.venv/.dev: .venv/.ready
-	$(INTO) .venv -e '.[cpu,eval,serve,dev,dev-serve,dev-adapters]'
-	touch $@
+# In one go, and not on top of .ready: nothing else can be done meanwhile.
+.venv/.dev: pyproject.toml setup.py
+	$(INTO) .venv -e '.[cpu,jit,eval,serve,dev,dev-serve,dev-adapters]'
+	touch .venv/.ready $@
 
 # torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.
 .venv-export/.ready: pyproject.toml
