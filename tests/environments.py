@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,10 @@ QUIET = ("--quiet", "--disable-pip-version-check")
 # pip takes the best of all indexes, and releases before the final one only where they are asked for, or where
 # there are no others, as of what ray[serve] brings.
 AS_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "if-necessary-or-explicit")
-# As pip does, files of their own: nltk, for one, refuses to read a file that has a second name elsewhere.
-OWN_FILES = ("--link-mode", "copy")
+# Second names of the files in uv's cache, where that is on the same disk: an environment has a gigabyte or
+# two, and copying took longer than all the rest. Packages that refuse to read such a file get copies.
+LINKED = ("--link-mode", "hardlink")
+OWN_FILES = ("nltk",)
 
 # pip's setting -> uv's option, once for each of its words.
 OPTIONS = {
@@ -128,6 +131,17 @@ def _with_uv(folder: Path, arguments: Sequence[str], python: str) -> None:
         _run(uv, "venv", "--quiet", "--python", python, folder, environment=environment)
     # pip itself is for who installs more by hand.
     _install_by(uv, settings, ["--python", folder / "bin/python", "pip", *arguments])
+    for package in OWN_FILES:
+        for file in folder.glob(f"lib/python3*/site-packages/{package}/**/*"):
+            _own(file)
+
+
+def _own(file: Path) -> None:
+    """Make a file that has names elsewhere one of its own."""
+    if file.is_file() and not file.is_symlink() and file.stat().st_nlink > 1:
+        copy = file.with_name(f".{file.name}.own")
+        shutil.copy2(file, copy)
+        copy.replace(file)
 
 
 def _uv() -> tuple[Path, Settings]:
@@ -144,7 +158,7 @@ def _uv() -> tuple[Path, Settings]:
 
 
 def _install_by(uv: Path, settings: Settings, arguments: Sequence[str | Path]) -> None:
-    command = (uv, "pip", "install", "--quiet", *AS_PIP, *OWN_FILES, *settings.options, *arguments)
+    command = (uv, "pip", "install", "--quiet", *AS_PIP, *LINKED, *settings.options, *arguments)
     _run(*command, environment={**settings.variables, **os.environ})
 
 
