@@ -28,9 +28,9 @@ QUIET = ("--quiet", "--disable-pip-version-check")
 # there are no others, as of what ray[serve] brings.
 AS_PIP = ("--index-strategy", "unsafe-best-match", "--prerelease", "if-necessary-or-explicit")
 # Second names of the files in uv's cache, where that is on the same disk: an environment has a gigabyte or
-# two, and copying took longer than all the rest. Packages that refuse to read such a file get copies.
+# two, and copying took longer than all the rest. What nltk reads gets copies: it refuses such files.
 LINKED = ("--link-mode", "hardlink")
-OWN_FILES = ("nltk",)
+OWN_FILES = ("nltk", "llama_index/core/_static/nltk_cache")
 
 # pip's setting -> uv's option, once for each of its words.
 OPTIONS = {
@@ -131,8 +131,8 @@ def _with_uv(folder: Path, arguments: Sequence[str], python: str) -> None:
         _run(uv, "venv", "--quiet", "--python", python, folder, environment=environment)
     # pip itself is for who installs more by hand.
     _install_by(uv, settings, ["--python", folder / "bin/python", "pip", *arguments])
-    for package in OWN_FILES:
-        for file in folder.glob(f"lib/python3*/site-packages/{package}/**/*"):
+    for name in OWN_FILES:
+        for file in folder.glob(f"lib/python3*/site-packages/{name}/**/*"):
             _own(file)
 
 
