@@ -79,3 +79,26 @@ def test_wheels_of_another_machine_are_chosen_for_it(tmp_path, monkeypatch):
     line = " ".join(map(str, command))
     assert "--python-platform aarch64-manylinux_2_36 --python-version 3.11 --only-binary :all: numpy" in line
     assert f"--target {tmp_path / 'site'}" in line and "--no-index" in line and environment["A"] == "b"
+
+
+def test_what_nltk_reads_has_no_second_name(tmp_path, monkeypatch):
+    """It refuses files that are links to uv's cache, which all others are."""
+    site = tmp_path / "made/lib/python3.11/site-packages"
+    names = [f"{folder}/inner/words" for folder in (*environments.OWN_FILES, "numpy")]
+
+    def link(*_: object) -> None:
+        for i, name in enumerate(names):
+            (site / name).parent.mkdir(parents=True)
+            (tmp_path / str(i)).write_text(name)
+            (tmp_path / str(i)).chmod(0o755)
+            (site / name).hardlink_to(tmp_path / str(i))
+
+    (tmp_path / "made/bin").mkdir(parents=True)
+    (tmp_path / "made/bin/python").touch()
+    monkeypatch.setattr(environments, "_uv", lambda: (tmp_path / "uv", Settings([], {}, [])))
+    monkeypatch.setattr(environments, "_install_by", link)
+    install(tmp_path / "made", ["nltk"])
+    assert [(site / name).stat().st_nlink for name in names] == [1, 1, 2]
+    assert [(site / name).read_text() for name in names] == names
+    assert all((site / name).stat().st_mode & 0o777 == 0o755 for name in names)
+    assert all(list((site / name).parent.iterdir()) == [site / name] for name in names)

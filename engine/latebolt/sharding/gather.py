@@ -64,6 +64,11 @@ class Round:
         return now + max(self.deadline - now, 0.0) * _KEPT
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing that is asked now could be answered in time."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    @property
     def missing(self) -> dict[int, str]:
         """Shards that gave no answer, and why."""
         return {number: failure.why for number, failure in sorted(self.failures.items())}

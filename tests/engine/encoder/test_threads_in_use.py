@@ -49,7 +49,7 @@ before = seconds()
 callers = [threading.Thread(target=work, args=(encoder,)) for encoder in encoders]
 for caller in callers: caller.start()
 spent = {}
-while sum(spent.values()) < 1.0:  # however long the machine takes to give them
+while sum(spent.values()) < 1.5:  # however long the machine takes to give them
     time.sleep(0.05)
     spent = {name: s - before.get(name, 0) for name, s in seconds().items()}
 enough.set()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from shard_corpora import POOL
 
-from latebolt import Index, TokenVectors
+from latebolt import Encoder, Index, TokenVectors
 from latebolt.errors import (
     IndexCorrupt,
     IndexLocked,
@@ -27,6 +27,7 @@ from latebolt.sharding import ShardedIndex, split
 from latebolt.sharding import gather as gathering
 from latebolt.sharding.local import LocalShard
 from latebolt.sharding.placement import shard_of
+from latebolt.sharding.protocol import ChangeRequest
 
 N = 3
 IDS = [f"d{i}" for i in range(30)]
@@ -126,8 +127,11 @@ class Timed:
     def __init__(self, shard: LocalShard, clock: Clock) -> None:
         self.shard, self.close, self._clock = shard, shard.close, clock
         self.takes: dict[str, float] = {}
+        self.before: dict[str, Any] = {}  # done once, and then the method is called
 
     def call(self, method: str, *arguments: Any) -> Future[Any]:
+        if method in self.before:
+            self.before.pop(method)()
         ready = self._clock.now + self.takes.get(method, 0.5)
         answer, clock = self.shard.call(method, *arguments), self._clock
 
@@ -143,6 +147,14 @@ class Timed:
         return Taking()
 
 
+def timed(encoder: Encoder, folder: Path, clock: Clock) -> list[Timed]:
+    """The shards of an index of texts."""
+    with Index.create(folder / "i", encoder) as made:
+        made.add([f"word{i % 3}" for i in range(len(IDS))], IDS, [{"n": i} for i in range(30)])
+    split(folder / "i", folder / "s", N)
+    return [Timed(LocalShard(folder / "s" / f"shard-{i}", lambda: encoder), clock) for i in range(N)]
+
+
 @pytest.mark.parametrize("hangs", ["state", "count", "search"])
 @pytest.mark.parametrize("mode", ["late", "bm25", "hybrid"])
 @pytest.mark.parametrize("explain", [False, True])
@@ -152,10 +164,7 @@ def test_a_shard_that_hangs_leaves_the_others_time_to_answer(
     """Whatever it hangs at: of the rounds of one search, none takes the time of those that follow."""
     clock = Clock()
     monkeypatch.setattr(gathering, "time", clock)
-    with Index.create(tmp_path / "i", encoder) as made:
-        made.add([f"word{i % 3}" for i in range(len(IDS))], IDS, [{"n": i} for i in range(30)])
-    split(tmp_path / "i", tmp_path / "s", N)
-    shards = [Timed(LocalShard(tmp_path / "s" / f"shard-{i}", lambda: encoder), clock) for i in range(N)]
+    shards = timed(encoder, tmp_path, clock)
     shards[1].takes[hangs] = math.inf
     index = ShardedIndex(shards, lambda: encoder, deadline=8.0, partial=True)
     assert (clock.now >= 8) == (hangs == "state")
@@ -164,6 +173,24 @@ def test_a_shard_that_hangs_leaves_the_others_time_to_answer(
     hits = found.hits if explain else found
     assert hits and hits.missing == {1: "no answer in time"} and clock.now <= 8
     assert {shard_of(hit.id, N) for hit in hits} == {0, 2}
+    index.close()
+
+
+@pytest.mark.parametrize("mode", ["late", "bm25", "hybrid"])
+def test_a_commit_meanwhile_does_not_lose_the_answers_beside_a_shard_that_hangs(
+    encoder, tmp_path, monkeypatch, mode
+):
+    """The search would be done again, for which the shard that hung has left no time."""
+    clock = Clock()
+    monkeypatch.setattr(gathering, "time", clock)
+    shards = timed(encoder, tmp_path, clock)
+    index = ShardedIndex(shards, lambda: encoder, deadline=8.0, partial=True)
+    shards[1].takes["search"] = math.inf
+    gone = next(id for id in IDS if shard_of(id, N) == 0)
+    shards[0].before["search"] = lambda: shards[0].shard.service.delete(ChangeRequest([gone]))
+    found = index.search("word1", k=30, mode=mode)
+    assert found and found.missing == {1: "no answer in time"} and clock.now <= 16
+    assert gone not in {hit.id for hit in found}
     index.close()
 
 
