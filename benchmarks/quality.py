@@ -49,7 +49,7 @@ def run(
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="20 queries of few collections; keeps no record")
-    parser.add_argument("--collections", default=collections, help="language=folder[:passage_tokens], ...")
+    parser.add_argument("--collections", help="language=folder[:passage_tokens], ...")
     parser.add_argument("--dims", default="128,96,64")
     parser.add_argument("--bits", default="32,4,2,1")
     parser.add_argument("--queries", type=int, default=queries, help="at most so many, evenly spread; 0: all")
@@ -58,7 +58,7 @@ def run(
     if given.quick:
         grid = Grid(models=(model,), dims=[64], bits=[32, 2])
     evaluations = []
-    for each in (quick_collections if given.quick else given.collections).split(","):
+    for each in (given.collections or (quick_collections if given.quick else collections)).split(","):
         language, _, folder = each.partition("=")
         folder, _, tokens = folder.partition(":")
         collection = read_collection(data_folder() / folder, language)
