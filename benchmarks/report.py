@@ -653,6 +653,18 @@ def table_arm(rows: list[dict[str, Any]]) -> str:
     return "## Instructions a token on ARM\n\n" + "\n".join(_table("kernel", names, lines))
 
 
+def table_instruction_sets(rows: list[dict[str, Any]]) -> str:
+    """Nanoseconds a token: a line a kernel and length of query, a column an instruction set."""
+    sets = list(dict.fromkeys(row["instruction set"] for row in rows))
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        line = row["kernel"], str(row.get("query tokens", ""))
+        found.setdefault(line, {})[row["instruction set"]] = row["ns_a_token"]
+    lines = ([*line, *(f"{took[name]:,.1f}" for name in sets)] for line, took in found.items())
+    head = "## Instruction sets, ns a token of 128 dimensions on one thread\n\n"
+    return head + "\n".join(_table("kernel", ["query tokens", *sets], lines))
+
+
 TABLES = {
     "quality": table_quality,
     "multilingual": table_multilingual,
@@ -662,6 +674,7 @@ TABLES = {
     "export": table_export,
     "vocabulary": table_vocabulary,
     "maxsim": table_maxsim,
+    "instruction_sets": table_instruction_sets,
     "search": table_search,
     "search_before": table_search_before,
     "peers": table_peers,

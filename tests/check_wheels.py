@@ -55,10 +55,7 @@ def wrong_with_library(archive: zipfile.ZipFile, name: str) -> list[str]:
     about = json.loads(archive.read(folder + manifest.MANIFEST))
     code = archive.read(folder + manifest.LIBRARY)
     architecture = build.PLATFORMS[name]
-    count = sum(
-        len(names.kernels_of(build.DIMS, targets.WIDTH[isa]))
-        for isa in targets.INSTRUCTION_SETS[architecture]
-    )
+    count = sum(len(names.compiled_for(build.DIMS, isa)) for isa in targets.INSTRUCTION_SETS[architecture])
     checks = {
         f"is for {about['platform']}": about["platform"] == name,
         "was made from other sources": about["sources"] == manifest.sources_digest(),

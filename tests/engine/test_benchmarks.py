@@ -31,6 +31,7 @@ QUICK = {
     "confidence": "elsewhere",
     "encode_memory": "resident_MB",
     "hybrid": "reciprocal rank",
+    "instruction_sets": "nearest of 4,096 centroids",
     "kmeans": "latebolt",
     "late_chunking": "late chunking",
     "maxsim": "residual",

@@ -83,10 +83,7 @@ def tree(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         code = name.encode() * 1000
         (folder / manifest.LIBRARY).write_bytes(code)
-        kernels = sum(
-            len(names.kernels_of(DIMS, targets.WIDTH[isa]))
-            for isa in targets.INSTRUCTION_SETS[PLATFORMS[name]]
-        )
+        kernels = sum(len(names.compiled_for(DIMS, isa)) for isa in targets.INSTRUCTION_SETS[PLATFORMS[name]])
         about = {
             "platform": name, "sources": manifest.sources_digest(), "size": len(code),
             "library": manifest.digest(code), "kernels": kernels,

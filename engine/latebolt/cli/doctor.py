@@ -83,25 +83,25 @@ def _kernels(section: dict[str, Any], warm: bool) -> None:
     section["instruction set"] = active + (" (forced)" if os.environ.get("LATEBOLT_ISA") else "")
     section["available"] = ", ".join(isa.available())
     section["in use"] = native.describe()
-    needed = names.kernels_of((128, 96, 64), targets.WIDTH[active], most_query_tokens=32)
+    needed = names.kernels_of((128, 96, 64), active, most_query_tokens=32)
     if library is not None:
         section["library"] = f"{library.path}, {library.about.size / 1e6:.1f} MB"
         section["widths"] = ", ".join(map(str, library.about.dims))
-        carried = [name for name in needed if library.kernel(name, active) is not None]
+        carried = [name for name in needed if library.kernel(name, targets.code_of(name, active)) is not None]
         section |= dict.fromkeys(carried, "in the library")
         needed = [name for name in needed if name not in carried]
     if not needed:
         return
-    cached = compiled.cache_folder() / compiled.cache_key(active)
-    section["cache"] = str(cached)
+    section["cache"] = str(compiled.cache_folder())
     for name in needed:
+        code = targets.code_of(name, active)
         if warm:
             start = time.perf_counter()
-            _, was_cached = compiled.object_code(name, active)
+            _, was_cached = compiled.object_code(name, code)
             took = f"{1e3 * (time.perf_counter() - start):.0f} ms"
             section[name] = f"{'from the cache' if was_cached else 'compiled'} in {took}"
         else:
-            is_there = caches.read(cached / compiled.file_name(name, active)) is not None
+            is_there = caches.read(compiled.place(name, code)) is not None
             section[name] = "compiled" if is_there else "not compiled yet (--warm)"
 
 

@@ -14,8 +14,15 @@ import numpy.typing as npt
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import names, native
-from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, byte_lanes, lanes, run_rows
-from latebolt.kernels.shapes import BYTE_GROUP, CENTROID_PARTS, LEVEL_MOST, LEVEL_ZERO
+from latebolt.kernels.maxsim import address, byte_lanes, byte_products_a_ns, lanes, run_rows
+from latebolt.kernels.shapes import (
+    BYTE_GROUP,
+    CENTROID_PARTS,
+    LEVEL_MOST,
+    LEVEL_ZERO,
+    TILE_ROWS,
+    scratch_bytes,
+)
 
 _NS_A_ROW, _NS_A_DOT, _NS_A_CELL = 0.5, 0.2, 2.0  # about, on one thread: they decide whether several pay
 _GROUP = 64  # centroids at most whose best one is looked at first
@@ -23,7 +30,7 @@ _QUANTISED = 1 << 13  # vectors made bytes at a time: bounds the temporaries
 
 
 class CentroidLevels(NamedTuple):
-    """Centroids as bytes 0..127, padded to whole rounds by repeating the last one.
+    """Centroids as bytes 0..127, padded to whole rounds and tiles by repeating the last one.
 
     levels uint8 [n_rounds * CENTROID_PARTS, dim] of (centroid - mean) / spread, which ranks as the centroids
     do once vectors are multiplied by spread; centroids float32 [n, dim]; spread float32 [dim].
@@ -45,7 +52,7 @@ def centroid_levels(centroids: Float32) -> CentroidLevels:
     # Each dimension uses its whole range of bytes; one scale for all would round narrow ones to nothing.
     spread = np.maximum(np.abs(centred).max(axis=0), 1e-6).astype(np.float32)
     levels = (np.rint(centred / spread * (LEVEL_MOST - LEVEL_ZERO)) + LEVEL_ZERO).astype(np.uint8)
-    padding = -len(levels) % CENTROID_PARTS
+    padding = -len(levels) % math.lcm(CENTROID_PARTS, TILE_ROWS)
     levels = np.concatenate([levels, np.repeat(levels[-1:], padding, axis=0)])
     return CentroidLevels(levels, centroids, spread)
 
@@ -69,7 +76,7 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
     levels, centroids, spread = prepared
 
     def work(first: int, last: int) -> None:
-        scratch = np.empty(CENTROID_PARTS * lanes(), np.int32)
+        scratch = np.empty(scratch_bytes(dim, lanes()) // 4, np.int32)
         for start in range(first * lanes(), last * lanes(), _QUANTISED):
             part = values[start : min(start + _QUANTISED, last * lanes())]
             n_blocks, n_rounds = -(-len(part) // lanes()), len(levels) // CENTROID_PARTS
@@ -81,7 +88,7 @@ def nearest(values: Float32, prepared: CentroidLevels, n_threads: int | None = N
 
     n_blocks = -(-len(values) // lanes())
     # A block costs as much as scoring its vectors against every centroid.
-    block_ns = lanes() * len(centroids) * dim / BYTE_PRODUCTS_A_NS
+    block_ns = lanes() * len(centroids) * dim / byte_products_a_ns()
     threads.run(np.arange(n_blocks + 1), block_ns, work, n_threads)
     return found
 

@@ -57,9 +57,9 @@ def cache_key(isa: str) -> str:
     return compiler.digest_of_sources((_numba_version(), llvmlite.__version__, machine, isa))
 
 
-def file_name(name: str, isa: str) -> str:
-    """What a kernel's object code is called on disk."""
-    return f"{compiler.symbol(name, isa)}.o"
+def place(name: str, isa: str) -> Path:
+    """Where a kernel's object code is kept."""
+    return cache_folder() / cache_key(isa) / f"{compiler.symbol(name, isa)}.o"
 
 
 def _read_cached(path: Path) -> bytes | None:
@@ -99,7 +99,7 @@ def object_code(name: str, isa: str) -> tuple[bytes, bool]:
     Raises:
         RuntimeUnavailable: it would have to be compiled, and numba or llvmlite is not installed.
     """
-    path = cache_folder() / cache_key(isa) / file_name(name, isa)
+    path = place(name, isa)
     code = _read_cached(path)
     if code is not None:
         return code, True

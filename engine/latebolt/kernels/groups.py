@@ -13,7 +13,7 @@ import numpy.typing as npt
 from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.kernels import isa, native
-from latebolt.kernels.maxsim import BYTE_PRODUCTS_A_NS, address, lanes
+from latebolt.kernels.maxsim import address, byte_products_a_ns, lanes
 from latebolt.kernels.shapes import (
     BYTE_MOST,
     CODE_TILE,
@@ -149,5 +149,5 @@ def nearest_grouped(values: Float32, prepared: GroupedCentroids, n_threads: int 
 
     # As many are compared with it as have a block of a group to themselves.
     compared = n_groups + GROUPS_TRIED * len(members) / n_groups
-    threads.run(np.arange(len(values) + 1), compared * dim / BYTE_PRODUCTS_A_NS, work, n_threads)
+    threads.run(np.arange(len(values) + 1), compared * dim / byte_products_a_ns(), work, n_threads)
     return found

@@ -16,12 +16,18 @@ from latebolt import threads
 from latebolt.arrays import Float32, Int64
 from latebolt.errors import InvalidInput
 from latebolt.kernels import isa, names, native
-from latebolt.kernels.shapes import CODE_TILE, LEVEL_ZERO, MAX_QUERY_TOKENS, TILE, VECTORS, code_tile
+from latebolt.kernels.shapes import LEVEL_ZERO, MAX_QUERY_TOKENS, TILE, VECTORS, scratch_bytes
 from latebolt.kernels.targets import WIDTH
 
-_FLOAT_PRODUCTS_A_NS, BYTE_PRODUCTS_A_NS = 128, 400  # about, on one thread with AVX-512
+# About, on one thread with AVX-512; these decide whether several threads pay.
+_FLOAT_PRODUCTS_A_NS, _BYTE_PRODUCTS_A_NS, _IN_TILES_A_NS = 128, 400, 1500
 _NS_A_CODE = 6  # of reading and unpacking a token's codes
 _BYTES_A_NS = 12  # that a thread reads of what is in no cache of its own
+
+
+def byte_products_a_ns() -> int:
+    """Products of bytes that one thread makes, about."""
+    return _IN_TILES_A_NS if isa.in_tiles() else _BYTE_PRODUCTS_A_NS
 
 
 class ResidualArrays(NamedTuple):
@@ -237,10 +243,10 @@ def maxsim_bytes(
     before = (
         address(codes), address(query_scales), address(biases), n_query, address(values), address(scales),
     )  # fmt: skip
-    scratch_bytes = CODE_TILE * (8 + 4 + dim) + 2 * 4 * lanes()
+    needed = scratch_bytes(dim, len(padded))
     kernel = native.kernel(f"maxsim_bytes:{dim}")
-    cost = n_query * dim / BYTE_PRODUCTS_A_NS
-    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)
+    cost = n_query * dim / byte_products_a_ns()
+    return run_rows(kernel, before, offsets, rows, (), needed, cost, n_threads)
 
 
 class ResidualQuery(NamedTuple):
@@ -265,7 +271,7 @@ def residual_query(
     """
     padded, n_query = _padded_query(query, centroids.shape[1], narrow=True)
     table = score_table(padded, centroids, n_threads)
-    parts = names.residual_parts(n_query, centroids.shape[1], lanes(1))
+    parts = names.residual_parts(n_query, centroids.shape[1], isa.active())
     return ResidualQuery(quantise_query(padded * spread, parts), table, n_query)
 
 
@@ -316,8 +322,7 @@ def maxsim_residual(
         address(store.factors), address(store.levels),
     )  # fmt: skip
     vectors = _vectors(table.shape[1])
-    n_tile = code_tile(vectors)
-    scratch_bytes = n_tile * (8 + 4 + 4 + dim) + 4 * table.shape[1]
+    needed = scratch_bytes(dim, table.shape[1])
     kernel = native.kernel(names.residual_kernel(dim, bits, vectors, parts))
-    cost = _NS_A_CODE + table.shape[1] // parts * dim / BYTE_PRODUCTS_A_NS
-    return run_rows(kernel, before, offsets, rows, (), scratch_bytes, cost, n_threads)
+    cost = _NS_A_CODE + table.shape[1] // parts * dim / byte_products_a_ns()
+    return run_rows(kernel, before, offsets, rows, (), needed, cost, n_threads)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 
 from latebolt.errors import RuntimeUnavailable
-from latebolt.kernels import compiled
+from latebolt.kernels import compiled, targets
 from latebolt.kernels import isa as isas
 from latebolt.kernels.ahead import loaded
 from latebolt.kernels.shapes import N_ARGUMENTS
@@ -34,7 +34,7 @@ def kernel(name: str, isa: str | None = None) -> Callable[..., None]:
     Raises:
         RuntimeUnavailable: the library has no such shape, and numba to compile it is not installed.
     """
-    key = name, isa or isas.active()
+    key = name, targets.code_of(name, isa or isas.active())
     found = _loaded.get(key)  # without the lock, which another thread may hold for seconds
     if found is not None:
         return found

@@ -31,6 +31,8 @@ MAX_QUERY_TOKENS = 8192
 
 VECTORS = 2  # vector registers of query lanes
 TILE = 6  # document tokens a tile: 12 accumulators, enough to keep two multiply-add units busy
+TILE_ROWS, TILE_BYTES = 16, 1024  # document tokens a tile of AMX, and its size
+TILED_HELD = 4  # tiles' unpacked codes that are held until their sums are folded, a power of two
 CODE_TILE = 4  # of residual codes: 8 integer accumulators and as many registers for the rest
 
 BYTE_MOST = 127  # of signed bytes, either way
@@ -54,6 +56,18 @@ LIST_STEPS = 1 << 11  # that a query token's products with lists' centroids are 
 MOST_GAIN = 1 << 15  # of a document from a list; a step is mostly a 255th of what there is
 
 LIST_BLOCK = 1 << 17  # documents whose sums stand in a cache near the core together
+
+
+def scratch_bytes(dim: int, columns: int) -> int:
+    """Scratch that is enough for any kernel over bytes: of vectors of `dim` dimensions, and of a query,
+    padded to so many columns, or of a block of vectors whose nearest centroid is looked for.
+
+    In tiles, which take most: a line more, for where the next one begins, and one for how tiles are cut;
+    sums; unpacked codes and their centroids' rows' addresses; what sums begin with, and the largest so far.
+    """
+    sums = 4 * VECTORS * TILE_BYTES
+    held = TILED_HELD * TILE_ROWS * (dim + 8)
+    return 2 * 64 + sums + held + 2 * 4 * columns * (1 + CENTROID_PARTS)
 
 
 def code_tile(vectors: int) -> int:

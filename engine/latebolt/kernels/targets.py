@@ -13,11 +13,23 @@ Architecture = Literal["x86_64", "aarch64"]
 
 # Best first.
 INSTRUCTION_SETS: dict[Architecture, tuple[str, ...]] = {
-    "x86_64": ("avx512_vnni", "avx_vnni", "avx2", "portable"),
+    "x86_64": ("amx_int8", "avx512_vnni", "avx_vnni", "avx2", "portable"),
     "aarch64": ("neon_dot", "neon", "portable"),
 }
 # float32 lanes of one vector register
-WIDTH = {"avx512_vnni": 16, "avx_vnni": 8, "avx2": 8, "neon_dot": 4, "neon": 4, "portable": 4}
+WIDTH = {
+    "amx_int8": 16,
+    "avx512_vnni": 16,
+    "avx_vnni": 8,
+    "avx2": 8,
+    "neon_dot": 4,
+    "neon": 4,
+    "portable": 4,
+}
+# AMX multiplies bytes, 16 rows with 16 at once, and does nothing else: what takes other instructions is the
+# code for AVX-512. Instruction sets like that and the others, and families of kernels with code of their own.
+TILED: dict[str, str] = {"amx_int8": "avx512_vnni"}
+_IN_TILES = ("maxsim_bytes", "maxsim_residual", "nearest_centroid")
 STAND_IN = "latebolt.stand.in."  # in front of another CPU's intrinsics; see vector.instructions.declare
 
 
@@ -30,6 +42,7 @@ class Target(NamedTuple):
 
 # Some CPUs' tuning would split every register of the tile in two, so it is told not to prefer 256 bits.
 _TARGETS = {
+    "amx_int8": Target("x86-64-v4", "+avx512vnni,+amx-tile,+amx-int8,-prefer-256-bit"),
     "avx512_vnni": Target("x86-64-v4", "+avx512vnni,-prefer-256-bit"),
     "avx_vnni": Target("x86-64-v3", "+avxvnni"),
     "avx2": Target("x86-64-v3", ""),
@@ -51,6 +64,11 @@ def host_is_arm() -> bool:
 def target_of(isa: str) -> Target:
     """What LLVM is told to make code for."""
     return _TARGETS[isa]
+
+
+def code_of(name: str, isa: str) -> str:
+    """The instruction set that a kernel is compiled for where `isa` is in use."""
+    return isa if name.partition(":")[0] in _IN_TILES else TILED.get(isa, isa)
 
 
 def architecture_of(isa: str) -> Architecture | None:

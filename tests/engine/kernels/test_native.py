@@ -93,7 +93,7 @@ def slow_compile(cache, monkeypatch):
 
     monkeypatch.setattr(compiler, "compile_object", compile_object)
     monkeypatch.setattr(native, "_loaded", dict(native._loaded))
-    native._loaded.pop(("fill_lists", isa.active()), None)
+    native._loaded.pop(("fill_lists", targets.code_of("fill_lists", isa.active())), None)
     thread = threading.Thread(target=native.kernel, args=("fill_lists",))
     thread.start()
     begun.wait()
@@ -112,7 +112,7 @@ def test_a_child_forked_during_a_compile_loads_and_compiles(slow_compile, in_chi
         native.kernel("gather_lists")
         return True
 
-    native._loaded.pop(("gather_lists", isa.active()), None)
+    native._loaded.pop(("gather_lists", targets.code_of("gather_lists", isa.active())), None)
     assert in_child(work)
 
 
@@ -153,6 +153,7 @@ def test_arm_code_of_float_kernels_can_be_made_here(name):
     [
         ("neon_dot", "sdot"),
         ("neon", "sadalp"),
+        ("amx_int8", "tdpbusd"),
         ("avx512_vnni", "vpdpbusd"),
         ("avx_vnni", "vpdpbusd"),
         ("avx2", "vpmaddubsw"),

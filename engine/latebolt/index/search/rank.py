@@ -26,6 +26,7 @@ from latebolt.index.search.planning import (
 )
 from latebolt.index.search.stages import Refined, Rows, Scores, likely_best, refine, top_documents
 from latebolt.index.store.segment import Segment
+from latebolt.kernels import isa
 from latebolt.kernels.lists import gather
 
 # What an entry of a list costs, in tokens of the pass over all: lists serve while that is less.
@@ -93,7 +94,7 @@ def _scored(
         trace.road(segment.name, "exact", request.exhaustive)
         return rows, scorer.exact(columns, segment.offsets, rows)
     work = _work(segment, scorer, columns, rows, request)
-    plan = decide(work, planning.COSTS)
+    plan = decide(work, planning.costs(isa.in_tiles()))
     if plan.way == "exact":
         trace.road(segment.name, "exact", plan.why)
         return rows, scorer.exact(columns, segment.offsets, rows)

@@ -29,7 +29,7 @@ def wanted(architecture: Architecture, dims: Sequence[int]) -> list[Wanted]:
     return [
         Wanted(name, isa)
         for isa in targets.INSTRUCTION_SETS[architecture]
-        for name in names.kernels_of(dims, targets.WIDTH[isa])
+        for name in names.compiled_for(dims, isa)
     ]
 
 

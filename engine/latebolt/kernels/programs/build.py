@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from latebolt.kernels import targets
+from latebolt.kernels.programs import tiled
 from latebolt.kernels.programs.centroids import (
     make_byte_table,
     make_maxsim_centroids,
@@ -51,10 +53,22 @@ _SHAPED: dict[str, Callable[..., Callable[..., None]]] = {
 }
 
 
+# The same for instruction sets that multiply in tiles; see `names.code_of`.
+_TILED: dict[str, Callable[..., Callable[..., None]]] = {
+    "maxsim_bytes": tiled.make_maxsim_bytes,
+    "maxsim_residual": tiled.make_maxsim_residual,
+    "nearest_centroid": tiled.make_nearest_centroid,
+}
+
+
 def build(name: str, isa: str) -> tuple[Callable[..., None], int]:
     """The Python function to compile and its number of arguments."""
     family, _, suffix = name.partition(":")
     shape = [int(part) for part in suffix.split("x") if part]
+    code = targets.code_of(name, isa)
+    if code in targets.TILED:
+        return _TILED[family](code, *shape), N_ARGUMENTS[family]
+    isa = code
     if shape:
         return _SHAPED[family](isa, *shape), N_ARGUMENTS[family]
     return _BUILDERS[family](isa), N_ARGUMENTS[family]

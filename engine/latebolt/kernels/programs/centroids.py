@@ -7,10 +7,12 @@ Bytes find candidates, floats settle between them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from latebolt.kernels.programs.parts import (
+    inline,
     load_cell,
     load_f32,
     load_i64,
@@ -130,10 +132,40 @@ def make_nearest_cells(isa: str) -> Callable[..., None]:
     return nearest_cells
 
 
+def settled_by_floats(dim: int, lanes: int) -> Any:
+    """Writes the nearest centroid of each of a block's vectors: the best of those that bytes have found,
+    int32 [CENTROID_PARTS][lanes] at `found`."""
+
+    @inline
+    def settle(
+        found: int, block: int, values: int, centroids: int, n_centroids: int, n_values: int, out: int
+    ) -> None:
+        for lane in range(lanes):
+            i = block * lanes + lane
+            if i < n_values:
+                row = values + 4 * i * dim
+                chosen = n_centroids
+                top = np.float32(-np.inf)
+                for part in range(CENTROID_PARTS):
+                    c = load_u32(found + 4 * (part * lanes + lane))
+                    c = c if c < n_centroids else n_centroids - 1
+                    total = np.float32(0)
+                    for d in range(dim):
+                        total += load_f32(row + 4 * d) * load_f32(centroids + 4 * (c * dim + d))
+                    if total > top or (total == top and c < chosen):
+                        top = total
+                        chosen = c
+                # Of a vector that is not a number no product is the largest.
+                store_i64(out + 8 * i, chosen if chosen < n_centroids else n_centroids - 1)
+
+    return settle
+
+
 def make_nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
     width = WIDTH[isa]
     lanes = width * VECTORS
     search = argmax_parts(width, VECTORS, CODE_TILE, CENTROID_PARTS, dim, isa)
+    settle = settled_by_floats(dim, lanes)
 
     def nearest_centroid(  # type: ignore[no-untyped-def]
         codes, values, levels, centroids, n_rounds, n_centroids, scratch, out, n_values, first, last
@@ -146,23 +178,7 @@ def make_nearest_centroid(isa: str, dim: int) -> Callable[..., None]:
         Bytes find the best centroid of each part, floats settle between the parts."""
         for block in range(first, last):
             search(codes + block * lanes * dim, levels, n_rounds, scratch)
-            for lane in range(lanes):
-                i = block * lanes + lane
-                if i < n_values:
-                    row = values + 4 * i * dim
-                    chosen = n_centroids
-                    top = np.float32(-np.inf)
-                    for part in range(CENTROID_PARTS):
-                        c = load_u32(scratch + 4 * (part * lanes + lane))
-                        c = c if c < n_centroids else n_centroids - 1
-                        total = np.float32(0)
-                        for d in range(dim):
-                            total += load_f32(row + 4 * d) * load_f32(centroids + 4 * (c * dim + d))
-                        if total > top or (total == top and c < chosen):
-                            top = total
-                            chosen = c
-                    # Of a vector that is not a number no product is the largest.
-                    store_i64(out + 8 * i, chosen if chosen < n_centroids else n_centroids - 1)
+            settle(scratch, block, values, centroids, n_centroids, n_values, out)
 
     return nearest_centroid
 
