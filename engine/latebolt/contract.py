@@ -21,6 +21,8 @@ FILE_NAME = "latebolt.json"
 FORMAT_VERSION, OLDEST_VERSION = 3, 1
 PLAIN_VERSION: Final = 2  # of a contract without graphs for GPUs, which older runtimes read, too
 PRECISIONS = ("fp32", "fp16", "int8")
+TOKENS_IN_WINDOWS: Final = 8192  # of a document that is read in windows, where nobody says more
+MOST_IN_WINDOWS: Final = 65_536  # tokens of a document that is read in windows: 32 MB of 128 dimensions
 
 
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +55,10 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ids = frame.prefix + [marker] + tokens(prompt + text) + frame.suffix, truncated to max_tokens in all. Of
     the vectors, those of `skiplist` are dropped, expansion's too, with `kept` all but those of `kept`, and
     without `prompt_kept` those of the prompt.
+
+    A document of more tokens of its own than a `window` is read in several, each with prompt, marker and
+    frame of its own, and has the vectors of all. max_tokens then counts prompt, marker and frame once, and
+    may be more than the encoder takes at once.
     """
 
     max_tokens: int
@@ -64,15 +70,19 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     swaps: tuple[tuple[int, int], ...] = ()  # (id a text's token has, id that is put in its place)
     kept: tuple[int, ...] | None = None  # the only ids whose vectors are kept; None = all
     prompt_kept: bool = True  # whether the vectors of the prompt's tokens are kept
+    window: int | None = None  # most tokens of a document's own that are read at once; None = all
 
-    def as_version_1(self) -> dict[str, Any]:
+    def as_version_1(self, positions: int) -> dict[str, Any]:
         """What version 1 wrote for these rules, and of the fields after it those that are in use.
 
         Fingerprints are made of this, so that they outlive the fields that come after. The prompt's vectors
-        change none of the others, so that what was indexed with them compares with what is without.
+        change none of the others, and what is read in windows compares with what is not, as other lengths
+        do: an index made without either stays of use.
         """
         said: dict[str, Any] = self.as_written()
         said.pop("prompt_kept", None)
+        said.pop("window", None)
+        said["max_tokens"] = min(self.max_tokens, positions)
         for name, default in (("strip", False), ("swaps", ()), ("kept", None)):
             if said[name] == default:
                 del said[name]
@@ -85,6 +95,8 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         said: dict[str, Any] = msgspec.to_builtins(self)
         if self.prompt_kept:
             del said["prompt_kept"]
+        if self.window is None:
+            del said["window"]
         return said
 
 
@@ -143,6 +155,11 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Forms of shared runs on a GPU -> graph, float16; take `kept` as well, see `encoder.session`.
     gpu_graphs: dict[str, Graph] = {}
 
+    def most_tokens(self, rules: TextRules) -> int:
+        """Most tokens that a text of these rules may be given: as many as the encoder takes, or, in windows,
+        as many as one text's vectors should take memory for."""
+        return self.max_tokens if rules.window is None else MOST_IN_WINDOWS
+
     def head(self, dim: int | None) -> Head:
         """The head of that width; the widest for None.
 
@@ -177,8 +194,8 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.source.weights_sha256,
             dim,
             self.frame,
-            self.query.as_version_1(),
-            self.document.as_version_1(),
+            self.query.as_version_1(self.max_tokens),
+            self.document.as_version_1(self.max_tokens),
         )
         if self.lowercase:  # only then, so that what was made before this field existed keeps its print
             parts += ("lowercase",)
@@ -211,10 +228,17 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if not rules.prompt_kept and not rules.prompt:
                 found.append(f"{kind}.prompt_kept: should be true without a prompt, got false")
             least = frame + (rules.marker is not None) + 1
-            if not least <= rules.max_tokens <= self.max_tokens:
-                found.append(
-                    f"{kind}.max_tokens: should be in {least}..{self.max_tokens}, got {rules.max_tokens}"
-                )
+            most = self.most_tokens(rules)
+            if not least <= rules.max_tokens <= most:
+                found.append(f"{kind}.max_tokens: should be in {least}..{most}, got {rules.max_tokens}")
+            if rules.window is not None:
+                room = self.max_tokens - least + 1
+                if kind == "query" or rules.expansion is not None:
+                    found.append(
+                        f"{kind}.window: should be null for queries and with expansion, got {rules.window}"
+                    )
+                elif not 1 <= rules.window <= room:
+                    found.append(f"{kind}.window: should be in 1..{room}, got {rules.window}")
             length = rules.expansion.length if rules.expansion else None
             if length is not None and not 1 <= length <= rules.max_tokens:
                 found.append(

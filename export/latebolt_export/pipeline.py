@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from latebolt import confidence, contract
-from latebolt.contract import PRECISIONS, Contract, Head, Provenance
+from latebolt.contract import PRECISIONS, TOKENS_IN_WINDOWS, Contract, Head, Provenance
 from latebolt.encoder.text import TextPipeline
 from latebolt.errors import InvalidInput
 from latebolt.evaluate import read_collection
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from latebolt_export.source.origin import Origin
 
 Progress = Callable[[str], None]
+_Origin = TypeVar("_Origin", bound="Origin")
 CALIBRATION_TOKENS = 256  # at most, of one calibration text
 WORK = "work"  # folder inside the draft for files of the moment
 
@@ -58,6 +59,7 @@ class ExportOptions:
     isa: str = "auto"
     half_outputs: bool = False
     embeddings: str = "int8"
+    document_window: int | None = None  # None: as the source has it
     budgets: Budgets = field(default_factory=Budgets)
     collection: Path | None = None  # BEIR folder to measure nDCG on
     calibrate: Sequence[Path] = ()  # BEIR folders to fit confidence on
@@ -92,6 +94,7 @@ def export_model(
     isa: str = "auto",
     half_outputs: bool = False,
     embeddings: str = "int8",
+    document_window: int | None = None,
     head: str | Path | Sequence[str | Path] | None = None,
     siblings: Sequence[str | Path] = (),
     name: str | None = None,
@@ -118,6 +121,9 @@ def export_model(
         half_outputs: the fp16 graph gives float16 vectors instead of float32.
         embeddings: the word table of the int8 graph, "int8" or "int4": 4 bits a weight in blocks of 32, for
             vocabularies that outweigh the encoder and are a multiple of 32 wide.
+        document_window: documents of more tokens of their own are read in windows of at most so many, each
+            encoded by itself, and have the vectors of all. Nothing of them is cut off then, up to 8,192
+            tokens; None reads them at once, as the source does.
         head: safetensors file(s) with `linear.weight` [dim, hidden] and, if the head has them, `linear.bias`
             and `residual.weight`, instead of the checkpoint's heads. Of a Dense module's file, the
             config.json beside it is read too.
@@ -150,6 +156,7 @@ def export_model(
         isa=isa,
         half_outputs=half_outputs,
         embeddings=embeddings,
+        document_window=document_window,
         budgets=budgets or Budgets(),
         collection=None if collection is None else Path(collection),
         calibrate=tuple(map(Path, calibrate)),
@@ -211,6 +218,7 @@ def build(
     from latebolt_export.torch import module, trace
 
     check_target(out, options.overwrite, progress)
+    checkpoint = _windowed(checkpoint, options.document_window)
     outputs = heads.choose(checkpoint.projections, options.dims)
     with memory.settled(), draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)
@@ -244,6 +252,7 @@ def build_from_graph(
     from latebolt_export.judge import parity
 
     check_target(out, options.overwrite, progress)
+    given = _windowed(given, options.document_window)
     with draft_of(out, options.overwrite) as draft:
         folder = _work_folder(draft)
         progress("reading the graph")
@@ -358,6 +367,27 @@ def _beside(
     if not beside.agrees:
         progress(f"note: {beside.library} gives other vectors; see the report")
     return msgspec.structs.replace(found, beside=beside)
+
+
+def _windowed(origin: _Origin, window: int | None) -> _Origin:
+    """The source with documents read in windows.
+
+    Raises:
+        InvalidInput: the model cannot read so many tokens at once, or documents are filled up.
+    """
+    if window is None:
+        return origin
+    rules = msgspec.structs.replace(
+        origin.document, window=window, max_tokens=max(origin.document.max_tokens, TOKENS_IN_WINDOWS)
+    )
+    room = (
+        origin.max_tokens - len(origin.frame.prefix) - len(origin.frame.suffix) - (rules.marker is not None)
+    )
+    if not isinstance(window, int) or not 1 <= window <= room:
+        raise InvalidInput(f"document_window should be in 1..{room} for this model, got {window!r}.")
+    if rules.expansion is not None:
+        raise InvalidInput("document_window: this model fills its documents up, which windows do not.")
+    return replace(origin, document=rules)
 
 
 def _contract(origin: Origin, start: _Start, name: str) -> Contract:

@@ -119,6 +119,36 @@ def test_a_prompt_without_vectors_makes_the_round_trip_and_leaves_the_print(star
         contract.write(msgspec.structs.replace(starter, query=without), tmp_path)
 
 
+def test_windows_make_the_round_trip_and_leave_the_print(starter, tmp_path):
+    """What was read at once is compared with what is read in windows; other contracts say nothing of it."""
+    contract.write(starter, tmp_path)
+    assert "window" not in (tmp_path / "latebolt.json").read_text()
+    document = msgspec.structs.replace(starter.document, window=160, max_tokens=8192)
+    made = msgspec.structs.replace(starter, document=document)
+    contract.write(made, tmp_path)
+    assert contract.read(tmp_path) == made
+    assert starter.document.max_tokens == starter.max_tokens and made.fingerprint(128) == starter.fingerprint(
+        128
+    )
+    for wrong, says in (
+        (
+            {"document": msgspec.structs.replace(document, window=511)},
+            r"document\.window: should be in 1\.\.510",
+        ),
+        ({"document": msgspec.structs.replace(document, window=0)}, r"document\.window: .*, got 0"),
+        (
+            {"document": msgspec.structs.replace(document, window=None)},
+            r"document\.max_tokens: .*\.512, got 8192",
+        ),
+        (
+            {"query": msgspec.structs.replace(starter.query, window=9)},
+            r"query\.window: should be null for queries",
+        ),
+    ):
+        with pytest.raises(ModelError, match=says):
+            contract.write(msgspec.structs.replace(made, **wrong), tmp_path)
+
+
 def test_an_expansion_beyond_the_limit_is_refused(starter, tmp_path):
     expansion = contract.Expansion(103, attend=False, length=33)
     made = msgspec.structs.replace(starter, query=contract.TextRules(32, expansion=expansion))

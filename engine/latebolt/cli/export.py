@@ -48,6 +48,12 @@ def _names(value: str) -> tuple[str, ...]:
     show_default=True,
     help="The word table of the int8 graph; int4 takes 0.56 of int8, for large vocabularies.",
 )
+@click.option(
+    "--document-window",
+    type=int,
+    metavar="TOKENS",
+    help="Longer documents are read in windows of so many, and have the vectors of all.  [default: at once]",
+)
 @click.option("--half-outputs", is_flag=True, help="The fp16 graph gives float16 vectors, not float32.")
 @click.option("--revision", help="Commit, tag or branch of a hub id.  [default: main, pinned in OUT]")
 @click.option("--name", help="What the model calls itself.  [default: SOURCE's name]")
@@ -87,6 +93,7 @@ def export_command(
     siblings: tuple[str, ...],
     isa: str,
     embeddings: str,
+    document_window: int | None,
     half_outputs: bool,
     revision: str | None,
     name: str | None,
@@ -137,6 +144,7 @@ def export_command(
         siblings=siblings,
         isa=isa,
         embeddings=embeddings,
+        document_window=document_window,
         half_outputs=half_outputs,
         revision=revision,
         name=name,

@@ -376,8 +376,9 @@ class Encoder:
 
         def coded(part: Sequence[str]) -> list[tuple[Columns, bool]]:
             tokens = self._text.tokenize(part, "document")
-            columns = self._model.batches.coded(tokens, self._head, self._gpu_runs, code)
-            return list(zip(columns, [each.truncated for each in tokens], strict=True))
+            windows = [window for each in tokens for window in each.windows()]
+            columns = self._model.batches.coded(windows, self._head, self._gpu_runs, code)
+            return list(zip(_joined(tokens, columns), [each.truncated for each in tokens], strict=True))
 
         made = [each for part in self._ahead(_parts(check_texts(texts, "documents")), coded) for each in part]
         found, truncated = [columns for columns, _ in made], [cut for _, cut in made]
@@ -390,13 +391,14 @@ class Encoder:
 
         A document is encoded once, and its parts are cut out of its vectors ("late chunking"). A part has the
         vectors of the tokens that begin in it, and of the document's markers and prompt, as if it had been
-        encoded by itself; so a part that is the whole document has the vectors of `encode_documents`.
+        encoded by itself; so a part that is the whole document has the vectors of `encode_documents`, where
+        that does not read it in windows.
 
         Source: Günther et al., "Late chunking: contextual chunk embeddings using long-context embedding
         models", 2024, which then averages each part's vectors.
 
         Args:
-            texts: documents, no longer than the model reads.
+            texts: documents, no longer than the model reads at once (`document_room`).
             parts: of each, the characters [start, stop) of its parts.
         Returns:
             Token vectors of every part of the first document, then of the next; `truncated` marks parts whose
@@ -409,7 +411,7 @@ class Encoder:
             raise InvalidInput(
                 f"parts should have one list a document, {len(texts)} in all, got {len(parts)}."
             )
-        tokens = self._text.tokenize(texts, "document")
+        tokens = self._text.tokenize(texts, "document", at_once=True)
         whole = self._encode(tokens, "document", lambda vectors: vectors, show_progress=False)
         matrices: list[Float32] = []
         truncated: list[bool] = []
@@ -418,13 +420,14 @@ class Encoder:
                 matrices.append(vectors[part.rows])
                 truncated.append(part.truncated)
         found = TokenVectors.from_matrices(matrices, self.dim, truncated)
-        limit = self.contract.document.max_tokens
+        limit = min(self.contract.document.max_tokens, self.contract.max_tokens)
         truncation.warn(len(found), found.n_truncated, "document", limit, self._way_out("document", limit))
         return found
 
     def _way_out(self, kind: str, limit: int) -> str:
         """What a caller can do where texts of a kind are longer than so many tokens."""
-        most = self.contract.max_tokens
+        rules = self.contract.query if kind == "query" else self.contract.document
+        most = self.contract.most_tokens(rules)
         longer = f"with_lengths({kind}=...) of the encoder reads up to {most}" if limit < most else ""
         if kind == "query":
             return f"{longer or 'Ask in fewer words'}."
@@ -527,8 +530,9 @@ class Encoder:
 
     def vectors_of_many(self, tokens: Sequence[TokenIds]) -> list[Float32]:
         """`vectors_of` each tokenised text; on a GPU they share runs. Views of a run's vectors."""
-        if self._model.shares_runs and len(tokens) > 1:
-            return self._model.batches.vectors(tokens, self._head, self._gpu_runs)
+        if self._model.shares_runs and sum(1 + len(each.cuts) for each in tokens) > 1:
+            windows = [window for each in tokens for window in each.windows()]
+            return _joined(tokens, self._model.batches.vectors(windows, self._head, self._gpu_runs))
         return [self.vectors_of(each) for each in tokens]
 
     def vectors_of(self, tokens: TokenIds, threads: int | None = None) -> Float32:
@@ -579,7 +583,8 @@ class Encoder:
 
     @property
     def document_room(self) -> int:
-        """Tokens of its own that a document can have before it is cut off."""
+        """Tokens of its own that a document can have which is read at once: those of a passage at most, and
+        of what late chunking encodes around it. In windows (`TextRules.window`) longer ones are read, too."""
         return self._text.room("document")
 
     @property
@@ -595,6 +600,8 @@ class Encoder:
 
     def _alone(self, tokens: TokenIds, session: Session) -> Float32:
         """The vectors of a text that shares its run with no other."""
+        if tokens.cuts:
+            return np.concatenate([self._alone(window, session) for window in tokens.windows()])
         if self._replays and (recordings := self._model.recordings(self._head)) is not None:
             found = recordings.run(tokens.ids, tokens.attended)
             if found is not None:
@@ -640,10 +647,14 @@ class Encoder:
     ) -> TokenVectors:
         """Texts in runs of a GPU that they share."""
 
-        def count(i: int, _: Float32) -> None:
-            bar.step(1, len(tokens[i].ids))
+        windows = [(i == 0, window) for each in tokens for i, window in enumerate(each.windows())]
 
-        results = self._model.batches.vectors(tokens, self._head, self._gpu_runs, count)
+        def count(i: int, _: Float32) -> None:
+            is_first, window = windows[i]
+            bar.step(int(is_first), len(window.ids))
+
+        runs = [window for _, window in windows]
+        results = _joined(tokens, self._model.batches.vectors(runs, self._head, self._gpu_runs, count))
 
         def work(i: int) -> None:
             results[i] = finish(results[i])
@@ -727,6 +738,21 @@ def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 def _cut_off(vectors: TokenVectors) -> list[bool]:
     """Of each text, whether its end was not read."""
     return [False] * len(vectors) if vectors.truncated is None else vectors.truncated.tolist()
+
+
+def _joined(tokens: Sequence[TokenIds], windows: list[Any]) -> list[Any]:
+    """What was made of each text, of what was made of their windows: vectors, or columns by their names."""
+    left = iter(windows)
+    found = []
+    for each in tokens:
+        parts = list(itertools.islice(left, 1 + len(each.cuts)))
+        if len(parts) == 1:
+            found += parts
+        elif isinstance(parts[0], Mapping):
+            found.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        else:
+            found.append(np.concatenate(parts))
+    return found
 
 
 def _kept(session: Session, tokens: TokenIds) -> Float32:

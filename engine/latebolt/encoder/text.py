@@ -8,6 +8,7 @@ model takes (see `stretches`). Knows nothing of ONNX.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from latebolt.arrays import Int64
-from latebolt.contract import Contract, TextRules
+from latebolt.contract import MOST_IN_WINDOWS, Contract, TextRules
 from latebolt.encoder import few_texts
 from latebolt.encoder.legibility import Legibility
+from latebolt.encoder.reading import windows
 from latebolt.encoder.stretches import Stretch, Stretches
 from latebolt.encoder.tally import Letters
 from latebolt.errors import InvalidInput, ModelError
@@ -36,13 +38,23 @@ class TokenIds:
     """One text as the encoder takes it.
 
     ids: int64 [n]. attended: the first so many may be attended to (all but an unattended expansion).
-    keep: bool [n], rows whose vectors are kept; None for all. truncated: whether text was cut off.
+    keep: bool [n], rows whose vectors are kept; None for all. truncated: whether text was cut off. cuts:
+    where in `ids` each window after the first begins, of a document that is read in several.
     """
 
     ids: Int64
     attended: int
     keep: npt.NDArray[np.bool_] | None
     truncated: bool
+    cuts: tuple[int, ...] = ()
+
+    def windows(self) -> list[TokenIds]:
+        """What is encoded by itself, and whose vectors one behind the other are the text's."""
+        if not self.cuts:
+            return [self]
+        ids = np.split(self.ids, self.cuts)
+        keeps = [None] * len(ids) if self.keep is None else np.split(self.keep, self.cuts)
+        return [TokenIds(a, len(a), b, self.truncated) for a, b in zip(ids, keeps, strict=True)]
 
     @property
     def n_kept(self) -> int:
@@ -82,6 +94,7 @@ class TextPipeline:
         self._dropped = {kind: self._drop_table(rules) for kind, rules in self._rules().items()}
         self._swapped = {kind: self._swap_table(rules) for kind, rules in self._rules().items()}
         self._prompts = {kind: self._prompt_ids(rules) for kind, rules in self._rules().items()}
+        self._repeated = self._repeated_ids(contract.document)
 
     def with_lengths(self, query: int | None, document: int | None) -> TextPipeline:
         """The same tokenizer and rules with other lengths (None: as they are); itself where nothing changes.
@@ -142,10 +155,10 @@ class TextPipeline:
         rules = self._rules()[kind]
         if max_tokens is None:
             return rules.max_tokens
-        least = self._added(rules) + 1
-        if not isinstance(max_tokens, int) or not least <= max_tokens <= self.contract.max_tokens:
+        least, most = self._added(rules) + 1, self.contract.most_tokens(rules)
+        if not isinstance(max_tokens, int) or not least <= max_tokens <= most:
             raise InvalidInput(
-                f"max_length should be in {least}..{self.contract.max_tokens} for model "
+                f"max_length should be in {least}..{most} for model "
                 f'"{self.contract.name}", got {max_tokens!r}.'
             )
         return max_tokens
@@ -156,10 +169,10 @@ class TextPipeline:
         return len(frame.prefix) + len(frame.suffix) + (rules.marker is not None)
 
     def room(self, kind: str) -> int:
-        """Tokens of its own that a text may have, markers and prompt not counted."""
+        """Tokens of its own that a text may have which is read at once, markers and prompt not counted."""
         rules = self._rules()[kind]
         prompt = self._tokenizer.encode(rules.prompt, add_special_tokens=False)
-        return self._body_room(rules, rules.max_tokens) - len(prompt.ids)
+        return self._body_room(rules, min(rules.max_tokens, self.contract.max_tokens)) - len(prompt.ids)
 
     def legibility(self, texts: Sequence[str]) -> Letters:
         """Letters of checked texts, and those of them that the model does not read."""
@@ -189,9 +202,7 @@ class TextPipeline:
             origins = self._origins(text, given)
             if len(given) <= _STRETCH:
                 encoding = next(encodings)
-                words = encoding.word_ids
-                begins = [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
-                yield [TextTokens(_moved(encoding.offsets, origins), begins)]
+                yield [TextTokens(_moved(encoding.offsets, origins), _begins(encoding.word_ids))]
             else:
                 yield self._long_parts(given, origins)
 
@@ -202,6 +213,12 @@ class TextPipeline:
     def _prompt_ids(self, rules: TextRules) -> list[int]:
         """Tokens of the prompt whose vectors are dropped, none where they are kept."""
         if rules.prompt_kept:
+            return []
+        return self._tokenizer.encode(self._given(rules.prompt.strip()), add_special_tokens=False).ids
+
+    def _repeated_ids(self, rules: TextRules) -> list[int]:
+        """Tokens of the prompt that every window of a document begins with."""
+        if rules.window is None or not rules.prompt:
             return []
         return self._tokenizer.encode(self._given(rules.prompt.strip()), add_special_tokens=False).ids
 
@@ -216,22 +233,41 @@ class TextPipeline:
             return None
         return [i for i, letter in enumerate(text) for _ in letter.lower()]  # a letter may become two
 
-    def tokenize(self, texts: Sequence[str], kind: str, max_tokens: int | None = None) -> list[TokenIds]:
+    def tokenize(
+        self, texts: Sequence[str], kind: str, max_tokens: int | None = None, at_once: bool = False
+    ) -> list[TokenIds]:
         """Token ids of every text.
 
         Args:
             texts: checked texts (see `check_texts`).
             kind: "query" or "document".
-            max_tokens: tokens in all; the contract's by default.
+            max_tokens: tokens in all, those that windows after the first have once more not counted; the
+                contract's by default.
+            at_once: documents are read in one window, and so no further than the model's positions go.
         """
         rules = self._rules()[kind]
         limit = self.limit(kind, max_tokens)
+        window = None if at_once else rules.window
+        if at_once:
+            limit = min(limit, self.contract.max_tokens)
         prompted = [rules.prompt + text for text in texts] if rules.prompt else list(texts)
         if rules.strip:
             prompted = [text.strip() for text in prompted]
         prompted = [self._given(text) for text in prompted]
         room = self._body_room(rules, limit)
         short = [text for text in prompted if len(text) <= self._at_once(room)]
+        if window is not None:
+            # Where words begin, the fast way does not say.
+            whole = iter(self._tokenizer.encode_batch(short, add_special_tokens=False))
+            found = []
+            for text in prompted:
+                if len(text) <= self._at_once(room):
+                    encoding = next(whole)
+                    ids, begins = encoding.ids, _begins(encoding.word_ids)
+                else:
+                    ids, _, begins = self._beginning(text, room + 1)
+                found.append(self._in_windows(ids, begins, limit, window))
+            return found
         bodies = iter(self._tokenizer.encode_batch_fast(short, add_special_tokens=False))
         return [
             self._assemble(
@@ -241,6 +277,24 @@ class TextPipeline:
             )
             for text in prompted
         ]
+
+    def _in_windows(self, body: list[int], begins: list[bool], limit: int, window: int) -> TokenIds:
+        """A document's tokens in windows of at most `window` of its own, each with prompt and markers."""
+        room = self._body_room(self.contract.document, limit)
+        positions = self._body_room(self.contract.document, self.contract.max_tokens)
+        window = max(1, min(window, positions - len(self._repeated)))
+        prompt = _n_alike(self._repeated, body)
+        own = range(prompt, min(len(body), room))
+        if len(own) <= window:
+            return self._assemble(body, "document", limit)
+        parts = [
+            self._assemble([*self._repeated, *(body[own[i]] for i in part)], "document", limit)
+            for part in windows([begins[i] for i in own], window)
+        ]
+        keeps = [np.ones(len(part.ids), np.bool_) if part.keep is None else part.keep for part in parts]
+        ids, keep = np.concatenate([part.ids for part in parts]), np.concatenate(keeps)
+        cuts = tuple(np.cumsum([len(part.ids) for part in parts])[:-1].tolist())
+        return TokenIds(ids, len(ids), None if keep.all() else keep, len(body) > room, cuts)
 
     @staticmethod
     def _at_once(n_tokens: int) -> int:
@@ -309,9 +363,10 @@ class TextPipeline:
         A token belongs to every part that it begins in, and what was put around the text to all of them.
 
         Args:
-            tokens: of the text, as `tokenize` gives them.
+            tokens: of the text, as `tokenize` gives them at once.
         """
-        spans = np.array(self._token_spans(text, "document", tokens, None), np.int64).reshape(-1, 2)
+        most = self.contract.max_tokens
+        spans = np.array(self._token_spans(text, "document", tokens, None, most), np.int64).reshape(-1, 2)
         starts, ends = spans.T
         added, unread = ends == 0, min(int(ends.max(initial=0)) + 1, len(text))
         for start, stop in parts:
@@ -319,8 +374,14 @@ class TextPipeline:
             kept = rows if tokens.keep is None else rows[tokens.keep]
             yield PartRows(kept, tokens.truncated and stop >= unread)
 
-    def _token_spans(self, text: str, kind: str, tokens: TokenIds, max_tokens: int | None) -> list[Span]:
-        """The characters that each token stands for, kept or not; (0, 0) for added ones."""
+    def _token_spans(
+        self, text: str, kind: str, tokens: TokenIds, max_tokens: int | None, most: int = MOST_IN_WINDOWS
+    ) -> list[Span]:
+        """The characters that each token stands for, kept or not; (0, 0) for added ones.
+
+        Args:
+            most: tokens that the text may have had whatever its rules say.
+        """
         rules = self._rules()[kind]
         prompted = rules.prompt + text
         shift = len(rules.prompt)
@@ -328,12 +389,26 @@ class TextPipeline:
             shift -= len(prompted) - len(prompted.lstrip())
             prompted = prompted.strip()
         before = len(self.contract.frame.prefix) + (rules.marker is not None)
-        room = self._body_room(rules, self.limit(kind, max_tokens))
+        room = self._body_room(rules, min(self.limit(kind, max_tokens), most))
         given = self._given(prompted)
-        found = _moved(self._beginning(given, room).spans[:room], self._origins(prompted, given))
+        read = self._beginning(given, room)
+        found = _moved(read.spans[:room], self._origins(prompted, given))
         body = [(max(0, a - shift), max(0, b - shift)) for a, b in found]
-        spans = [(0, 0)] * before + body
-        return spans + [(0, 0)] * (len(tokens.ids) - len(spans))
+        if not tokens.cuts:
+            spans = [(0, 0)] * before + body
+            return spans + [(0, 0)] * (len(tokens.ids) - len(spans))
+        own = iter(body[_n_alike(self._repeated, read.ids) :])
+        before, behind = before + len(self._repeated), len(self.contract.frame.suffix)
+        spans = []
+        for window in tokens.windows():
+            taken = itertools.islice(own, len(window.ids) - before - behind)
+            spans += [*[(0, 0)] * before, *taken, *[(0, 0)] * behind]
+        return spans
+
+
+def _begins(words: Sequence[int | None]) -> list[bool]:
+    """Whether each token is the first of a word, by the words that tokens are of."""
+    return [b is None or a != b for a, b in zip([None, *words], words, strict=False)]
 
 
 def _n_alike(one: Sequence[int], other: Sequence[int]) -> int:

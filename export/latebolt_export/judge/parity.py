@@ -120,7 +120,8 @@ def sample(tokenizer_json: str, pipeline: TextPipeline) -> Sample:
     mixed = np.concatenate([bodies[i] for i in np.argsort(np.arange(len(bodies)) % 8, kind="stable")])
     lengths = [np.array(one, np.int64) for one in texts.of_lengths(mixed.tolist(), frame, limit)]
     starts = [" ".join(text.split()[:QUERY_WORDS]) for text in passages]
-    made = pipeline.tokenize(passages, "document", min(LONGEST, contract.document.max_tokens))
+    longest = min(LONGEST, contract.document.max_tokens, limit)
+    made = pipeline.tokenize(passages, "document", longest, at_once=True)
     made += pipeline.tokenize(starts[:: max(1, len(starts) // QUERIES)][:QUERIES], "query")
     masks = [np.ones_like(one) for one in lengths]
     masks += [(np.arange(len(one.ids)) < one.attended).astype(np.int64) for one in made]

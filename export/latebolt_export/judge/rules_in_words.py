@@ -82,6 +82,11 @@ def _of(rules: TextRules, contract: Contract, said: _Tokens) -> str:
         lines.append(f"only the vectors of {len(rules.kept)} tokens ({said.names(rules.kept)})")
     if not rules.prompt_kept:
         lines.append("no vector of the prompt's tokens")
+    if rules.window is not None:
+        lines.append(
+            f"longer ones than {rules.window} tokens are read in windows of so many, each with all of this, "
+            "and have the vectors of all"
+        )
     if rules.strip:
         lines.append("white space around the text is removed")
     lines += [f"{said.name(old)} is replaced by {said.name(new)}" for old, new in rules.swaps]
@@ -95,6 +100,7 @@ def _of(rules: TextRules, contract: Contract, said: _Tokens) -> str:
         "swaps",
         "kept",
         "prompt_kept",
+        "window",
     }
     for field in msgspec.structs.fields(rules):
         if field.name not in known:

@@ -124,7 +124,8 @@ def test_a_passage_has_as_many_vectors_as_by_itself(encoder, multilingual, token
         cutting = check_cutting(min(tokens, model.document_room), None, model.document_room, True)
         batch = rows_of(model, prose(150) if tokens == 7 else LONG, cutting)
         vectors = late_vectors(model, batch)
-        alone = model.encode_documents(batch.texts)
+        # At once, as late chunking reads, and not in windows.
+        alone = model.encode_parts(batch.texts, [[(0, len(text))] for text in batch.texts])
         assert vectors.lengths.tolist() == alone.lengths.tolist() and len(batch) > 2
         np.testing.assert_allclose(np.linalg.norm(vectors.values, axis=1), 1, atol=1e-3)
         # Tokens stand for the same words: they are nearer to their own than to others of the passage.

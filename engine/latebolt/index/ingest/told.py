@@ -9,7 +9,8 @@ from latebolt.encoder.tally import Tally
 
 def warn_of_truncation(encoder: Encoder, tally: Tally) -> None:
     """A warning where texts were not read to their end; see `truncation.warn`."""
-    limit, most = encoder.contract.document.max_tokens, encoder.contract.max_tokens
+    rules = encoder.contract.document
+    limit, most = rules.max_tokens, encoder.contract.most_tokens(rules)
     longer = f", or with an encoder of with_lengths(document=...), up to {most}" if limit < most else ""
     way_out = f"Make the index with passage_tokens=..., which cuts long texts into passages{longer}."
     truncation.warn(tally.n_texts, tally.n_truncated, "document", limit, way_out)

@@ -33,7 +33,7 @@ class VectorCache:
     def key(tokens: TokenIds, kind: str, dim: int) -> bytes:
         """What finds the vectors of a tokenised text again."""
         digest = hashlib.blake2b(tokens.ids.tobytes(), digest_size=16)
-        digest.update(f"{kind} {dim} {tokens.attended}".encode())
+        digest.update(f"{kind} {dim} {tokens.attended} {tokens.cuts}".encode())
         return digest.digest()
 
     def get(self, key: bytes) -> Float32 | None:
