@@ -2,8 +2,8 @@
 
 `emulate()` puts functions in the place of the intrinsics in all code that is compiled from then on: the same
 sums from the same tiles, and an end of the process where a CPU would refuse the instruction (a tile that is
-not cut, or cuts that do not go together). What it cannot show is that the CPU does what is written here:
-`tests/amx` runs the instructions themselves, in an emulated machine.
+not cut, or cuts that do not go together). What it cannot show is that the CPU does what is written here; on
+one that has AMX, `test_tiles.py` runs the instructions themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """AMX: the same answers as AVX-512's, bit for bit; used where the CPU has it and the system allows it, only.
 
-On a CPU without it the tiles are emulated (`emulated_tiles.py`), and `make test-amx` runs the instructions
-themselves in an emulated machine.
+On a CPU without it the tiles are emulated (`emulated_tiles.py`).
 """
 
 from __future__ import annotations
