@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latebolt import Encoder
+from latebolt import Encoder, Index
 from latebolt.contract import MOST_IN_WINDOWS
 from latebolt.encoder.reading import windows
 from latebolt.errors import InvalidInput
+from latebolt.index.ingest.sources import fitting
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,24 @@ def test_late_chunking_reads_at_once(multilingual):
     [long] = texts(8, 900)
     vectors = multilingual.encode_parts([long], [[(0, 40), (40, len(long))]])
     assert vectors.truncated.tolist() == [False, True]
+
+
+def test_long_documents_are_encoded_few_at_a_time(multilingual, tmp_path, monkeypatch):
+    """What memory holds of vectors is bounded by tokens, not by documents; nothing is left out for it."""
+    assert list(fitting([512] * 10, 4)) == [4, 4, 2]
+    assert list(fitting([8192, 10, 10, 8192, 8192, 2000, 40], 4)) == [1, 2, 1, 1, 2]
+    monkeypatch.setattr("latebolt.index.ingest.addition.CHUNK_DOCUMENTS", 4)
+    together = []
+    encode = Encoder.encode_documents
+
+    def counted(self, some, *args, **kwargs):
+        together.append(len(some))
+        return encode(self, some, *args, **kwargs)
+
+    monkeypatch.setattr(Encoder, "encode_documents", counted)
+    index = Index.create(tmp_path / "index", multilingual, bits=16)
+    index.add(texts(10, 300, 300, 300, 300, 4, 4, 4, 4, 4))
+    assert len(index) == 9 and max(together) == 4 and 1 in together and sum(together) == 9
 
 
 def test_a_window_and_its_prompt_fit_the_model(multilingual):

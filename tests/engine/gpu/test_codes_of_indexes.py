@@ -264,6 +264,9 @@ def test_a_gpu_is_given_what_a_sample_is_likely_to_take() -> None:
     class Source:
         on_gpu = True
 
+        def most_tokens(self, row):
+            return 512
+
         def sample(self, rows):
             drawn.append(len(rows))
             return [np.zeros((10, 8), np.float32)] * len(rows)

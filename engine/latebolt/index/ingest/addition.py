@@ -6,6 +6,7 @@ A new segment begins whenever the codec does not stay as it was.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.errors import InvalidInput
 from latebolt.index.documents.checked import CheckedDocument, with_ids
 from latebolt.index.format.layout import NEXT_ID
-from latebolt.index.ingest.sources import Batch, CodedTexts, VectorSource
+from latebolt.index.ingest.sources import Batch, CodedTexts, VectorSource, fitting
 from latebolt.index.ingest.train import CodecTrainer
 from latebolt.index.store.codecs import columns_of
 from latebolt.index.store.segment_writer import SegmentWriter
@@ -101,7 +102,8 @@ class Addition:
             return rows, source.coded(rows, codec)
 
         size = GPU_DOCUMENTS if source.on_gpu else FEW_DOCUMENTS if memory.is_small() else CHUNK_DOCUMENTS
-        chunks = (whole[start : start + size] for start in range(0, len(whole), size))
+        ends = itertools.accumulate(fitting(map(source.most_tokens, whole), size))
+        chunks = (whole[start:end] for start, end in itertools.pairwise(itertools.chain([0], ends)))
         if not source.on_gpu:
             yield from map(work, chunks)
             return

@@ -170,6 +170,10 @@ class _InSteps:
             self._wanted()
             self._source.ahead(rows[start : start + _AHEAD_ROWS])
 
+    def most_tokens(self, row: int) -> int:
+        """See `VectorSource`."""
+        return self._source.most_tokens(row)
+
     def sample(self, rows: Sequence[int]) -> list[Float32]:
         """See `VectorSource`."""
         self.ahead(rows)

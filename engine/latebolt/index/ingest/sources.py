@@ -234,6 +234,10 @@ def _in_lockstep(streams: Mapping[str, Iterable[Any]]) -> Iterator[tuple[Any, ..
         yield row
 
 
+# Tokens that the encoder of a document took at most before some came to take more: see `fitting`.
+_USUAL_TOKENS: Final = 512
+
+
 class CodedTexts(NamedTuple):
     """Some documents as an index keeps them.
 
@@ -264,6 +268,26 @@ class VectorSource(Protocol):
     def coded(self, rows: range, codec: Codec) -> CodedTexts:
         """Those of the documents rows.start..rows.stop-1 as columns of a codec; each is asked for once."""
 
+    def most_tokens(self, row: int) -> int:
+        """Tokens that a document may have, about and at most; 0 where its vectors are held anyway."""
+
+
+def fitting(lengths: Iterable[int], most: int) -> Iterator[int]:
+    """How many documents, one piece after the other, are encoded together: at most `most`, and fewer where
+    they are long, so that memory never holds more vectors than of `most` documents of 512 tokens.
+
+    Args:
+        lengths: `VectorSource.most_tokens` of each.
+    """
+    n = tokens = 0
+    for length in lengths:
+        if n and (n == most or tokens + length > most * _USUAL_TOKENS):
+            yield n
+            n = tokens = 0
+        n, tokens = n + 1, tokens + length
+    if n:
+        yield n
+
 
 class EncodedTexts:
     """The texts of a batch, encoded when they are needed; what comes too early is kept until then.
@@ -287,6 +311,10 @@ class EncodedTexts:
     def on_gpu(self) -> bool:
         """See `VectorSource`. Not where passages are cut out of windows, which chunks share."""
         return self._encoder.shares_runs and self._batch.windows is None
+
+    def most_tokens(self, row: int) -> int:
+        """See `VectorSource`. A token has a character at least, but for rare ones."""
+        return min(len(self._batch.texts[row]), self._encoder.contract.document.max_tokens)
 
     def ahead(self, rows: Iterable[int]) -> None:
         """Encode those of the rows that are not, and keep them until they are asked for."""
@@ -385,6 +413,10 @@ class GivenVectors:
 
     def __init__(self, token_vectors: TokenVectors) -> None:
         self._token_vectors = token_vectors
+
+    def most_tokens(self, row: int) -> int:
+        """See `VectorSource`."""
+        return 0
 
     def sample(self, rows: Sequence[int]) -> list[Float32]:
         """See `VectorSource`."""

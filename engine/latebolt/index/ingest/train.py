@@ -20,7 +20,7 @@ from latebolt.codec.kmeans import BLOCK, default_n_centroids
 from latebolt.codec.residual_codec import ResidualCodec
 from latebolt.codec.restore import untrained
 from latebolt.codec.sample import Sample
-from latebolt.index.ingest.sources import VectorSource
+from latebolt.index.ingest.sources import VectorSource, fitting
 from latebolt.index.store.codecs import check_columns, columns_of
 from latebolt.index.store.segment import Block, Segment
 from latebolt.index.store.store import Snapshot
@@ -250,6 +250,8 @@ class _Draws:
         """Go on until there are so many tokens, or no more documents; the first time draw at least some."""
         while self._seen < len(self._units) and (self.n_tokens < n_tokens or not self._seen):
             drawn = self._order[self._seen : self._seen + self._wanted(n_tokens)].tolist()
+            lengths = (sum(map(self._source.most_tokens, self._units[unit])) for unit in drawn)
+            drawn = drawn[: next(fitting(lengths, len(drawn)))]
             vectors = self._source.sample([row for unit in drawn for row in self._units[unit]])
             self.parts += vectors
             self._seen, self.n_tokens = self._seen + len(drawn), self.n_tokens + sum(map(len, vectors))
