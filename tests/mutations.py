@@ -173,8 +173,8 @@ MUTATIONS = (
     ),
     Mutation(
         "contract.py",
-        "if not least <= rules.max_tokens <= self.max_tokens:",
-        "if not least < rules.max_tokens <= self.max_tokens:",
+        "if not least <= rules.max_tokens <= most:",
+        "if not least < rules.max_tokens <= most:",
         "test_contract.py",
         "room for one token beside the markers is refused",
     ),
