@@ -75,6 +75,10 @@ class ExportOptions:
             raise InvalidInput(f"document_window should be an int of at least 1, got {window!r}.")
         if self.compare is not None:
             side_by_side.check_name(self.compare)
+            if window is not None:
+                raise InvalidInput(
+                    f"compare: {self.compare} reads documents at once, so compare without document_window."
+                )
         unknown = [precision for precision in self.precisions if precision not in PRECISIONS]
         if unknown or not self.precisions:
             raise InvalidInput(

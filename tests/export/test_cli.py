@@ -70,6 +70,7 @@ def test_a_budget_of_ones_own_fails_in_one_line(make, tmp_path, run):
         (["--dims", "wide"], "--dims should be numbers"),
         (["--precisions", "fp64"], "precisions should be some of"),
         (["--document-window", "0"], "document_window should be an int of at least 1, got 0"),
+        (["--document-window", "9", "--compare", "pylate"], "compare: pylate reads documents at once"),
         (["--int8-mean-cosine", "2"], "int8_mean_cosine should be in -1..1"),
         (["--isa", "mmx"], "--isa"),
     ],
