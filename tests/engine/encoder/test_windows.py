@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from latebolt import Encoder, Index
 from latebolt.contract import MOST_IN_WINDOWS
+from latebolt.encoder.encoder import _joined
 from latebolt.encoder.reading import windows
 from latebolt.errors import InvalidInput
 from latebolt.index.ingest.sources import fitting
@@ -97,6 +98,17 @@ def test_vectors_of_windows_are_joined_whatever_they_come_with(multilingual):
     short = windowed(multilingual, None).encode_documents(found[2:3])
     np.testing.assert_array_equal(short[0], together[2])
     assert together.truncated is None
+
+
+def test_columns_of_windows_are_joined_too(multilingual):
+    """What GPUs make of vectors where they lie comes as columns by names, a row a token."""
+    tokens = windowed(multilingual, 20).tokenize(texts(4, 5, 60, 1), "document")
+    parts = [window for each in tokens for window in each.windows()]
+    columns = [{"code": part.ids[:, None], "norm": part.ids} for part in parts]
+    for each, found in zip(tokens, _joined(tokens, columns), strict=True):
+        assert found.keys() == {"code", "norm"} and found["norm"].tolist() == each.ids.tolist()
+        assert found["code"].shape == (len(each.ids), 1)
+    assert [len(each.cuts) for each in tokens][::2] == [0, 0] and tokens[1].cuts
 
 
 def test_a_long_document_is_read_to_its_end(multilingual):
