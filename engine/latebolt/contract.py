@@ -201,6 +201,14 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             parts += ("lowercase",)
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
+    def beside_print(self) -> list[str]:
+        """What else decides the vectors of a text: rules that `fingerprint` leaves out, since vectors of both
+        compare; words such as "document-window-160", none for rules as they were before there were these."""
+        kinds = {"query": self.query, "document": self.document}
+        dropped = [f"{kind}-prompt-dropped" for kind, rules in kinds.items() if not rules.prompt_kept]
+        cut = [f"{kind}-window-{rules.window}" for kind, rules in kinds.items() if rules.window is not None]
+        return dropped + cut
+
     def problems(self) -> list[str]:
         """What contradicts itself, as `field: should be ..., got ...` lines; empty when sound."""
         found = []

@@ -130,6 +130,7 @@ def test_windows_make_the_round_trip_and_leave_the_print(starter, tmp_path):
     assert starter.document.max_tokens == starter.max_tokens and made.fingerprint(128) == starter.fingerprint(
         128
     )
+    assert starter.beside_print() == [] and made.beside_print() == ["document-window-160"]
     for wrong, says in (
         (
             {"document": msgspec.structs.replace(document, window=511)},

@@ -85,7 +85,7 @@ class LateboltModel:
         return ModelMeta.create_empty(
             overwrites={
                 "name": self._name,
-                "revision": self.encoder.fingerprint,
+                "revision": "-".join([self.encoder.fingerprint, *self.encoder.contract.beside_print()]),
                 "embed_dim": self.encoder.dim,
                 "max_tokens": self.encoder.contract.document.max_tokens,
                 "framework": ["ONNX"],

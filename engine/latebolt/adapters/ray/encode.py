@@ -119,8 +119,10 @@ class EncodeTexts:
     @property
     def identity(self) -> list[object]:
         """Whatever decides the vectors of a text."""
-        limit = [] if self.max_vectors is None else [self.max_vectors]  # parts of before keep their names
-        return [self.encoder.fingerprint, self.query, self.pool_factor, self.max_length, *limit]
+        # Parts of before there were such settings keep their names.
+        limit = [] if self.max_vectors is None else [self.max_vectors]
+        rules = self.encoder.contract.beside_print()
+        return [self.encoder.fingerprint, self.query, self.pool_factor, self.max_length, *limit, *rules]
 
 
 def as_table(batch: Batch) -> pa.Table:
