@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import select
 import signal
 import sys
@@ -39,6 +40,10 @@ FOLDER_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 # For os.open of a file that is read as it is, where a pipe in its place must not keep us waiting.
 READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
+# Linux on x86-64: a process asks once for what is large to keep (asm/prctl.h; the tiles' data is feature 18).
+_ARCH_PRCTL: Final = 158
+_ARCH_REQ_XCOMP_PERM: Final = 0x1023
+_TILE_DATA: Final = 18
 _M_MMAP_THRESHOLD: Final = -3  # of mallopt(3)
 _M_ARENA_MAX: Final = -8
 _HELD: Final = 0.05  # seconds between two tries to replace a file that somebody reads
@@ -254,3 +259,21 @@ def is_device(name: str) -> bool:
 def takes_name(name: str) -> bool:
     """Whether a file or folder of that name can be made on this system."""
     return OPENS_FOLDERS or not is_device(name)
+
+
+def keep_tiles() -> bool:
+    """Asks the system to keep AMX's tiles for this process; whether it does.
+
+    It says no where it does not know them, where a sandbox forbids the call, and where a thread has set up a
+    stack for signals that is too small for them. Without permission the first tile ends the process.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None).syscall
+    except (AttributeError, OSError):
+        return False
+    call.argtypes, call.restype = [ctypes.c_long] * 3, ctypes.c_long
+    return int(call(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA)) == 0

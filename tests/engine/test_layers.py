@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "memory": {"cgroups", "system"},
     "threads": {"system", "cpus"},
     "corpus": {"garbage", "system", "checks", "errors"},
-    "kernels": {"arrays", "caches", "cpus", "drafts", "errors", "garbage", "progress", "threads"},
+    "kernels": {"arrays", "caches", "cpus", "drafts", "errors", "garbage", "progress", "system", "threads"},
     "codec": {"arrays", "kernels", "errors"},
     "gpu": {"system", "arrays", "kernels", "codec", "devices", "onnx_runtime", "errors"},
     "scoring": {"arrays", "checks", "confidence", "devices", "gpu", "hits", "kernels", "values", "errors"},

@@ -66,7 +66,7 @@ def test_every_rule_of_a_contract_is_in_the_words(make):
     other = {
         "max_tokens": 31, "prompt": "xyz ", "marker": 3, "expansion": Expansion(6, True, 7),
         "skiplist": (59,), "strip": True, "swaps": ((7, 8),), "kept": (9,),
-        "prompt_kept": False,
+        "prompt_kept": False, "window": 12,
     }  # fmt: skip
     for field in msgspec.structs.fields(TextRules):
         changed = msgspec.structs.replace(plain.query, **{field.name: other[field.name]})

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import platform
-import sys
 
+from latebolt import system
 from latebolt.errors import RuntimeUnavailable
 from latebolt.kernels import compiler, targets
 from latebolt.kernels.ahead import loaded
@@ -45,8 +44,6 @@ _WITH_TILES: dict[str, tuple[Leaf, int, int]] = {"amx-tile": ("7", 3, 24), "amx-
 _OSXSAVE: tuple[Leaf, int, int] = ("1", 2, 27)
 _AVX: tuple[Leaf, int, int] = ("1", 2, 28)
 _YMM, _ZMM, _TILES = 0x6, 0xE0, 0x60000  # of XCR0: what of the wide registers the system keeps for a process
-# Linux on x86-64: a process asks once for what is large to keep (asm/prctl.h; the tiles' data is feature 18).
-_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA = 158, 0x1023, 18
 
 
 @functools.cache
@@ -98,19 +95,8 @@ def x86_features(registers: Registers) -> frozenset[str]:
 
 @functools.cache  # once a process: its threads and the processes that it forks have the permission, too
 def tiles_allowed() -> bool:
-    """Asks the system to keep AMX's tiles for this process; whether it does.
-
-    It says no where it does not know them, where a sandbox forbids the call, and where a thread has set up a
-    stack for signals that is too small for them. Without permission the first tile ends the process.
-    """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    try:
-        system_call = ctypes.CDLL(None, use_errno=True).syscall
-    except (AttributeError, OSError):
-        return False
-    system_call.argtypes, system_call.restype = [ctypes.c_long] * 3, ctypes.c_long
-    return int(system_call(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _TILE_DATA)) == 0
+    """Whether the system keeps AMX's tiles for this process; see `system.keep_tiles`, which asks it."""
+    return system.keep_tiles()
 
 
 def _auxiliary(kind: int) -> int | None:

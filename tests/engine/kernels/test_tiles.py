@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from latebolt import system
 from latebolt.index.search import planning
 from latebolt.kernels import compiler, host, isa, names, native, targets
 from latebolt.kernels.vector.tiles import Layout
@@ -90,7 +91,7 @@ class System:
     def __init__(self, answer: int) -> None:
         self.answer, self.asked = answer, []
 
-    def __call__(self, name, use_errno):
+    def __call__(self, name):
         return self
 
     @property
@@ -109,8 +110,8 @@ class System:
 def cpu_with_tiles(monkeypatch):
     """A process on Linux on such a CPU that has not asked yet."""
     monkeypatch.setattr(host, "features", lambda: frozenset.union(*isa.NEEDS.values()))
-    monkeypatch.setattr(host.sys, "platform", "linux")
-    monkeypatch.setattr(host.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(system.sys, "platform", "linux")
+    monkeypatch.setattr(system.platform, "machine", lambda: "x86_64")
     for each in (host.tiles_allowed, isa.active):
         each.cache_clear()
     yield monkeypatch
@@ -127,7 +128,7 @@ def test_the_system_is_asked_once_and_its_answer_holds(cpu_with_tiles, answer, b
 
 
 def test_a_system_that_is_not_linux_has_no_tiles(cpu_with_tiles):
-    cpu_with_tiles.setattr(host.sys, "platform", "darwin")
+    cpu_with_tiles.setattr(system.sys, "platform", "darwin")
     assert not host.tiles_allowed()
 
 
