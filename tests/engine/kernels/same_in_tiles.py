@@ -14,6 +14,9 @@ from latebolt.kernels.maxsim import ResidualArrays, maxsim_bytes, maxsim_residua
 
 rng = np.random.default_rng(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
 in_use = "avx512_vnni"
+assert (
+    "amx_int8" in isa.available()
+)  # which asks the system for the tiles: the first would end the process else
 isa.active = lambda: in_use
 n_compared = 0
 
