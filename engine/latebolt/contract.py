@@ -100,6 +100,11 @@ class TextRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return said
 
 
+def added_tokens(frame: Frame, rules: TextRules) -> int:
+    """Tokens that are put around a text, its prompt not among them."""
+    return len(frame.prefix) + len(frame.suffix) + (rules.marker is not None)
+
+
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file beside an ONNX file, with the weights that are too large for it."""
 
@@ -231,11 +236,10 @@ class Contract(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 for file in (part.file for part in graph.parts):
                     if Path(file).is_absolute() or ".." in Path(file).parts:
                         found.append(f'{field}.{name}.file: should stay in the model folder, got "{file}"')
-        frame = len(self.frame.prefix) + len(self.frame.suffix)
         for kind, rules in (("query", self.query), ("document", self.document)):
             if not rules.prompt_kept and not rules.prompt:
                 found.append(f"{kind}.prompt_kept: should be true without a prompt, got false")
-            least = frame + (rules.marker is not None) + 1
+            least = added_tokens(self.frame, rules) + 1
             most = self.most_tokens(rules)
             if not least <= rules.max_tokens <= most:
                 found.append(f"{kind}.max_tokens: should be in {least}..{most}, got {rules.max_tokens}")

@@ -387,9 +387,7 @@ def _windowed(origin: _Origin, window: int | None) -> _Origin:
     rules = msgspec.structs.replace(
         origin.document, window=window, max_tokens=max(origin.document.max_tokens, TOKENS_IN_WINDOWS)
     )
-    room = (
-        origin.max_tokens - len(origin.frame.prefix) - len(origin.frame.suffix) - (rules.marker is not None)
-    )
+    room = origin.max_tokens - contract.added_tokens(origin.frame, rules)
     if window > room:
         raise InvalidInput(f"document_window should be in 1..{room} for this model, got {window!r}.")
     if rules.expansion is not None:

@@ -421,7 +421,8 @@ class Encoder:
                 truncated.append(part.truncated)
         found = TokenVectors.from_matrices(matrices, self.dim, truncated)
         limit = min(self.contract.document.max_tokens, self.contract.max_tokens)
-        truncation.warn(len(found), found.n_truncated, "document", limit, self._way_out("document", limit))
+        way_out = "Late chunking reads no more at once: give texts in windows of so many, as Index.add does."
+        truncation.warn(len(found), found.n_truncated, "document", limit, way_out)
         return found
 
     def _way_out(self, kind: str, limit: int) -> str:

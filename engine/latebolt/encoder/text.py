@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from latebolt.arrays import Int64
-from latebolt.contract import MOST_IN_WINDOWS, Contract, TextRules
+from latebolt.contract import MOST_IN_WINDOWS, Contract, TextRules, added_tokens
 from latebolt.encoder import few_texts
 from latebolt.encoder.legibility import Legibility
 from latebolt.encoder.reading import windows
@@ -155,18 +155,13 @@ class TextPipeline:
         rules = self._rules()[kind]
         if max_tokens is None:
             return rules.max_tokens
-        least, most = self._added(rules) + 1, self.contract.most_tokens(rules)
+        least, most = added_tokens(self.contract.frame, rules) + 1, self.contract.most_tokens(rules)
         if not isinstance(max_tokens, int) or not least <= max_tokens <= most:
             raise InvalidInput(
                 f"max_length should be in {least}..{most} for model "
                 f'"{self.contract.name}", got {max_tokens!r}.'
             )
         return max_tokens
-
-    def _added(self, rules: TextRules) -> int:
-        """Tokens that are put around a text."""
-        frame = self.contract.frame
-        return len(frame.prefix) + len(frame.suffix) + (rules.marker is not None)
 
     def room(self, kind: str) -> int:
         """Tokens of its own that a text may have which is read at once, markers and prompt not counted."""
@@ -313,7 +308,7 @@ class TextPipeline:
 
     def _body_room(self, rules: TextRules, limit: int) -> int:
         """Tokens that a prompted text may have, where it may have `limit` in all."""
-        return limit - self._added(rules)
+        return limit - added_tokens(self.contract.frame, rules)
 
     def tokenize_queries(self, texts: Sequence[str], full_length: bool) -> list[TokenIds]:
         """`tokenize` for queries; with `full_length`, long ones are cut only at the model's limit."""

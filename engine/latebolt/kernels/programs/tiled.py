@@ -8,11 +8,13 @@ a time: codes of one are unpacked while those before are multiplied and sums of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from latebolt.kernels.programs.centroids import settled_by_floats
 from latebolt.kernels.programs.parts import (
+    inline,
     load_cell,
     load_i32,
     load_i64,
@@ -34,14 +36,31 @@ from latebolt.kernels.vector.tiles import Layout, configure, hold_query, product
 _SUMS = LINE
 
 
+def _begin(layout: Layout) -> Any:
+    """Cuts the tiles, writes what each lane's sums begin with, and says whether the tiles have room for the
+    whole query, which then is in them."""
+    cut, hold, holds, lanes = configure(layout), hold_query(layout), layout.holds_query(), layout.lanes
+
+    @inline
+    def begin(base: int, query: int, biases: int, starts: int, n_blocks: int) -> bool:
+        for lane in range(n_blocks * lanes):
+            store_u32(starts + 4 * lane, -load_i32(biases + 4 * lane))
+        cut(base)
+        keeps = holds and n_blocks == 1
+        if keeps:
+            hold(query)
+        return keeps
+
+    return begin
+
+
 def make_maxsim_residual(
     isa: str, dim: int, bits: int, vectors: int = VECTORS, parts: int = 1
 ) -> Callable[..., None]:
     if parts != 1:
         raise ValueError(f"tiles have a lane a query token, not {parts}")
     lanes, n_bytes, layout = WIDTH[isa] * vectors, dim * bits // 8, Layout(vectors, dim)
-    begin, hold, holds = configure(layout), hold_query(layout), layout.holds_query()
-    held, read = products(layout, holds), products(layout, False)
+    begin, held, read = _begin(layout), products(layout, layout.holds_query()), products(layout, False)
     unpack, fold = unpack_codes(dim, bits, isa), fold_codes(vectors)
     fill, sum_lanes = fill_f32(WIDTH[isa], vectors), sum_lanes_of(lanes)
     lowest, zero = np.float32(-np.inf), np.float32(0)
@@ -60,12 +79,7 @@ def make_maxsim_residual(
         row_of = plain + TILED_HELD * n_plain  # addresses of their centroids' products
         starts = row_of + TILED_HELD * n_rows  # what sums begin with
         best = starts + 4 * n_blocks * lanes
-        for lane in range(n_blocks * lanes):
-            store_u32(starts + 4 * lane, -load_i32(biases + 4 * lane))
-        begin(base)
-        keeps = holds and n_blocks == 1
-        if keeps:
-            hold(query)
+        keeps = begin(base, query, biases, starts, n_blocks)
         # A tile of tokens is unpacked, multiplied a step later, and folded two steps later. Of each it is
         # known where its tokens begin, how many there are, their document, and whether they are its last.
         step = 0
@@ -149,8 +163,8 @@ def make_maxsim_residual(
 
 def make_maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
     lanes, layout = WIDTH[isa] * VECTORS, Layout(VECTORS, dim)
-    begin, hold, holds = configure(layout), hold_query(layout), layout.holds_query()
-    held, read, fold = products(layout, holds), products(layout, False), fold_bytes(VECTORS)
+    begin, fold = _begin(layout), fold_bytes(VECTORS)
+    held, read = products(layout, layout.holds_query()), products(layout, False)
     fill, sum_lanes = fill_f32(WIDTH[isa], VECTORS), sum_lanes_of(lanes)
     lowest, zero = np.float32(-np.inf), np.float32(0)
     n_sums = VECTORS * TILE_BYTES
@@ -165,12 +179,7 @@ def make_maxsim_bytes(isa: str, dim: int) -> Callable[..., None]:
         few = sums + 4 * n_sums  # fewer tokens than a tile has rows
         starts = few + TILE_ROWS * dim
         best = starts + 4 * n_blocks * lanes
-        for lane in range(n_blocks * lanes):
-            store_u32(starts + 4 * lane, -load_i32(biases + 4 * lane))
-        begin(base)
-        keeps = holds and n_blocks == 1
-        if keeps:
-            hold(query)
+        keeps = begin(base, query, biases, starts, n_blocks)
         for i in range(first, last):
             doc = i if rows == 0 else load_i64(rows + 8 * i)
             start, stop = load_i64(offsets + 8 * doc), load_i64(offsets + 8 * (doc + 1))

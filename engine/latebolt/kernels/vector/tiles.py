@@ -40,6 +40,11 @@ class Layout(NamedTuple):
     vectors: int
     dim: int
 
+    @property
+    def lanes(self) -> int:
+        """Query tokens of a block."""
+        return _ROW_BYTES // 4 * self.vectors
+
     def parts(self) -> list[_Part]:
         """The dimensions, 64 at a time; fewer at the end have a tile of another cut."""
         whole, rest = divmod(self.dim, _ROW_BYTES)
