@@ -665,6 +665,28 @@ def table_instruction_sets(rows: list[dict[str, Any]]) -> str:
     return head + "\n".join(_table("kernel", ["query tokens", *sets], lines))
 
 
+def table_windows(rows: list[dict[str, Any]]) -> str:
+    """nDCG of a model by how it reads documents: a line a collection, a column a way."""
+    ways = list(dict.fromkeys(row["read"] for row in rows))
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["collection"], row["language"]), {})[row["read"]] = row
+    lines = (
+        [
+            *line,
+            str(some[ways[0]]["queries"]),
+            *(f"{some[way]['nDCG@10']:.4f}" for way in ways),
+            *(
+                f"{some[way]['difference']:+.4f} [{some[way]['low']:+.4f}, {some[way]['high']:+.4f}]"
+                for way in ways[2:]
+            ),
+        ]
+        for line, some in found.items()
+    )
+    names = ["language", "questions", *ways, *(f"{way} - at once" for way in ways[2:])]
+    return "## Documents read in windows, nDCG@10\n\n" + "\n".join(_table("collection", names, lines))
+
+
 TABLES = {
     "quality": table_quality,
     "multilingual": table_multilingual,
@@ -675,6 +697,7 @@ TABLES = {
     "vocabulary": table_vocabulary,
     "maxsim": table_maxsim,
     "instruction_sets": table_instruction_sets,
+    "windows": table_windows,
     "search": table_search,
     "search_before": table_search_before,
     "peers": table_peers,

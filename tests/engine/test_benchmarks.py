@@ -49,6 +49,7 @@ QUICK = {
     "shards": "4 local shards",
     "second_run": "6 of 40 files changed",
     "storage": "Qdrant float32",
+    "windows": "160 tokens",
 }
 
 
