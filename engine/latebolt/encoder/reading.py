@@ -12,8 +12,7 @@ def windows(begins: Sequence[bool], most: int) -> list[range]:
     """The tokens of each window, in order.
 
     Each but the last ends before the last word that does not fit, or inside a word that is longer than a
-    window. They are as long as they can be: even shares, and ends of sentences, were worse on documents that
-    are a little longer than one.
+    window. They are as long as they can be: even shares and ends of sentences were tried and gained nothing.
 
     Args:
         begins: whether each token is the first of a word.
